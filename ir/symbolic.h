@@ -1,0 +1,17 @@
+/* Small integer tensors as dimension expressions.
+ *
+ * ONNX computes shapes with tensors (Shape, Gather, Concat, Mul ...). This follows such a value
+ * back through the ops that made it and returns its elements as expressions over the graph's
+ * symbols, so that importer and simplify can turn run-time shapes into `shape=[B,S,4,64]`. */
+#ifndef NB_SYMBOLIC_H
+#define NB_SYMBOLIC_H
+
+#include "ir/ir.h"
+
+#define NB_SYMBOLIC_MAX 64 /* elements followed */
+
+/* The elements of `v` (rank 0 or 1, integer or bool) in row-major order, or NULL when some element
+ * depends on data. `*count` gets their number (1 for rank 0). Memory is the graph's. */
+const nb_dim *const *nb_symbolic(nb_graph *g, const nb_value *v, size_t *count);
+
+#endif

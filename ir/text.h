@@ -1,0 +1,26 @@
+/* The .nir text form: print and parse, byte for byte the same after a round trip. Grammar: README. */
+#ifndef NB_TEXT_H
+#define NB_TEXT_H
+
+#include "ir/ir.h"
+
+#include <stdio.h>
+
+typedef struct nb_print_options {
+    bool elide_weights; /* print constants above 16 elements as their type, size and hash only */
+    bool external_blobs; /* borrowed blobs as blob "file"[a..b]; others always inline as data */
+} nb_print_options;
+
+/* Appends the text to `out`; a write error is for the caller to see with ferror. */
+void nb_print(const nb_graph *g, const nb_print_options *options, FILE *out);
+/* One op as a line without indentation or newline, for diagnostics. */
+char *nb_print_op(nb_arena *arena, const nb_op *op);
+/* The whole text in memory, NUL-terminated. */
+char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options *options);
+
+/* Parses and verifies. `name` is for messages; external blobs are looked up relative to the
+ * directory `base` (NULL: refused). */
+nb_status nb_parse(const char *text, size_t length, const char *name, const char *base,
+                   nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
+
+#endif
