@@ -2,7 +2,9 @@
  *
  * A feature counts only when the operating system saves its registers too; the compiler's builtin
  * and the kernel's hwcaps both take care of that. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "runtime/cpu.h"
 
 #include <inttypes.h>

@@ -2,7 +2,9 @@
  *
  * dlopen's own messages do not say what is wrong with a file for another machine, and a file that
  * was cut short makes it crash. All reads stay inside the file, whatever its headers say. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "runtime/load.h"
 
 #include <elf.h>

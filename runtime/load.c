@@ -1,5 +1,7 @@
 /* Makes an nb_loaded out of a file or a descriptor: checks, then weights. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "runtime/load.h"
 
 #include <dlfcn.h>

@@ -7,7 +7,9 @@
  * Sleep and wake-up cannot miss each other: a sleeper first says that it sleeps, then looks at the
  * condition again; the other side first changes the condition, then looks for sleepers. All four
  * steps are sequentially consistent, and the last two of the sleeper are under the mutex. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "runtime/pool.h"
 #include "runtime/cpu.h"
 

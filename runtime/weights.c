@@ -1,5 +1,7 @@
 /* Where a model's weights lie in memory: mapped from their file, or copied to huge pages. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "runtime/hash.h"
 #include "runtime/load.h"
 
