@@ -5,7 +5,8 @@
 #include <string.h>
 
 /* The shapes for bind. What the user did not give is a state: what the session holds, or unknown
- * but for its length. `relaxed`: let the held states follow the inputs, to find out who is wrong. */
+ * but for its length. `relaxed`: let the held states follow the inputs, to find out who is wrong.
+ */
 static void fill_shapes(nb_session *s, bool relaxed) {
     const nb_model *m = s->model;
     for (uint32_t i = 0; i < m->n_inputs; i++) {
@@ -30,14 +31,14 @@ static nb_rt_status explain_state(nb_session *s, char *err) {
     for (uint32_t i = 0; i < m->n_states; i++) {
         const nb_port *port = nb_state_port(m, i);
         int64_t dims[NB_MODEL_MAX_RANK];
-        if (!s->states[i].held || s->inputs[m->states[i].input].given)
-            continue;
+        if (!s->states[i].held || s->inputs[m->states[i].input].given) continue;
         m->input_shape(s->symbols, m->states[i].input, dims);
         nb_dims_text held, now;
         if (memcmp(dims, s->states[i].dims, (size_t)port->rank * sizeof *dims) != 0)
-            return nb_fail(err, NB_RT_ARGUMENT, "state '%s' holds %s, but with the inputs given "
-                           "it must be %s: reset the session first", port->name,
-                           nb_print_dims(held, s->states[i].dims, port->rank),
+            return nb_fail(err, NB_RT_ARGUMENT,
+                           "state '%s' holds %s, but with the inputs given "
+                           "it must be %s: reset the session first",
+                           port->name, nb_print_dims(held, s->states[i].dims, port->rank),
                            nb_print_dims(now, dims, port->rank));
     }
     return nb_fail(err, NB_RT_ARGUMENT, "the inputs do not fit the state held: reset the session");
@@ -52,8 +53,7 @@ static nb_rt_status explain(nb_session *s, int64_t result, char *err) {
                        symbol < (int64_t)m->n_symbols ? m->symbols[symbol].name : "?");
     }
     fill_shapes(s, true);
-    if (m->bind(s->shapes, s->symbols) == 0)
-        return explain_state(s, err);
+    if (m->bind(s->shapes, s->symbols) == 0) return explain_state(s, err);
 
     fill_shapes(s, false);
     int64_t i = (result - 1) / 16, axis = (result - 1) % 16;
@@ -67,12 +67,15 @@ static nb_rt_status explain(nb_session *s, int64_t result, char *err) {
     if (m->bind(s->shapes, s->symbols) == 0) {
         int64_t expected[NB_MODEL_MAX_RANK];
         m->input_shape(s->symbols, i, expected);
-        return nb_fail(err, NB_RT_ARGUMENT, "input '%s' has the shape %s, expected %s: dimension "
-                       "%" PRId64 " is %" PRId64 " and should be %" PRId64, port->name, text,
-                       port->shape, axis, found, expected[axis]);
+        return nb_fail(err, NB_RT_ARGUMENT,
+                       "input '%s' has the shape %s, expected %s: dimension "
+                       "%" PRId64 " is %" PRId64 " and should be %" PRId64,
+                       port->name, text, port->shape, axis, found, expected[axis]);
     }
-    return nb_fail(err, NB_RT_ARGUMENT, "input '%s' has the shape %s, expected %s: dimension "
-                   "%" PRId64 " does not fit", port->name, text, port->shape, axis);
+    return nb_fail(err, NB_RT_ARGUMENT,
+                   "input '%s' has the shape %s, expected %s: dimension "
+                   "%" PRId64 " does not fit",
+                   port->name, text, port->shape, axis);
 }
 
 static nb_rt_status bind_symbols(nb_session *s, char *err) {
@@ -82,20 +85,22 @@ static nb_rt_status bind_symbols(nb_session *s, char *err) {
             return nb_fail(err, NB_RT_ARGUMENT, "input '%s' was never set", m->inputs[i].name);
     fill_shapes(s, false);
     int64_t result = m->bind(s->shapes, s->symbols);
-    if (result != 0)
-        return explain(s, result, err);
+    if (result != 0) return explain(s, result, err);
     for (uint32_t i = 0; i < m->n_symbols; i++) {
         const nb_model_symbol *symbol = &m->symbols[i];
         int64_t value = s->symbols[i];
         if (value < symbol->min)
-            return nb_fail(err, NB_RT_ARGUMENT, "'%s' is %" PRId64 ", the model was compiled for "
-                           "at least %" PRId64, symbol->name, value, symbol->min);
+            return nb_fail(err, NB_RT_ARGUMENT,
+                           "'%s' is %" PRId64 ", the model was compiled for "
+                           "at least %" PRId64,
+                           symbol->name, value, symbol->min);
         if (value > symbol->max)
-            return nb_fail(err, NB_RT_ARGUMENT, "'%s' is %" PRId64 ", the model was compiled for "
-                           "at most %" PRId64, symbol->name, value, symbol->max);
+            return nb_fail(err, NB_RT_ARGUMENT,
+                           "'%s' is %" PRId64 ", the model was compiled for "
+                           "at most %" PRId64,
+                           symbol->name, value, symbol->max);
     }
-    for (uint32_t i = 0; i < m->n_outputs; i++)
-        m->shape(s->symbols, i, s->outputs[i].dims);
+    for (uint32_t i = 0; i < m->n_outputs; i++) m->shape(s->symbols, i, s->outputs[i].dims);
     return NB_RT_OK;
 }
 
@@ -111,15 +116,15 @@ static nb_rt_status choose_capacity(nb_session *s, char *err) {
     int64_t needed = 0;
     for (uint32_t i = 0; i < m->n_states; i++) {
         const nb_model_state *ms = &m->states[i];
-        if (!ms->appended)
-            continue;
+        if (!ms->appended) continue;
         const nb_port *port = &m->outputs[ms->output];
         int64_t entries = s->outputs[ms->output].dims[ms->axis];
         if (entries > s->limit)
-            return nb_fail(err, NB_RT_FULL, "'%s' would have %" PRId64 " entries, its capacity is "
-                           "%" PRId64, port->name, entries, s->limit);
-        if (entries > needed)
-            needed = entries;
+            return nb_fail(err, NB_RT_FULL,
+                           "'%s' would have %" PRId64 " entries, its capacity is "
+                           "%" PRId64,
+                           port->name, entries, s->limit);
+        if (entries > needed) needed = entries;
     }
     s->next_capacity = s->capacity;
     if (s->fixed) {
@@ -141,18 +146,17 @@ static nb_rt_status place_appended(nb_session *s, uint32_t i, const int64_t *in,
     /* One buffer has to serve both. */
     for (int32_t axis = 0; axis < port->rank; axis++)
         if (axis == ms->axis ? out[axis] < in[axis] : out[axis] != in[axis])
-            return nb_fail(err, NB_RT_CORRUPT, "the descriptor of model '%s' is damaged: state "
-                           "'%s' does not only grow along dimension %" PRId32, m->name, port->name,
-                           ms->axis);
+            return nb_fail(err, NB_RT_CORRUPT,
+                           "the descriptor of model '%s' is damaged: state "
+                           "'%s' does not only grow along dimension %" PRId32,
+                           m->name, port->name, ms->axis);
     size_t bytes;
-    if (!nb_state_bytes(m, i, in, s->next_capacity, &bytes))
-        return too_large(port, out, err);
+    if (!nb_state_bytes(m, i, in, s->next_capacity, &bytes)) return too_large(port, out, err);
     st->moved = given->given || bytes > st->current.size || !st->current.data ||
                 (st->held && s->next_capacity != s->capacity);
     if (st->moved) {
         nb_rt_status status = nb_reserve(&s->memory, &st->spare, bytes, port->name, err);
-        if (status != NB_RT_OK)
-            return status;
+        if (status != NB_RT_OK) return status;
         if (given->given)
             nb_state_copy(m, i, in, st->spare.data, s->next_capacity, given->data, in[ms->axis]);
         else if (st->held)
@@ -173,19 +177,15 @@ static nb_rt_status place_plain(nb_session *s, uint32_t i, const int64_t *in, ch
     const int64_t *out = s->outputs[ms->output].dims;
     session_state *st = &s->states[i];
     size_t in_bytes, out_bytes, elem = nb_elem_bytes(port->elem);
-    if (!nb_bytes_of(in, port->rank, elem, &in_bytes))
-        return too_large(port, in, err);
-    if (!nb_bytes_of(out, port->rank, elem, &out_bytes))
-        return too_large(port, out, err);
+    if (!nb_bytes_of(in, port->rank, elem, &in_bytes)) return too_large(port, in, err);
+    if (!nb_bytes_of(out, port->rank, elem, &out_bytes)) return too_large(port, out, err);
     if (!given->given && !st->held) {
         nb_rt_status status = nb_reserve(&s->memory, &st->current, in_bytes, port->name, err);
-        if (status != NB_RT_OK)
-            return status;
+        if (status != NB_RT_OK) return status;
         memset(st->current.data, 0, in_bytes);
     }
     nb_rt_status status = nb_reserve(&s->memory, &st->spare, out_bytes, port->name, err);
-    if (status != NB_RT_OK)
-        return status;
+    if (status != NB_RT_OK) return status;
     /* What the user gives is only read, so it needs no copy. */
     s->ports[ms->input] = given->given ? (void *)(uintptr_t)given->data : st->current.data;
     s->ports[m->n_inputs + (uint32_t)ms->output] = st->spare.data;
@@ -200,8 +200,7 @@ static nb_rt_status place_states(nb_session *s, char *err) {
         m->input_shape(s->symbols, ms->input, in);
         nb_rt_status status =
             ms->appended ? place_appended(s, i, in, err) : place_plain(s, i, in, err);
-        if (status != NB_RT_OK)
-            return status;
+        if (status != NB_RT_OK) return status;
         s->states[i].steady = memcmp(in, s->outputs[ms->output].dims,
                                      (size_t)nb_state_port(m, i)->rank * sizeof *in) == 0;
     }
@@ -213,20 +212,19 @@ static nb_rt_status place_outputs(nb_session *s, char *err) {
     for (uint32_t i = 0; i < m->n_outputs; i++) {
         const nb_port *port = &m->outputs[i];
         session_output *o = &s->outputs[i];
-        if (port->state >= 0)
-            continue;
+        if (port->state >= 0) continue;
         size_t bytes;
         if (!nb_bytes_of(o->dims, port->rank, nb_elem_bytes(port->elem), &bytes))
             return too_large(port, o->dims, err);
         nb_dims_text text;
         if (o->data && bytes > o->room)
-            return nb_fail(err, NB_RT_ARGUMENT, "output '%s' of shape %s needs %zu bytes, the "
-                           "memory set for it has %zu", port->name,
-                           nb_print_dims(text, o->dims, port->rank), bytes, o->room);
+            return nb_fail(err, NB_RT_ARGUMENT,
+                           "output '%s' of shape %s needs %zu bytes, the "
+                           "memory set for it has %zu",
+                           port->name, nb_print_dims(text, o->dims, port->rank), bytes, o->room);
         if (!o->data) {
             nb_rt_status status = nb_reserve(&s->memory, &o->own, bytes, port->name, err);
-            if (status != NB_RT_OK)
-                return status;
+            if (status != NB_RT_OK) return status;
         }
         s->ports[m->n_inputs + i] = o->data ? o->data : o->own.data;
     }
@@ -236,23 +234,20 @@ static nb_rt_status place_outputs(nb_session *s, char *err) {
 nb_rt_status nb_session_bind(nb_session *s, char *err) {
     const nb_model *m = s->model;
     nb_rt_status status = bind_symbols(s, err);
-    if (status == NB_RT_OK)
-        status = choose_capacity(s, err);
-    if (status == NB_RT_OK)
-        status = place_states(s, err);
-    if (status == NB_RT_OK)
-        status = place_outputs(s, err);
-    if (status != NB_RT_OK)
-        return status;
+    if (status == NB_RT_OK) status = choose_capacity(s, err);
+    if (status == NB_RT_OK) status = place_states(s, err);
+    if (status == NB_RT_OK) status = place_outputs(s, err);
+    if (status != NB_RT_OK) return status;
     s->symbols[m->n_symbols] = s->next_capacity;
     s->symbols[m->n_symbols + 1] = s->threads;
     int64_t arena = m->plan(s->symbols, s->offsets);
     if (arena < 0 || (uint64_t)arena > PTRDIFF_MAX)
-        return nb_fail(err, NB_RT_NO_MEMORY, "the inputs of '%s' are too large: its memory plan "
-                       "overflows", m->name);
+        return nb_fail(err, NB_RT_NO_MEMORY,
+                       "the inputs of '%s' are too large: its memory plan "
+                       "overflows",
+                       m->name);
     status = nb_reserve(&s->memory, &s->arena, (size_t)arena, "intermediate values", err);
-    if (status != NB_RT_OK)
-        return status;
+    if (status != NB_RT_OK) return status;
     s->frame.arena = s->arena.data;
     s->bound = true;
     return NB_RT_OK;

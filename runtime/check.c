@@ -19,14 +19,14 @@ static nb_rt_status check_ports(const nb_model *model, bool input, char *err) {
     uint32_t count = input ? model->n_inputs : model->n_outputs;
     for (uint32_t i = 0; i < count; i++) {
         const nb_port *p = &ports[i];
-        if (!p->name || !p->shape)
-            return bad(model, "a port has no name or shape", err);
+        if (!p->name || !p->shape) return bad(model, "a port has no name or shape", err);
         if (p->rank < 0 || p->rank > NB_MODEL_MAX_RANK)
             return bad(model, "a port has too many dimensions", err);
         if (nb_elem_bytes(p->elem) == 0)
-            return nb_fail(err, NB_RT_ABI, "%s '%s' has the element type %" PRId32
-                           ", which this runtime does not know", input ? "input" : "output",
-                           p->name, p->elem);
+            return nb_fail(err, NB_RT_ABI,
+                           "%s '%s' has the element type %" PRId32
+                           ", which this runtime does not know",
+                           input ? "input" : "output", p->name, p->elem);
         if (p->state < -1 || p->state >= (int64_t)model->n_states)
             return bad(model, "a port belongs to a state that does not exist", err);
         if (p->state >= 0) {
@@ -52,10 +52,8 @@ static nb_rt_status check_states(const nb_model *model, char *err) {
         if (s->axis < -1 || s->axis >= in->rank || s->symbol < -1 ||
             s->symbol >= (int64_t)model->n_symbols || (s->axis < 0) != (s->symbol < 0))
             return bad(model, "a state's axis or symbol does not exist", err);
-        if (!s->appended)
-            continue;
-        if (s->axis < 0)
-            return bad(model, "an appended state has no axis", err);
+        if (!s->appended) continue;
+        if (s->axis < 0) return bad(model, "an appended state has no axis", err);
         if (symbol >= 0 && s->symbol != symbol)
             return bad(model, "appended states have different symbols", err);
         symbol = s->symbol;
@@ -69,10 +67,9 @@ nb_rt_status nb_check_model(const nb_model *model, char *err) {
                        model->abi, NB_MODEL_ABI);
     /* `run` is the last member of the first version. */
     if (model->size < offsetof(nb_model, run) + sizeof model->run)
-        return nb_fail(err, NB_RT_ABI, "the model's descriptor has %" PRIu32
-                       " bytes, expected %zu", model->size, sizeof *model);
-    if (!model->name)
-        return nb_fail(err, NB_RT_CORRUPT, "the model's descriptor has no name");
+        return nb_fail(err, NB_RT_ABI, "the model's descriptor has %" PRIu32 " bytes, expected %zu",
+                       model->size, sizeof *model);
+    if (!model->name) return nb_fail(err, NB_RT_CORRUPT, "the model's descriptor has no name");
     if (!model->bind || !model->input_shape || !model->shape || !model->plan || !model->run)
         return bad(model, "a function is missing", err);
     if (model->n_inputs > MAX_COUNT || model->n_outputs > MAX_COUNT ||
@@ -86,11 +83,8 @@ nb_rt_status nb_check_model(const nb_model *model, char *err) {
         if (!model->symbols[i].name || model->symbols[i].min > model->symbols[i].max)
             return bad(model, "a symbol has no name or an empty range", err);
     nb_rt_status status = check_ports(model, true, err);
-    if (status == NB_RT_OK)
-        status = check_ports(model, false, err);
-    if (status == NB_RT_OK)
-        status = check_states(model, err);
-    if (status == NB_RT_OK)
-        status = nb_cpu_check(model->features, err);
+    if (status == NB_RT_OK) status = check_ports(model, false, err);
+    if (status == NB_RT_OK) status = check_states(model, err);
+    if (status == NB_RT_OK) status = nb_cpu_check(model->features, err);
     return status;
 }

@@ -42,8 +42,7 @@ uint64_t nb_cpu_features(void) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         found |= NB_CPU_AVX512;
-    if (__builtin_cpu_supports("avx512vnni"))
-        found |= NB_CPU_AVX512_VNNI;
+    if (__builtin_cpu_supports("avx512vnni")) found |= NB_CPU_AVX512_VNNI;
 #elif defined(__aarch64__)
     if (getauxval(AT_HWCAP) >> 20 & 1) /* HWCAP_ASIMDDP */
         found |= NB_CPU_ARM_DOTPROD;
@@ -53,20 +52,18 @@ uint64_t nb_cpu_features(void) {
 
 nb_rt_status nb_cpu_check(uint64_t needed, char *err) {
     uint64_t missing = needed & ~nb_cpu_features();
-    if (missing == 0)
-        return NB_RT_OK;
+    if (missing == 0) return NB_RT_OK;
     char names[128] = "";
     for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
-        if (!(missing & features[i].bit))
-            continue;
+        if (!(missing & features[i].bit)) continue;
         size_t at = strlen(names);
         snprintf(names + at, sizeof names - at, "%s%s", at > 0 ? ", " : "", features[i].name);
         missing &= ~features[i].bit;
     }
     if (missing != 0) {
         size_t at = strlen(names);
-        snprintf(names + at, sizeof names - at, "%sunknown features 0x%" PRIx64,
-                 at > 0 ? ", " : "", missing);
+        snprintf(names + at, sizeof names - at, "%sunknown features 0x%" PRIx64, at > 0 ? ", " : "",
+                 missing);
     }
     return nb_fail(err, NB_RT_CPU, "the model needs what this CPU lacks: %s", names);
 }
@@ -74,8 +71,7 @@ nb_rt_status nb_cpu_check(uint64_t needed, char *err) {
 int nb_cpu_count(void) {
     cpu_set_t set;
     int count = 0;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        count = CPU_COUNT(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
     if (count < 1) /* more CPUs than the set has room for */
         count = (int)sysconf(_SC_NPROCESSORS_ONLN);
     return count < 1 ? 1 : count;

@@ -17,33 +17,25 @@ int nb_cpu_count(void);
 #define NB_FP_DEFAULT 0x1f80u
 static inline uint64_t nb_fp_enter(void) {
     unsigned mode = __builtin_ia32_stmxcsr();
-    if ((mode & ~0x3fu) != NB_FP_DEFAULT)
-        __builtin_ia32_ldmxcsr(NB_FP_DEFAULT);
+    if ((mode & ~0x3fu) != NB_FP_DEFAULT) __builtin_ia32_ldmxcsr(NB_FP_DEFAULT);
     return mode;
 }
 static inline void nb_fp_leave(uint64_t mode) {
-    if ((mode & ~(uint64_t)0x3f) != NB_FP_DEFAULT)
-        __builtin_ia32_ldmxcsr((unsigned)mode);
+    if ((mode & ~(uint64_t)0x3f) != NB_FP_DEFAULT) __builtin_ia32_ldmxcsr((unsigned)mode);
 }
 #elif defined(__aarch64__)
 static inline uint64_t nb_fp_enter(void) {
     uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    if (mode != 0)
-        __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0) : "memory");
+    if (mode != 0) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0) : "memory");
     return mode;
 }
 static inline void nb_fp_leave(uint64_t mode) {
-    if (mode != 0)
-        __asm__ volatile("msr fpcr, %0" : : "r"(mode) : "memory");
+    if (mode != 0) __asm__ volatile("msr fpcr, %0" : : "r"(mode) : "memory");
 }
 #else
-static inline uint64_t nb_fp_enter(void) {
-    return 0;
-}
-static inline void nb_fp_leave(uint64_t mode) {
-    (void)mode;
-}
+static inline uint64_t nb_fp_enter(void) { return 0; }
+static inline void nb_fp_leave(uint64_t mode) { (void)mode; }
 #endif
 
 /* The CPU may do something else for a moment: inside waiting loops. */

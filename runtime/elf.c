@@ -61,8 +61,7 @@ static bool inside(const file *f, uint64_t offset, uint64_t size) {
 
 /* Headers may sit at any offset in a damaged file, so they are copied out. */
 static bool read_at(const file *f, uint64_t offset, void *out, size_t size) {
-    if (!inside(f, offset, size))
-        return false;
+    if (!inside(f, offset, size)) return false;
     memcpy(out, f->data + offset, size);
     return true;
 }
@@ -72,14 +71,13 @@ static nb_rt_status cut_short(const file *f, char *err) {
                    f->path, f->size);
 }
 
-static nb_rt_status check_header(const file *f, ElfW(Ehdr) *header, char *err) {
+static nb_rt_status check_header(const file *f, ElfW(Ehdr) * header, char *err) {
     if (f->size < EI_NIDENT || memcmp(f->data, ELFMAG, SELFMAG) != 0)
         return nb_fail(err, NB_RT_CORRUPT, "%s: not a shared object (ELF)", f->path);
     if (f->data[EI_CLASS] != HOST_CLASS || f->data[EI_DATA] != ELFDATA2LSB)
         return nb_fail(err, NB_RT_ABI, "%s: made for another machine, this is %s", f->path,
                        machine_name(HOST_MACHINE));
-    if (!read_at(f, 0, header, sizeof *header))
-        return cut_short(f, err);
+    if (!read_at(f, 0, header, sizeof *header)) return cut_short(f, err);
     if (header->e_machine != HOST_MACHINE)
         return nb_fail(err, NB_RT_ABI, "%s: made for %s, this is %s", f->path,
                        machine_name(header->e_machine), machine_name(HOST_MACHINE));
@@ -98,8 +96,8 @@ static nb_rt_status check_header(const file *f, ElfW(Ehdr) *header, char *err) {
     return NB_RT_OK;
 }
 
-static bool read_section(const file *f, const ElfW(Ehdr) *header, unsigned index,
-                         ElfW(Shdr) *section) {
+static bool read_section(const file *f, const ElfW(Ehdr) * header, unsigned index,
+                         ElfW(Shdr) * section) {
     uint64_t at;
     return index < header->e_shnum &&
            !__builtin_add_overflow(header->e_shoff, index * sizeof *section, &at) &&
@@ -107,7 +105,7 @@ static bool read_section(const file *f, const ElfW(Ehdr) *header, unsigned index
 }
 
 /* The symbol's name when it is an exported function NAME_model, else NULL. */
-static const char *model_name(const file *f, const ElfW(Shdr) *strings, const ElfW(Sym) *symbol) {
+static const char *model_name(const file *f, const ElfW(Shdr) * strings, const ElfW(Sym) * symbol) {
     static const char ending[] = "_model";
     const size_t ending_length = sizeof ending - 1;
     /* Type and binding have the same encoding in both classes. */
@@ -126,12 +124,10 @@ static const char *model_name(const file *f, const ElfW(Shdr) *strings, const El
 static nb_rt_status find_entry(const file *f, nb_entry_name name, char *err) {
     ElfW(Ehdr) header;
     nb_rt_status status = check_header(f, &header, err);
-    if (status != NB_RT_OK)
-        return status;
+    if (status != NB_RT_OK) return status;
     ElfW(Shdr) symbols = {0}, strings;
     for (unsigned i = 0; i < header.e_shnum && symbols.sh_type != SHT_DYNSYM; i++)
-        if (!read_section(f, &header, i, &symbols))
-            return cut_short(f, err);
+        if (!read_section(f, &header, i, &symbols)) return cut_short(f, err);
     if (symbols.sh_type != SHT_DYNSYM)
         return nb_fail(err, NB_RT_CORRUPT, "%s: has no dynamic symbol table", f->path);
     if (!read_section(f, &header, symbols.sh_link, &strings) ||
@@ -144,16 +140,17 @@ static nb_rt_status find_entry(const file *f, nb_entry_name name, char *err) {
         ElfW(Sym) symbol;
         memcpy(&symbol, f->data + symbols.sh_offset + at, sizeof symbol);
         const char *candidate = model_name(f, &strings, &symbol);
-        if (!candidate)
-            continue;
+        if (!candidate) continue;
         if (found)
             return nb_fail(err, NB_RT_CORRUPT, "%s: exports two models, %s and %s", f->path, found,
                            candidate);
         found = candidate;
     }
     if (!found)
-        return nb_fail(err, NB_RT_CORRUPT, "%s: not a compiled model: exports no NAME_model "
-                       "function", f->path);
+        return nb_fail(err, NB_RT_CORRUPT,
+                       "%s: not a compiled model: exports no NAME_model "
+                       "function",
+                       f->path);
     memcpy(name, found, strlen(found) + 1);
     return NB_RT_OK;
 }
@@ -163,8 +160,7 @@ nb_rt_status nb_elf_entry(const char *path, nb_entry_name name, char *err) {
     struct stat info;
     if (fd < 0 || fstat(fd, &info) != 0) {
         int reason = errno;
-        if (fd >= 0)
-            close(fd);
+        if (fd >= 0) close(fd);
         return nb_fail(err, NB_RT_IO, "%s: %s", path, strerror(reason));
     }
     if (!S_ISREG(info.st_mode) || info.st_size <= 0) {
@@ -176,8 +172,7 @@ nb_rt_status nb_elf_entry(const char *path, nb_entry_name name, char *err) {
     void *map = mmap(NULL, f.size, PROT_READ, MAP_PRIVATE, fd, 0);
     int reason = errno;
     close(fd);
-    if (map == MAP_FAILED)
-        return nb_fail(err, NB_RT_IO, "%s: %s", path, strerror(reason));
+    if (map == MAP_FAILED) return nb_fail(err, NB_RT_IO, "%s: %s", path, strerror(reason));
     f.data = map;
     nb_rt_status status = find_entry(&f, name, err);
     munmap(map, f.size);

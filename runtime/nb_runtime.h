@@ -26,14 +26,14 @@ extern "C" {
 
 typedef enum nb_rt_status {
     NB_RT_OK = 0,
-    NB_RT_ARGUMENT,  /* a null, misaligned, aliased or badly shaped argument */
+    NB_RT_ARGUMENT, /* a null, misaligned, aliased or badly shaped argument */
     NB_RT_NO_MEMORY,
-    NB_RT_IO,        /* a file could not be read */
-    NB_RT_CORRUPT,   /* magic, size or hash do not match */
-    NB_RT_ABI,       /* made for another ABI version or machine */
-    NB_RT_CPU,       /* this CPU lacks a feature the model needs */
-    NB_RT_FULL,      /* the state's capacity is used up; the session is unchanged */
-    NB_RT_INDEX,     /* a run-time index was out of range */
+    NB_RT_IO,      /* a file could not be read */
+    NB_RT_CORRUPT, /* magic, size or hash do not match */
+    NB_RT_ABI,     /* made for another ABI version or machine */
+    NB_RT_CPU,     /* this CPU lacks a feature the model needs */
+    NB_RT_FULL,    /* the state's capacity is used up; the session is unchanged */
+    NB_RT_INDEX,   /* a run-time index was out of range */
     NB_RT_CANCELLED
 } nb_rt_status;
 
@@ -100,7 +100,8 @@ nb_rt_status nb_session_run(nb_session *session, char *err);
 const void *nb_session_output(nb_session *session, int output, int64_t *dims);
 
 /* State: entries held, forget all, go back to `length` entries. Only appended states can go back:
- * a model that also has others refuses. All of these drop state inputs that no run has used yet. */
+ * a model that also has others refuses. Reset and rewind drop state inputs that no run has used
+ * yet. */
 int64_t nb_session_length(const nb_session *session);
 nb_rt_status nb_session_reset(nb_session *session, char *err);
 nb_rt_status nb_session_rewind(nb_session *session, int64_t length, char *err);

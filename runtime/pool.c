@@ -20,12 +20,12 @@
 
 #define PARTS_BITS 16
 #define PARTS_MASK ((UINT64_C(1) << PARTS_BITS) - 1)
-#define QUIT PARTS_MASK /* as number of parts */
+#define QUIT       PARTS_MASK /* as number of parts */
 
 /* Looks before sleeping. A look takes about 40 to 150 cycles, so this is some ten microseconds
  * up to a hundred: longer than the gaps between the loops of one run. With more threads than CPUs
  * waiting busily only takes time from those who work. */
-#define SPIN 2000
+#define SPIN         2000
 #define SPIN_CROWDED 20
 
 typedef struct worker {
@@ -64,8 +64,7 @@ static void run_part(const nb_pool *pool, int index, int parts) {
 static uint64_t next_ticket(nb_pool *pool, uint64_t seen) {
     for (int i = 0; i < pool->spin; i++) {
         uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
-        if (ticket != seen)
-            return ticket;
+        if (ticket != seen) return ticket;
         nb_cpu_relax();
     }
     pthread_mutex_lock(&pool->mutex);
@@ -96,10 +95,8 @@ static void *work(void *argument) {
     for (uint64_t seen = 0;;) {
         seen = next_ticket(pool, seen);
         uint64_t parts = seen & PARTS_MASK;
-        if (parts == QUIT)
-            return NULL;
-        if ((uint64_t)self->index >= parts)
-            continue;
+        if (parts == QUIT) return NULL;
+        if ((uint64_t)self->index >= parts) continue;
         run_part(pool, self->index, (int)parts);
         if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
             pthread_mutex_lock(&pool->mutex);
@@ -111,14 +108,12 @@ static void *work(void *argument) {
 
 static void wait_for_others(nb_pool *pool) {
     for (int i = 0; i < pool->spin; i++) {
-        if (atomic_load_explicit(&pool->pending, memory_order_acquire) == 0)
-            return;
+        if (atomic_load_explicit(&pool->pending, memory_order_acquire) == 0) return;
         nb_cpu_relax();
     }
     pthread_mutex_lock(&pool->mutex);
     atomic_store(&pool->caller_sleeps, 1);
-    while (atomic_load(&pool->pending) > 0)
-        pthread_cond_wait(&pool->done, &pool->mutex);
+    while (atomic_load(&pool->pending) > 0) pthread_cond_wait(&pool->done, &pool->mutex);
     atomic_store(&pool->caller_sleeps, 0);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -126,8 +121,7 @@ static void wait_for_others(nb_pool *pool) {
 void nb_pool_for(void *pool_, int64_t count, nb_task_fn task, const nb_frame *frame) {
     nb_pool *pool = pool_;
     if (count <= 1) {
-        if (count == 1)
-            task(frame, 0, 1);
+        if (count == 1) task(frame, 0, 1);
         return;
     }
     int parts = count < pool->threads ? (int)count : pool->threads;
@@ -150,8 +144,7 @@ static bool start(nb_pool *pool) {
         worker *w = &pool->workers[pool->started];
         w->pool = pool;
         w->index = pool->started + 1;
-        if (pthread_create(&w->thread, NULL, work, w) != 0)
-            break;
+        if (pthread_create(&w->thread, NULL, work, w) != 0) break;
         pool->started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -161,20 +154,15 @@ static bool start(nb_pool *pool) {
 nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out, char *err) {
     size_t size = sizeof(nb_pool) + (size_t)threads * sizeof(worker);
     nb_pool *pool = nb_allocate_zeroed(memory, size, "threads", err);
-    if (!pool)
-        return NB_RT_NO_MEMORY;
+    if (!pool) return NB_RT_NO_MEMORY;
     pool->memory = *memory;
     pool->threads = threads;
     pool->spin = threads <= nb_cpu_count() ? SPIN : SPIN_CROWDED;
-    if (pthread_mutex_init(&pool->mutex, NULL) != 0)
-        goto no_mutex;
-    if (pthread_cond_init(&pool->work, NULL) != 0)
-        goto no_work;
-    if (pthread_cond_init(&pool->done, NULL) != 0)
-        goto no_done;
+    if (pthread_mutex_init(&pool->mutex, NULL) != 0) goto no_mutex;
+    if (pthread_cond_init(&pool->work, NULL) != 0) goto no_work;
+    if (pthread_cond_init(&pool->done, NULL) != 0) goto no_done;
     *out = pool;
-    if (start(pool))
-        return NB_RT_OK;
+    if (start(pool)) return NB_RT_OK;
     *out = NULL;
     int started = pool->started;
     nb_pool_destroy(pool);
@@ -191,11 +179,9 @@ no_mutex:
 }
 
 void nb_pool_destroy(nb_pool *pool) {
-    if (!pool)
-        return;
+    if (!pool) return;
     announce(pool, QUIT);
-    for (int i = 0; i < pool->started; i++)
-        pthread_join(pool->workers[i].thread, NULL);
+    for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->done);
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->mutex);

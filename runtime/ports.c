@@ -9,8 +9,7 @@ static const _Alignas(64) unsigned char nothing[64];
 
 static int find_port(const nb_port *ports, uint32_t count, const char *name) {
     for (uint32_t i = 0; name && i < count; i++)
-        if (strcmp(ports[i].name, name) == 0)
-            return (int)i;
+        if (strcmp(ports[i].name, name) == 0) return (int)i;
     return -1;
 }
 
@@ -25,18 +24,18 @@ int nb_find_output(const nb_model *model, const char *name) {
 /* Complex numbers are pairs; nothing needs more than 8. */
 static nb_rt_status check_alignment(const nb_port *port, const void *data, char *err) {
     size_t alignment = nb_elem_bytes(port->elem);
-    if (alignment > 8)
-        alignment = 8;
+    if (alignment > 8) alignment = 8;
     if ((uintptr_t)data % alignment != 0)
-        return nb_fail(err, NB_RT_ARGUMENT, "the memory of '%s' is misaligned: at %p, expected a "
-                       "multiple of %zu", port->name, data, alignment);
+        return nb_fail(err, NB_RT_ARGUMENT,
+                       "the memory of '%s' is misaligned: at %p, expected a "
+                       "multiple of %zu",
+                       port->name, data, alignment);
     return NB_RT_OK;
 }
 
-nb_rt_status nb_session_set_input(nb_session *s, int index, const void *data,
-                                  const int64_t *dims, char *err) {
-    if (!s)
-        return nb_fail(err, NB_RT_ARGUMENT, "nb_session_set_input: the session is null");
+nb_rt_status nb_session_set_input(nb_session *s, int index, const void *data, const int64_t *dims,
+                                  char *err) {
+    if (!s) return nb_fail(err, NB_RT_ARGUMENT, "nb_session_set_input: the session is null");
     const nb_model *m = s->model;
     if (index < 0 || index >= (int64_t)m->n_inputs)
         return nb_fail(err, NB_RT_ARGUMENT, "there is no input %d: the model has %" PRIu32, index,
@@ -45,8 +44,9 @@ nb_rt_status nb_session_set_input(nb_session *s, int index, const void *data,
     session_input *in = &s->inputs[index];
     size_t dims_size = (size_t)port->rank * sizeof *dims, bytes;
     if (!dims && port->rank > 0)
-        return nb_fail(err, NB_RT_ARGUMENT, "input '%s': `dims` is null, expected %" PRId32
-                       " dimensions %s", port->name, port->rank, port->shape);
+        return nb_fail(err, NB_RT_ARGUMENT,
+                       "input '%s': `dims` is null, expected %" PRId32 " dimensions %s", port->name,
+                       port->rank, port->shape);
     if (!nb_bytes_of(dims, port->rank, nb_elem_bytes(port->elem), &bytes)) {
         nb_dims_text text;
         return nb_fail(err, NB_RT_ARGUMENT, "input '%s' has the shape %s, expected %s", port->name,
@@ -55,17 +55,12 @@ nb_rt_status nb_session_set_input(nb_session *s, int index, const void *data,
     if (!data && bytes > 0)
         return nb_fail(err, NB_RT_ARGUMENT, "input '%s': `data` is null", port->name);
     nb_rt_status status = check_alignment(port, data, err);
-    if (status != NB_RT_OK)
-        return status;
-    if (!data)
-        data = nothing;
+    if (status != NB_RT_OK) return status;
+    if (!data) data = nothing;
     bool same = in->given && (port->rank == 0 || memcmp(in->dims, dims, dims_size) == 0);
-    if (!same || port->state >= 0)
-        s->bound = false;
-    if (!same || in->data != data)
-        s->apart = false;
-    if (!same && port->rank > 0)
-        memcpy(in->dims, dims, dims_size);
+    if (!same || port->state >= 0) s->bound = false;
+    if (!same || in->data != data) s->apart = false;
+    if (!same && port->rank > 0) memcpy(in->dims, dims, dims_size);
     in->data = data;
     in->bytes = bytes;
     in->given = true;
@@ -74,24 +69,22 @@ nb_rt_status nb_session_set_input(nb_session *s, int index, const void *data,
     return NB_RT_OK;
 }
 
-nb_rt_status nb_session_set_output(nb_session *s, int index, void *data, size_t bytes,
-                                   char *err) {
-    if (!s)
-        return nb_fail(err, NB_RT_ARGUMENT, "nb_session_set_output: the session is null");
+nb_rt_status nb_session_set_output(nb_session *s, int index, void *data, size_t bytes, char *err) {
+    if (!s) return nb_fail(err, NB_RT_ARGUMENT, "nb_session_set_output: the session is null");
     const nb_model *m = s->model;
     if (index < 0 || index >= (int64_t)m->n_outputs)
         return nb_fail(err, NB_RT_ARGUMENT, "there is no output %d: the model has %" PRIu32, index,
                        m->n_outputs);
     const nb_port *port = &m->outputs[index];
     if (port->state >= 0)
-        return nb_fail(err, NB_RT_ARGUMENT, "output '%s' is a state and stays with the session; "
-                       "nb_session_output reads it", port->name);
+        return nb_fail(err, NB_RT_ARGUMENT,
+                       "output '%s' is a state and stays with the session; "
+                       "nb_session_output reads it",
+                       port->name);
     nb_rt_status status = check_alignment(port, data, err);
-    if (status != NB_RT_OK)
-        return status;
+    if (status != NB_RT_OK) return status;
     session_output *o = &s->outputs[index];
-    if (o->data == data && o->room == bytes)
-        return NB_RT_OK;
+    if (o->data == data && o->room == bytes) return NB_RT_OK;
     o->data = data;
     o->room = data ? bytes : 0;
     s->bound = false;

@@ -48,11 +48,9 @@ static size_t contents_size(const nb_session *s, uint32_t i) {
 }
 
 size_t nb_session_state_size(const nb_session *s) {
-    if (!s)
-        return 0;
+    if (!s) return 0;
     size_t size = sizeof(saved_header) + s->model->n_states * sizeof(saved_state);
-    for (uint32_t i = 0; i < s->model->n_states; i++)
-        size += contents_size(s, i);
+    for (uint32_t i = 0; i < s->model->n_states; i++) size += contents_size(s, i);
     return size;
 }
 
@@ -67,8 +65,7 @@ nb_rt_status nb_session_save(const nb_session *s, void *buffer, size_t size, cha
     unsigned char *start = (unsigned char *)buffer + sizeof header, *at = start;
     for (uint32_t i = 0; i < m->n_states; i++, at += sizeof(saved_state)) {
         saved_state saved = {.held = s->states[i].held};
-        if (saved.held)
-            memcpy(saved.dims, s->states[i].dims, sizeof saved.dims);
+        if (saved.held) memcpy(saved.dims, s->states[i].dims, sizeof saved.dims);
         memcpy(at, &saved, sizeof saved);
     }
     for (uint32_t i = 0; i < m->n_states; i++) {
@@ -127,17 +124,16 @@ static nb_rt_status check_states(const nb_session *s, const unsigned char *bytes
         size_t contents = 0;
         if (saved.held && !nb_state_bytes(m, i, saved.dims, entries, &contents))
             return damaged("a shape is impossible", err);
-        if (contents > left)
-            return damaged("it is too short", err);
+        if (contents > left) return damaged("it is too short", err);
         left -= contents;
-        if (!ms->appended)
-            continue;
-        if (*length >= 0 && entries != *length)
-            return damaged("the lengths differ", err);
+        if (!ms->appended) continue;
+        if (*length >= 0 && entries != *length) return damaged("the lengths differ", err);
         *length = entries;
         if (entries > s->limit)
-            return nb_fail(err, NB_RT_FULL, "the saved state has %" PRId64 " entries, the capacity "
-                           "is %" PRId64, entries, s->limit);
+            return nb_fail(err, NB_RT_FULL,
+                           "the saved state has %" PRId64 " entries, the capacity "
+                           "is %" PRId64,
+                           entries, s->limit);
     }
     return left == 0 ? NB_RT_OK : damaged("it is too long", err);
 }
@@ -149,10 +145,8 @@ nb_rt_status nb_session_restore(nb_session *s, const void *buffer, size_t size, 
     const unsigned char *bytes = buffer;
     int64_t length;
     nb_rt_status status = check_header(s, bytes, size, err);
-    if (status == NB_RT_OK)
-        status = check_states(s, bytes, size, &length, err);
-    if (status != NB_RT_OK)
-        return status;
+    if (status == NB_RT_OK) status = check_states(s, bytes, size, &length, err);
+    if (status != NB_RT_OK) return status;
 
     /* First all memory, so that nothing has changed if there is not enough. The prepared run may
      * use a spare buffer that is replaced here. */
@@ -162,13 +156,11 @@ nb_rt_status nb_session_restore(nb_session *s, const void *buffer, size_t size, 
         saved_state saved = read_state(bytes, i);
         const char *name = nb_state_port(m, i)->name;
         size_t room;
-        if (!saved.held)
-            continue;
+        if (!saved.held) continue;
         if (!nb_state_bytes(m, i, saved.dims, capacity, &room))
             return nb_fail(err, NB_RT_NO_MEMORY, "state '%s' is too large", name);
         status = nb_reserve(&s->memory, &s->states[i].spare, room, name, err);
-        if (status != NB_RT_OK)
-            return status;
+        if (status != NB_RT_OK) return status;
     }
 
     const unsigned char *at = bytes + sizeof(saved_header) + m->n_states * sizeof(saved_state);
@@ -176,8 +168,7 @@ nb_rt_status nb_session_restore(nb_session *s, const void *buffer, size_t size, 
         saved_state saved = read_state(bytes, i);
         session_state *st = &s->states[i];
         st->held = saved.held != 0;
-        if (!st->held)
-            continue;
+        if (!st->held) continue;
         const nb_model_state *ms = &m->states[i];
         memcpy(st->dims, saved.dims, sizeof st->dims);
         nb_state_copy(m, i, st->dims, st->spare.data, capacity, at,
@@ -185,8 +176,7 @@ nb_rt_status nb_session_restore(nb_session *s, const void *buffer, size_t size, 
         nb_buffer old = st->current;
         st->current = st->spare;
         st->spare = old;
-        if (ms->appended)
-            nb_drop(&s->memory, &st->spare);
+        if (ms->appended) nb_drop(&s->memory, &st->spare);
         at += contents_size(s, i);
     }
     s->capacity = capacity;

@@ -18,12 +18,10 @@ static nb_rt_status allocate_tables(nb_session *s, char *err) {
         !(s->shapes = nb_allocate(memory, n * sizeof *s->shapes, what, err)) ||
         !(s->symbols = nb_allocate_zeroed(memory, ((size_t)m->n_symbols + 2) * sizeof *s->symbols,
                                           what, err)) ||
-        !(s->offsets =
-              nb_allocate_zeroed(memory, m->n_buffers * sizeof *s->offsets, what, err)) ||
+        !(s->offsets = nb_allocate_zeroed(memory, m->n_buffers * sizeof *s->offsets, what, err)) ||
         !(s->ports = nb_allocate_zeroed(memory, ports * sizeof *s->ports, what, err)))
         return NB_RT_NO_MEMORY;
-    for (size_t i = 0; i < n; i++)
-        s->shapes[i] = s->shape_values + i * NB_MODEL_MAX_RANK;
+    for (size_t i = 0; i < n; i++) s->shapes[i] = s->shape_values + i * NB_MODEL_MAX_RANK;
     return NB_RT_OK;
 }
 
@@ -43,13 +41,13 @@ static nb_rt_status choose_limit(nb_session *s, int64_t capacity, char *err) {
     const nb_model *m = s->model;
     s->limit = INT64_MAX;
     for (uint32_t i = 0; i < m->n_states; i++) {
-        if (!m->states[i].appended)
-            continue;
+        if (!m->states[i].appended) continue;
         const nb_model_symbol *symbol = &m->symbols[m->states[i].symbol];
         if (capacity > symbol->max)
-            return nb_fail(err, NB_RT_ARGUMENT, "a capacity of %" PRId64 " is asked for, but the "
-                           "model was compiled for at most %" PRId64 " ('%s')", capacity,
-                           symbol->max, symbol->name);
+            return nb_fail(err, NB_RT_ARGUMENT,
+                           "a capacity of %" PRId64 " is asked for, but the "
+                           "model was compiled for at most %" PRId64 " ('%s')",
+                           capacity, symbol->max, symbol->name);
         s->fixed = capacity > 0;
         s->limit = s->fixed ? capacity : symbol->max;
     }
@@ -59,11 +57,9 @@ static nb_rt_status choose_limit(nb_session *s, int64_t capacity, char *err) {
 static nb_rt_status fill_session(nb_session *s, const nb_loaded *loaded,
                                  const nb_session_options *options, char *err) {
     nb_rt_status status = choose_limit(s, options->capacity, err);
-    if (status == NB_RT_OK)
-        status = allocate_tables(s, err);
+    if (status == NB_RT_OK) status = allocate_tables(s, err);
     s->threads = options->threads > 0 ? options->threads : nb_cpu_count();
-    if (s->threads > NB_POOL_MAX_THREADS)
-        s->threads = NB_POOL_MAX_THREADS;
+    if (s->threads > NB_POOL_MAX_THREADS) s->threads = NB_POOL_MAX_THREADS;
     if (status == NB_RT_OK && s->threads > 1)
         status = nb_pool_create(s->threads, &s->memory, &s->pool, err);
     s->frame = (nb_frame){.size = sizeof s->frame,
@@ -82,20 +78,16 @@ static nb_rt_status fill_session(nb_session *s, const nb_loaded *loaded,
 nb_rt_status nb_session_create(nb_loaded *loaded, const nb_session_options *options,
                                nb_session **out, char *err) {
     static const nb_session_options standard = {0};
-    if (!options)
-        options = &standard;
+    if (!options) options = &standard;
     if (!loaded || !out)
         return nb_fail(err, NB_RT_ARGUMENT, "nb_session_create: `loaded` or `out` is null");
     *out = NULL;
     nb_rt_status status = check_options(options, err);
-    if (status != NB_RT_OK)
-        return status;
+    if (status != NB_RT_OK) return status;
     nb_memory memory = nb_default_memory;
-    if (options->allocate)
-        memory = (nb_memory){options->allocate, options->release, options->user};
+    if (options->allocate) memory = (nb_memory){options->allocate, options->release, options->user};
     nb_session *s = nb_allocate_zeroed(&memory, sizeof *s, "a session", err);
-    if (!s)
-        return NB_RT_NO_MEMORY;
+    if (!s) return NB_RT_NO_MEMORY;
     s->memory = memory;
     s->model = nb_loaded_model(loaded);
     status = fill_session(s, loaded, options, err);
@@ -108,8 +100,7 @@ nb_rt_status nb_session_create(nb_loaded *loaded, const nb_session_options *opti
 }
 
 void nb_session_destroy(nb_session *s) {
-    if (!s)
-        return;
+    if (!s) return;
     nb_memory memory = s->memory;
     nb_pool_destroy(s->pool);
     for (uint32_t i = 0; s->states && i < s->model->n_states; i++) {
@@ -143,41 +134,31 @@ static nb_rt_status run_failed(nb_session *s, int32_t result, char *err) {
 }
 
 nb_rt_status nb_session_run(nb_session *s, char *err) {
-    if (!s)
-        return nb_fail(err, NB_RT_ARGUMENT, "nb_session_run: the session is null");
+    if (!s) return nb_fail(err, NB_RT_ARGUMENT, "nb_session_run: the session is null");
     s->ran = false;
     nb_rt_status status = s->apart ? NB_RT_OK : nb_session_check_apart(s, err);
-    if (status == NB_RT_OK && !s->bound)
-        status = nb_session_bind(s, err);
-    if (status != NB_RT_OK)
-        return status;
-    if (__atomic_load_n(&s->cancel, __ATOMIC_RELAXED))
-        return run_failed(s, NB_RUN_CANCELLED, err);
+    if (status == NB_RT_OK && !s->bound) status = nb_session_bind(s, err);
+    if (status != NB_RT_OK) return status;
+    if (__atomic_load_n(&s->cancel, __ATOMIC_RELAXED)) return run_failed(s, NB_RUN_CANCELLED, err);
     s->error_op = -1;
     uint64_t mode = nb_fp_enter();
     int32_t result = s->model->run(&s->frame);
     nb_fp_leave(mode);
-    if (result != NB_RUN_OK)
-        return run_failed(s, result, err);
+    if (result != NB_RUN_OK) return run_failed(s, result, err);
     nb_session_advance(s);
     s->ran = true;
     return NB_RT_OK;
 }
 
 const void *nb_session_output(nb_session *s, int index, int64_t *dims) {
-    if (!s || index < 0 || index >= (int64_t)s->model->n_outputs)
-        return NULL;
+    if (!s || index < 0 || index >= (int64_t)s->model->n_outputs) return NULL;
     const nb_port *port = &s->model->outputs[index];
-    if (port->state >= 0)
-        return nb_session_state_output(s, (uint32_t)port->state, dims);
-    if (!s->ran)
-        return NULL;
-    if (dims)
-        memcpy(dims, s->outputs[index].dims, (size_t)port->rank * sizeof *dims);
+    if (port->state >= 0) return nb_session_state_output(s, (uint32_t)port->state, dims);
+    if (!s->ran) return NULL;
+    if (dims) memcpy(dims, s->outputs[index].dims, (size_t)port->rank * sizeof *dims);
     return s->ports[s->model->n_inputs + (uint32_t)index];
 }
 
 void nb_session_cancel(nb_session *s) {
-    if (s)
-        __atomic_store_n(&s->cancel, 1, __ATOMIC_RELAXED);
+    if (s) __atomic_store_n(&s->cancel, 1, __ATOMIC_RELAXED);
 }

@@ -1,5 +1,5 @@
-/* The inside of a session, shared by session.c and ports.c (calls), bind.c (shapes and memory of the
- * next run), state.c and save.c (what lasts from run to run).
+/* The inside of a session, shared by session.c and ports.c (calls), bind.c (shapes and memory of
+ * the next run), state.c and save.c (what lasts from run to run).
  *
  * How a run goes: bind.c prepares it and changes nothing that counts if it fails; model->run; then
  * the states advance. What a state holds is always in `current`. A run that must not lose it before
@@ -41,21 +41,21 @@ struct nb_session {
     nb_memory memory;
     nb_pool *pool; /* NULL: one thread */
     int threads;
-    int64_t limit; /* most entries of appended states; INT64_MAX: no limit */
-    bool fixed;    /* the capacity is `limit` from the start */
+    int64_t limit;                   /* most entries of appended states; INT64_MAX: no limit */
+    bool fixed;                      /* the capacity is `limit` from the start */
     int64_t capacity, next_capacity; /* of `current`; of the prepared run */
 
     session_input *inputs;
     session_output *outputs;
     session_state *states;
 
-    bool apart; /* checked that the user's memory does not overlap */
-    bool bound; /* the frame is prepared for the next run */
-    bool ran;   /* outputs are those of a run that succeeded */
+    bool apart;     /* checked that the user's memory does not overlap */
+    bool bound;     /* the frame is prepared for the next run */
+    bool ran;       /* outputs are those of a run that succeeded */
     int32_t cancel; /* atomic */
 
-    int64_t *shape_values;        /* NB_MODEL_MAX_RANK for each input */
-    const int64_t **shapes;       /* into shape_values */
+    int64_t *shape_values;  /* NB_MODEL_MAX_RANK for each input */
+    const int64_t **shapes; /* into shape_values */
     int64_t *symbols, *offsets;
     void **ports;
     nb_buffer arena;

@@ -10,15 +10,13 @@
 #define ALIGNMENT ((size_t)64)
 
 nb_rt_status nb_fail(char *err, nb_rt_status status, const char *format, ...) {
-    if (!err)
-        return status;
+    if (!err) return status;
     va_list args;
     va_start(args, format);
     vsnprintf(err, sizeof(nb_error_text), format, args);
     va_end(args);
     for (char *p = err; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
+        if ((unsigned char)*p < ' ' || *p == 0x7f) *p = '?';
     return status;
 }
 
@@ -41,8 +39,7 @@ bool nb_bytes_of(const int64_t *dims, int32_t rank, size_t elem_bytes, size_t *b
     int64_t product = (int64_t)elem_bytes;
     bool empty = false, fits = true;
     for (int32_t i = 0; i < rank; i++) {
-        if (dims[i] < 0)
-            return false;
+        if (dims[i] < 0) return false;
         if (dims[i] == 0)
             empty = true;
         else if (__builtin_mul_overflow(product, dims[i], &product))
@@ -113,8 +110,10 @@ void *nb_allocate(const nb_memory *memory, size_t size, const char *what, char *
     } else if ((uintptr_t)block % ALIGNMENT != 0) {
         memory->release(memory->user, block);
         block = NULL;
-        nb_fail(err, NB_RT_NO_MEMORY, "no memory for %s: the allocator gave %zu bytes that are not "
-                "64-byte aligned", what, size);
+        nb_fail(err, NB_RT_NO_MEMORY,
+                "no memory for %s: the allocator gave %zu bytes that are not "
+                "64-byte aligned",
+                what, size);
     }
     return block;
 }
@@ -125,22 +124,18 @@ void *nb_allocate_zeroed(const nb_memory *memory, size_t size, const char *what,
 }
 
 void nb_release(const nb_memory *memory, void *block) {
-    if (block)
-        memory->release(memory->user, block);
+    if (block) memory->release(memory->user, block);
 }
 
 nb_rt_status nb_reserve(const nb_memory *memory, nb_buffer *buffer, size_t size, const char *what,
                         char *err) {
-    if (buffer->data && buffer->size >= size)
-        return NB_RT_OK;
+    if (buffer->data && buffer->size >= size) return NB_RT_OK;
     size_t more = buffer->size + buffer->size / 2;
-    if (more > size && more < PTRDIFF_MAX)
-        size = more;
+    if (more > size && more < PTRDIFF_MAX) size = more;
     /* First back, then new: what was inside is not needed, and the peak stays lower. */
     nb_drop(memory, buffer);
     buffer->data = nb_allocate(memory, size, what, err);
-    if (!buffer->data)
-        return NB_RT_NO_MEMORY;
+    if (!buffer->data) return NB_RT_NO_MEMORY;
     buffer->size = size;
     return NB_RT_OK;
 }

@@ -25,20 +25,22 @@ static nb_rt_status check_file(const char *path, const unsigned char *data, uint
         return nb_fail(err, NB_RT_ABI, "%s: has ABI version %" PRIu32 ", expected %u", path,
                        header.abi, NB_MODEL_ABI);
     if (header.size != model->weights_size || header.hash != model->weights_hash)
-        return nb_fail(err, NB_RT_CORRUPT, "%s: belongs to another model than '%s' (its hash is "
-                       "%016" PRIx64 ", expected %016" PRIx64 ")", path, model->name, header.hash,
-                       model->weights_hash);
+        return nb_fail(err, NB_RT_CORRUPT,
+                       "%s: belongs to another model than '%s' (its hash is "
+                       "%016" PRIx64 ", expected %016" PRIx64 ")",
+                       path, model->name, header.hash, model->weights_hash);
     if (size - NB_WEIGHTS_OFFSET != model->weights_size)
-        return nb_fail(err, NB_RT_CORRUPT, "%s: damaged: has %" PRIu64 " bytes of weights, "
-                       "expected %" PRIu64, path, size - NB_WEIGHTS_OFFSET, model->weights_size);
+        return nb_fail(err, NB_RT_CORRUPT,
+                       "%s: damaged: has %" PRIu64 " bytes of weights, "
+                       "expected %" PRIu64,
+                       path, size - NB_WEIGHTS_OFFSET, model->weights_size);
     return NB_RT_OK;
 }
 
 static nb_rt_status map_open_file(const char *path, int fd, const nb_model *model, nb_weights *out,
                                   char *err) {
     struct stat info;
-    if (fstat(fd, &info) != 0)
-        return nb_fail(err, NB_RT_IO, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &info) != 0) return nb_fail(err, NB_RT_IO, "%s: %s", path, strerror(errno));
     if (!S_ISREG(info.st_mode) || info.st_size < NB_WEIGHTS_OFFSET)
         return nb_fail(err, NB_RT_CORRUPT, "%s: not a weights file", path);
     if ((uintmax_t)info.st_size > SIZE_MAX)
@@ -94,14 +96,14 @@ nb_rt_status nb_weights_to_huge(nb_weights *weights, const nb_model *model, char
 nb_rt_status nb_weights_verify(const nb_weights *weights, const nb_model *model, char *err) {
     uint64_t hash = nb_weights_hash(weights->data, (size_t)model->weights_size);
     if (hash != model->weights_hash)
-        return nb_fail(err, NB_RT_CORRUPT, "the weights of '%s' are damaged: their hash is "
-                       "%016" PRIx64 ", expected %016" PRIx64, model->name, hash,
-                       model->weights_hash);
+        return nb_fail(err, NB_RT_CORRUPT,
+                       "the weights of '%s' are damaged: their hash is "
+                       "%016" PRIx64 ", expected %016" PRIx64,
+                       model->name, hash, model->weights_hash);
     return NB_RT_OK;
 }
 
 void nb_weights_close(nb_weights *weights) {
-    if (weights->map)
-        munmap(weights->map, weights->map_size);
+    if (weights->map) munmap(weights->map, weights->map_size);
     *weights = (nb_weights){0};
 }
