@@ -125,6 +125,9 @@ static nb_rt_status find_entry(const file *f, nb_entry_name name, char *err) {
     ElfW(Ehdr) header;
     nb_rt_status status = check_header(f, &header, err);
     if (status != NB_RT_OK) return status;
+    /* The section table is the last thing in most files: it tells whether the file is complete. */
+    if (!inside(f, header.e_shoff, (uint64_t)header.e_shnum * sizeof(ElfW(Shdr))))
+        return cut_short(f, err);
     ElfW(Shdr) symbols = {0}, strings;
     for (unsigned i = 0; i < header.e_shnum && symbols.sh_type != SHT_DYNSYM; i++)
         if (!read_section(f, &header, i, &symbols)) return cut_short(f, err);
