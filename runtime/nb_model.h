@@ -64,13 +64,13 @@ typedef void (*nb_task_fn)(const struct nb_frame *frame, int64_t begin, int64_t 
 
 /* Everything one call of `run` uses. Set by the caller; the model only reads it, except `error`. */
 typedef struct nb_frame {
-    uint32_t size; /* sizeof(nb_frame) */
-    int32_t threads; /* what parallel_for will use, >= 1 */
+    uint32_t size;      /* sizeof(nb_frame) */
+    int32_t threads;    /* what parallel_for will use, >= 1 */
     void *const *ports; /* data of the n_inputs inputs, then of the n_outputs outputs */
     /* n_symbols values from `bind`, then the capacity of appended states, then `threads`. */
     const int64_t *symbols;
-    const int64_t *offsets; /* n_buffers values from `plan` */
-    unsigned char *arena;   /* 64-byte aligned, as large as `plan` said */
+    const int64_t *offsets;       /* n_buffers values from `plan` */
+    unsigned char *arena;         /* 64-byte aligned, as large as `plan` said */
     const unsigned char *weights; /* 64-byte aligned, nb_model.weights_size bytes */
     /* Calls task over [0, count) in any split and order, from any threads, and returns when all is
      * done. NULL: the model runs on the calling thread. Results do not depend on the split. */
@@ -84,12 +84,13 @@ typedef struct nb_frame {
 enum {
     NB_RUN_OK = 0,
     NB_RUN_CANCELLED = 1,
-    NB_RUN_INDEX = 2 /* a run-time index (Gather, embedding) was out of range; outputs are invalid */
+    /* A run-time index (Gather, embedding) was out of range; outputs are invalid. */
+    NB_RUN_INDEX = 2
 };
 
 /* CPU features a model may need (nb_model.features). The runtime refuses to run without them. */
-#define NB_CPU_AVX2_FMA UINT64_C(1)         /* x86-64-v3: AVX2, FMA, F16C, BMI */
-#define NB_CPU_AVX512 UINT64_C(2)           /* F, BW, DQ, VL */
+#define NB_CPU_AVX2_FMA    UINT64_C(1) /* x86-64-v3: AVX2, FMA, F16C, BMI */
+#define NB_CPU_AVX512      UINT64_C(2) /* F, BW, DQ, VL */
 #define NB_CPU_AVX512_VNNI UINT64_C(4)
 #define NB_CPU_ARM_DOTPROD UINT64_C(8)
 
@@ -111,8 +112,8 @@ typedef struct nb_model {
     uint32_t n_ops;
     const char *const *op_names; /* ONNX names, for messages */
 
-    uint64_t weights_size; /* bytes; 0 = no weights */
-    uint64_t weights_hash; /* XXH3-64 of them */
+    uint64_t weights_size;        /* bytes; 0 = no weights */
+    uint64_t weights_hash;        /* XXH3-64 of them */
     const unsigned char *weights; /* inside the object, or NULL: in the file NAME.nbw */
 
     /* Reads the symbols from the shapes of all inputs (shapes[i] has inputs[i].rank values).
@@ -129,7 +130,7 @@ typedef struct nb_model {
 typedef const nb_model *(*nb_model_fn)(uint32_t abi);
 
 /* The weights file NAME.nbw: this header, then weights_size bytes at offset 4096. */
-#define NB_WEIGHTS_MAGIC "nibble-w"
+#define NB_WEIGHTS_MAGIC  "nibble-w"
 #define NB_WEIGHTS_OFFSET 4096
 typedef struct nb_weights_header {
     char magic[8];

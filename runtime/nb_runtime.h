@@ -26,14 +26,14 @@ extern "C" {
 
 typedef enum nb_rt_status {
     NB_RT_OK = 0,
-    NB_RT_ARGUMENT,  /* a null, misaligned, aliased or badly shaped argument */
+    NB_RT_ARGUMENT, /* a null, misaligned, aliased or badly shaped argument */
     NB_RT_NO_MEMORY,
-    NB_RT_IO,        /* a file could not be read */
-    NB_RT_CORRUPT,   /* magic, size or hash do not match */
-    NB_RT_ABI,       /* made for another ABI version or machine */
-    NB_RT_CPU,       /* this CPU lacks a feature the model needs */
-    NB_RT_FULL,      /* the state's capacity is used up; the session is unchanged */
-    NB_RT_INDEX,     /* a run-time index was out of range */
+    NB_RT_IO,      /* a file could not be read */
+    NB_RT_CORRUPT, /* magic, size or hash do not match */
+    NB_RT_ABI,     /* made for another ABI version or machine */
+    NB_RT_CPU,     /* this CPU lacks a feature the model needs */
+    NB_RT_FULL,    /* the state's capacity is used up; the session is unchanged */
+    NB_RT_INDEX,   /* a run-time index was out of range */
     NB_RT_CANCELLED
 } nb_rt_status;
 
@@ -43,8 +43,8 @@ typedef struct nb_loaded nb_loaded;
 typedef struct nb_session nb_session;
 
 typedef struct nb_load_options {
-    int huge;        /* 1: copy weights into anonymous huge pages (faster decode); 0: map the file */
-    int verify;      /* 1: check the full hash of the weights */
+    int huge;   /* 1: copy weights into anonymous huge pages (faster decode); 0: map the file */
+    int verify; /* 1: check the full hash of the weights */
 } nb_load_options;
 
 /* Opens a .so (and its .nbw beside it). `options` may be NULL (map, verify). */
@@ -82,7 +82,8 @@ int nb_find_output(const nb_model *model, const char *name);
 nb_rt_status nb_session_set_input(nb_session *session, int input, const void *data,
                                   const int64_t *dims, char *err);
 /* Where an output goes: `data` has room for `bytes`. NULL: memory of the session (the default). */
-nb_rt_status nb_session_set_output(nb_session *session, int output, void *data, size_t bytes, char *err);
+nb_rt_status nb_session_set_output(nb_session *session, int output, void *data, size_t bytes,
+                                   char *err);
 
 /* Runs once with the inputs set; states advance. On an error the states are as before. */
 nb_rt_status nb_session_run(nb_session *session, char *err);
@@ -90,11 +91,12 @@ nb_rt_status nb_session_run(nb_session *session, char *err);
  * gets its shape. For an appended state this makes a contiguous copy. */
 const void *nb_session_output(nb_session *session, int output, int64_t *dims);
 
-/* State: entries held, forget all, go back to `length` entries. Only appended states can go back. */
+/* State: entries held, forget all, go back to `length` entries. Only appended states go back. */
 int64_t nb_session_length(const nb_session *session);
 nb_rt_status nb_session_reset(nb_session *session, char *err);
 nb_rt_status nb_session_rewind(nb_session *session, int64_t length, char *err);
-/* Bytes needed, or the state written to / read from `buffer`. The format is private to one model. */
+/* Bytes needed, or the state written to / read from `buffer`. The format is private to one model.
+ */
 size_t nb_session_state_size(const nb_session *session);
 nb_rt_status nb_session_save(const nb_session *session, void *buffer, size_t size, char *err);
 nb_rt_status nb_session_restore(nb_session *session, const void *buffer, size_t size, char *err);

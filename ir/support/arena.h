@@ -22,7 +22,7 @@ void nb_arena_destroy(nb_arena *arena);
 void *nb_alloc(nb_arena *arena, size_t size);
 /* `count * size` bytes, zeroed; overflow counts as running out of memory. */
 void *nb_alloc_array(nb_arena *arena, size_t count, size_t size);
-#define NB_NEW(arena, T) ((T *)nb_alloc((arena), sizeof(T)))
+#define NB_NEW(arena, T)          ((T *)nb_alloc((arena), sizeof(T)))
 #define NB_NEW_ARRAY(arena, T, n) ((T *)nb_alloc_array((arena), (n), sizeof(T)))
 
 /* A NUL-terminated copy of `length` bytes at `text`. */

@@ -20,20 +20,24 @@ typedef enum nb_status {
     NB_INTERNAL = 7      /* a bug in Nibble */
 } nb_status;
 
-#define NB_MUST_USE __attribute__((warn_unused_result))
+#define NB_MUST_USE          __attribute__((warn_unused_result))
 #define NB_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define NB_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define NB_COUNT(array)      (sizeof(array) / sizeof((array)[0]))
 
 /* Returns from the calling function when `expr` is not NB_OK. */
-#define NB_TRY(expr)                                                                               \
-    do {                                                                                           \
-        nb_status nb_try_status_ = (expr);                                                         \
-        if (nb_try_status_ != NB_OK) return nb_try_status_;                                        \
+#define NB_TRY(expr)                                        \
+    do {                                                    \
+        nb_status nb_try_status_ = (expr);                  \
+        if (nb_try_status_ != NB_OK) return nb_try_status_; \
     } while (0)
 
 /* Sizes derived from a model always go through these; false means overflow. */
-static inline bool nb_mul_i64(int64_t a, int64_t b, int64_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool nb_add_i64(int64_t a, int64_t b, int64_t *out) { return !__builtin_add_overflow(a, b, out); }
+static inline bool nb_mul_i64(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool nb_add_i64(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
 
 static inline int64_t nb_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t nb_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }

@@ -6,6 +6,7 @@
  *     note: '@w.s' was made by smooth-fold from initializer "fc1.weight"
  *     help: leave this node in float: insert-qdq{skip="/fc1/MatMul"}
  *
+ * The place in front is file:line:column for text and "file:byte N" for a binary file.
  * Text that comes from a model or a file is escaped when it is rendered, so messages may carry it
  * as it is. */
 #ifndef NB_DIAG_H
@@ -23,7 +24,7 @@ typedef struct nb_where {
     int line, column;    /* 1-based position in a text file, 0 = none */
     int64_t offset;      /* byte offset in a binary file, -1 = none */
     const char *snippet; /* one source line to show */
-    int caret, length;   /* 0-based caret position and length within the snippet; length 0 = none */
+    int caret, length;   /* 0-based byte position and length within the snippet; length 0 = none */
 } nb_where;
 
 #define NB_NOWHERE ((nb_where){.offset = -1})
@@ -37,21 +38,23 @@ typedef struct nb_diag {
     const char *help;           /* "help: " line, or NULL */
 } nb_diag;
 
-/* At most NB_DIAGS_CAP errors are kept; `dropped` counts the rest. */
+/* At most NB_DIAGS_CAP errors and as many warnings are kept; `dropped` counts the rest. */
 #define NB_DIAGS_CAP 64
 
 typedef struct nb_diags {
     nb_arena *arena;
     const char *file; /* default for nb_where.file */
     NB_VEC(nb_diag *) list;
-    size_t errors, dropped;
+    size_t errors, warnings, dropped; /* the first two count dropped ones too */
+    nb_diag *last; /* what nb_note and nb_help add to; NULL when it was dropped */
 } nb_diags;
 
 nb_diags *nb_diags_create(nb_arena *arena, const char *file);
 
 /* Records an error and returns `status`, so that `return nb_error(...)` reads well. Strings in
  * `where` are copied. */
-nb_status nb_error(nb_diags *diags, nb_status status, nb_where where, const char *fmt, ...) NB_PRINTF(4, 5);
+nb_status nb_error(nb_diags *diags, nb_status status, nb_where where, const char *fmt, ...)
+    NB_PRINTF(4, 5);
 void nb_warn(nb_diags *diags, nb_where where, const char *fmt, ...) NB_PRINTF(3, 4);
 /* These two belong to the diagnostic recorded last. */
 void nb_note(nb_diags *diags, const char *fmt, ...) NB_PRINTF(2, 3);

@@ -4,17 +4,18 @@
 
 #include "ir/support/arena.h"
 
-#define NB_VEC(T)                                                                                  \
-    struct {                                                                                       \
-        T *items;                                                                                  \
-        size_t count, capacity;                                                                    \
+#define NB_VEC(T)               \
+    struct {                    \
+        T *items;               \
+        size_t count, capacity; \
     }
 
-#define nb_vec_push(arena, vec, item)                                                              \
-    do {                                                                                           \
-        if ((vec)->count == (vec)->capacity)                                                       \
-            (vec)->items = nb_vec_grow((arena), (vec)->items, sizeof *(vec)->items, &(vec)->capacity); \
-        (vec)->items[(vec)->count++] = (item);                                                     \
+#define nb_vec_push(arena, vec, item)                                                       \
+    do {                                                                                    \
+        if ((vec)->count == (vec)->capacity)                                                \
+            (vec)->items =                                                                  \
+                nb_vec_grow((arena), (vec)->items, sizeof *(vec)->items, &(vec)->capacity); \
+        (vec)->items[(vec)->count++] = (item);                                              \
     } while (0)
 
 /* At least doubles `capacity` and returns a copy of the items; the old copy stays in the arena. */
