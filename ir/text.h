@@ -23,4 +23,7 @@ char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options
 nb_status nb_parse(const char *text, size_t length, const char *name, const char *base,
                    nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
 
+/* A dimension expression of nb_dim_text's form over the graph's symbols; NULL after an error. */
+const nb_dim *nb_parse_dim(nb_graph *g, const char *text, size_t length, nb_diags *diags);
+
 #endif

@@ -74,22 +74,22 @@ nb_status nb_diags_status(const nb_diags *diags) {
 }
 
 /* Text under construction. */
-typedef struct text {
+typedef struct builder {
     nb_arena *arena;
     NB_VEC(char) bytes;
-} text;
+} builder;
 
-static void put_bytes(text *out, const char *bytes, size_t length) {
+static void put_bytes(builder *out, const char *bytes, size_t length) {
     for (size_t i = 0; i < length; i++) nb_vec_push(out->arena, &out->bytes, bytes[i]);
 }
 
-static void put(text *out, const char *string) { put_bytes(out, string, strlen(string)); }
+static void put(builder *out, const char *string) { put_bytes(out, string, strlen(string)); }
 
-static void put_escaped(text *out, const char *string) {
+static void put_escaped(builder *out, const char *string) {
     put(out, nb_escape(out->arena, string, strlen(string)));
 }
 
-static char *finish(text *out) {
+static char *finish(builder *out) {
     nb_vec_push(out->arena, &out->bytes, '\0');
     return out->bytes.items;
 }
@@ -130,16 +130,16 @@ static bool is_deceptive(uint32_t point) {
     return false;
 }
 
-char *nb_escape(nb_arena *arena, const char *string, size_t length) {
+char *nb_escape(nb_arena *arena, const char *text, size_t length) {
     static const char digits[] = "0123456789abcdef";
-    const unsigned char *s = (const unsigned char *)string;
-    text out = {.arena = arena};
+    const unsigned char *s = (const unsigned char *)text;
+    builder out = {.arena = arena};
     for (size_t i = 0; i < length;) {
         uint32_t point = 0;
         size_t bytes = decode(s + i, length - i, &point);
         bool show = bytes > 0 && !is_deceptive(point);
         if (bytes == 0) bytes = 1;
-        if (show) put_bytes(&out, string + i, bytes);
+        if (show) put_bytes(&out, text + i, bytes);
         for (size_t k = i; !show && k < i + bytes; k++)
             put_bytes(&out, (char[]){'\\', 'x', digits[s[k] >> 4], digits[s[k] & 15]}, 4);
         i += bytes;
@@ -155,7 +155,7 @@ static size_t columns(nb_arena *arena, const char *line, size_t length) {
     return n;
 }
 
-static void put_snippet(text *out, const nb_where *where) {
+static void put_snippet(builder *out, const nb_where *where) {
     size_t size = strlen(where->snippet);
     char *line = nb_strndup(out->arena, where->snippet, size);
     for (char *c = line; *c != '\0'; c++)
@@ -175,7 +175,7 @@ static void put_snippet(text *out, const nb_where *where) {
 }
 
 /* "file:line:column:node: ", of which every part may be missing. */
-static void put_where(text *out, const nb_where *where) {
+static void put_where(builder *out, const nb_where *where) {
     if (where->file != NULL) {
         put_escaped(out, where->file);
         put(out, ":");
@@ -192,7 +192,7 @@ static void put_where(text *out, const nb_where *where) {
 
 char *nb_diag_render(nb_arena *arena, const nb_diag *diag) {
     static const char *const names[] = {"error: ", "warning: ", "info: "};
-    text out = {.arena = arena};
+    builder out = {.arena = arena};
     put_where(&out, &diag->where);
     put(&out, names[diag->severity]);
     put_escaped(&out, diag->message);

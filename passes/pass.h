@@ -1,0 +1,104 @@
+/* The compiler's side of passes: registry, pipelines, the environment they run in.
+ *
+ * Built-in passes and plug-ins are the same struct (nb_pass.h). Built-ins may also include ir/
+ * headers directly; plug-ins see the host table only. */
+#ifndef NB_PASSES_PASS_H
+#define NB_PASSES_PASS_H
+
+#include "ir/eval.h"
+#include "passes/nb_pass.h"
+
+/* ---- registry ------------------------------------------------------------------------------ */
+
+typedef struct nb_registry {
+    nb_arena *arena;
+    NB_VEC(const nb_pass *) passes; /* built-ins in the order of passes.def, then loaded ones */
+} nb_registry;
+
+/* With all built-ins. */
+nb_registry *nb_registry_create(nb_arena *arena);
+const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, size_t length);
+/* Loads a plug-in. It stays loaded until the process ends, since a graph may hold its strings. */
+nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *diags);
+/* Adds passes of a plug-in that is in memory already; `path` is for messages. */
+nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path, nb_diags *diags);
+
+/* ---- calibration statistics ---------------------------------------------------------------- */
+
+/* What calibrate saw of one value whose last axis has `channels` entries. */
+typedef struct nb_stats {
+    int64_t channels, rows; /* rows observed */
+    float *amax;            /* [channels] largest |x| */
+    float *mean_abs;        /* [channels] mean |x| */
+    float min, max;         /* of the whole tensor */
+    float clip;             /* |x| bound that calibrate's method chose for the tensor */
+} nb_stats;
+
+/* ---- environment --------------------------------------------------------------------------- */
+
+typedef struct nb_sample {
+    const nb_tensor *inputs; /* one per graph input */
+} nb_sample;
+
+/* What happened after one pass; `graph` may be printed or run by the observer, not changed. */
+typedef struct nb_pass_event {
+    size_t index; /* position in the pipeline */
+    const char *name;
+    nb_pass_result result;
+    double seconds;
+    const nb_graph *graph;
+} nb_pass_event;
+
+typedef struct nb_pass_env {
+    nb_registry *registry;
+    nb_diags *diags;
+    nb_arena *arena;  /* outlives the pipeline's run */
+    nb_run_fn run;    /* NULL: nb_eval */
+    void *run_user;
+    const nb_sample *samples; /* --calib */
+    size_t n_samples;
+    bool verify_each, check_each;
+    void (*after)(void *user, const nb_pass_event *event); /* NULL: nobody watches */
+    void *after_user;
+    nb_map stats; /* value -> nb_stats*, filled by calibrate */
+} nb_pass_env;
+
+/* What ctx->host_data points at, for built-ins. */
+typedef struct nb_pass_state {
+    nb_pass_env *env;
+    const nb_pass *pass;
+    nb_arena *scratch;
+    bool failed; /* a host call was misused or an error was reported */
+} nb_pass_state;
+
+static inline nb_pass_state *nb_state_of(const nb_pass_ctx *ctx) { return ctx->host_data; }
+static inline nb_diags *nb_diags_of(const nb_pass_ctx *ctx) { return nb_state_of(ctx)->env->diags; }
+/* The options' values by name; asking for an undeclared one is a bug and aborts. */
+const nb_option_value *nb_option_of(const nb_pass_ctx *ctx, const char *name);
+/* NB_PASS_FAILED if anything was reported as an error, else by `changed`. */
+nb_pass_result nb_pass_end(const nb_pass_ctx *ctx, bool changed);
+/* A builder that places ops before `before` and gives them `loc` via this pass. */
+struct nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc);
+
+/* ---- pipelines ----------------------------------------------------------------------------- */
+
+typedef struct nb_step {
+    const nb_pass *pass;
+    nb_option_value *options;
+} nb_step;
+
+typedef struct nb_pipeline {
+    NB_VEC(nb_step) steps;
+} nb_pipeline;
+
+/* "simplify, smooth-fold{alpha=0.5}, insert-qdq{act=i8, skip=\"x*\"}". Errors (unknown pass or option,
+ * value out of range) are NB_USAGE, show the text with a caret and list near misses. */
+nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_arena *arena,
+                            nb_diags *diags, nb_pipeline *out);
+/* Runs the steps in order; stops at the first that fails. */
+nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_env *env);
+
+/* What the host table is; one for all passes. */
+extern const nb_pass_host nb_host;
+
+#endif
