@@ -39,7 +39,7 @@ typedef struct nb_port {
 /* A symbolic dimension; it gets its value from the inputs' shapes at each call. */
 typedef struct nb_model_symbol {
     const char *name;
-    int64_t min, max; /* inclusive; the model was compiled for this range */
+    int64_t min, max; /* inclusive; the model was compiled for this range; INT64_MAX: no limit */
 } nb_model_symbol;
 
 /* An output that becomes an input of the next call (a key/value cache, a recurrent state).
@@ -47,13 +47,15 @@ typedef struct nb_model_symbol {
  * appended = 1: input and output are one buffer whose `axis` has room for `capacity` entries
  *   (row-major with capacity in place of the axis' length); the run reads the first
  *   symbols[symbol] entries and writes the new ones behind them. ports[input] and ports[output]
- *   hold the same address.
- * appended = 0: two separate contiguous buffers; the caller makes the output the next input. */
+ *   hold the same address. The run reads nothing behind what is written: that is not initialized.
+ *   All appended states of a model have the same symbol, and so one length and one capacity.
+ * appended = 0: two separate contiguous buffers; the caller makes the output the next input. The
+ *   first input is zeros; when axis >= 0, it has no entries along it. */
 typedef struct nb_model_state {
     int32_t input, output; /* indices into nb_model.inputs, nb_model.outputs */
     int32_t appended;
-    int32_t axis;   /* the axis that grows, or -1 */
-    int32_t symbol; /* the symbol that is the input's length along `axis`, or -1 */
+    int32_t axis;   /* the axis that grows; -1 only when not appended */
+    int32_t symbol; /* the symbol that is the input's length along `axis`; -1 when axis is */
     int32_t reserved;
 } nb_model_state;
 
@@ -73,7 +75,8 @@ typedef struct nb_frame {
     unsigned char *arena;         /* 64-byte aligned, as large as `plan` said */
     const unsigned char *weights; /* 64-byte aligned, nb_model.weights_size bytes */
     /* Calls task over [0, count) in any split and order, from any threads, and returns when all is
-     * done. NULL: the model runs on the calling thread. Results do not depend on the split. */
+     * done. NULL: the model runs on the calling thread. Results do not depend on the split. Only
+     * `run` itself calls this, never a task. */
     void (*parallel_for)(void *pool, int64_t count, nb_task_fn task, const struct nb_frame *frame);
     void *pool;
     const volatile int32_t *cancel; /* run stops soon after it becomes non-zero; may be NULL */
@@ -113,12 +116,17 @@ typedef struct nb_model {
     const char *const *op_names; /* ONNX names, for messages */
 
     uint64_t weights_size;        /* bytes; 0 = no weights */
-    uint64_t weights_hash;        /* XXH3-64 of them */
+    uint64_t weights_hash;        /* nb_weights_hash of them (runtime/hash.h) */
     const unsigned char *weights; /* inside the object, or NULL: in the file NAME.nbw */
 
-    /* Reads the symbols from the shapes of all inputs (shapes[i] has inputs[i].rank values).
-     * Returns 0, or 1 + 16 * input + axis for the first dimension that disagrees. */
+    /* Reads the symbols from the shapes of all inputs (shapes[i] has inputs[i].rank values). A
+     * dimension of -1 is unknown: it agrees with everything and tells nothing. Returns 0 when every
+     * symbol has a value and all known dimensions agree; 1 + 16 * input + axis for the first
+     * dimension that disagrees; -1 - symbol for the first symbol that nothing tells. Ranges of the
+     * symbols are the caller's to check, before any of the functions below is called. */
     int64_t (*bind)(const int64_t *const *shapes, int64_t *symbols);
+    /* Writes inputs[input].rank dimensions, all known, for symbols from `bind`. */
+    void (*input_shape)(const int64_t *symbols, int64_t input, int64_t *dims);
     /* Writes outputs[output].rank dimensions. */
     void (*shape)(const int64_t *symbols, int64_t output, int64_t *dims);
     /* `symbols` with capacity and threads as in nb_frame. Returns the arena's size in bytes and
@@ -129,7 +137,7 @@ typedef struct nb_model {
 
 typedef const nb_model *(*nb_model_fn)(uint32_t abi);
 
-/* The weights file NAME.nbw: this header, then weights_size bytes at offset 4096. */
+/* The weights file NAME.nbw: this header, zeros, weights_size bytes at offset 4096, and no more. */
 #define NB_WEIGHTS_MAGIC  "nibble-w"
 #define NB_WEIGHTS_OFFSET 4096
 typedef struct nb_weights_header {

@@ -47,7 +47,8 @@ typedef struct nb_load_options {
     int verify; /* 1: check the full hash of the weights */
 } nb_load_options;
 
-/* Opens a .so (and its .nbw beside it). `options` may be NULL (map, verify). */
+/* Opens a .so and, unless it has its weights inside, the .nbw beside it: the same path with .nbw in
+ * place of .so, or else the model's name. `options` may be NULL (map, verify). */
 nb_rt_status nb_load(const char *path, const nb_load_options *options, nb_loaded **out, char *err);
 /* Uses a model that is linked in or was made in memory. `weights` may be NULL when the model has
  * them inside or `weights_path` names its .nbw; otherwise model->weights_size bytes, 64-byte
@@ -64,7 +65,9 @@ typedef struct nb_session_options {
     int threads;      /* 0: as many as CPUs this process may use */
     int64_t capacity; /* entries appended states can hold; 0: what the first calls need, growing
                          on demand up to the symbol's maximum */
-    void *(*allocate)(void *user, size_t size); /* 64-byte aligned; NULL: aligned_alloc */
+    /* 64-byte aligned, or NULL when there is no memory; both functions NULL: aligned_alloc, free.
+     * Called from the thread that uses the session only. */
+    void *(*allocate)(void *user, size_t size);
     void (*release)(void *user, void *memory);
     void *user;
 } nb_session_options;
@@ -77,26 +80,33 @@ void nb_session_destroy(nb_session *session);
 int nb_find_input(const nb_model *model, const char *name);
 int nb_find_output(const nb_model *model, const char *name);
 
-/* Borrows `data` until the next run has ended. `dims` has the port's rank.
- * Giving a state's input replaces the state (its contents are copied) for the next run. */
+/* `dims` has the port's rank. Borrows `data`: every run reads it until another call replaces it, so
+ * a loop may set an input once and write new values to the same place. It must not overlap the
+ * outputs; NULL is right only for an empty tensor.
+ * Giving a state's input replaces the state, once: the next run that succeeds starts from `data`
+ * (contiguous, any length along the axis) and what the session held is dropped. */
 nb_rt_status nb_session_set_input(nb_session *session, int input, const void *data,
                                   const int64_t *dims, char *err);
-/* Where an output goes: `data` has room for `bytes`. NULL: memory of the session (the default). */
+/* Where an output goes: `data` has room for `bytes`. NULL: memory of the session (the default).
+ * Outputs that are states stay with the session. */
 nb_rt_status nb_session_set_output(nb_session *session, int output, void *data, size_t bytes,
                                    char *err);
 
 /* Runs once with the inputs set; states advance. On an error the states are as before. */
 nb_rt_status nb_session_run(nb_session *session, char *err);
 /* The output of the last run, valid until the next; `dims` (NB_MODEL_MAX_RANK values, may be NULL)
- * gets its shape. For an appended state this makes a contiguous copy. */
+ * gets its shape. For an appended state this makes a contiguous copy. NULL: there was no run, it
+ * failed, the state is empty after a reset, or there is no memory for the copy. */
 const void *nb_session_output(nb_session *session, int output, int64_t *dims);
 
-/* State: entries held, forget all, go back to `length` entries. Only appended states go back. */
+/* State: entries held, forget all, go back to `length` entries. Only appended states can go back:
+ * a model that also has others refuses. Reset and rewind drop state inputs that no run has used
+ * yet. */
 int64_t nb_session_length(const nb_session *session);
 nb_rt_status nb_session_reset(nb_session *session, char *err);
 nb_rt_status nb_session_rewind(nb_session *session, int64_t length, char *err);
-/* Bytes needed, or the state written to / read from `buffer`. The format is private to one model.
- */
+/* Bytes needed, or the state written to / read from `buffer`. The format is private to one model;
+ * contents that do not match it, or were damaged, are refused and leave the session as it was. */
 size_t nb_session_state_size(const nb_session *session);
 nb_rt_status nb_session_save(const nb_session *session, void *buffer, size_t size, char *err);
 nb_rt_status nb_session_restore(nb_session *session, const void *buffer, size_t size, char *err);

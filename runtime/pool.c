@@ -1,0 +1,190 @@
+/* The thread pool (pool.h).
+ *
+ * A loop is announced by `ticket`: a counter in the upper bits, the number of parts in the lower.
+ * A thread whose part does not exist learns so from the ticket alone and touches nothing else;
+ * those that have a part may read the job, because the caller waits for each of them.
+ *
+ * Sleep and wake-up cannot miss each other: a sleeper first says that it sleeps, then looks at the
+ * condition again; the other side first changes the condition, then looks for sleepers. All four
+ * steps are sequentially consistent, and the last two of the sleeper are under the mutex. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "runtime/pool.h"
+#include "runtime/cpu.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define PARTS_BITS 16
+#define PARTS_MASK ((UINT64_C(1) << PARTS_BITS) - 1)
+#define QUIT       PARTS_MASK /* as number of parts */
+
+/* Looks before sleeping. A look takes about 40 to 150 cycles, so this is some ten microseconds
+ * up to a hundred: longer than the gaps between the loops of one run. With more threads than CPUs
+ * waiting busily only takes time from those who work. */
+#define SPIN         2000
+#define SPIN_CROWDED 20
+
+typedef struct worker {
+    nb_pool *pool;
+    pthread_t thread;
+    int index; /* 1 .. threads - 1; the caller is 0 */
+} worker;
+
+struct nb_pool {
+    nb_memory memory;
+    int threads, started, spin;
+
+    /* The job; constant while parts are pending. */
+    int64_t count;
+    nb_task_fn task;
+    const nb_frame *frame;
+
+    /* On lines of their own: everyone looks at the first, the second changes often. */
+    _Alignas(64) _Atomic uint64_t ticket;
+    _Alignas(64) atomic_int pending; /* parts of other threads that are not done */
+    _Alignas(64) atomic_int sleepers;
+    atomic_int caller_sleeps;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t work, done;
+    worker workers[];
+};
+
+static void run_part(const nb_pool *pool, int index, int parts) {
+    int64_t each = pool->count / parts, rest = pool->count % parts;
+    int64_t begin = index * each + (index < rest ? index : rest);
+    pool->task(pool->frame, begin, begin + each + (index < rest));
+}
+
+/* The first ticket that is not `seen`. */
+static uint64_t next_ticket(nb_pool *pool, uint64_t seen) {
+    for (int i = 0; i < pool->spin; i++) {
+        uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+        if (ticket != seen) return ticket;
+        nb_cpu_relax();
+    }
+    pthread_mutex_lock(&pool->mutex);
+    atomic_fetch_add(&pool->sleepers, 1);
+    uint64_t ticket;
+    while ((ticket = atomic_load(&pool->ticket)) == seen)
+        pthread_cond_wait(&pool->work, &pool->mutex);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    pthread_mutex_unlock(&pool->mutex);
+    return ticket;
+}
+
+static void announce(nb_pool *pool, uint64_t parts) {
+    uint64_t old = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
+    atomic_store(&pool->ticket, ((old >> PARTS_BITS) + 1) << PARTS_BITS | parts);
+    if (atomic_load(&pool->sleepers) > 0) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_broadcast(&pool->work);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
+static void *work(void *argument) {
+    worker *self = argument;
+    nb_pool *pool = self->pool;
+    nb_fp_enter();
+    /* A new pool has ticket 0; one announced before this thread looked is still due. */
+    for (uint64_t seen = 0;;) {
+        seen = next_ticket(pool, seen);
+        uint64_t parts = seen & PARTS_MASK;
+        if (parts == QUIT) return NULL;
+        if ((uint64_t)self->index >= parts) continue;
+        run_part(pool, self->index, (int)parts);
+        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
+            pthread_mutex_lock(&pool->mutex);
+            pthread_cond_signal(&pool->done);
+            pthread_mutex_unlock(&pool->mutex);
+        }
+    }
+}
+
+static void wait_for_others(nb_pool *pool) {
+    for (int i = 0; i < pool->spin; i++) {
+        if (atomic_load_explicit(&pool->pending, memory_order_acquire) == 0) return;
+        nb_cpu_relax();
+    }
+    pthread_mutex_lock(&pool->mutex);
+    atomic_store(&pool->caller_sleeps, 1);
+    while (atomic_load(&pool->pending) > 0) pthread_cond_wait(&pool->done, &pool->mutex);
+    atomic_store(&pool->caller_sleeps, 0);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+void nb_pool_for(void *pool_, int64_t count, nb_task_fn task, const nb_frame *frame) {
+    nb_pool *pool = pool_;
+    if (count <= 1) {
+        if (count == 1) task(frame, 0, 1);
+        return;
+    }
+    int parts = count < pool->threads ? (int)count : pool->threads;
+    pool->count = count;
+    pool->task = task;
+    pool->frame = frame;
+    atomic_store_explicit(&pool->pending, parts - 1, memory_order_relaxed);
+    announce(pool, (uint64_t)parts);
+    run_part(pool, 0, parts);
+    wait_for_others(pool);
+}
+
+/* Starts all threads; false when one could not be. */
+static bool start(nb_pool *pool) {
+    /* Signals belong to the program's own threads. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (pool->started < pool->threads - 1) {
+        worker *w = &pool->workers[pool->started];
+        w->pool = pool;
+        w->index = pool->started + 1;
+        if (pthread_create(&w->thread, NULL, work, w) != 0) break;
+        pool->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return pool->started == pool->threads - 1;
+}
+
+nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out, char *err) {
+    size_t size = sizeof(nb_pool) + (size_t)threads * sizeof(worker);
+    nb_pool *pool = nb_allocate_zeroed(memory, size, "threads", err);
+    if (!pool) return NB_RT_NO_MEMORY;
+    pool->memory = *memory;
+    pool->threads = threads;
+    pool->spin = threads <= nb_cpu_count() ? SPIN : SPIN_CROWDED;
+    if (pthread_mutex_init(&pool->mutex, NULL) != 0) goto no_mutex;
+    if (pthread_cond_init(&pool->work, NULL) != 0) goto no_work;
+    if (pthread_cond_init(&pool->done, NULL) != 0) goto no_done;
+    *out = pool;
+    if (start(pool)) return NB_RT_OK;
+    *out = NULL;
+    int started = pool->started;
+    nb_pool_destroy(pool);
+    return nb_fail(err, NB_RT_NO_MEMORY, "only %d of %d threads could be started", started + 1,
+                   threads);
+
+no_done:
+    pthread_cond_destroy(&pool->work);
+no_work:
+    pthread_mutex_destroy(&pool->mutex);
+no_mutex:
+    nb_release(memory, pool);
+    return nb_fail(err, NB_RT_NO_MEMORY, "no memory for threads");
+}
+
+void nb_pool_destroy(nb_pool *pool) {
+    if (!pool) return;
+    announce(pool, QUIT);
+    for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i].thread, NULL);
+    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->work);
+    pthread_mutex_destroy(&pool->mutex);
+    nb_memory memory = pool->memory;
+    nb_release(&memory, pool);
+}
