@@ -45,6 +45,12 @@ typedef struct cg_type {
 } cg_type;
 
 #define CG_LANES   16
+/* A variable: an alloca that LLVM turns into registers. */
+typedef struct cg_var {
+    cg_val slot;
+    cg_type type;
+} cg_var;
+
 #define CG_S(kind) ((cg_type){(kind), 0})
 #define CG_V(kind) ((cg_type){(kind), CG_LANES})
 
@@ -96,7 +102,13 @@ extern const size_t cg_n_cpus;
  * NULL = the host's. "native" is the best row this machine runs. NULL when there is none. */
 const cg_cpu *cg_cpu_find(const char *arch, const char *name);
 
-/* ---- functions ----------------------------------------------------------------------------- */
+/* ---- modules and functions ----------------------------------------------------------------- */
+
+/* A module for `cpu`; NULL, with a message in `*error` (of the arena), when LLVM has no such
+ * target. cg_module_destroy frees what LLVM holds; memory of the arena stays. */
+cg_module *cg_module_create(nb_arena *arena, const cg_cpu *cpu, const char *name,
+                            const char **error);
+void cg_module_destroy(cg_module *m);
 
 enum { CG_EXPORTED = 1, CG_NOINLINE = 2, CG_ALWAYS_INLINE = 4 };
 
@@ -188,6 +200,9 @@ cg_val cg_umin(cg *g, cg_val a, cg_val b);
 cg_val cg_umax(cg *g, cg_val a, cg_val b);
 /* ceil(a / b) of non-negative i64. */
 cg_val cg_ceildiv(cg *g, cg_val a, cg_val b);
+/* i64 sums and products that also set `overflow`, a variable of CG_I1, when they overflow. */
+cg_val cg_add_checked(cg *g, cg_val a, cg_val b, cg_var overflow);
+cg_val cg_mul_checked(cg *g, cg_val a, cg_val b, cg_var overflow);
 /* NaN becomes 0x7fc00000 (f64: its counterpart), as at every output. */
 cg_val cg_canonical(cg *g, cg_val a);
 
@@ -259,6 +274,8 @@ cg_val cg_index(cg *g, cg_val pointer, cg_kind kind, cg_val index);
 /* `align` in bytes; 0 = that of one lane. */
 cg_val cg_load(cg *g, cg_type type, cg_val pointer, int align);
 void cg_store(cg *g, cg_val v, cg_val pointer, int align);
+/* For what another thread changes. */
+cg_val cg_load_volatile(cg *g, cg_type type, cg_val pointer);
 /* The first n (i64, 0..lanes) of 16 lanes; the rest are zero. Touches no byte beyond. */
 cg_val cg_load_part(cg *g, cg_type type, cg_val pointer, cg_val n);
 void cg_store_part(cg *g, cg_val v, cg_val pointer, cg_val n);
@@ -272,12 +289,6 @@ cg_val cg_stack(cg *g, int64_t bytes, int align);
 cg_val cg_table(cg *g, const void *bytes, size_t size, int align);
 
 /* ---- variables and control flow ------------------------------------------------------------ */
-
-/* A variable: an alloca that LLVM turns into registers. */
-typedef struct cg_var {
-    cg_val slot;
-    cg_type type;
-} cg_var;
 
 cg_var cg_var_new(cg *g, cg_val initial);
 cg_val cg_get(cg *g, cg_var var);

@@ -88,6 +88,27 @@ cg_val cg_shli(cg *g, cg_val a, int b) { return cg_shl(g, a, cg_like(g, a, b)); 
 cg_val cg_lshri(cg *g, cg_val a, int b) { return cg_lshr(g, a, cg_like(g, a, b)); }
 cg_val cg_ashri(cg *g, cg_val a, int b) { return cg_ashr(g, a, cg_like(g, a, b)); }
 
+static cg_val with_overflow(cg *g, const char *name, cg_val a, cg_val b, cg_var overflow)
+{
+    cg_type type = CG_S(CG_I64);
+    cg_val pair = cg_intrinsic(g, name, 1, &type, 2, (cg_val[]){a, b});
+    cg_val flag = LLVMBuildExtractValue(g->b, pair, 1, "");
+    cg_set(g, overflow, cg_or(g, cg_get(g, overflow), flag));
+    return LLVMBuildExtractValue(g->b, pair, 0, "");
+}
+
+cg_val cg_add_checked(cg *g, cg_val a, cg_val b, cg_var overflow)
+{
+    if (cg_is(a, 0) || cg_is(b, 0)) return cg_add(g, a, b);
+    return with_overflow(g, "llvm.sadd.with.overflow", a, b, overflow);
+}
+
+cg_val cg_mul_checked(cg *g, cg_val a, cg_val b, cg_var overflow)
+{
+    if (cg_is(a, 1) || cg_is(b, 1)) return cg_mul(g, a, b);
+    return with_overflow(g, "llvm.smul.with.overflow", a, b, overflow);
+}
+
 cg_val cg_ceildiv(cg *g, cg_val a, cg_val b) {
     return cg_udiv(g, cg_add(g, a, cg_addi(g, b, -1)), b);
 }

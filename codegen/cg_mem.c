@@ -20,6 +20,13 @@ cg_val cg_load(cg *g, cg_type type, cg_val pointer, int align) {
     return v;
 }
 
+cg_val cg_load_volatile(cg *g, cg_type type, cg_val pointer)
+{
+    cg_val v = cg_load(g, type, pointer, 0);
+    LLVMSetVolatile(v, 1);
+    return v;
+}
+
 void cg_store(cg *g, cg_val v, cg_val pointer, int align) {
     LLVMValueRef store = LLVMBuildStore(g->b, v, pointer);
     LLVMSetAlignment(store, (unsigned)(align ? align : cg_kind_bytes(cg_kind_of(v))));

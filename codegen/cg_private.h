@@ -34,12 +34,6 @@ struct cg {
     } last_if; /* the CG_IF that has just ended, for CG_ELSE */
 };
 
-/* A module for `cpu`; NULL, with a message in `*error` (of the arena), when LLVM has no such
- * target. cg_module_destroy frees what LLVM holds; memory of the arena stays. */
-cg_module *cg_module_create(nb_arena *arena, const cg_cpu *cpu, const char *name,
-                            const char **error);
-void cg_module_destroy(cg_module *m);
-
 LLVMTypeRef cg_llvm_type(const cg_module *m, cg_type type);
 /* Brings a scalar beside a vector to the vector's lanes. */
 void cg_match(cg *g, LLVMValueRef *a, LLVMValueRef *b);
