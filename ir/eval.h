@@ -13,9 +13,9 @@ typedef struct nb_tensor {
     nb_elem elem;
     int rank;
     int64_t dims[NB_MAX_RANK];
-    void *data;     /* row-major, packed; NULL when it has no elements */
-    int64_t bytes;  /* of data */
-    float *scales;  /* [count / dims[rank-1] * blocks], or NULL */
+    void *data;    /* row-major, packed; NULL when it has no elements */
+    int64_t bytes; /* of data */
+    float *scales; /* [count / dims[rank-1] * blocks], or NULL */
 } nb_tensor;
 
 int64_t nb_tensor_count(const nb_tensor *t);

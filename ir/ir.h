@@ -28,7 +28,12 @@ typedef enum nb_op_kind {
     NB_OP_COUNT
 } nb_op_kind;
 
-typedef enum nb_operand_mode { NB_OPERAND_END, NB_OPERAND_IN, NB_OPERAND_OPT, NB_OPERAND_VAR } nb_operand_mode;
+typedef enum nb_operand_mode {
+    NB_OPERAND_END,
+    NB_OPERAND_IN,
+    NB_OPERAND_OPT,
+    NB_OPERAND_VAR
+} nb_operand_mode;
 typedef enum nb_attr_kind {
     NB_ATTR_END,
     NB_ATTR_INT,
@@ -51,7 +56,7 @@ enum {
 };
 
 #define NB_MAX_OPERAND_SPECS 5
-#define NB_MAX_ATTRS 4
+#define NB_MAX_ATTRS         4
 
 typedef struct nb_op_info {
     const char *name, *family, *summary;
@@ -99,11 +104,13 @@ typedef struct nb_blob {
     uint32_t references;
     void (*release)(struct nb_blob *blob); /* NULL: nothing to do */
     void *owner;                           /* for release */
-    const char *file; /* where the bytes stand, if they are borrowed: printed as blob "file"[a..b] */
+    const char
+        *file; /* where the bytes stand, if they are borrowed: printed as blob "file"[a..b] */
     int64_t offset;
 } nb_blob;
 
-/* Owned, uninitialised: fill through the pointer before anyone reads it. NULL when out of memory. */
+/* Owned, uninitialised: fill through the pointer before anyone reads it. NULL when out of memory.
+ */
 nb_blob *nb_blob_create(int64_t size, void **data);
 /* Borrowed: `data` must outlive the blob (it belongs to the graph's arena or a mapped file). */
 nb_blob *nb_blob_borrow(nb_arena *arena, const void *data, int64_t size);
@@ -117,6 +124,7 @@ uint64_t nb_blob_hash(nb_blob *blob);
 typedef struct nb_use {
     nb_value *value; /* NULL: an optional operand that is not given */
     nb_op *user;
+    uint32_t index;              /* which slot of the user */
     struct nb_use *next, **link; /* link points at what points at this use */
 } nb_use;
 
@@ -138,11 +146,11 @@ typedef struct nb_storage {
 /* A tensor: a region's parameter, a constant, or a result of an op. */
 struct nb_value {
     const nb_type *type;
-    const char *name; /* without % or @; unique among values, or among constants, of the graph */
-    nb_op *def;       /* the op, or NULL */
-    uint32_t index;   /* result number, parameter number */
-    uint32_t id;      /* unique in the graph, never reused: index for a pass' side tables */
-    nb_blob *blob;    /* a constant's data; NULL otherwise */
+    const char *name;  /* without % or @; unique among values, or among constants, of the graph */
+    nb_op *def;        /* the op, or NULL */
+    uint32_t index;    /* result number, parameter number */
+    uint32_t id;       /* unique in the graph, never reused: index for a pass' side tables */
+    nb_blob *blob;     /* a constant's data; NULL otherwise */
     const nb_loc *loc; /* a constant's origin (an op's values: op->loc) */
     nb_region *region; /* whose parameter it is, or NULL */
     nb_use *uses;
@@ -197,14 +205,16 @@ struct nb_region {
 };
 
 /* for (each op of a region, in order; the body may remove `op`) */
-#define NB_FOR_OPS(op, region_)                                                                    \
-    for (nb_op *op = (region_)->first, *nb_next_##op = op ? op->next : NULL; op;                   \
+#define NB_FOR_OPS(op, region_)                                                  \
+    for (nb_op *op = (region_)->first, *nb_next_##op = op ? op->next : NULL; op; \
          op = nb_next_##op, nb_next_##op = op ? op->next : NULL)
 
 static inline nb_value *nb_in(const nb_op *op, size_t i) { return op->operands[i].value; }
 static inline nb_value *nb_out(const nb_op *op) { return op->results[0]; }
 static inline const nb_op_info *nb_info(const nb_op *op) { return &nb_ops[op->kind]; }
-static inline bool nb_has_trait(const nb_op *op, unsigned trait) { return (nb_info(op)->traits & trait) != 0; }
+static inline bool nb_has_trait(const nb_op *op, unsigned trait) {
+    return (nb_info(op)->traits & trait) != 0;
+}
 
 /* Attributes by name; asking for one the table does not have is a bug and aborts. */
 const nb_attr *nb_attr_of(const nb_op *op, const char *name);
@@ -230,13 +240,14 @@ struct nb_graph {
     const char *name;
     const char *file; /* what it was read from, for messages; may be NULL */
     nb_stage stage;
-    nb_region body;              /* params are the inputs, the terminator's operands the outputs */
+    nb_region body;               /* params are the inputs, the terminator's operands the outputs */
     NB_VEC(const char *) outputs; /* names of the outputs, as ONNX has them */
     NB_VEC(nb_state) states;
     NB_VEC(nb_symbol *) symbols;
-    NB_VEC(nb_value *) constants; /* in order of creation; dead ones are dropped by nb_graph_sweep */
+    NB_VEC(nb_value *)
+    constants; /* in order of creation; dead ones are dropped by nb_graph_sweep */
     NB_VEC(const nb_quant *) quants;
-    uint32_t n_values, n_ops; /* next ids */
+    uint32_t n_values, n_ops;     /* next ids */
     struct nb_interner *interner; /* private to ir/ */
 };
 
@@ -256,10 +267,13 @@ void nb_set_name(nb_graph *g, nb_value *v, const char *name);
 
 nb_value *nb_graph_add_input(nb_graph *g, const char *name, const nb_type *type);
 /* Takes over one reference to `blob`. Its size must fit the type. */
-nb_value *nb_graph_add_const(nb_graph *g, const char *name, const nb_type *type, nb_blob *blob, const nb_loc *loc);
+nb_value *nb_graph_add_const(nb_graph *g, const char *name, const nb_type *type, nb_blob *blob,
+                             const nb_loc *loc);
 /* Small constants by value: f32 or i64 of the given static shape. */
-nb_value *nb_const_f32(nb_graph *g, const char *name, int rank, const int64_t *dims, const float *data);
-nb_value *nb_const_i64(nb_graph *g, const char *name, int rank, const int64_t *dims, const int64_t *data);
+nb_value *nb_const_f32(nb_graph *g, const char *name, int rank, const int64_t *dims,
+                       const float *data);
+nb_value *nb_const_i64(nb_graph *g, const char *name, int rank, const int64_t *dims,
+                       const int64_t *data);
 /* Ends the body: `values[i]` is output `names[i]`. Replaces an earlier return. */
 void nb_graph_set_outputs(nb_graph *g, size_t n, nb_value *const *values, const char *const *names);
 
@@ -274,7 +288,8 @@ void nb_op_move_before(nb_op *op, nb_op *before);
 /* Removes pure ops without uses and constants that nothing refers to (quants included);
  * returns how many. */
 size_t nb_graph_sweep(nb_graph *g);
-/* A deep copy that shares blobs. */
+/* A deep copy that shares blobs; destroy it before the original, whose arena borrowed blobs are in.
+ */
 nb_graph *nb_graph_clone(const nb_graph *g);
 
 #endif

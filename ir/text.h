@@ -1,4 +1,5 @@
-/* The .nir text form: print and parse, byte for byte the same after a round trip. Grammar: README. */
+/* The .nir text form: print and parse, byte for byte the same after a round trip. Grammar: README.
+ */
 #ifndef NB_TEXT_H
 #define NB_TEXT_H
 
@@ -7,7 +8,7 @@
 #include <stdio.h>
 
 typedef struct nb_print_options {
-    bool elide_weights; /* print constants above 16 elements as their type, size and hash only */
+    bool elide_weights;  /* print constants above 16 elements as their type, size and hash only */
     bool external_blobs; /* borrowed blobs as blob "file"[a..b]; others always inline as data */
 } nb_print_options;
 

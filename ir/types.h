@@ -18,7 +18,12 @@ typedef enum nb_elem {
     NB_ELEM_COUNT
 } nb_elem;
 
-typedef enum nb_elem_class { NB_CLASS_FLOAT, NB_CLASS_INT, NB_CLASS_UINT, NB_CLASS_BOOL } nb_elem_class;
+typedef enum nb_elem_class {
+    NB_CLASS_FLOAT,
+    NB_CLASS_INT,
+    NB_CLASS_UINT,
+    NB_CLASS_BOOL
+} nb_elem_class;
 
 typedef struct nb_elem_info {
     const char *text;
@@ -33,8 +38,7 @@ extern const nb_elem_info nb_elems[NB_ELEM_COUNT];
 nb_elem nb_elem_from_text(const char *text, size_t length);
 nb_elem nb_elem_from_onnx(int onnx);
 static inline bool nb_elem_is_float(nb_elem e) { return nb_elems[e].class_ == NB_CLASS_FLOAT; }
-static inline bool nb_elem_is_integer(nb_elem e)
-{
+static inline bool nb_elem_is_integer(nb_elem e) {
     return nb_elems[e].class_ == NB_CLASS_INT || nb_elems[e].class_ == NB_CLASS_UINT;
 }
 /* Smallest and largest value of an integer element of up to 63 bits (i64 included). */
@@ -67,8 +71,8 @@ typedef enum nb_dim_kind {
  * constants gathered, so that P+S-P is S and equal expressions are usually the same pointer. */
 typedef struct nb_dim {
     nb_dim_kind kind;
-    uint32_t id;            /* order of creation in the graph */
-    int64_t value;          /* NB_DIM_CONST */
+    uint32_t id;             /* order of creation in the graph */
+    int64_t value;           /* NB_DIM_CONST */
     const nb_symbol *symbol; /* NB_DIM_SYMBOL */
     const struct nb_dim *a, *b;
 } nb_dim;
@@ -84,16 +88,17 @@ const nb_dim *nb_dim_min(nb_graph *g, const nb_dim *a, const nb_dim *b);
 const nb_dim *nb_dim_max(nb_graph *g, const nb_dim *a, const nb_dim *b);
 
 static inline bool nb_dim_is_const(const nb_dim *d) { return d->kind == NB_DIM_CONST; }
-static inline bool nb_dim_is(const nb_dim *d, int64_t value)
-{
+static inline bool nb_dim_is(const nb_dim *d, int64_t value) {
     return d->kind == NB_DIM_CONST && d->value == value;
 }
-/* Value for given symbol values (indexed by nb_symbol.index); false on overflow or division by 0. */
+/* Value for given symbol values (indexed by nb_symbol.index); false on overflow or division by 0.
+ */
 bool nb_dim_eval(const nb_dim *d, const int64_t *symbols, int64_t *out);
 /* Bounds from the symbols' ranges, saturating at INT64_MIN/MAX. */
 void nb_dim_range(const nb_dim *d, int64_t *min, int64_t *max);
 /* `d` with every occurrence of `symbol` replaced. */
-const nb_dim *nb_dim_substitute(nb_graph *g, const nb_dim *d, const nb_symbol *symbol, const nb_dim *by);
+const nb_dim *nb_dim_substitute(nb_graph *g, const nb_dim *d, const nb_symbol *symbol,
+                                const nb_dim *by);
 /* "P+S", "4*B", "floordiv(N,2)", "max(A,B)"; `parent` is precedence for brackets, 0 at the top. */
 const char *nb_dim_text(nb_arena *arena, const nb_dim *d);
 
@@ -142,7 +147,7 @@ int64_t nb_quant_max(const nb_quant *q);
 #define NB_MAX_RANK 8
 
 typedef struct nb_type {
-    nb_elem elem; /* quant->storage when quantized */
+    nb_elem elem;          /* quant->storage when quantized */
     const nb_quant *quant; /* or NULL */
     int rank;
     uint32_t id;
@@ -154,7 +159,8 @@ const nb_type *nb_type_intern(nb_graph *g, nb_elem elem, const nb_quant *quant, 
 /* The same shape with another element, or another shape with the same element and quant. */
 const nb_type *nb_type_with_elem(nb_graph *g, const nb_type *type, nb_elem elem);
 const nb_type *nb_type_with_quant(nb_graph *g, const nb_type *type, const nb_quant *quant);
-const nb_type *nb_type_with_dims(nb_graph *g, const nb_type *type, int rank, const nb_dim *const *dims);
+const nb_type *nb_type_with_dims(nb_graph *g, const nb_type *type, int rank,
+                                 const nb_dim *const *dims);
 /* Number of elements as an expression, and as a number when all dims are constant (else false). */
 const nb_dim *nb_type_count(nb_graph *g, const nb_type *type);
 bool nb_type_static_count(const nb_type *type, int64_t *count);

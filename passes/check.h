@@ -8,7 +8,8 @@ bool nb_check_applies(const nb_pass *pass);
 /* Runs both graphs on the same inputs (the first calibration sample, or made-up ones) and compares:
  * bits for NB_PASS_KEEPS_BITS, otherwise within tolerance. NB_CHECK_FAILED names the pass, the
  * output and the worst element. */
-nb_status nb_check_pass(const nb_pass *pass, const nb_graph *before, const nb_graph *after, nb_pass_env *env);
+nb_status nb_check_pass(const nb_pass *pass, const nb_graph *before, const nb_graph *after,
+                        nb_pass_env *env);
 
 /* Inputs that fit the graph when no sample is given: every symbol gets a small value within its
  * range, integers small non-negative values, bools true, floats a fixed pseudo-random sequence.

@@ -11,8 +11,7 @@
 #include "passes/linear.h"
 #include "passes/rewrite.h"
 
-static bool is_weight_quant(const nb_type *t)
-{
+static bool is_weight_quant(const nb_type *t) {
     const nb_quant *q = t->quant;
     if (t->rank != 2) return false;
     if (q->granularity == NB_PER_AXIS) return q->axis == 1;
@@ -20,27 +19,28 @@ static bool is_weight_quant(const nb_type *t)
     return q->granularity == NB_PER_TENSOR;
 }
 
-static const char *activation_refuses(const nb_type *a, const nb_type *b)
-{
+static const char *activation_refuses(const nb_type *a, const nb_type *b) {
     const nb_quant *q = a->quant;
     if (q->storage != NB_I8 && q->storage != NB_I16) return "the activations are not i8 or i16";
     if (q->zero != 0 || q->zeros) return "the activations have a zero point";
-    if (q->granularity == NB_PER_BLOCK && (b->quant->granularity != NB_PER_GROUP || b->quant->group != q->group))
+    if (q->granularity == NB_PER_BLOCK &&
+        (b->quant->granularity != NB_PER_GROUP || b->quant->group != q->group))
         return "the blocks of the activations are not the groups of the weight";
-    if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP) return "the activations have scales along an axis";
+    if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP)
+        return "the activations have scales along an axis";
     return NULL;
 }
 
-static const char *can_fuse_matmul(const nb_match *m)
-{
+static const char *can_fuse_matmul(const nb_match *m) {
     const nb_value *a = nb_got(m, "a"), *b = nb_got(m, "b");
     if (!nb_is_const(b)) return "the right operand is not a constant";
-    if (a->type->rank < 1 || !is_weight_quant(b->type)) return "the weight's scales are not per column, or groups along its rows";
+    if (a->type->rank < 1 || !is_weight_quant(b->type))
+        return "the weight's scales are not per column, or groups along its rows";
     return activation_refuses(a->type, b->type);
 }
 
-static nb_value *qmatmul(nb_builder *b, nb_value *a, nb_value *w, nb_value *bias, nb_value *residual)
-{
+static nb_value *qmatmul(nb_builder *b, nb_value *a, nb_value *w, nb_value *bias,
+                         nb_value *residual) {
     nb_begin(b, NB_OP_qmatmul);
     nb_arg(b, a);
     nb_arg(b, w);
@@ -49,53 +49,50 @@ static nb_value *qmatmul(nb_builder *b, nb_value *a, nb_value *w, nb_value *bias
     return nb_end(b);
 }
 
-static nb_value *to_qmatmul(nb_match *m, nb_builder *b)
-{
+static nb_value *to_qmatmul(nb_match *m, nb_builder *b) {
     return qmatmul(b, nb_got(m, "a"), nb_got(m, "b"), NULL, NULL);
 }
 
-static const char *can_add_bias(const nb_match *m)
-{
+static const char *can_add_bias(const nb_match *m) {
     const nb_op *q = nb_got_op(m, "q");
     const nb_value *bias = nb_got(m, "bias"), *w = nb_in(q, 1);
     if (nb_in(q, 2) || nb_in(q, 3)) return "it has a bias or a residual already";
-    if (bias->type->quant || bias->type->elem != NB_F32 || bias->type->rank != 1) return "the addend is not a vector of f32";
-    return bias->type->dims[0] == w->type->dims[1] ? NULL : "the addend is not as long as the layer is wide";
+    if (bias->type->quant || bias->type->elem != NB_F32 || bias->type->rank != 1)
+        return "the addend is not a vector of f32";
+    return bias->type->dims[0] == w->type->dims[1]
+               ? NULL
+               : "the addend is not as long as the layer is wide";
 }
 
-static nb_value *add_bias(nb_match *m, nb_builder *b)
-{
+static nb_value *add_bias(nb_match *m, nb_builder *b) {
     const nb_op *q = nb_got_op(m, "q");
     return qmatmul(b, nb_in(q, 0), nb_in(q, 1), nb_got(m, "bias"), NULL);
 }
 
-static const char *can_add_residual(const nb_match *m)
-{
+static const char *can_add_residual(const nb_match *m) {
     const nb_op *q = nb_got_op(m, "q");
     const nb_value *r = nb_got(m, "r");
     if (nb_in(q, 3)) return "it has a residual already";
     return r->type == nb_out(q)->type ? NULL : "the addend has another shape";
 }
 
-static nb_value *add_residual(nb_match *m, nb_builder *b)
-{
+static nb_value *add_residual(nb_match *m, nb_builder *b) {
     const nb_op *q = nb_got_op(m, "q");
     return qmatmul(b, nb_in(q, 0), nb_in(q, 1), nb_in(q, 2), nb_got(m, "r"));
 }
 
-static const char *can_fuse_gather(const nb_match *m)
-{
+static const char *can_fuse_gather(const nb_match *m) {
     const nb_value *t = nb_got(m, "t");
     const nb_quant *q = t->type->quant;
     if (nb_attr_int(m->root, "axis") != 0) return "it looks up along another axis than the first";
     if (!nb_is_const(t)) return "the table is not a constant";
-    bool rows = (q->granularity == NB_PER_AXIS && q->axis == 0) || q->granularity == NB_PER_TENSOR ||
+    bool rows = (q->granularity == NB_PER_AXIS && q->axis == 0) ||
+                q->granularity == NB_PER_TENSOR ||
                 (q->granularity == NB_PER_GROUP && q->axis == t->type->rank - 1);
     return rows ? NULL : "the table's scales are not per row, or groups along its rows";
 }
 
-static nb_value *to_qgather(nb_match *m, nb_builder *b)
-{
+static nb_value *to_qgather(nb_match *m, nb_builder *b) {
     nb_begin(b, NB_OP_qgather);
     nb_arg(b, nb_got(m, "t"));
     nb_arg(b, nb_got(m, "i"));
@@ -104,18 +101,21 @@ static nb_value *to_qgather(nb_match *m, nb_builder *b)
 
 static const nb_rule rules[] = {
     {"dq-matmul", "matmul(dq(a), dq(b))  ->  qmatmul(a, b)",
-     PAT_OP("matmul", "", PAT_OP("dequantize", "", PAT_ANY("a")), PAT_OP("dequantize", "", PAT_CONST("b"))),
+     PAT_OP("matmul", "", PAT_OP("dequantize", "", PAT_ANY("a")),
+            PAT_OP("dequantize", "", PAT_CONST("b"))),
      .where = can_fuse_matmul, .to = to_qmatmul},
     {"bias", "qmatmul(a, b) + bias  ->  qmatmul(a, b, bias)",
-     PAT_OP("add", "", PAT_OP1("qmatmul", "q"), PAT_CONST("bias")), .where = can_add_bias, .to = add_bias},
+     PAT_OP("add", "", PAT_OP1("qmatmul", "q"), PAT_CONST("bias")), .where = can_add_bias,
+     .to = add_bias},
     {"residual", "qmatmul(a, b, bias) + r  ->  qmatmul(a, b, bias, r)",
-     PAT_OP("add", "", PAT_OP1("qmatmul", "q"), PAT_ANY("r")), .where = can_add_residual, .to = add_residual},
+     PAT_OP("add", "", PAT_OP1("qmatmul", "q"), PAT_ANY("r")), .where = can_add_residual,
+     .to = add_residual},
     {"dq-gather", "gather(dq(t), i)  ->  qgather(t, i)",
-     PAT_OP("gather", "", PAT_OP("dequantize", "", PAT_CONST("t")), PAT_ANY("i")), .where = can_fuse_gather, .to = to_qgather},
+     PAT_OP("gather", "", PAT_OP("dequantize", "", PAT_CONST("t")), PAT_ANY("i")),
+     .where = can_fuse_gather, .to = to_qgather},
 };
 
-static nb_pass_result run(nb_pass_ctx *ctx)
-{
+static nb_pass_result run(nb_pass_ctx *ctx) {
     bool changed = false;
     nb_stage before = ctx->graph->stage;
     /* The stage says what is legal to build. */
@@ -126,6 +126,9 @@ static nb_pass_result run(nb_pass_ctx *ctx)
 }
 
 const nb_pass nb_pass_fuse_dequant = {
-    .size = sizeof(nb_pass), .name = "fuse-dequant", .run = run, .promises = NB_PASS_KEEPS_BITS,
+    .size = sizeof(nb_pass),
+    .name = "fuse-dequant",
+    .run = run,
+    .promises = NB_PASS_KEEPS_BITS,
     .summary = "multiply integers directly: dq*matmul -> qmatmul, with bias and residual",
 };

@@ -10,15 +10,15 @@
 /* Records misuse; the pass fails when it returns. */
 #define MISUSE(ctx, ...) misuse((ctx), __func__, __VA_ARGS__)
 
-NB_PRINTF(3, 4) static void misuse(nb_pass_ctx *ctx, const char *call, const char *fmt, ...)
-{
+NB_PRINTF(3, 4) static void misuse(nb_pass_ctx *ctx, const char *call, const char *fmt, ...) {
     nb_pass_state *s = nb_state_of(ctx);
     va_list args;
     va_start(args, fmt);
     const char *message = nb_vformat(s->scratch, fmt, args);
     va_end(args);
     s->failed = true;
-    nb_error(s->env->diags, NB_USAGE, NB_NOWHERE, "pass '%s' called host->%s: %s", s->pass->name, call, message);
+    nb_error(s->env->diags, NB_USAGE, NB_NOWHERE, "pass '%s' called host->%s: %s", s->pass->name,
+             call, message);
 }
 
 /* ---- walking ------------------------------------------------------------------------------- */
@@ -27,34 +27,39 @@ static nb_op *first_op(nb_graph *graph) { return graph ? graph->body.first : NUL
 static nb_op *next_op(const nb_op *op) { return op ? op->next : NULL; }
 static const char *op_name(const nb_op *op) { return op ? nb_info(op)->name : ""; }
 static const char *op_node(const nb_op *op) { return op ? nb_loc_name(op->loc) : ""; }
-static const char *op_text(nb_pass_ctx *ctx, const nb_op *op) { return op ? nb_print_op(nb_state_of(ctx)->scratch, op) : ""; }
+static const char *op_text(nb_pass_ctx *ctx, const nb_op *op) {
+    return op ? nb_print_op(nb_state_of(ctx)->scratch, op) : "";
+}
 static size_t operand_count(const nb_op *op) { return op ? op->n_operands : 0; }
-static nb_value *operand(const nb_op *op, size_t i) { return op && i < op->n_operands ? nb_in(op, i) : NULL; }
+static nb_value *operand(const nb_op *op, size_t i) {
+    return op && i < op->n_operands ? nb_in(op, i) : NULL;
+}
 static size_t result_count(const nb_op *op) { return op ? op->n_results : 0; }
-static nb_value *result(const nb_op *op, size_t i) { return op && i < op->n_results ? op->results[i] : NULL; }
+static nb_value *result(const nb_op *op, size_t i) {
+    return op && i < op->n_results ? op->results[i] : NULL;
+}
 static nb_op *defining_op(const nb_value *value) { return value ? value->def : NULL; }
 static size_t use_count(const nb_value *value) { return value ? nb_use_count(value) : 0; }
 
-static nb_op *user(const nb_value *value, size_t i)
-{
+static nb_op *user(const nb_value *value, size_t i) {
     nb_use *u = value ? value->uses : NULL;
     while (u && i--) u = u->next;
     return u ? u->user : NULL;
 }
 
 static const char *value_name(const nb_value *value) { return value ? value->name : ""; }
-static int32_t value_elem(const nb_value *value) { return value ? nb_elems[value->type->elem].onnx : 0; }
+static int32_t value_elem(const nb_value *value) {
+    return value ? nb_elems[value->type->elem].onnx : 0;
+}
 static int32_t value_rank(const nb_value *value) { return value ? value->type->rank : -1; }
 
-static int64_t value_dim(const nb_value *value, int32_t axis)
-{
+static int64_t value_dim(const nb_value *value, int32_t axis) {
     if (!value || axis < 0 || axis >= value->type->rank) return -1;
     const nb_dim *d = value->type->dims[axis];
     return nb_dim_is_const(d) ? d->value : -1;
 }
 
-static const char *value_type(nb_pass_ctx *ctx, const nb_value *value)
-{
+static const char *value_type(nb_pass_ctx *ctx, const nb_value *value) {
     return value ? nb_type_text(nb_state_of(ctx)->scratch, value->type) : "";
 }
 
@@ -62,8 +67,7 @@ static int is_const(const nb_value *value) { return value && nb_is_const(value);
 static int is_quantized(const nb_value *value) { return value && value->type->quant; }
 
 /* The attribute if the op declares one of that name and kind and it is set. */
-static const nb_attr *find_attr(const nb_op *op, const char *name, nb_attr_kind kind)
-{
+static const nb_attr *find_attr(const nb_op *op, const char *name, nb_attr_kind kind) {
     if (!op || !name) return NULL;
     const nb_op_info *info = nb_info(op);
     for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++) {
@@ -73,8 +77,7 @@ static const nb_attr *find_attr(const nb_op *op, const char *name, nb_attr_kind 
     return NULL;
 }
 
-static int attr_int(const nb_op *op, const char *name, int64_t *out)
-{
+static int attr_int(const nb_op *op, const char *name, int64_t *out) {
     const nb_attr *a = find_attr(op, name, NB_ATTR_INT);
     if (a) {
         *out = a->i;
@@ -85,15 +88,13 @@ static int attr_int(const nb_op *op, const char *name, int64_t *out)
     return a != NULL;
 }
 
-static int attr_float(const nb_op *op, const char *name, double *out)
-{
+static int attr_float(const nb_op *op, const char *name, double *out) {
     const nb_attr *a = find_attr(op, name, NB_ATTR_FLOAT);
     if (a) *out = (double)a->f;
     return a != NULL;
 }
 
-static int attr_ints(const nb_op *op, const char *name, const int64_t **out, size_t *count)
-{
+static int attr_ints(const nb_op *op, const char *name, const int64_t **out, size_t *count) {
     const nb_attr *a = find_attr(op, name, NB_ATTR_INTS);
     if (!a) return 0;
     *out = a->ints.items;
@@ -102,25 +103,24 @@ static int attr_ints(const nb_op *op, const char *name, const int64_t **out, siz
 }
 
 static size_t input_count(const nb_graph *graph) { return graph ? graph->body.n_params : 0; }
-static nb_value *input(const nb_graph *graph, size_t i) { return graph && i < graph->body.n_params ? graph->body.params[i] : NULL; }
+static nb_value *input(const nb_graph *graph, size_t i) {
+    return graph && i < graph->body.n_params ? graph->body.params[i] : NULL;
+}
 static size_t output_count(const nb_graph *graph) { return graph ? graph->outputs.count : 0; }
-static nb_value *output(const nb_graph *graph, size_t i)
-{
+static nb_value *output(const nb_graph *graph, size_t i) {
     return graph && i < graph->outputs.count ? nb_in(graph->body.last, i) : NULL;
 }
 
 /* ---- constants ----------------------------------------------------------------------------- */
 
-static void to_array(const nb_tensor *t, nb_array *out)
-{
+static void to_array(const nb_tensor *t, nb_array *out) {
     out->elem = nb_elems[t->elem].onnx;
     out->rank = t->rank;
     memcpy(out->dims, t->dims, sizeof out->dims);
     out->data = t->data;
 }
 
-static int const_data(nb_pass_ctx *ctx, const nb_value *value, nb_array *out)
-{
+static int const_data(nb_pass_ctx *ctx, const nb_value *value, nb_array *out) {
     if (!value || !nb_is_const(value) || !out) {
         MISUSE(ctx, "'%s' is not a constant", value ? value->name : "NULL");
         return 0;
@@ -130,8 +130,8 @@ static int const_data(nb_pass_ctx *ctx, const nb_value *value, nb_array *out)
     return 1;
 }
 
-static bool array_type(nb_pass_ctx *ctx, const nb_array *array, const nb_type **type, int64_t *bytes)
-{
+static bool array_type(nb_pass_ctx *ctx, const nb_array *array, const nb_type **type,
+                       int64_t *bytes) {
     if (!array || !array->data || array->rank < 0 || array->rank > NB_MAX_RANK) return false;
     nb_elem elem = nb_elem_from_onnx(array->elem);
     if (elem == NB_ELEM_COUNT) return false;
@@ -145,12 +145,14 @@ static bool array_type(nb_pass_ctx *ctx, const nb_array *array, const nb_type **
     return nb_elem_bytes_of(elem, count, bytes);
 }
 
-static nb_value *make_const(nb_pass_ctx *ctx, const char *name, const nb_array *array)
-{
+static nb_value *make_const(nb_pass_ctx *ctx, const char *name, const nb_array *array) {
     const nb_type *type;
     int64_t bytes;
     if (!name || !array_type(ctx, array, &type, &bytes)) {
-        MISUSE(ctx, "expected a name and an array with data, rank 0 to %d, dims >= 0 and a known element type", NB_MAX_RANK);
+        MISUSE(ctx,
+               "expected a name and an array with data, rank 0 to %d, dims >= 0 and a known "
+               "element type",
+               NB_MAX_RANK);
         return NULL;
     }
     void *data;
@@ -165,24 +167,32 @@ static nb_value *make_const(nb_pass_ctx *ctx, const char *name, const nb_array *
 
 /* ---- editing ------------------------------------------------------------------------------- */
 
-static const nb_dim *parse_dim(nb_pass_ctx *ctx, const char *text)
-{
+static const nb_dim *parse_dim(nb_pass_ctx *ctx, const char *text) {
     return nb_parse_dim(ctx->graph, text, strlen(text), nb_diags_of(ctx));
 }
 
-static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_attr_arg *arg)
-{
+static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_attr_arg *arg) {
     const nb_op_info *info = &nb_ops[kind];
     int i = 0;
-    while (i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END && strcmp(info->attrs[i].name, arg->name) != 0) i++;
+    while (i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END &&
+           strcmp(info->attrs[i].name, arg->name) != 0)
+        i++;
     nb_attr_kind attr = i < NB_MAX_ATTRS ? info->attrs[i].kind : NB_ATTR_END;
     const nb_dim **dims = nb_alloc_array(nb_state_of(ctx)->scratch, arg->count + 1, sizeof *dims);
     nb_elem elem;
     switch (attr) {
-    case NB_ATTR_INT: nb_set_int(b, arg->name, arg->i); return true;
-    case NB_ATTR_FLOAT: nb_set_float(b, arg->name, (float)arg->f); return true;
-    case NB_ATTR_BOOL: nb_set_bool(b, arg->name, arg->i != 0); return true;
-    case NB_ATTR_INTS: nb_set_ints(b, arg->name, arg->count, arg->ints); return true;
+    case NB_ATTR_INT:
+        nb_set_int(b, arg->name, arg->i);
+        return true;
+    case NB_ATTR_FLOAT:
+        nb_set_float(b, arg->name, (float)arg->f);
+        return true;
+    case NB_ATTR_BOOL:
+        nb_set_bool(b, arg->name, arg->i != 0);
+        return true;
+    case NB_ATTR_INTS:
+        nb_set_ints(b, arg->name, arg->count, arg->ints);
+        return true;
     case NB_ATTR_DIMS:
         for (size_t k = 0; k < arg->count; k++) {
             dims[k] = arg->dims ? parse_dim(ctx, arg->dims[k]) : NULL;
@@ -210,11 +220,11 @@ static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_
 }
 
 static nb_value *build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value *const *operands,
-                       size_t n_operands, const nb_attr_arg *attrs, size_t n_attrs)
-{
+                       size_t n_operands, const nb_attr_arg *attrs, size_t n_attrs) {
     nb_op_kind kind = op ? nb_op_from_name(op, strlen(op)) : NB_OP_COUNT;
     if (kind == NB_OP_COUNT || !before || (n_operands && !operands)) {
-        MISUSE(ctx, "expected an op to place before and the name of an op, found '%s'", op ? op : "NULL");
+        MISUSE(ctx, "expected an op to place before and the name of an op, found '%s'",
+               op ? op : "NULL");
         return NULL;
     }
     nb_builder b = nb_pass_builder(ctx, before, before->loc);
@@ -222,7 +232,8 @@ static nb_value *build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value
     for (size_t i = 0; i < n_operands; i++) nb_arg(&b, operands[i]);
     for (size_t i = 0; i < n_attrs; i++) {
         if (attrs[i].name && set_attr(ctx, &b, kind, &attrs[i])) continue;
-        MISUSE(ctx, "attribute '%s' of '%s' is unknown or its value does not fit", attrs[i].name ? attrs[i].name : "NULL", op);
+        MISUSE(ctx, "attribute '%s' of '%s' is unknown or its value does not fit",
+               attrs[i].name ? attrs[i].name : "NULL", op);
         return NULL;
     }
     nb_value *v = nb_end(&b);
@@ -230,8 +241,7 @@ static nb_value *build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value
     return v;
 }
 
-static int set_operand(nb_pass_ctx *ctx, nb_op *op, size_t i, nb_value *value)
-{
+static int set_operand(nb_pass_ctx *ctx, nb_op *op, size_t i, nb_value *value) {
     if (!op || i >= op->n_operands) {
         MISUSE(ctx, "no operand %zu", i);
         return 0;
@@ -244,8 +254,7 @@ static int set_operand(nb_pass_ctx *ctx, nb_op *op, size_t i, nb_value *value)
     return 1;
 }
 
-static int replace_uses(nb_pass_ctx *ctx, nb_value *from, nb_value *to)
-{
+static int replace_uses(nb_pass_ctx *ctx, nb_value *from, nb_value *to) {
     if (!from || !to || from->type != to->type) {
         MISUSE(ctx, "both values must have the same type");
         return 0;
@@ -254,8 +263,7 @@ static int replace_uses(nb_pass_ctx *ctx, nb_value *from, nb_value *to)
     return 1;
 }
 
-static int remove_op(nb_pass_ctx *ctx, nb_op *op)
-{
+static int remove_op(nb_pass_ctx *ctx, nb_op *op) {
     if (!op || nb_has_trait(op, NB_TRAIT_TERMINATOR)) {
         MISUSE(ctx, "expected an op other than return");
         return 0;
@@ -278,17 +286,15 @@ typedef struct tap_bridge {
     void *user;
 } tap_bridge;
 
-static void bridge_tap(void *user, const nb_value *value, const nb_tensor *tensor)
-{
+static void bridge_tap(void *user, const nb_value *value, const nb_tensor *tensor) {
     const tap_bridge *b = user;
     nb_array array;
     to_array(tensor, &array);
     b->seen(b->user, value, &array);
 }
 
-static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs, const nb_value *const *taps,
-               size_t n_taps, nb_tap_fn seen, void *user_data)
-{
+static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs,
+               const nb_value *const *taps, size_t n_taps, nb_tap_fn seen, void *user_data) {
     nb_pass_state *s = nb_state_of(ctx);
     nb_graph *g = ctx->graph;
     if (!inputs || (n_taps && (!taps || !seen))) {
@@ -312,8 +318,9 @@ static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs, cons
     nb_tap *t = NB_NEW_ARRAY(s->scratch, nb_tap, n_taps + 1);
     for (size_t i = 0; i < n_taps; i++) t[i] = (nb_tap){taps[i], bridge_tap, &bridge};
     nb_run_fn execute = s->env->run;
-    nb_status status = execute ? execute(s->env->run_user, g, in, out, t, n_taps, s->scratch, s->env->diags)
-                               : nb_eval(g, in, out, t, n_taps, s->scratch, s->env->diags);
+    nb_status status =
+        execute ? execute(s->env->run_user, g, in, out, t, n_taps, s->scratch, s->env->diags)
+                : nb_eval(g, in, out, t, n_taps, s->scratch, s->env->diags);
     if (status != NB_OK) {
         s->failed = true;
         return 0;
@@ -324,20 +331,20 @@ static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs, cons
 
 static size_t sample_count(nb_pass_ctx *ctx) { return nb_state_of(ctx)->env->n_samples; }
 
-static int sample(nb_pass_ctx *ctx, size_t i, const nb_array **inputs)
-{
+static int sample(nb_pass_ctx *ctx, size_t i, const nb_array **inputs) {
     nb_pass_state *s = nb_state_of(ctx);
     if (i >= s->env->n_samples) return 0;
     nb_array *arrays = NB_NEW_ARRAY(s->scratch, nb_array, ctx->graph->body.n_params + 1);
-    for (uint32_t k = 0; k < ctx->graph->body.n_params; k++) to_array(&s->env->samples[i].inputs[k], &arrays[k]);
+    for (uint32_t k = 0; k < ctx->graph->body.n_params; k++)
+        to_array(&s->env->samples[i].inputs[k], &arrays[k]);
     *inputs = arrays;
     return 1;
 }
 
 /* ---- talking ------------------------------------------------------------------------------- */
 
-NB_PRINTF(4, 5) static void report(nb_pass_ctx *ctx, nb_level level, const nb_op *op, const char *fmt, ...)
-{
+NB_PRINTF(4, 5)
+static void report(nb_pass_ctx *ctx, nb_level level, const nb_op *op, const char *fmt, ...) {
     nb_pass_state *s = nb_state_of(ctx);
     va_list args;
     va_start(args, fmt);
@@ -356,33 +363,65 @@ NB_PRINTF(4, 5) static void report(nb_pass_ctx *ctx, nb_level level, const nb_op
     }
 }
 
-NB_PRINTF(2, 3) static void help(nb_pass_ctx *ctx, const char *fmt, ...)
-{
+NB_PRINTF(2, 3) static void help(nb_pass_ctx *ctx, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     nb_help(nb_diags_of(ctx), "%s", nb_vformat(nb_state_of(ctx)->scratch, fmt, args));
     va_end(args);
 }
 
-static void *scratch(nb_pass_ctx *ctx, size_t size) { return nb_alloc(nb_state_of(ctx)->scratch, size); }
+static void *scratch(nb_pass_ctx *ctx, size_t size) {
+    return nb_alloc(nb_state_of(ctx)->scratch, size);
+}
 
-static const void *query(nb_pass_ctx *ctx, const char *extension)
-{
+static const void *query(nb_pass_ctx *ctx, const char *extension) {
     (void)ctx;
     (void)extension; /* no extension exists in ABI 0.1 */
     return NULL;
 }
 
 const nb_pass_host nb_host = {
-    .size = sizeof(nb_pass_host), .abi_major = NB_PASS_ABI_MAJOR, .abi_minor = NB_PASS_ABI_MINOR,
-    .first_op = first_op, .next_op = next_op, .op_name = op_name, .op_node = op_node, .op_text = op_text,
-    .operand_count = operand_count, .operand = operand, .result_count = result_count, .result = result,
-    .defining_op = defining_op, .use_count = use_count, .user = user, .value_name = value_name,
-    .value_elem = value_elem, .value_rank = value_rank, .value_dim = value_dim, .value_type = value_type,
-    .is_const = is_const, .is_quantized = is_quantized, .attr_int = attr_int, .attr_float = attr_float,
-    .attr_ints = attr_ints, .input_count = input_count, .input = input, .output_count = output_count,
-    .output = output, .const_data = const_data, .make_const = make_const, .build = build,
-    .set_operand = set_operand, .replace_uses = replace_uses, .remove_op = remove_op, .sweep = sweep,
-    .run = run, .sample_count = sample_count, .sample = sample, .report = report, .help = help,
-    .scratch = scratch, .query = query,
+    .size = sizeof(nb_pass_host),
+    .abi_major = NB_PASS_ABI_MAJOR,
+    .abi_minor = NB_PASS_ABI_MINOR,
+    .first_op = first_op,
+    .next_op = next_op,
+    .op_name = op_name,
+    .op_node = op_node,
+    .op_text = op_text,
+    .operand_count = operand_count,
+    .operand = operand,
+    .result_count = result_count,
+    .result = result,
+    .defining_op = defining_op,
+    .use_count = use_count,
+    .user = user,
+    .value_name = value_name,
+    .value_elem = value_elem,
+    .value_rank = value_rank,
+    .value_dim = value_dim,
+    .value_type = value_type,
+    .is_const = is_const,
+    .is_quantized = is_quantized,
+    .attr_int = attr_int,
+    .attr_float = attr_float,
+    .attr_ints = attr_ints,
+    .input_count = input_count,
+    .input = input,
+    .output_count = output_count,
+    .output = output,
+    .const_data = const_data,
+    .make_const = make_const,
+    .build = build,
+    .set_operand = set_operand,
+    .replace_uses = replace_uses,
+    .remove_op = remove_op,
+    .sweep = sweep,
+    .run = run,
+    .sample_count = sample_count,
+    .sample = sample,
+    .report = report,
+    .help = help,
+    .scratch = scratch,
+    .query = query,
 };

@@ -15,22 +15,32 @@ static const char *const acts[] = {"i8", "i16", NULL};
 static const char *const modes[] = {"dynamic", "static", NULL};
 
 static const nb_option options[] = {
-    {.name = "act", .kind = NB_OPTION_ENUM, .fallback = "i8", .choices = acts,
+    {.name = "act",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "i8",
+     .choices = acts,
      .summary = "codes of activations: i8 (a8 schemes) or i16 (a16: two 8-bit planes)"},
-    {.name = "mode", .kind = NB_OPTION_ENUM, .fallback = "dynamic", .choices = modes,
+    {.name = "mode",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "dynamic",
+     .choices = modes,
      .summary = "dynamic: a scale per token, at run time; static: one per tensor, from calibrate"},
-    {.name = "skip", .kind = NB_OPTION_STRING, .fallback = "",
+    {.name = "skip",
+     .kind = NB_OPTION_STRING,
+     .fallback = "",
      .summary = "names of layers that stay in float ('*' any text, '|' or)"},
     {.name = NULL},
 };
 
 /* Static scale: the bound that calibrate chose, spread over the codes. */
-static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, nb_quant *q)
-{
+static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, nb_quant *q) {
     const nb_stats *stats = nb_map_get(&nb_state_of(ctx)->env->stats, x);
     if (!stats) {
-        ctx->host->report(ctx, NB_LEVEL_ERROR, op, "static scales need statistics of '%%%s', and there are none", x->name);
-        ctx->host->help(ctx, "give calibration data with --calib and run calibrate before, or use mode=dynamic");
+        ctx->host->report(ctx, NB_LEVEL_ERROR, op,
+                          "static scales need statistics of '%%%s', and there are none", x->name);
+        ctx->host->help(
+            ctx,
+            "give calibration data with --calib and run calibrate before, or use mode=dynamic");
         return false;
     }
     q->granularity = NB_PER_TENSOR;
@@ -38,10 +48,11 @@ static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, n
     return true;
 }
 
-static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x)
-{
+static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x) {
     bool wide = nb_option_of(ctx, "act")->i == 1;
-    nb_quant q = {.storage = wide ? NB_I16 : NB_I8, .narrow = true, .granularity = NB_PER_TOKEN,
+    nb_quant q = {.storage = wide ? NB_I16 : NB_I8,
+                  .narrow = true,
+                  .granularity = NB_PER_TOKEN,
                   .amax_code = wide ? 32639 : 127};
     bool fixed = nb_option_of(ctx, "mode")->i == 1;
     if (fixed && !static_scale(ctx, op, x, &q)) return NULL;
@@ -49,8 +60,7 @@ static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const
 }
 
 /* dequantize(quantize(x)), placed once behind x and shared. */
-static nb_value *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x)
-{
+static nb_value *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x) {
     nb_value *known = nb_map_get(done, x);
     if (known) return known;
     const nb_quant *q = activation_quant(ctx, op, x);
@@ -69,20 +79,18 @@ static nb_value *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x)
     return back;
 }
 
-static bool is_quantized(const nb_value *v)
-{
+static bool is_quantized(const nb_value *v) {
     return v->type->quant || (v->def && v->def->kind == NB_OP_dequantize);
 }
 
-static nb_pass_result run(nb_pass_ctx *ctx)
-{
+static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_map done = {.arena = nb_state_of(ctx)->scratch};
     nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
     bool changed = false;
-    NB_FOR_OPS(op, &ctx->graph->body)
-    {
+    NB_FOR_OPS(op, &ctx->graph->body) {
         const nb_value *w = nb_linear_weight(op);
-        if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0))) continue;
+        if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0)))
+            continue;
         if (nb_skip_op(ctx, &skip, op)) continue;
         nb_value *x = qdq(ctx, &done, op, nb_in(op, 0));
         if (!x) return NB_PASS_FAILED;
@@ -95,6 +103,9 @@ static nb_pass_result run(nb_pass_ctx *ctx)
 }
 
 const nb_pass nb_pass_insert_qdq = {
-    .size = sizeof(nb_pass), .name = "insert-qdq", .options = options, .run = run,
+    .size = sizeof(nb_pass),
+    .name = "insert-qdq",
+    .options = options,
+    .run = run,
     .summary = "quantize the activations of layers with quantized weights",
 };

@@ -3,16 +3,14 @@
 
 #include <string.h>
 
-nb_value *nb_linear_weight(const nb_op *op)
-{
+nb_value *nb_linear_weight(const nb_op *op) {
     if (op->kind != NB_OP_matmul && op->kind != NB_OP_qmatmul) return NULL;
     nb_value *b = nb_in(op, 1);
     if (b->def && b->def->kind == NB_OP_dequantize) b = nb_in(b->def, 0);
     return nb_is_const(b) && b->type->rank == 2 ? b : NULL;
 }
 
-bool nb_linear_is_head(const nb_op *op)
-{
+bool nb_linear_is_head(const nb_op *op) {
     const nb_value *v = nb_out(op);
     for (;;) {
         const nb_op *view = NULL;
@@ -25,8 +23,7 @@ bool nb_linear_is_head(const nb_op *op)
     }
 }
 
-bool nb_is_embedding(const nb_op *op)
-{
+bool nb_is_embedding(const nb_op *op) {
     if (op->kind != NB_OP_gather || nb_attr_int(op, "axis") != 0) return false;
     const nb_value *table = nb_in(op, 0);
     if (table->def && table->def->kind == NB_OP_dequantize) table = nb_in(table->def, 0);
@@ -43,8 +40,7 @@ bool nb_is_embedding(const nb_op *op)
 }
 
 /* Wildcards with one backtracking point: the last '*'. `end` is where this alternative ends. */
-static bool match_one(const char *p, const char *end, const char *s)
-{
+static bool match_one(const char *p, const char *end, const char *s) {
     const char *star = NULL, *resume = NULL;
     while (*s) {
         if (p < end && (*p == '?' || *p == *s) && *p != '*') {
@@ -64,8 +60,7 @@ static bool match_one(const char *p, const char *end, const char *s)
     return p == end;
 }
 
-bool nb_match_name(const char *pattern, const char *name)
-{
+bool nb_match_name(const char *pattern, const char *name) {
     while (*pattern) {
         const char *end = strchr(pattern, '|');
         if (!end) end = pattern + strlen(pattern);
@@ -75,8 +70,7 @@ bool nb_match_name(const char *pattern, const char *name)
     return false;
 }
 
-bool nb_skip_op(nb_pass_ctx *ctx, nb_skip *skip, const nb_op *op)
-{
+bool nb_skip_op(nb_pass_ctx *ctx, nb_skip *skip, const nb_op *op) {
     const char *name = nb_loc_name(op->loc);
     nb_vec_push(nb_state_of(ctx)->scratch, &skip->seen, name);
     bool hit = nb_match_name(skip->pattern, name);
@@ -84,10 +78,10 @@ bool nb_skip_op(nb_pass_ctx *ctx, nb_skip *skip, const nb_op *op)
     return hit;
 }
 
-bool nb_skip_end(nb_pass_ctx *ctx, const nb_skip *skip)
-{
+bool nb_skip_end(nb_pass_ctx *ctx, const nb_skip *skip) {
     if (!*skip->pattern || skip->matched) return true;
-    ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "skip=\"%s\" matches none of the %zu layers", skip->pattern, skip->seen.count);
+    ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "skip=\"%s\" matches none of the %zu layers",
+                      skip->pattern, skip->seen.count);
     const char *names = "";
     nb_arena *scratch = nb_state_of(ctx)->scratch;
     for (size_t i = 0; i < skip->seen.count && i < 4; i++)

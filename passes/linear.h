@@ -1,4 +1,5 @@
-/* Linear layers: what the quantization passes have in common about `matmul(x, W)` with a constant W. */
+/* Linear layers: what the quantization passes have in common about `matmul(x, W)` with a constant
+ * W. */
 #ifndef NB_PASSES_LINEAR_H
 #define NB_PASSES_LINEAR_H
 

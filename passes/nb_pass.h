@@ -2,10 +2,10 @@
  *
  *   #include "nb_pass.h"
  *   static nb_pass_result run(nb_pass_ctx *ctx) { ... ctx->host->... }
- *   static const nb_pass pass = {.size = sizeof(nb_pass), .name = "mine", .summary = "...", .run = run};
- *   static const nb_pass *const passes[] = {&pass, NULL};
- *   NB_EXPORT const nb_plugin nb_plugin_v0 = {
- *       .size = sizeof(nb_plugin), .abi_major = NB_PASS_ABI_MAJOR, .name = "mine", .passes = passes};
+ *   static const nb_pass pass = {.size = sizeof(nb_pass), .name = "mine", .summary = "...", .run =
+ * run}; static const nb_pass *const passes[] = {&pass, NULL}; NB_EXPORT const nb_plugin
+ * nb_plugin_v0 = { .size = sizeof(nb_plugin), .abi_major = NB_PASS_ABI_MAJOR, .name = "mine",
+ * .passes = passes};
  *
  * A plug-in links nothing: everything goes through the host table. Handles are opaque; strings and
  * arrays that the host returns live as long as the graph, unless a line says otherwise. A call with
@@ -40,7 +40,11 @@ typedef struct nb_pass_host nb_pass_host;
 typedef struct nb_rewrite nb_rewrite; /* nb.rewrite extension, see nb_rewrite.h */
 
 /* Ordered so that results of several passes combine with min. */
-typedef enum nb_pass_result { NB_PASS_FAILED = 0, NB_PASS_CHANGED = 1, NB_PASS_UNCHANGED = 2 } nb_pass_result;
+typedef enum nb_pass_result {
+    NB_PASS_FAILED = 0,
+    NB_PASS_CHANGED = 1,
+    NB_PASS_UNCHANGED = 2
+} nb_pass_result;
 
 typedef enum nb_option_kind {
     NB_OPTION_INT,    /* value.i; min and max are checked */
@@ -51,11 +55,11 @@ typedef enum nb_option_kind {
 } nb_option_kind;
 
 typedef struct nb_option {
-    const char *name;      /* NULL ends the array */
+    const char *name; /* NULL ends the array */
     nb_option_kind kind;
-    const char *fallback;  /* default, as text */
-    const char *summary;   /* for --list-passes */
-    double min, max;       /* NB_OPTION_INT and _FLOAT, when min < max */
+    const char *fallback;       /* default, as text */
+    const char *summary;        /* for --list-passes */
+    double min, max;            /* NB_OPTION_INT and _FLOAT, when min < max */
     const char *const *choices; /* NB_OPTION_ENUM: NULL-terminated */
 } nb_option;
 
@@ -71,16 +75,16 @@ typedef struct nb_option_value {
 typedef struct nb_pass_ctx {
     uint32_t size;
     const nb_pass_host *host;
-    void *host_data;         /* for the host */
+    void *host_data; /* for the host */
     nb_graph *graph;
     const nb_option_value *options; /* as declared, in that order */
-    void *user;              /* nb_pass.user */
+    void *user;                     /* nb_pass.user */
 } nb_pass_ctx;
 
 typedef struct nb_pass {
     uint32_t size;
-    const char *name;    /* as in pipelines: lower case, digits, '-' */
-    const char *summary; /* one line */
+    const char *name;         /* as in pipelines: lower case, digits, '-' */
+    const char *summary;      /* one line */
     const nb_option *options; /* or NULL */
     nb_pass_result (*run)(nb_pass_ctx *ctx);
     void *user;
@@ -88,7 +92,7 @@ typedef struct nb_pass {
     uint32_t promises;
 } nb_pass;
 
-#define NB_PASS_KEEPS_BITS 1u    /* outputs are equal bit for bit before and after */
+#define NB_PASS_KEEPS_BITS    1u /* outputs are equal bit for bit before and after */
 #define NB_PASS_KEEPS_NUMBERS 2u /* outputs agree within float tolerance */
 /* neither: the pass may change numbers (quantization) */
 
@@ -116,11 +120,11 @@ typedef struct nb_attr_arg {
     const char *name;
     int64_t i;
     double f;
-    const char *s;             /* strings, element types ("f32"), quant descriptors by name */
+    const char *s; /* strings, element types ("f32"), quant descriptors by name */
     const int64_t *ints;
     const nb_value *const *dims_of; /* reserved, NULL */
-    const char *const *dims;   /* dimension expressions as text: "B", "P+S", "64" */
-    size_t count;              /* of ints or dims */
+    const char *const *dims;        /* dimension expressions as text: "B", "P+S", "64" */
+    size_t count;                   /* of ints or dims */
 } nb_attr_arg;
 
 struct nb_pass_host {
@@ -128,22 +132,23 @@ struct nb_pass_host {
     uint32_t abi_major, abi_minor;
 
     /* ---- walking: ops in order, values, their text ---- */
-    nb_op *(*first_op)(nb_graph *graph);           /* NULL: empty */
-    nb_op *(*next_op)(const nb_op *op);            /* NULL after the last */
-    const char *(*op_name)(const nb_op *op);       /* "matmul" */
-    const char *(*op_node)(const nb_op *op);       /* the ONNX node it came from, "" if none */
-    const char *(*op_text)(nb_pass_ctx *ctx, const nb_op *op); /* its line of .nir; scratch memory */
+    nb_op *(*first_op)(nb_graph *graph);     /* NULL: empty */
+    nb_op *(*next_op)(const nb_op *op);      /* NULL after the last */
+    const char *(*op_name)(const nb_op *op); /* "matmul" */
+    const char *(*op_node)(const nb_op *op); /* the ONNX node it came from, "" if none */
+    const char *(*op_text)(nb_pass_ctx *ctx,
+                           const nb_op *op); /* its line of .nir; scratch memory */
     size_t (*operand_count)(const nb_op *op);
     nb_value *(*operand)(const nb_op *op, size_t i); /* NULL: not given */
     size_t (*result_count)(const nb_op *op);
     nb_value *(*result)(const nb_op *op, size_t i);
-    nb_op *(*defining_op)(const nb_value *value);    /* NULL: input or constant */
+    nb_op *(*defining_op)(const nb_value *value); /* NULL: input or constant */
     size_t (*use_count)(const nb_value *value);
-    nb_op *(*user)(const nb_value *value, size_t i);  /* i-th use */
+    nb_op *(*user)(const nb_value *value, size_t i); /* i-th use */
     const char *(*value_name)(const nb_value *value);
-    int32_t (*value_elem)(const nb_value *value);     /* ONNX data type of the codes */
+    int32_t (*value_elem)(const nb_value *value); /* ONNX data type of the codes */
     int32_t (*value_rank)(const nb_value *value);
-    int64_t (*value_dim)(const nb_value *value, int32_t axis); /* -1: not constant */
+    int64_t (*value_dim)(const nb_value *value, int32_t axis);          /* -1: not constant */
     const char *(*value_type)(nb_pass_ctx *ctx, const nb_value *value); /* "f32[B,4]"; scratch */
     int (*is_const)(const nb_value *value);
     int (*is_quantized)(const nb_value *value);
@@ -175,7 +180,8 @@ struct nb_pass_host {
      * output, whose data lives until the pass ends. 0 after a diagnostic. */
     int (*run)(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs,
                const nb_value *const *taps, size_t n_taps, nb_tap_fn seen, void *user);
-    /* Calibration samples the user gave (--calib): inputs for run(); 0 when there is no such sample. */
+    /* Calibration samples the user gave (--calib): inputs for run(); 0 when there is no such
+     * sample. */
     size_t (*sample_count)(nb_pass_ctx *ctx);
     int (*sample)(nb_pass_ctx *ctx, size_t i, const nb_array **inputs);
 

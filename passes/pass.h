@@ -21,7 +21,8 @@ const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, s
 /* Loads a plug-in. It stays loaded until the process ends, since a graph may hold its strings. */
 nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *diags);
 /* Adds passes of a plug-in that is in memory already; `path` is for messages. */
-nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path, nb_diags *diags);
+nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path,
+                          nb_diags *diags);
 
 /* ---- calibration statistics ---------------------------------------------------------------- */
 
@@ -52,8 +53,8 @@ typedef struct nb_pass_event {
 typedef struct nb_pass_env {
     nb_registry *registry;
     nb_diags *diags;
-    nb_arena *arena;  /* outlives the pipeline's run */
-    nb_run_fn run;    /* NULL: nb_eval */
+    nb_arena *arena; /* outlives the pipeline's run */
+    nb_run_fn run;   /* NULL: nb_eval */
     void *run_user;
     const nb_sample *samples; /* --calib */
     size_t n_samples;
@@ -91,8 +92,8 @@ typedef struct nb_pipeline {
     NB_VEC(nb_step) steps;
 } nb_pipeline;
 
-/* "simplify, smooth-fold{alpha=0.5}, insert-qdq{act=i8, skip=\"x*\"}". Errors (unknown pass or option,
- * value out of range) are NB_USAGE, show the text with a caret and list near misses. */
+/* "simplify, smooth-fold{alpha=0.5}, insert-qdq{act=i8, skip=\"x*\"}". Errors (unknown pass or
+ * option, value out of range) are NB_USAGE, show the text with a caret and list near misses. */
 nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_arena *arena,
                             nb_diags *diags, nb_pipeline *out);
 /* Runs the steps in order; stops at the first that fails. */

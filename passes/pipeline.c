@@ -10,8 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-const nb_option_value *nb_option_of(const nb_pass_ctx *ctx, const char *name)
-{
+const nb_option_value *nb_option_of(const nb_pass_ctx *ctx, const char *name) {
     const nb_option *options = nb_state_of(ctx)->pass->options;
     for (size_t i = 0; options && options[i].name; i++) {
         if (strcmp(options[i].name, name) == 0) return &ctx->options[i];
@@ -19,14 +18,12 @@ const nb_option_value *nb_option_of(const nb_pass_ctx *ctx, const char *name)
     abort();
 }
 
-nb_pass_result nb_pass_end(const nb_pass_ctx *ctx, bool changed)
-{
+nb_pass_result nb_pass_end(const nb_pass_ctx *ctx, bool changed) {
     if (nb_state_of(ctx)->failed) return NB_PASS_FAILED;
     return changed ? NB_PASS_CHANGED : NB_PASS_UNCHANGED;
 }
 
-nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc)
-{
+nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc) {
     nb_graph *g = ctx->graph;
     return (nb_builder){.graph = g,
                         .before = before,
@@ -35,33 +32,33 @@ nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc)
                         .diags = nb_diags_of(ctx)};
 }
 
-static double now(void)
-{
+static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* A failed pass that said nothing still gets a message with its name. */
-static nb_status failure(const nb_pass_env *env, const nb_pass *pass, size_t errors_before)
-{
+static nb_status failure(const nb_pass_env *env, const nb_pass *pass, size_t errors_before) {
     if (env->diags->errors == errors_before)
-        return nb_error(env->diags, NB_INTERNAL, NB_NOWHERE, "pass '%s' failed without giving a reason", pass->name);
+        return nb_error(env->diags, NB_INTERNAL, NB_NOWHERE,
+                        "pass '%s' failed without giving a reason", pass->name);
     nb_note(env->diags, "pass '%s' stopped here", pass->name);
     nb_status status = env->diags->list.items[env->diags->list.count - 1]->status;
     return status == NB_OK ? NB_INTERNAL : status;
 }
 
-static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb_pass_env *env)
-{
-    nb_pass_state state = {.env = env, .pass = step->pass, .scratch = nb_arena_create_like(env->arena)};
+static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb_pass_env *env) {
+    nb_pass_state state = {
+        .env = env, .pass = step->pass, .scratch = nb_arena_create_like(env->arena)};
     nb_pass_ctx ctx = {.size = sizeof ctx,
                        .host = &nb_host,
                        .host_data = &state,
                        .graph = graph,
                        .options = step->options,
                        .user = step->pass->user};
-    nb_graph *before = env->check_each && nb_check_applies(step->pass) ? nb_graph_clone(graph) : NULL;
+    nb_graph *before =
+        env->check_each && nb_check_applies(step->pass) ? nb_graph_clone(graph) : NULL;
     size_t errors = env->diags->errors;
     double start = now();
     nb_pass_result result = step->pass->run(&ctx);
@@ -74,18 +71,23 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
         status = nb_verify(graph, env->diags);
         if (status != NB_OK) nb_note(env->diags, "after pass '%s'", step->pass->name);
     }
-    if (status == NB_OK && before && result == NB_PASS_CHANGED) status = nb_check_pass(step->pass, before, graph, env);
+    if (status == NB_OK && before && result == NB_PASS_CHANGED)
+        status = nb_check_pass(step->pass, before, graph, env);
     if (before) nb_graph_destroy(before);
     if (env->after) {
-        nb_pass_event event = {.index = index, .name = step->pass->name, .result = result, .seconds = seconds, .graph = graph};
+        nb_pass_event event = {.index = index,
+                               .name = step->pass->name,
+                               .result = result,
+                               .seconds = seconds,
+                               .graph = graph};
         env->after(env->after_user, &event);
     }
     return status;
 }
 
-nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_env *env)
-{
+nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_env *env) {
     if (!env->stats.arena) env->stats.arena = env->arena;
-    for (size_t i = 0; i < pipeline->steps.count; i++) NB_TRY(run_step(&pipeline->steps.items[i], i, graph, env));
+    for (size_t i = 0; i < pipeline->steps.count; i++)
+        NB_TRY(run_step(&pipeline->steps.items[i], i, graph, env));
     return NB_OK;
 }

@@ -16,8 +16,8 @@ typedef struct reader {
     nb_diags *diags;
 } reader;
 
-NB_PRINTF(4, 5) static nb_status fail(reader *r, const char *from, size_t length, const char *fmt, ...)
-{
+NB_PRINTF(4, 5)
+static nb_status fail(reader *r, const char *from, size_t length, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     const char *message = nb_vformat(r->arena, fmt, args);
@@ -30,21 +30,18 @@ NB_PRINTF(4, 5) static nb_status fail(reader *r, const char *from, size_t length
     return nb_error(r->diags, NB_USAGE, where, "%s", message);
 }
 
-static void skip_space(reader *r)
-{
+static void skip_space(reader *r) {
     while (isspace((unsigned char)*r->at)) r->at++;
 }
 
-static size_t word_length(const char *s)
-{
+static size_t word_length(const char *s) {
     size_t n = 0;
     while (isalnum((unsigned char)s[n]) || (s[n] && strchr("-_.+", s[n]))) n++;
     return n;
 }
 
 /* Levenshtein distance, for "did you mean"; names are short. */
-static size_t distance(const char *a, size_t la, const char *b)
-{
+static size_t distance(const char *a, size_t la, const char *b) {
     size_t lb = strlen(b), row[64];
     if (lb >= NB_COUNT(row)) return SIZE_MAX;
     for (size_t j = 0; j <= lb; j++) row[j] = j;
@@ -62,8 +59,7 @@ static size_t distance(const char *a, size_t la, const char *b)
     return row[lb];
 }
 
-static nb_status unknown_pass(reader *r, const char *name, size_t length)
-{
+static nb_status unknown_pass(reader *r, const char *name, size_t length) {
     fail(r, name, length, "there is no pass '%.*s'", (int)length, name);
     const char *near = NULL;
     size_t best = length / 2 + 1;
@@ -75,45 +71,51 @@ static nb_status unknown_pass(reader *r, const char *name, size_t length)
             near = candidate;
         }
     }
-    if (near) nb_help(r->diags, "did you mean '%s'? `nibble opt --list-passes` lists all", near);
-    else nb_help(r->diags, "`nibble opt --list-passes` lists all passes");
+    if (near)
+        nb_help(r->diags, "did you mean '%s'? `nibble opt --list-passes` lists all", near);
+    else
+        nb_help(r->diags, "`nibble opt --list-passes` lists all passes");
     return NB_USAGE;
 }
 
-static size_t option_count(const nb_pass *pass)
-{
+static size_t option_count(const nb_pass *pass) {
     size_t n = 0;
     while (pass->options && pass->options[n].name) n++;
     return n;
 }
 
 static nb_status set_number(reader *r, const nb_option *o, const char *from, size_t length,
-                            const char *text, nb_option_value *v)
-{
+                            const char *text, nb_option_value *v) {
     char *end;
     errno = 0;
-    if (o->kind == NB_OPTION_INT) v->i = strtoll(text, &end, 0);
-    else v->f = strtod(text, &end);
+    if (o->kind == NB_OPTION_INT)
+        v->i = strtoll(text, &end, 0);
+    else
+        v->f = strtod(text, &end);
     if (end == text || *end || errno || (o->kind == NB_OPTION_FLOAT && !isfinite(v->f)))
         return fail(r, from, length, "option '%s' takes %s, found '%s'", o->name,
                     o->kind == NB_OPTION_INT ? "a whole number" : "a number", text);
     double value = o->kind == NB_OPTION_INT ? (double)v->i : v->f;
     if (o->min < o->max && (value < o->min || value > o->max))
-        return fail(r, from, length, "option '%s' takes %g to %g, found %s", o->name, o->min, o->max, text);
+        return fail(r, from, length, "option '%s' takes %g to %g, found %s", o->name, o->min,
+                    o->max, text);
     return NB_OK;
 }
 
 static nb_status set_value(reader *r, const nb_option *o, const char *from, size_t length,
-                           const char *text, nb_option_value *v)
-{
+                           const char *text, nb_option_value *v) {
     switch (o->kind) {
     case NB_OPTION_INT:
     case NB_OPTION_FLOAT:
         return set_number(r, o, from, length, text, v);
     case NB_OPTION_BOOL:
-        if (strcmp(text, "true") == 0 || strcmp(text, "1") == 0) v->b = 1;
-        else if (strcmp(text, "false") == 0 || strcmp(text, "0") == 0) v->b = 0;
-        else return fail(r, from, length, "option '%s' takes true or false, found '%s'", o->name, text);
+        if (strcmp(text, "true") == 0 || strcmp(text, "1") == 0)
+            v->b = 1;
+        else if (strcmp(text, "false") == 0 || strcmp(text, "0") == 0)
+            v->b = 0;
+        else
+            return fail(r, from, length, "option '%s' takes true or false, found '%s'", o->name,
+                        text);
         return NB_OK;
     case NB_OPTION_STRING:
         v->s = text;
@@ -134,8 +136,7 @@ static nb_status set_value(reader *r, const nb_option *o, const char *from, size
 }
 
 /* A bare word or a "quoted" one with \" and \\ escapes. */
-static nb_status read_value(reader *r, const char **out)
-{
+static nb_status read_value(reader *r, const char **out) {
     if (*r->at != '"') {
         size_t n = word_length(r->at);
         if (!n) return fail(r, r->at, 1, "expected a value");
@@ -156,21 +157,24 @@ static nb_status read_value(reader *r, const char **out)
     return NB_OK;
 }
 
-static nb_status read_option(reader *r, const nb_pass *pass, nb_option_value *values)
-{
+static nb_status read_option(reader *r, const nb_pass *pass, nb_option_value *values) {
     const char *name = r->at;
     size_t length = word_length(name);
     if (!length) return fail(r, r->at, 1, "expected the name of an option of '%s'", pass->name);
     size_t n = option_count(pass), i = 0;
-    while (i < n && !(strlen(pass->options[i].name) == length && memcmp(pass->options[i].name, name, length) == 0)) i++;
+    while (i < n && !(strlen(pass->options[i].name) == length &&
+                      memcmp(pass->options[i].name, name, length) == 0))
+        i++;
     if (i == n) {
         fail(r, name, length, "pass '%s' has no option '%.*s'", pass->name, (int)length, name);
         const char *all = "";
-        for (size_t k = 0; k < n; k++) all = nb_format(r->arena, "%s%s%s", all, k ? ", " : "", pass->options[k].name);
+        for (size_t k = 0; k < n; k++)
+            all = nb_format(r->arena, "%s%s%s", all, k ? ", " : "", pass->options[k].name);
         nb_help(r->diags, n ? "its options are %s" : "it has no options%s", all);
         return NB_USAGE;
     }
-    if (values[i].given) return fail(r, name, length, "option '%s' is given twice", pass->options[i].name);
+    if (values[i].given)
+        return fail(r, name, length, "option '%s' is given twice", pass->options[i].name);
     r->at += length;
     skip_space(r);
     const char *text = "true"; /* a bare option is a flag */
@@ -186,8 +190,7 @@ static nb_status read_option(reader *r, const nb_pass *pass, nb_option_value *va
     return NB_OK;
 }
 
-static nb_status read_step(reader *r, nb_pipeline *out)
-{
+static nb_status read_step(reader *r, nb_pipeline *out) {
     const char *name = r->at;
     size_t length = word_length(name);
     if (!length) return fail(r, r->at, 1, "expected the name of a pass");
@@ -207,8 +210,10 @@ static nb_status read_step(reader *r, nb_pipeline *out)
         for (skip_space(r); *r->at != '}'; skip_space(r)) {
             NB_TRY(read_option(r, pass, values));
             skip_space(r);
-            if (*r->at == ',') r->at++;
-            else if (*r->at != '}') return fail(r, r->at, 1, "expected ',' or '}' after an option");
+            if (*r->at == ',')
+                r->at++;
+            else if (*r->at != '}')
+                return fail(r, r->at, 1, "expected ',' or '}' after an option");
         }
         r->at++;
     }
@@ -218,8 +223,7 @@ static nb_status read_step(reader *r, nb_pipeline *out)
 }
 
 nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_arena *arena,
-                            nb_diags *diags, nb_pipeline *out)
-{
+                            nb_diags *diags, nb_pipeline *out) {
     char *line = nb_strdup(arena, text); /* one line, so that the caret fits */
     for (char *c = line; *c; c++) {
         if (*c == '\n' || *c == '\t') *c = ' ';
@@ -229,8 +233,10 @@ nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_ar
     for (skip_space(&r); *r.at; skip_space(&r)) {
         NB_TRY(read_step(&r, out));
         skip_space(&r);
-        if (*r.at == ',') r.at++;
-        else if (*r.at) return fail(&r, r.at, 1, "expected ',' between passes");
+        if (*r.at == ',')
+            r.at++;
+        else if (*r.at)
+            return fail(&r, r.at, 1, "expected ',' between passes");
     }
     return NB_OK;
 }

@@ -6,8 +6,8 @@
  *
  * State pairs become in place where the output is `concat past, new` on the growing axis: both ends
  * are then the session's buffer, and the concat writes only the new entries. Outputs are written
- * where the caller wants them; an output that is also an input, a constant, or another output gets a
- * copy (a concat of one operand).
+ * where the caller wants them; an output that is also an input, a constant, or another output gets
+ * a copy (a concat of one operand).
  *
  *   %y: f32[B,4] = matmul %x, @w             ->  %y: f32[B,4] = matmul %x, @w in slot 2 */
 #include "ir/build.h"
@@ -17,10 +17,10 @@
 #define TYPICAL 64
 
 typedef struct group {
-    nb_value *root;     /* what the views view */
+    nb_value *root; /* what the views view */
     nb_storage storage;
     uint32_t first, last; /* op positions: where it is made, where it is last used */
-    int64_t size;       /* estimate in bits */
+    int64_t size;         /* estimate in bits */
 } group;
 
 typedef struct slot {
@@ -32,31 +32,35 @@ typedef struct planner {
     nb_pass_ctx *ctx;
     nb_graph *graph;
     nb_arena *arena;
-    uint32_t *position; /* by op id */
-    group **group_of;   /* by value id */
+    uint32_t *position;     /* by op id */
+    group **group_of;       /* by value id */
     NB_VEC(group *) groups; /* in order of creation */
     NB_VEC(slot) slots;
 } planner;
 
-static nb_value *root_of(nb_value *v)
-{
+static nb_value *root_of(nb_value *v) {
     while (v->def && nb_has_trait(v->def, NB_TRAIT_VIEW)) v = nb_in(v->def, 0);
     return v;
 }
 
 /* ---- state pairs --------------------------------------------------------------------------- */
 
-static bool is_appended(const nb_graph *g, const nb_state *state)
-{
+static bool is_appended(const nb_graph *g, const nb_state *state) {
     if (state->axis < 0) return false;
-    const nb_value *past = g->body.params[state->input], *present = nb_in(g->body.last, state->output);
+    const nb_value *past = g->body.params[state->input],
+                   *present = nb_in(g->body.last, state->output);
     const nb_op *concat = present->def;
-    if (!concat || concat->kind != NB_OP_concat || concat->n_operands != 2 || nb_in(concat, 0) != past) return false;
+    if (!concat || concat->kind != NB_OP_concat || concat->n_operands != 2 ||
+        nb_in(concat, 0) != past)
+        return false;
     int64_t axis = nb_attr_int(concat, "axis");
-    if (axis != state->axis || past->type->dims[axis]->kind != NB_DIM_SYMBOL || !nb_has_one_use(past)) return false;
+    if (axis != state->axis || past->type->dims[axis]->kind != NB_DIM_SYMBOL ||
+        !nb_has_one_use(past))
+        return false;
     size_t returns = 0;
     for (const nb_use *u = present->uses; u; u = u->next) {
-        /* A view would need the bytes to be contiguous, which a buffer with spare capacity is not. */
+        /* A view would need the bytes to be contiguous, which a buffer with spare capacity is not.
+         */
         if (nb_has_trait(u->user, NB_TRAIT_VIEW)) return false;
         returns += u->user->kind == NB_OP_return;
     }
@@ -66,8 +70,7 @@ static bool is_appended(const nb_graph *g, const nb_state *state)
 /* ---- outputs ------------------------------------------------------------------------------- */
 
 /* A concat of one operand; a scalar has no axis to join along and takes a detour over rank 1. */
-static nb_value *copy_of(nb_builder *b, nb_value *v)
-{
+static nb_value *copy_of(nb_builder *b, nb_value *v) {
     const nb_dim *one = nb_dim_const(b->graph, 1);
     nb_value *from = v->type->rank ? v : nb_reshape(b, v, 1, &one);
     nb_begin(b, NB_OP_concat);
@@ -78,14 +81,14 @@ static nb_value *copy_of(nb_builder *b, nb_value *v)
 }
 
 /* Gives every output a value of its own that an op writes. */
-static bool separate_outputs(planner *p)
-{
+static bool separate_outputs(planner *p) {
     nb_graph *g = p->graph;
     nb_op *ret = g->body.last;
     nb_map taken = {.arena = p->arena};
     for (uint32_t i = 0; i < ret->n_operands; i++) {
         bool state = false;
-        for (size_t s = 0; s < g->states.count; s++) state = state || (g->states.items[s].appended && g->states.items[s].output == i);
+        for (size_t s = 0; s < g->states.count; s++)
+            state = state || (g->states.items[s].appended && g->states.items[s].output == i);
         nb_value *v = nb_in(ret, i), *root = root_of(v);
         if (root->def && !nb_map_get(&taken, root)) {
             nb_map_set(&taken, root, root);
@@ -103,21 +106,22 @@ static bool separate_outputs(planner *p)
 
 /* ---- lifetimes ----------------------------------------------------------------------------- */
 
-static int64_t estimate(const planner *p, const nb_type *t)
-{
+static int64_t estimate(const planner *p, const nb_type *t) {
     nb_graph *g = p->graph;
-    int64_t *symbols = NB_NEW_ARRAY(p->arena, int64_t, g->symbols.count + 1), size = nb_elems[t->elem].bits;
+    int64_t *symbols = NB_NEW_ARRAY(p->arena, int64_t, g->symbols.count + 1),
+            size = nb_elems[t->elem].bits;
     for (size_t i = 0; i < g->symbols.count; i++)
-        symbols[i] = nb_max_i64(g->symbols.items[i]->min, nb_min_i64(g->symbols.items[i]->max, TYPICAL));
+        symbols[i] =
+            nb_max_i64(g->symbols.items[i]->min, nb_min_i64(g->symbols.items[i]->max, TYPICAL));
     for (int d = 0; d < t->rank; d++) {
         int64_t n;
-        if (!nb_dim_eval(t->dims[d], symbols, &n) || !nb_mul_i64(size, nb_max_i64(n, 1), &size)) return INT64_MAX;
+        if (!nb_dim_eval(t->dims[d], symbols, &n) || !nb_mul_i64(size, nb_max_i64(n, 1), &size))
+            return INT64_MAX;
     }
     return size;
 }
 
-static void touch(planner *p, nb_value *v, uint32_t position)
-{
+static void touch(planner *p, nb_value *v, uint32_t position) {
     if (nb_is_const(v)) return;
     nb_value *root = root_of(v);
     group *gr = p->group_of[root->id];
@@ -132,12 +136,10 @@ static void touch(planner *p, nb_value *v, uint32_t position)
     gr->last = position;
 }
 
-static void find_lifetimes(planner *p)
-{
+static void find_lifetimes(planner *p) {
     uint32_t position = 1;
     for (uint32_t i = 0; i < p->graph->body.n_params; i++) touch(p, p->graph->body.params[i], 0);
-    NB_FOR_OPS(op, &p->graph->body)
-    {
+    NB_FOR_OPS(op, &p->graph->body) {
         for (uint32_t i = 0; i < op->n_operands; i++) {
             if (nb_in(op, i)) touch(p, nb_in(op, i), position);
         }
@@ -148,12 +150,13 @@ static void find_lifetimes(planner *p)
 
 /* ---- assignment ---------------------------------------------------------------------------- */
 
-static void fix_ports(planner *p)
-{
+static void fix_ports(planner *p) {
     nb_graph *g = p->graph;
-    for (uint32_t i = 0; i < g->body.n_params; i++) p->group_of[g->body.params[i]->id]->storage = (nb_storage){NB_STORE_INPUT, i};
+    for (uint32_t i = 0; i < g->body.n_params; i++)
+        p->group_of[g->body.params[i]->id]->storage = (nb_storage){NB_STORE_INPUT, i};
     for (uint32_t i = 0; i < g->outputs.count; i++)
-        p->group_of[root_of(nb_in(g->body.last, i))->id]->storage = (nb_storage){NB_STORE_OUTPUT, i};
+        p->group_of[root_of(nb_in(g->body.last, i))->id]->storage =
+            (nb_storage){NB_STORE_OUTPUT, i};
     for (uint32_t i = 0; i < g->states.count; i++) {
         const nb_state *s = &g->states.items[i];
         if (!s->appended) continue;
@@ -162,9 +165,9 @@ static void fix_ports(planner *p)
     }
 }
 
-/* The free slot closest in size, preferring ones that are large enough; a new one if none is free. */
-static uint32_t choose_slot(planner *p, const group *gr)
-{
+/* The free slot closest in size, preferring ones that are large enough; a new one if none is free.
+ */
+static uint32_t choose_slot(planner *p, const group *gr) {
     uint32_t best = UINT32_MAX;
     for (uint32_t i = 0; i < p->slots.count; i++) {
         const slot *s = &p->slots.items[i];
@@ -187,33 +190,35 @@ static uint32_t choose_slot(planner *p, const group *gr)
     return best;
 }
 
-static void assign(planner *p)
-{
+static void assign(planner *p) {
     fix_ports(p);
-    /* Groups were pushed in order of their first op, which makes greedy colouring optimal in number. */
+    /* Groups were pushed in order of their first op, which makes greedy colouring optimal in
+     * number. */
     for (size_t i = 0; i < p->groups.count; i++) {
         group *gr = p->groups.items[i];
-        if (gr->storage.kind == NB_STORE_NONE) gr->storage = (nb_storage){NB_STORE_SLOT, choose_slot(p, gr)};
+        if (gr->storage.kind == NB_STORE_NONE)
+            gr->storage = (nb_storage){NB_STORE_SLOT, choose_slot(p, gr)};
     }
-    for (size_t i = 0; i < p->graph->constants.count; i++) p->graph->constants.items[i]->storage = (nb_storage){NB_STORE_WEIGHT, 0};
+    for (size_t i = 0; i < p->graph->constants.count; i++)
+        p->graph->constants.items[i]->storage = (nb_storage){NB_STORE_WEIGHT, 0};
     for (uint32_t i = 0; i < p->graph->body.n_params; i++)
         p->graph->body.params[i]->storage = p->group_of[p->graph->body.params[i]->id]->storage;
-    NB_FOR_OPS(op, &p->graph->body)
-    {
+    NB_FOR_OPS(op, &p->graph->body) {
         for (uint32_t i = 0; i < op->n_results; i++) {
             nb_value *root = root_of(op->results[i]);
-            op->results[i]->storage = nb_is_const(root) ? root->storage : p->group_of[root->id]->storage;
+            op->results[i]->storage =
+                nb_is_const(root) ? root->storage : p->group_of[root->id]->storage;
         }
     }
 }
 
-static nb_pass_result run(nb_pass_ctx *ctx)
-{
+static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_graph *g = ctx->graph;
     if (g->stage == NB_STAGE_PLANNED) return nb_pass_end(ctx, false);
     nb_graph_sweep(g);
     planner p = {.ctx = ctx, .graph = g, .arena = nb_state_of(ctx)->scratch};
-    for (size_t i = 0; i < g->states.count; i++) g->states.items[i].appended = is_appended(g, &g->states.items[i]);
+    for (size_t i = 0; i < g->states.count; i++)
+        g->states.items[i].appended = is_appended(g, &g->states.items[i]);
     if (!separate_outputs(&p)) return NB_PASS_FAILED;
     p.group_of = (group **)nb_alloc_array(p.arena, g->n_values, sizeof(group *));
     find_lifetimes(&p);
@@ -223,6 +228,9 @@ static nb_pass_result run(nb_pass_ctx *ctx)
 }
 
 const nb_pass nb_pass_plan_memory = {
-    .size = sizeof(nb_pass), .name = "plan-memory", .run = run, .promises = NB_PASS_KEEPS_BITS,
+    .size = sizeof(nb_pass),
+    .name = "plan-memory",
+    .run = run,
+    .promises = NB_PASS_KEEPS_BITS,
     .summary = "decide where every value lives: slots, ports, states in place",
 };

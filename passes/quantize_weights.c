@@ -15,19 +15,41 @@
 #include <string.h>
 
 static const nb_option options[] = {
-    {.name = "bits", .kind = NB_OPTION_INT, .fallback = "8", .min = 4, .max = 8,
+    {.name = "bits",
+     .kind = NB_OPTION_INT,
+     .fallback = "8",
+     .min = 4,
+     .max = 8,
      .summary = "bits of a weight: 4 or 8"},
-    {.name = "group", .kind = NB_OPTION_INT, .fallback = "0", .min = 0, .max = 65536,
+    {.name = "group",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = 65536,
      .summary = "inputs that share a scale; 0: one scale per output channel"},
-    {.name = "asymmetric", .kind = NB_OPTION_BOOL, .fallback = "false",
+    {.name = "asymmetric",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
      .summary = "store a zero point with each scale"},
-    {.name = "search", .kind = NB_OPTION_BOOL, .fallback = "false",
+    {.name = "search",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
      .summary = "shrink each range where that lowers the squared error"},
-    {.name = "head", .kind = NB_OPTION_INT, .fallback = "0", .min = 0, .max = 8,
+    {.name = "head",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = 8,
      .summary = "bits of layers that feed an output; 0: as `bits`"},
-    {.name = "embedding", .kind = NB_OPTION_INT, .fallback = "8", .min = 0, .max = 8,
+    {.name = "embedding",
+     .kind = NB_OPTION_INT,
+     .fallback = "8",
+     .min = 0,
+     .max = 8,
      .summary = "bits of embedding tables, a scale per row: 0 (float), 4 or 8"},
-    {.name = "skip", .kind = NB_OPTION_STRING, .fallback = "",
+    {.name = "skip",
+     .kind = NB_OPTION_STRING,
+     .fallback = "",
      .summary = "names of layers that stay in float ('*' any text, '|' or)"},
     {.name = NULL},
 };
@@ -52,56 +74,60 @@ typedef struct job {
     uint8_t *zeros; /* packed, as scales; NULL when symmetric */
 } job;
 
-static void put(uint8_t *packed, int bits, int64_t index, int64_t code)
-{
-    if (bits == 8) packed[index] = (uint8_t)code;
-    else packed[index / 2] = (uint8_t)(packed[index / 2] | (code & 15) << (index % 2 * 4));
+static void put(uint8_t *packed, int bits, int64_t index, int64_t code) {
+    if (bits == 8)
+        packed[index] = (uint8_t)code;
+    else
+        packed[index / 2] = (uint8_t)(packed[index / 2] | (code & 15) << (index % 2 * 4));
 }
 
-static void quantize_run(job *j, const float *w, int64_t n, int64_t stride, int64_t first, int64_t run)
-{
+static void quantize_run(job *j, const float *w, int64_t n, int64_t stride, int64_t first,
+                         int64_t run) {
     const nb_rtn *rtn = &j->cut.rtn;
     int64_t zero;
     nb_rtn_fit(rtn, w, n, stride, &j->scales[run], &zero);
     if (j->zeros) put(j->zeros, rtn->bits, run, zero);
     for (int64_t i = 0; i < n; i++)
-        put(j->codes, rtn->bits, first + i * stride, nb_rtn_code(rtn, w[i * stride], j->scales[run], zero));
+        put(j->codes, rtn->bits, first + i * stride,
+            nb_rtn_code(rtn, w[i * stride], j->scales[run], zero));
 }
 
-static void quantize_all(job *j)
-{
+static void quantize_all(job *j) {
     if (j->cut.by_row) {
-        for (int64_t r = 0; r < j->rows; r++) quantize_run(j, j->data + r * j->cols, j->cols, 1, r * j->cols, r);
+        for (int64_t r = 0; r < j->rows; r++)
+            quantize_run(j, j->data + r * j->cols, j->cols, 1, r * j->cols, r);
         return;
     }
     for (int64_t g = 0; g < j->cut.groups; g++) {
         int64_t start = g * j->cut.group, n = nb_min_i64(j->cut.group, j->rows - start);
         for (int64_t c = 0; c < j->cols; c++)
-            quantize_run(j, j->data + start * j->cols + c, n, j->cols, start * j->cols + c, g * j->cols + c);
+            quantize_run(j, j->data + start * j->cols + c, n, j->cols, start * j->cols + c,
+                         g * j->cols + c);
     }
 }
 
-static bool weights_are_finite(job *j)
-{
+static bool weights_are_finite(job *j) {
     for (int64_t i = 0; i < j->rows * j->cols; i++) {
         if (isfinite(j->data[i])) continue;
-        j->ctx->host->report(j->ctx, NB_LEVEL_ERROR, j->op, "row %lld, column %lld of weight '@%s' is %g: no scale fits",
-                             (long long)(i / j->cols), (long long)(i % j->cols), j->w->name, (double)j->data[i]);
-        j->ctx->host->help(j->ctx, "leave this node in float: quantize-weights{skip=\"%s\"}", nb_loc_name(j->op->loc));
+        j->ctx->host->report(j->ctx, NB_LEVEL_ERROR, j->op,
+                             "row %lld, column %lld of weight '@%s' is %g: no scale fits",
+                             (long long)(i / j->cols), (long long)(i % j->cols), j->w->name,
+                             (double)j->data[i]);
+        j->ctx->host->help(j->ctx, "leave this node in float: quantize-weights{skip=\"%s\"}",
+                           nb_loc_name(j->op->loc));
         return false;
     }
     return true;
 }
 
-static nb_value *add_const(job *j, const char *suffix, const nb_type *type, nb_blob *blob)
-{
+static nb_value *add_const(job *j, const char *suffix, const nb_type *type, nb_blob *blob) {
     const char *name = nb_format(j->ctx->graph->arena, "%s%s", j->w->name, suffix);
-    return nb_graph_add_const(j->ctx->graph, name, type, blob, nb_loc_via(j->ctx->graph, j->w->loc, "quantize-weights"));
+    return nb_graph_add_const(j->ctx->graph, name, type, blob,
+                              nb_loc_via(j->ctx->graph, j->w->loc, "quantize-weights"));
 }
 
 /* Blobs for codes, scales and zeros; false when memory is short. */
-static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros, int64_t runs)
-{
+static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros, int64_t runs) {
     int bits = j->cut.rtn.bits;
     void *data;
     int64_t n = (j->rows * j->cols * bits + 7) / 8;
@@ -118,14 +144,14 @@ static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros,
 }
 
 /* The constant of codes for j->w, or NULL after an error. */
-static nb_value *quantize_matrix(job *j)
-{
+static nb_value *quantize_matrix(job *j) {
     nb_graph *g = j->ctx->graph;
     if (!weights_are_finite(j)) return NULL;
     int64_t runs = j->cut.by_row ? j->rows : j->cut.groups * j->cols;
     nb_blob *codes, *scales, *zeros;
     if (!allocate(j, &codes, &scales, &zeros, runs)) {
-        nb_error(nb_diags_of(j->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the codes of '@%s'", j->w->name);
+        nb_error(nb_diags_of(j->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the codes of '@%s'",
+                 j->w->name);
         return NULL;
     }
     quantize_all(j);
@@ -133,21 +159,35 @@ static nb_value *quantize_matrix(job *j)
     const nb_dim *dims[2] = {nb_dim_const(g, j->cut.groups), nb_dim_const(g, j->cols)};
     const nb_dim *line = nb_dim_const(g, j->cut.by_row ? j->rows : j->cols);
     nb_elem elem = j->cut.rtn.bits == 8 ? (zeros ? NB_U8 : NB_I8) : (zeros ? NB_U4 : NB_I4);
-    nb_quant q = {.storage = elem, .narrow = !zeros, .axis = j->cut.by_row || grouped ? 0 : 1,
-                  .granularity = grouped ? NB_PER_GROUP : NB_PER_AXIS, .group = grouped ? j->cut.group : 0};
-    q.scales = add_const(j, ".scale", grouped ? nb_type_intern(g, NB_F32, NULL, 2, dims) : nb_type_intern(g, NB_F32, NULL, 1, &line), scales);
-    if (zeros) q.zeros = add_const(j, ".zero", grouped ? nb_type_intern(g, elem, NULL, 2, dims) : nb_type_intern(g, elem, NULL, 1, &line), zeros);
+    nb_quant q = {.storage = elem,
+                  .narrow = !zeros,
+                  .axis = j->cut.by_row || grouped ? 0 : 1,
+                  .granularity = grouped ? NB_PER_GROUP : NB_PER_AXIS,
+                  .group = grouped ? j->cut.group : 0};
+    q.scales = add_const(j, ".scale",
+                         grouped ? nb_type_intern(g, NB_F32, NULL, 2, dims)
+                                 : nb_type_intern(g, NB_F32, NULL, 1, &line),
+                         scales);
+    if (zeros)
+        q.zeros = add_const(j, ".zero",
+                            grouped ? nb_type_intern(g, elem, NULL, 2, dims)
+                                    : nb_type_intern(g, elem, NULL, 1, &line),
+                            zeros);
     const nb_quant *interned = nb_quant_intern(g, &q, j->w->name, nb_diags_of(j->ctx));
     return interned ? add_const(j, ".q", nb_type_with_quant(g, j->w->type, interned), codes) : NULL;
 }
 
 /* Replaces operand `slot` of op by dequantize of its quantized form. */
-static bool quantize_operand(nb_pass_ctx *ctx, nb_map *done, nb_op *op, uint32_t slot, cut how)
-{
+static bool quantize_operand(nb_pass_ctx *ctx, nb_map *done, nb_op *op, uint32_t slot, cut how) {
     nb_value *w = nb_in(op, slot), *codes = nb_map_get(done, w);
     if (!codes) {
-        job j = {.ctx = ctx, .op = op, .w = w, .rows = w->type->dims[0]->value, .cols = w->type->dims[1]->value,
-                 .data = w->blob->data, .cut = how};
+        job j = {.ctx = ctx,
+                 .op = op,
+                 .w = w,
+                 .rows = w->type->dims[0]->value,
+                 .cols = w->type->dims[1]->value,
+                 .data = w->blob->data,
+                 .cut = how};
         if (!how.by_row && (how.group == 0 || how.group > j.rows)) j.cut.group = j.rows;
         if (!how.by_row) j.cut.groups = j.cut.group ? nb_ceildiv(j.rows, j.cut.group) : 1;
         codes = quantize_matrix(&j);
@@ -162,32 +202,35 @@ static bool quantize_operand(nb_pass_ctx *ctx, nb_map *done, nb_op *op, uint32_t
     return true;
 }
 
-static bool is_float_matrix(const nb_value *w)
-{
+static bool is_float_matrix(const nb_value *w) {
     return nb_is_const(w) && !w->type->quant && w->type->elem == NB_F32 && w->type->rank == 2 &&
            w->type->dims[0]->value > 0 && w->type->dims[1]->value > 0;
 }
 
-static nb_pass_result run(nb_pass_ctx *ctx)
-{
+static nb_pass_result run(nb_pass_ctx *ctx) {
     int bits = (int)nb_option_of(ctx, "bits")->i, head = (int)nb_option_of(ctx, "head")->i;
     int embedding = (int)nb_option_of(ctx, "embedding")->i;
     if (!head) head = bits;
-    if ((bits != 4 && bits != 8) || (head != 4 && head != 8) || (embedding && embedding != 4 && embedding != 8)) {
-        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "bits are 4 or 8, found bits=%d head=%d embedding=%d", bits, head, embedding);
+    if ((bits != 4 && bits != 8) || (head != 4 && head != 8) ||
+        (embedding && embedding != 4 && embedding != 8)) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                          "bits are 4 or 8, found bits=%d head=%d embedding=%d", bits, head,
+                          embedding);
         return NB_PASS_FAILED;
     }
-    bool search = nb_option_of(ctx, "search")->b, asymmetric = nb_option_of(ctx, "asymmetric")->b, changed = false;
-    nb_map matrices = {.arena = nb_state_of(ctx)->scratch}, tables = {.arena = nb_state_of(ctx)->scratch};
+    bool search = nb_option_of(ctx, "search")->b, asymmetric = nb_option_of(ctx, "asymmetric")->b,
+         changed = false;
+    nb_map matrices = {.arena = nb_state_of(ctx)->scratch},
+           tables = {.arena = nb_state_of(ctx)->scratch};
     nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
     nb_stage stage = ctx->graph->stage;
     if (stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
-    NB_FOR_OPS(op, &ctx->graph->body)
-    {
+    NB_FOR_OPS(op, &ctx->graph->body) {
         if (op->kind == NB_OP_matmul && is_float_matrix(nb_in(op, 1))) {
             if (nb_skip_op(ctx, &skip, op)) continue;
             int b = nb_linear_is_head(op) ? head : bits;
-            cut how = {.rtn = {b, asymmetric && b == bits, search}, .group = nb_option_of(ctx, "group")->i};
+            cut how = {.rtn = {b, asymmetric && b == bits, search},
+                       .group = nb_option_of(ctx, "group")->i};
             if (!quantize_operand(ctx, &matrices, op, 1, how)) return NB_PASS_FAILED;
             changed = true;
         } else if (embedding && nb_is_embedding(op) && is_float_matrix(nb_in(op, 0))) {
@@ -204,6 +247,9 @@ static nb_pass_result run(nb_pass_ctx *ctx)
 }
 
 const nb_pass nb_pass_quantize_weights = {
-    .size = sizeof(nb_pass), .name = "quantize-weights", .options = options, .run = run,
+    .size = sizeof(nb_pass),
+    .name = "quantize-weights",
+    .options = options,
+    .run = run,
     .summary = "round the weights of linear layers and embeddings to integers",
 };

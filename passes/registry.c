@@ -14,16 +14,14 @@ static const nb_pass *const builtins[] = {
 #undef PASS
 };
 
-nb_registry *nb_registry_create(nb_arena *arena)
-{
+nb_registry *nb_registry_create(nb_arena *arena) {
     nb_registry *r = NB_NEW(arena, nb_registry);
     r->arena = arena;
     for (size_t i = 0; i < NB_COUNT(builtins); i++) nb_vec_push(arena, &r->passes, builtins[i]);
     return r;
 }
 
-const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, size_t length)
-{
+const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, size_t length) {
     for (size_t i = 0; i < registry->passes.count; i++) {
         const nb_pass *p = registry->passes.items[i];
         if (strlen(p->name) == length && memcmp(p->name, name, length) == 0) return p;
@@ -31,14 +29,13 @@ const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, s
     return NULL;
 }
 
-static bool name_is_valid(const char *name)
-{
+static bool name_is_valid(const char *name) {
     if (!name || !*name) return false;
     return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(name);
 }
 
-nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path, nb_diags *diags)
-{
+nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path,
+                          nb_diags *diags) {
     nb_where where = {.file = path, .offset = -1};
     if (plugin->size < sizeof(nb_plugin) || plugin->abi_major != NB_PASS_ABI_MAJOR) {
         nb_error(diags, NB_USAGE, where, "plug-in has pass ABI %u.%u, this nibble has %d.%d",
@@ -49,8 +46,10 @@ nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const 
     for (size_t i = 0; plugin->passes && plugin->passes[i]; i++) {
         const nb_pass *p = plugin->passes[i];
         if (p->size < sizeof(nb_pass) || !name_is_valid(p->name) || !p->run || !p->summary)
-            return nb_error(diags, NB_USAGE, where,
-                            "pass number %zu lacks a member: expected size, name ([a-z0-9-]), summary and run", i);
+            return nb_error(
+                diags, NB_USAGE, where,
+                "pass number %zu lacks a member: expected size, name ([a-z0-9-]), summary and run",
+                i);
         if (nb_registry_find(registry, p->name, strlen(p->name)))
             return nb_error(diags, NB_USAGE, where, "a pass named '%s' exists already", p->name);
         nb_vec_push(registry->arena, &registry->passes, p);
@@ -58,8 +57,7 @@ nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const 
     return NB_OK;
 }
 
-nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *diags)
-{
+nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *diags) {
     nb_where where = {.file = path, .offset = -1};
     /* A bare name would be searched for in system directories: only paths are meant. */
     const char *full = strchr(path, '/') ? path : nb_format(registry->arena, "./%s", path);
@@ -69,7 +67,8 @@ nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *di
     nb_status status = NB_OK;
     if (!plugin) {
         status = nb_error(diags, NB_USAGE, where, "no symbol '%s' in this file", NB_PLUGIN_SYMBOL);
-        nb_help(diags, "a plug-in exports one constant: NB_EXPORT const nb_plugin %s = {...};", NB_PLUGIN_SYMBOL);
+        nb_help(diags, "a plug-in exports one constant: NB_EXPORT const nb_plugin %s = {...};",
+                NB_PLUGIN_SYMBOL);
     } else {
         status = nb_registry_add(registry, plugin, path, diags);
     }

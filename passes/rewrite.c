@@ -12,8 +12,7 @@
 /* A rule set that keeps rewriting its own output is a bug; this many rewrites per op end it. */
 #define MAX_REWRITES_PER_OP 64
 
-bool nb_const_number(const nb_value *v, double *out)
-{
+bool nb_const_number(const nb_value *v, double *out) {
     if (!nb_is_const(v) || v->type->quant) return false;
     int64_t count;
     if (!nb_type_static_count(v->type, &count) || count < 1) return false;
@@ -26,8 +25,7 @@ bool nb_const_number(const nb_value *v, double *out)
     return true;
 }
 
-nb_value *nb_got(const nb_match *m, const char *name)
-{
+nb_value *nb_got(const nb_match *m, const char *name) {
     for (size_t i = 0; i < m->n_captures; i++) {
         if (strcmp(m->captures[i].name, name) == 0) return m->captures[i].value;
     }
@@ -36,8 +34,7 @@ nb_value *nb_got(const nb_match *m, const char *name)
 
 nb_op *nb_got_op(const nb_match *m, const char *name) { return nb_got(m, name)->def; }
 
-static bool capture(nb_match *m, const char *name, nb_value *v)
-{
+static bool capture(nb_match *m, const char *name, nb_value *v) {
     if (!name || !*name) return true;
     for (size_t i = 0; i < m->n_captures; i++) {
         if (strcmp(m->captures[i].name, name) == 0) return m->captures[i].value == v;
@@ -50,8 +47,7 @@ static bool capture(nb_match *m, const char *name, nb_value *v)
 
 static bool match_value(const nb_pat *p, nb_value *v, nb_match *m);
 
-static bool match_args(const nb_pat *p, nb_op *op, bool swapped, nb_match *m)
-{
+static bool match_args(const nb_pat *p, nb_op *op, bool swapped, nb_match *m) {
     for (size_t i = 0; i < NB_PAT_ARGS && p->args[i]; i++) {
         size_t slot = swapped && i < 2 ? 1 - i : i;
         if (slot >= op->n_operands || !nb_in(op, slot)) return false;
@@ -60,8 +56,7 @@ static bool match_args(const nb_pat *p, nb_op *op, bool swapped, nb_match *m)
     return true;
 }
 
-static bool match_op(const nb_pat *p, nb_op *op, nb_match *m)
-{
+static bool match_op(const nb_pat *p, nb_op *op, nb_match *m) {
     size_t saved = m->n_captures;
     const nb_loc *loc = m->loc;
     for (int swapped = 0; swapped < 2; swapped++) {
@@ -78,8 +73,7 @@ static bool match_op(const nb_pat *p, nb_op *op, nb_match *m)
     return false;
 }
 
-static bool match_value(const nb_pat *p, nb_value *v, nb_match *m)
-{
+static bool match_value(const nb_pat *p, nb_value *v, nb_match *m) {
     double number;
     switch (p->kind) {
     case NB_PAT_ANY:
@@ -97,8 +91,7 @@ static bool match_value(const nb_pat *p, nb_value *v, nb_match *m)
     return false;
 }
 
-bool nb_pattern_match(const nb_pat *pattern, nb_op *root, nb_match *m)
-{
+bool nb_pattern_match(const nb_pat *pattern, nb_op *root, nb_match *m) {
     m->root = root;
     m->n_captures = 0;
     m->loc = NULL;
@@ -106,8 +99,7 @@ bool nb_pattern_match(const nb_pat *pattern, nb_op *root, nb_match *m)
 }
 
 /* 1: rewritten, 0: no rule fired, -1: an error was recorded. */
-static int rewrite_op(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, nb_op *op)
-{
+static int rewrite_op(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, nb_op *op) {
     for (size_t r = 0; r < n_rules; r++) {
         nb_match m = {.ctx = ctx, .graph = ctx->graph};
         if (!nb_pattern_match(rules[r].pattern, op, &m)) continue;
@@ -124,18 +116,17 @@ static int rewrite_op(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, nb
     return 0;
 }
 
-bool nb_rewrite_run(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, bool *changed)
-{
+bool nb_rewrite_run(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, bool *changed) {
     uint64_t budget = (uint64_t)ctx->graph->n_ops * MAX_REWRITES_PER_OP + 1024;
     for (bool again = true; again;) {
         again = false;
-        NB_FOR_OPS(op, &ctx->graph->body)
-        {
+        NB_FOR_OPS(op, &ctx->graph->body) {
             if (op->n_results != 1) continue;
             int did = rewrite_op(ctx, rules, n_rules, op);
             if (did < 0) return false;
             if (did && budget-- == 0) {
-                nb_error(nb_diags_of(ctx), NB_INTERNAL, NB_NOWHERE, "rewrite rules do not come to an end");
+                nb_error(nb_diags_of(ctx), NB_INTERNAL, NB_NOWHERE,
+                         "rewrite rules do not come to an end");
                 return false;
             }
             again = again || did;

@@ -36,10 +36,12 @@ typedef struct nb_pat {
 
 #define NB_PAT(...) (&(const nb_pat){__VA_ARGS__})
 /* PAT(op, name, operands...): OP1 also requires a single use. */
-#define PAT_OP(op_, name_, ...) NB_PAT(.kind = NB_PAT_OP, .op = (op_), .name = (name_), .args = {__VA_ARGS__})
-#define PAT_OP1(op_, name_, ...) NB_PAT(.kind = NB_PAT_OP, .op = (op_), .name = (name_), .single = true, .args = {__VA_ARGS__})
-#define PAT_ANY(name_) NB_PAT(.kind = NB_PAT_ANY, .name = (name_))
-#define PAT_CONST(name_) NB_PAT(.kind = NB_PAT_CONST, .name = (name_))
+#define PAT_OP(op_, name_, ...) \
+    NB_PAT(.kind = NB_PAT_OP, .op = (op_), .name = (name_), .args = {__VA_ARGS__})
+#define PAT_OP1(op_, name_, ...) \
+    NB_PAT(.kind = NB_PAT_OP, .op = (op_), .name = (name_), .single = true, .args = {__VA_ARGS__})
+#define PAT_ANY(name_)     NB_PAT(.kind = NB_PAT_ANY, .name = (name_))
+#define PAT_CONST(name_)   NB_PAT(.kind = NB_PAT_CONST, .name = (name_))
 #define PAT_NUMBER(value_) NB_PAT(.kind = NB_PAT_NUMBER, .number = (value_))
 
 #define NB_MAX_CAPTURES 12

@@ -3,21 +3,21 @@
 
 #include <math.h>
 
-/* The range is tried at 1, 1-STEP, ... STEPS times; below 0.6 clipping always loses at 4 and 8 bits. */
+/* The range is tried at 1, 1-STEP, ... STEPS times; below 0.6 clipping always loses at 4 and 8
+ * bits. */
 #define STEPS 20
-#define STEP 0.02f
+#define STEP  0.02f
 
-int64_t nb_rtn_code(const nb_rtn *rtn, float w, float scale, int64_t zero)
-{
-    int64_t top = rtn->asymmetric ? (INT64_C(1) << rtn->bits) - 1 : (INT64_C(1) << (rtn->bits - 1)) - 1;
+int64_t nb_rtn_code(const nb_rtn *rtn, float w, float scale, int64_t zero) {
+    int64_t top =
+        rtn->asymmetric ? (INT64_C(1) << rtn->bits) - 1 : (INT64_C(1) << (rtn->bits - 1)) - 1;
     int64_t bottom = rtn->asymmetric ? 0 : -top;
     float q = rintf(w / scale) + (float)zero;
     if (!(q > (float)bottom)) return bottom; /* NaN cannot occur: weights are checked before */
     return q >= (float)top ? top : (int64_t)q;
 }
 
-static void range_to_grid(const nb_rtn *rtn, float lo, float hi, float *scale, int64_t *zero)
-{
+static void range_to_grid(const nb_rtn *rtn, float lo, float hi, float *scale, int64_t *zero) {
     *zero = 0;
     if (rtn->asymmetric) {
         float levels = (float)((1 << rtn->bits) - 1);
@@ -32,18 +32,19 @@ static void range_to_grid(const nb_rtn *rtn, float lo, float hi, float *scale, i
     if (!(*scale > 0)) *scale = 1;
 }
 
-static double squared_error(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride, float scale, int64_t zero)
-{
+static double squared_error(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride,
+                            float scale, int64_t zero) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        double d = (double)((float)(nb_rtn_code(rtn, w[i * stride], scale, zero) - zero) * scale) - (double)w[i * stride];
+        double d = (double)((float)(nb_rtn_code(rtn, w[i * stride], scale, zero) - zero) * scale) -
+                   (double)w[i * stride];
         sum += d * d;
     }
     return sum;
 }
 
-void nb_rtn_fit(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride, float *scale, int64_t *zero)
-{
+void nb_rtn_fit(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride, float *scale,
+                int64_t *zero) {
     float lo = 0, hi = 0;
     for (int64_t i = 0; i < n; i++) {
         float v = w[i * stride];

@@ -1,0 +1,219 @@
+/* Shape rules: dispatch, and the rules of elementwise ops and reductions. */
+#include "ir/infer.h"
+
+#include <string.h>
+
+static nb_status (*const rules[NB_OP_COUNT])(const nb_inferring *) = {
+#define OP(name, family, rule, ...) [NB_OP_##name] = nb_infer_##rule,
+#include "ir/ops.def"
+#undef OP
+};
+
+nb_status nb_infer_error(const nb_inferring *i, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    const char *message = nb_vformat(i->g->arena, fmt, args);
+    va_end(args);
+    nb_where where = {.offset = -1, .node = nb_loc_name(i->op->loc), .file = i->g->file};
+    return nb_error(i->diags, NB_MALFORMED, where, "%s: %s", nb_info(i->op)->name, message);
+}
+
+const char *nb_in_text(const nb_inferring *i, size_t n) {
+    return nb_type_text(i->g->arena, nb_in_type(i, n));
+}
+
+/* Operands as the table asks: required ones present, plain unless the op takes codes. */
+static nb_status check_operands(const nb_inferring *i) {
+    const nb_op_info *info = nb_info(i->op);
+    for (uint32_t n = 0; n < i->op->n_operands; n++) {
+        const nb_value *v = nb_in(i->op, n);
+        const char *name = info->operands[nb_min_i64(n, NB_MAX_OPERAND_SPECS - 1)].name;
+        bool optional = n < NB_MAX_OPERAND_SPECS && info->operands[n].mode == NB_OPERAND_OPT;
+        if (!v && !optional)
+            return nb_infer_error(i, "operand %u%s%s is missing", n, name ? " " : "",
+                                  name ? name : "");
+        if (v && v->type->quant && !(info->traits & NB_TRAIT_Q_IN))
+            return nb_infer_error(i, "takes plain tensors, operand %u is %s", n, nb_in_text(i, n));
+    }
+    return NB_OK;
+}
+
+nb_status nb_infer(nb_graph *g, const nb_op *op, const nb_type **types, nb_diags *diags) {
+    nb_inferring i = {.g = g, .op = op, .types = types, .diags = diags};
+    NB_TRY(check_operands(&i));
+    return rules[op->kind](&i);
+}
+
+const nb_dim *nb_dim_broadcast(nb_graph *g, const nb_dim *a, const nb_dim *b) {
+    (void)g;
+    if (a == b || nb_dim_is(b, 1)) return a;
+    if (nb_dim_is(a, 1)) return b;
+    return NULL;
+}
+
+/* Broadcast of two shapes; false when they do not fit. */
+static bool broadcast(nb_graph *g, const nb_type *a, const nb_type *b, int *rank,
+                      const nb_dim **dims) {
+    *rank = a->rank > b->rank ? a->rank : b->rank;
+    for (int d = 0; d < *rank; d++) {
+        int da = d - (*rank - a->rank), db = d - (*rank - b->rank);
+        dims[d] = da < 0   ? b->dims[db]
+                  : db < 0 ? a->dims[da]
+                           : nb_dim_broadcast(g, a->dims[da], b->dims[db]);
+        if (!dims[d]) return false;
+    }
+    return true;
+}
+
+/* ---- elementwise --------------------------------------------------------------------------- */
+
+typedef enum domain { NUMBERS, FLOATS, BOOLS, ANYTHING } domain;
+
+static domain domain_of(nb_op_kind kind) {
+    switch (kind) {
+    case NB_OP_neg:
+    case NB_OP_abs:
+    case NB_OP_sign:
+    case NB_OP_relu:
+    case NB_OP_add:
+    case NB_OP_sub:
+    case NB_OP_mul:
+    case NB_OP_div:
+    case NB_OP_pow:
+    case NB_OP_min:
+    case NB_OP_max:
+    case NB_OP_mod:
+        return NUMBERS;
+    case NB_OP_not:
+    case NB_OP_and:
+    case NB_OP_or:
+    case NB_OP_xor:
+        return BOOLS;
+    case NB_OP_eq:
+        return ANYTHING;
+    case NB_OP_lt:
+    case NB_OP_le:
+        return NUMBERS;
+    default:
+        return FLOATS;
+    }
+}
+
+static bool in_domain(nb_elem e, domain d) {
+    switch (d) {
+    case NUMBERS:
+        return nb_elem_is_float(e) || nb_elem_is_integer(e);
+    case FLOATS:
+        return nb_elem_is_float(e);
+    case BOOLS:
+        return e == NB_BOOL;
+    case ANYTHING:
+        break;
+    }
+    return true;
+}
+
+static const char *const domain_text[] = {"numbers", "floats", "bools", "anything"};
+
+nb_status nb_infer_same(const nb_inferring *i) {
+    domain d = domain_of(i->op->kind);
+    if (!in_domain(nb_in_type(i, 0)->elem, d))
+        return nb_infer_error(i, "takes %s, found %s", domain_text[d], nb_in_text(i, 0));
+    i->types[0] = nb_in_type(i, 0);
+    return NB_OK;
+}
+
+static nb_status infer_binary(const nb_inferring *i, bool compare) {
+    const nb_type *a = nb_in_type(i, 0), *b = nb_in_type(i, 1);
+    domain d = domain_of(i->op->kind);
+    if (a->elem != b->elem || !in_domain(a->elem, d))
+        return nb_infer_error(i, "takes two tensors of %s of the same type, found %s and %s",
+                              domain_text[d], nb_in_text(i, 0), nb_in_text(i, 1));
+    const nb_dim *dims[NB_MAX_RANK];
+    int rank;
+    if (!broadcast(i->g, a, b, &rank, dims))
+        return nb_infer_error(i, "%s and %s do not broadcast", nb_in_text(i, 0), nb_in_text(i, 1));
+    i->types[0] = nb_type_intern(i->g, compare ? NB_BOOL : a->elem, NULL, rank, dims);
+    return NB_OK;
+}
+
+nb_status nb_infer_broadcast(const nb_inferring *i) { return infer_binary(i, false); }
+nb_status nb_infer_compare(const nb_inferring *i) { return infer_binary(i, true); }
+
+nb_status nb_infer_where(const nb_inferring *i) {
+    const nb_type *c = nb_in_type(i, 0), *a = nb_in_type(i, 1), *b = nb_in_type(i, 2);
+    if (c->elem != NB_BOOL || a->elem != b->elem)
+        return nb_infer_error(i, "takes a bool and two tensors of one type, found %s, %s and %s",
+                              nb_in_text(i, 0), nb_in_text(i, 1), nb_in_text(i, 2));
+    const nb_dim *dims[NB_MAX_RANK];
+    int rank;
+    bool ok = broadcast(i->g, a, b, &rank, dims);
+    if (ok) ok = broadcast(i->g, c, nb_type_intern(i->g, a->elem, NULL, rank, dims), &rank, dims);
+    if (!ok)
+        return nb_infer_error(i, "%s, %s and %s do not broadcast", nb_in_text(i, 0),
+                              nb_in_text(i, 1), nb_in_text(i, 2));
+    i->types[0] = nb_type_intern(i->g, a->elem, NULL, rank, dims);
+    return NB_OK;
+}
+
+nb_status nb_infer_cast(const nb_inferring *i) {
+    const nb_attr *to = nb_attr_of(i->op, "to");
+    if (!to->set) return nb_infer_error(i, "needs attribute `to`");
+    i->types[0] = nb_type_with_elem(i->g, nb_in_type(i, 0), to->elem);
+    return NB_OK;
+}
+
+/* ---- reductions and layers over one axis ---------------------------------------------------- */
+
+nb_status nb_infer_reduce(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    const nb_attr *axes = nb_attr_of(i->op, "axes");
+    bool keep = nb_attr_bool(i->op, "keep"), reduced[NB_MAX_RANK] = {false};
+    if (x->elem == NB_BOOL && i->op->kind != NB_OP_reduce_max && i->op->kind != NB_OP_reduce_min)
+        return nb_infer_error(i, "takes numbers, found %s", nb_in_text(i, 0));
+    for (size_t k = 0; k < axes->ints.count; k++) {
+        int64_t a = axes->ints.items[k];
+        if (a < 0 || a >= x->rank || reduced[a])
+            return nb_infer_error(i, "axis %lld is out of range 0..%d or twice", (long long)a,
+                                  x->rank - 1);
+        reduced[a] = true;
+    }
+    const nb_dim *dims[NB_MAX_RANK];
+    int rank = 0;
+    for (int d = 0; d < x->rank; d++) {
+        bool r = reduced[d] || axes->ints.count == 0;
+        if (r && keep)
+            dims[rank++] = nb_dim_const(i->g, 1);
+        else if (!r)
+            dims[rank++] = x->dims[d];
+    }
+    i->types[0] = nb_type_intern(i->g, x->elem, NULL, rank, dims);
+    return NB_OK;
+}
+
+nb_status nb_infer_softmax(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    int64_t axis = nb_attr_int(i->op, "axis");
+    if (!nb_elem_is_float(x->elem))
+        return nb_infer_error(i, "takes floats, found %s", nb_in_text(i, 0));
+    if (axis < 0 || axis >= x->rank)
+        return nb_infer_error(i, "axis %lld is out of range 0..%d", (long long)axis, x->rank - 1);
+    i->types[0] = x;
+    return NB_OK;
+}
+
+nb_status nb_infer_norm(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    if (!nb_elem_is_float(x->elem) || x->rank < 1)
+        return nb_infer_error(i, "takes floats of rank 1 or more, found %s", nb_in_text(i, 0));
+    for (uint32_t k = 1; k < i->op->n_operands; k++) {
+        if (!nb_in(i->op, k)) continue;
+        const nb_type *g = nb_in_type(i, k);
+        if (g->elem != x->elem || g->rank != 1 || g->dims[0] != x->dims[x->rank - 1])
+            return nb_infer_error(
+                i, "gain and bias are vectors as long as the last axis of %s, found %s",
+                nb_in_text(i, 0), nb_in_text(i, k));
+    }
+    i->types[0] = x;
+    return NB_OK;
+}

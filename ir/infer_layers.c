@@ -1,0 +1,194 @@
+/* Shape rules of layers and of quantization. */
+#include "ir/infer.h"
+
+#include <string.h>
+
+/* Batch axes of two matrices broadcast; `a` and `b` have rank >= 2 here. */
+static bool batch_dims(const nb_inferring *i, const nb_type *a, const nb_type *b, int rank,
+                       const nb_dim **dims) {
+    for (int d = 0; d < rank - 2; d++) {
+        int da = d - (rank - a->rank), db = d - (rank - b->rank);
+        dims[d] = da < 0   ? b->dims[db]
+                  : db < 0 ? a->dims[da]
+                           : nb_dim_broadcast(i->g, a->dims[da], b->dims[db]);
+        if (!dims[d]) return false;
+    }
+    return true;
+}
+
+nb_status nb_infer_matmul(const nb_inferring *i) {
+    const nb_type *a = nb_in_type(i, 0), *b = nb_in_type(i, 1);
+    if (a->elem != b->elem || a->elem == NB_BOOL || a->rank < 2 || b->rank < 2)
+        return nb_infer_error(
+            i, "takes two tensors of numbers of one type and of rank 2 or more, found %s and %s",
+            nb_in_text(i, 0), nb_in_text(i, 1));
+    if (a->dims[a->rank - 1] != b->dims[b->rank - 2])
+        return nb_infer_error(i, "the inner dimensions of %s and %s differ", nb_in_text(i, 0),
+                              nb_in_text(i, 1));
+    int rank = a->rank > b->rank ? a->rank : b->rank;
+    const nb_dim *dims[NB_MAX_RANK];
+    if (!batch_dims(i, a, b, rank, dims))
+        return nb_infer_error(i, "the leading axes of %s and %s do not broadcast", nb_in_text(i, 0),
+                              nb_in_text(i, 1));
+    dims[rank - 2] = a->dims[a->rank - 2];
+    dims[rank - 1] = b->dims[b->rank - 1];
+    i->types[0] = nb_type_intern(i->g, a->elem, NULL, rank, dims);
+    return NB_OK;
+}
+
+nb_status nb_infer_rotary(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    if (x->rank != 4 || x->elem != NB_F32)
+        return nb_infer_error(i, "takes f32[B,H,S,D], found %s", nb_in_text(i, 0));
+    const nb_dim *half = nb_dim_floordiv(i->g, x->dims[3], nb_dim_const(i->g, 2));
+    if (nb_dim_mul(i->g, half, nb_dim_const(i->g, 2)) != x->dims[3])
+        return nb_infer_error(i, "the last axis of %s is not even", nb_in_text(i, 0));
+    for (size_t k = 1; k < 3; k++) {
+        const nb_type *t = nb_in_type(i, k);
+        bool fits = t->elem == NB_F32 && t->rank == 3 &&
+                    (t->dims[0] == x->dims[0] || nb_dim_is(t->dims[0], 1)) &&
+                    t->dims[1] == x->dims[2] && t->dims[2] == half;
+        if (!fits)
+            return nb_infer_error(i, "cos and sin are f32[B or 1,S,D/2] for %s, found %s",
+                                  nb_in_text(i, 0), nb_in_text(i, k));
+    }
+    i->types[0] = x;
+    return NB_OK;
+}
+
+nb_status nb_infer_attention(const nb_inferring *i) {
+    const nb_type *q = nb_in_type(i, 0), *k = nb_in_type(i, 1), *v = nb_in_type(i, 2);
+    if (q->elem != NB_F32 || k->elem != NB_F32 || v->elem != NB_F32 || q->rank != 4 ||
+        k->rank != 4 || v->rank != 4)
+        return nb_infer_error(i, "takes f32 of rank 4, found %s, %s and %s", nb_in_text(i, 0),
+                              nb_in_text(i, 1), nb_in_text(i, 2));
+    bool heads = nb_dim_is_const(q->dims[1]) && nb_dim_is_const(k->dims[1]) &&
+                 k->dims[1]->value > 0 && q->dims[1]->value % k->dims[1]->value == 0;
+    if (!heads || k->dims[1] != v->dims[1])
+        return nb_infer_error(i, "the %s query heads are not a multiple of the key and value heads",
+                              nb_dim_text(i->g->arena, q->dims[1]));
+    if (q->dims[0] != k->dims[0] || k->dims[0] != v->dims[0] || k->dims[2] != v->dims[2] ||
+        q->dims[3] != k->dims[3])
+        return nb_infer_error(i, "%s, %s and %s do not fit q[B,H,S,D], k[B,G,T,D], v[B,G,T,E]",
+                              nb_in_text(i, 0), nb_in_text(i, 1), nb_in_text(i, 2));
+    if (nb_in(i->op, 3)) {
+        const nb_type *m = nb_in_type(i, 3);
+        const nb_dim *full[4] = {q->dims[0], q->dims[1], q->dims[2], k->dims[2]};
+        bool fits = m->elem == NB_F32 && m->rank <= 4;
+        for (int d = 0; fits && d < m->rank; d++)
+            fits = m->dims[d] == full[4 - m->rank + d] || nb_dim_is(m->dims[d], 1);
+        if (!fits)
+            return nb_infer_error(i, "the mask broadcasts to f32[B,H,S,T], found %s",
+                                  nb_in_text(i, 3));
+    }
+    const nb_dim *dims[4] = {q->dims[0], q->dims[1], q->dims[2], v->dims[3]};
+    i->types[0] = nb_type_intern(i->g, NB_F32, NULL, 4, dims);
+    return NB_OK;
+}
+
+/* ---- quantization -------------------------------------------------------------------------- */
+
+/* Do the descriptor's axis and scales fit a tensor of this shape? */
+static nb_status check_quant(const nb_inferring *i, const nb_quant *q, const nb_type *t) {
+    if (q->granularity == NB_PER_TENSOR) return NB_OK;
+    if (q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK)
+        return t->rank >= 1 ? NB_OK
+                            : nb_infer_error(i, "#%s is per token, a scalar has none", q->name);
+    const nb_type *s = q->scales->type;
+    if (q->axis >= t->rank)
+        return nb_infer_error(i, "#%s has axis %d, the tensor has rank %d", q->name, q->axis,
+                              t->rank);
+    const nb_dim *along = t->dims[q->axis];
+    if (q->granularity == NB_PER_AXIS)
+        return s->dims[0] == along ? NB_OK
+                                   : nb_infer_error(i, "#%s needs %s scales", q->name,
+                                                    nb_dim_text(i->g->arena, along));
+    bool fits = s->rank == t->rank;
+    for (int d = 0; fits && d < t->rank; d++)
+        fits =
+            s->dims[d] ==
+            (d == q->axis ? nb_dim_ceildiv(i->g, along, nb_dim_const(i->g, q->group)) : t->dims[d]);
+    return fits
+               ? NB_OK
+               : nb_infer_error(i, "the scales of #%s, %s, do not fit groups of %lld along axis %d",
+                                q->name, nb_type_text(i->g->arena, s), (long long)q->group,
+                                q->axis);
+}
+
+nb_status nb_infer_quantize(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    const nb_attr *to = nb_attr_of(i->op, "to");
+    if (!to->set) return nb_infer_error(i, "needs attribute `to`");
+    if (x->quant || x->elem != NB_F32)
+        return nb_infer_error(i, "takes f32, found %s", nb_in_text(i, 0));
+    NB_TRY(check_quant(i, to->quant, x));
+    i->types[0] = nb_type_with_quant(i->g, x, to->quant);
+    return NB_OK;
+}
+
+nb_status nb_infer_dequantize(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    if (!x->quant) return nb_infer_error(i, "takes codes, found %s", nb_in_text(i, 0));
+    NB_TRY(check_quant(i, x->quant, x));
+    i->types[0] = nb_type_with_elem(i->g, x, NB_F32);
+    return NB_OK;
+}
+
+nb_status nb_infer_qmatmul(const nb_inferring *i) {
+    const nb_type *a = nb_in_type(i, 0), *b = nb_in_type(i, 1);
+    bool constant = nb_is_const(nb_in(i->op, 1));
+    if (!a->quant || !b->quant || a->rank < 1 || b->rank != 2 || !constant)
+        return nb_infer_error(i, "takes codes and a constant matrix of codes, found %s and %s",
+                              nb_in_text(i, 0), nb_in_text(i, 1));
+    NB_TRY(check_quant(i, a->quant, a));
+    NB_TRY(check_quant(i, b->quant, b));
+    bool scales_a = a->quant->granularity == NB_PER_TENSOR ||
+                    a->quant->granularity == NB_PER_TOKEN || a->quant->granularity == NB_PER_BLOCK;
+    bool scales_b = b->quant->granularity == NB_PER_TENSOR ||
+                    (b->quant->granularity == NB_PER_AXIS && b->quant->axis == 1) ||
+                    (b->quant->granularity == NB_PER_GROUP && b->quant->axis == 0);
+    if (!scales_a || !scales_b)
+        return nb_infer_error(i, "the scales of %s or %s lie along an axis that is summed over",
+                              nb_in_text(i, 0), nb_in_text(i, 1));
+    if (a->dims[a->rank - 1] != b->dims[0])
+        return nb_infer_error(i, "the inner dimensions of %s and %s differ", nb_in_text(i, 0),
+                              nb_in_text(i, 1));
+    const nb_dim *dims[NB_MAX_RANK];
+    memcpy(dims, a->dims, sizeof dims);
+    dims[a->rank - 1] = b->dims[1];
+    const nb_type *y = nb_type_intern(i->g, NB_F32, NULL, a->rank, dims);
+    const nb_value *bias = nb_in(i->op, 2), *residual = nb_in(i->op, 3);
+    if (bias && (bias->type->elem != NB_F32 || bias->type->quant || bias->type->rank != 1 ||
+                 bias->type->dims[0] != b->dims[1]))
+        return nb_infer_error(i,
+                              "the bias is an f32 vector as long as the matrix is wide, found %s",
+                              nb_in_text(i, 2));
+    if (residual && residual->type != y)
+        return nb_infer_error(i, "the residual has the result's type %s, found %s",
+                              nb_type_text(i->g->arena, y), nb_in_text(i, 3));
+    i->types[0] = y;
+    return NB_OK;
+}
+
+nb_status nb_infer_qgather(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0), *index = nb_in_type(i, 1);
+    const nb_quant *q = x->quant;
+    if (!q || !nb_is_const(nb_in(i->op, 0)) || x->rank < 1 || !nb_elem_is_integer(index->elem))
+        return nb_infer_error(i, "takes a constant table of codes and integers, found %s and %s",
+                              nb_in_text(i, 0), nb_in_text(i, 1));
+    NB_TRY(check_quant(i, q, x));
+    bool rows = q->granularity == NB_PER_TENSOR ||
+                (q->granularity == NB_PER_AXIS && q->axis == 0) ||
+                (q->granularity == NB_PER_GROUP && q->axis == x->rank - 1);
+    if (!rows)
+        return nb_infer_error(i, "the scales of %s are not per row, or groups along its rows",
+                              nb_in_text(i, 0));
+    int rank = index->rank + x->rank - 1;
+    if (rank > NB_MAX_RANK)
+        return nb_infer_error(i, "the result would have rank %d, above %d", rank, NB_MAX_RANK);
+    const nb_dim *dims[NB_MAX_RANK];
+    for (int d = 0; d < index->rank; d++) dims[d] = index->dims[d];
+    for (int d = 1; d < x->rank; d++) dims[index->rank + d - 1] = x->dims[d];
+    i->types[0] = nb_type_intern(i->g, NB_F32, NULL, rank, dims);
+    return NB_OK;
+}
