@@ -22,11 +22,14 @@
 #define PARTS_MASK ((UINT64_C(1) << PARTS_BITS) - 1)
 #define QUIT       PARTS_MASK /* as number of parts */
 
-/* Looks before sleeping. A look takes about 40 to 150 cycles, so this is some ten microseconds
- * up to a hundred: longer than the gaps between the loops of one run. With more threads than CPUs
- * waiting busily only takes time from those who work. */
-#define SPIN         2000
-#define SPIN_CROWDED 20
+/* Looks before sleeping; a look takes about 40 to 150 cycles. The most is some 50 microseconds:
+ * longer than the gaps between the loops of one run. Who looked in vain looks half as long the next
+ * time, who did not, twice as long: where other programs want the CPUs, or there are fewer CPUs
+ * than threads, busy waiting only takes time from those who are waited for. The least is longer
+ * than it takes to wake a thread; else two threads that wake each other in turn would never stop.
+ */
+#define SPIN_MOST  2000
+#define SPIN_LEAST 512
 
 typedef struct worker {
     nb_pool *pool;
@@ -36,7 +39,8 @@ typedef struct worker {
 
 struct nb_pool {
     nb_memory memory;
-    int threads, started, spin;
+    int threads, started;
+    int spin; /* of the caller; the others have their own */
 
     /* The job; constant while parts are pending. */
     int64_t count;
@@ -60,13 +64,23 @@ static void run_part(const nb_pool *pool, int index, int parts) {
     pool->task(pool->frame, begin, begin + each + (index < rest));
 }
 
+static void adapt(int *spin, bool in_vain) {
+    *spin = in_vain ? *spin / 2 : *spin * 2;
+    if (*spin < SPIN_LEAST) *spin = SPIN_LEAST;
+    if (*spin > SPIN_MOST) *spin = SPIN_MOST;
+}
+
 /* The first ticket that is not `seen`. */
-static uint64_t next_ticket(nb_pool *pool, uint64_t seen) {
-    for (int i = 0; i < pool->spin; i++) {
+static uint64_t next_ticket(nb_pool *pool, uint64_t seen, int *spin) {
+    for (int i = 0; i < *spin; i++) {
         uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
-        if (ticket != seen) return ticket;
+        if (ticket != seen) {
+            adapt(spin, false);
+            return ticket;
+        }
         nb_cpu_relax();
     }
+    adapt(spin, true);
     pthread_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
     uint64_t ticket;
@@ -92,8 +106,9 @@ static void *work(void *argument) {
     nb_pool *pool = self->pool;
     nb_fp_enter();
     /* A new pool has ticket 0; one announced before this thread looked is still due. */
+    int spin = SPIN_MOST;
     for (uint64_t seen = 0;;) {
-        seen = next_ticket(pool, seen);
+        seen = next_ticket(pool, seen, &spin);
         uint64_t parts = seen & PARTS_MASK;
         if (parts == QUIT) return NULL;
         if ((uint64_t)self->index >= parts) continue;
@@ -108,9 +123,13 @@ static void *work(void *argument) {
 
 static void wait_for_others(nb_pool *pool) {
     for (int i = 0; i < pool->spin; i++) {
-        if (atomic_load_explicit(&pool->pending, memory_order_acquire) == 0) return;
+        if (atomic_load_explicit(&pool->pending, memory_order_acquire) == 0) {
+            adapt(&pool->spin, false);
+            return;
+        }
         nb_cpu_relax();
     }
+    adapt(&pool->spin, true);
     pthread_mutex_lock(&pool->mutex);
     atomic_store(&pool->caller_sleeps, 1);
     while (atomic_load(&pool->pending) > 0) pthread_cond_wait(&pool->done, &pool->mutex);
@@ -157,7 +176,7 @@ nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out,
     if (!pool) return NB_RT_NO_MEMORY;
     pool->memory = *memory;
     pool->threads = threads;
-    pool->spin = threads <= nb_cpu_count() ? SPIN : SPIN_CROWDED;
+    pool->spin = SPIN_MOST;
     if (pthread_mutex_init(&pool->mutex, NULL) != 0) goto no_mutex;
     if (pthread_cond_init(&pool->work, NULL) != 0) goto no_work;
     if (pthread_cond_init(&pool->done, NULL) != 0) goto no_done;
