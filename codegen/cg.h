@@ -184,7 +184,8 @@ cg_val cg_shl(cg *g, cg_val a, cg_val b); /* shift counts below the width */
 cg_val cg_lshr(cg *g, cg_val a, cg_val b);
 cg_val cg_ashr(cg *g, cg_val a, cg_val b);
 
-/* a*b+c rounded once: f32 on every CPU, f64 where isa->fma. */
+/* a*b+c rounded once. f64 without isa->fma is right only while nothing over- or underflows: enough
+ * for mathematics here, not for data of the model. */
 cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c);
 cg_val cg_sqrt(cg *g, cg_val a);
 cg_val cg_rint(cg *g, cg_val a); /* half to even, keeps the sign of zero */

@@ -224,26 +224,66 @@ cg_val cg_trunc(cg *g, cg_val a) {
 
 /* ---- fma ----------------------------------------------------------------------------------- */
 
-/* a*b+c of f32 through f64: the product is exact, the sum is rounded to odd (its error, which
- * two-sum finds exactly, decides), and then the rounding to f32 is the only one that counts, since
- * 53 >= 24 + 2 (Boldo, Melquiond: "Emulation of FMA and correctly rounded sums", 2008). */
-static cg_val fma_f32(cg *g, cg_val a, cg_val b, cg_val c) {
-    cg_val p = cg_mul(g, cg_float_to_float(g, a, CG_F64), cg_float_to_float(g, b, CG_F64));
-    cg_val d = cg_float_to_float(g, c, CG_F64);
-    cg_val s = cg_add(g, p, d);
-    cg_val v = cg_sub(g, s, p);
-    cg_val e = cg_add(g, cg_sub(g, p, cg_sub(g, s, v)), cg_sub(g, d, v));
+/* a + b rounded to odd, f64: two-sum finds the error exactly, and it decides the last bit. */
+static cg_val add_to_odd(cg *g, cg_val a, cg_val b)
+{
+    cg_val s = cg_add(g, a, b), v = cg_sub(g, s, a);
+    cg_val e = cg_add(g, cg_sub(g, a, cg_sub(g, s, v)), cg_sub(g, b, v));
     cg_val bits = cg_bits(g, s), zero = cg_likef(g, e, 0);
     cg_val inexact = cg_or(g, cg_cmp(g, CG_LT, e, zero), cg_cmp(g, CG_GT, e, zero));
     cg_val even = cg_cmpi(g, CG_EQ, cg_andi(g, bits, 1), 0);
     /* Away from zero when error and sum have the same sign, else towards it. */
     cg_val toward = cg_cmpi(g, CG_LT, cg_xor(g, bits, cg_bits(g, e)), 0);
     cg_val odd = cg_select(g, toward, cg_addi(g, bits, -1), cg_addi(g, bits, 1));
-    bits = cg_select(g, cg_and(g, inexact, even), odd, bits);
-    return cg_float_to_float(g, cg_from_bits(g, bits), CG_F32);
+    return cg_from_bits(g, cg_select(g, cg_and(g, inexact, even), odd, bits));
 }
 
-cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c) {
+/* a*b+c of f32 through f64: the product is exact, the sum is rounded to odd, and then the rounding
+ * to f32 is the only one that counts, since 53 >= 24 + 2 (Boldo, Melquiond: "Emulation of FMA and
+ * correctly rounded sums", 2008). */
+static cg_val fma_f32(cg *g, cg_val a, cg_val b, cg_val c)
+{
+    cg_val p = cg_mul(g, cg_float_to_float(g, a, CG_F64), cg_float_to_float(g, b, CG_F64));
+    return cg_float_to_float(g, add_to_odd(g, p, cg_float_to_float(g, c, CG_F64)), CG_F32);
+}
+
+/* sum + error = a + b, exactly. */
+static cg_val two_sum(cg *g, cg_val a, cg_val b, cg_val *error)
+{
+    cg_val s = cg_add(g, a, b), v = cg_sub(g, s, a);
+    *error = cg_add(g, cg_sub(g, a, cg_sub(g, s, v)), cg_sub(g, b, v));
+    return s;
+}
+
+/* product + error = a * b, exactly, by splitting both into halves of 26 bits (Dekker, 1971). */
+static cg_val two_product(cg *g, cg_val a, cg_val b, cg_val *error)
+{
+    cg_val splitter = cg_likef(g, a, 134217729.0), high[2], low[2], x[2] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        cg_val t = cg_mul(g, x[i], splitter);
+        high[i] = cg_sub(g, t, cg_sub(g, t, x[i]));
+        low[i] = cg_sub(g, x[i], high[i]);
+    }
+    cg_val p = cg_mul(g, a, b);
+    cg_val e = cg_sub(g, cg_mul(g, high[0], high[1]), p);
+    e = cg_add(g, e, cg_mul(g, high[0], low[1]));
+    e = cg_add(g, e, cg_mul(g, low[0], high[1]));
+    *error = cg_add(g, e, cg_mul(g, low[0], low[1]));
+    return p;
+}
+
+/* Also after Boldo and Melquiond; exact unless something over- or underflows. */
+static cg_val fma_f64(cg *g, cg_val a, cg_val b, cg_val c)
+{
+    cg_val low, rest, error;
+    cg_val high = two_product(g, a, b, &low);
+    cg_val t = two_sum(g, c, low, &rest);
+    cg_val v = two_sum(g, high, t, &error);
+    return cg_add(g, v, add_to_odd(g, rest, error));
+}
+
+cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c)
+{
     cg_match(g, &a, &b);
     cg_match(g, &a, &c);
     cg_match(g, &b, &c);
@@ -251,6 +291,5 @@ cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c) {
         cg_type type = cg_type_of(a);
         return cg_intrinsic(g, "llvm.fma", 1, &type, 3, (cg_val[]){a, b, c});
     }
-    assert(cg_kind_of(a) == CG_F32 && "fma of f64 needs isa->fma");
-    return fma_f32(g, a, b, c);
+    return cg_kind_of(a) == CG_F32 ? fma_f32(g, a, b, c) : fma_f64(g, a, b, c);
 }
