@@ -130,7 +130,7 @@ cg_val nb_dims_value(nb_dims *d, const nb_dim *dim)
     return v;
 }
 
-cg_val nb_dim_value(nb_lower *l, const nb_dim *dim) { return nb_dims_value(l->dims, dim); }
+cg_val nb_size_value(nb_lower *l, const nb_dim *dim) { return nb_dims_value(l->dims, dim); }
 
 cg_val nb_dims_bytes(nb_dims *d, nb_elem elem, cg_val count)
 {

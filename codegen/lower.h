@@ -76,7 +76,7 @@ typedef struct nb_lowering {
 const nb_lowering *nb_lowering_of(nb_op_kind kind);
 
 /* The value of a dim expression (i64), computed once at the function's entry. */
-cg_val nb_dim_value(nb_lower *l, const nb_dim *dim);
+cg_val nb_size_value(nb_lower *l, const nb_dim *dim);
 
 /* NB_UNSUPPORTED, saying that codegen cannot compile `op` because of `fmt`. */
 nb_status nb_refuse(const nb_op *op, nb_diags *diags, const char *fmt, ...) NB_PRINTF(3, 4);

@@ -19,14 +19,14 @@ static void dims_body(nb_lower *l, int phase, cg_val begin, cg_val end)
     (void)phase, (void)begin, (void)end;
     const nb_attr *values = nb_attr_of(l->op, "values");
     for (size_t i = 0; i < values->dims.count; i++)
-        store(l, cg_i64(l->g, (int64_t)i), nb_dim_value(l, values->dims.items[i]));
+        store(l, cg_i64(l->g, (int64_t)i), nb_size_value(l, values->dims.items[i]));
 }
 
 static void iota_body(nb_lower *l, int phase, cg_val begin, cg_val end)
 {
     (void)phase, (void)begin, (void)end;
     cg *g = l->g;
-    cg_val start = nb_dim_value(l, nb_attr_of(l->op, "start")->dims.items[0]);
+    cg_val start = nb_size_value(l, nb_attr_of(l->op, "start")->dims.items[0]);
     int64_t step = nb_attr_int(l->op, "step");
     CG_FOR(g, i, cg_i64(g, 0), l->out[0].buf.dims[0], cg_i64(g, 1)) {
         store(l, i, cg_add(g, start, cg_muli(g, i, step)));

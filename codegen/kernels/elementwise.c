@@ -46,24 +46,48 @@ static cg_val sign(nb_lower *l, cg_val x)
     cg *g = l->g;
     cg_val zero = cg_zero(g, cg_type_of(x)), one = cg_like(g, x, 1);
     if (!is_float(x) && is_unsigned(l)) return cg_select(g, cg_cmp(g, CG_NE, x, zero), one, zero);
-    cg_val negative = cg_select(g, cg_cmp(g, CG_LT, x, zero), cg_like(g, x, -1), x);
-    return cg_select(g, cg_cmp(g, CG_GT, x, zero), one, negative);
+    cg_val r = cg_select(g, cg_cmp(g, CG_LT, x, zero), cg_like(g, x, -1), zero);
+    r = cg_select(g, cg_cmp(g, CG_GT, x, zero), one, r);
+    return is_float(x) ? cg_select(g, cg_is_nan(g, x), x, r) : r;
 }
 
-/* max(x, +0); a NaN stays. */
+/* A NaN stays, and -0. */
 static cg_val relu(nb_lower *l, cg_val x)
 {
     cg *g = l->g;
     if (!is_float(x) && is_unsigned(l)) return x;
     cg_val zero = cg_zero(g, cg_type_of(x));
-    return cg_select(g, cg_cmp(g, is_float(x) ? CG_UGT : CG_GT, x, zero), x, zero);
+    return cg_select(g, cg_cmp(g, CG_LT, x, zero), zero, x);
 }
 
-static cg_val unary(nb_lower *l, void *user, const cg_val *values)
+/* The functions of ir/scalar.h, and what is made of them, know f32 only. */
+static bool is_f32_function(nb_op_kind kind)
 {
-    (void)user;
+    switch (kind) {
+    case NB_OP_exp:
+    case NB_OP_log:
+    case NB_OP_sigmoid:
+    case NB_OP_tanh:
+    case NB_OP_erf:
+    case NB_OP_sin:
+    case NB_OP_cos:
+    case NB_OP_silu:
+    case NB_OP_gelu:
+    case NB_OP_gelu_tanh:
+    case NB_OP_softplus:
+    case NB_OP_pow: return true;
+    default: return false;
+    }
+}
+
+static cg_val to_f32(cg *g, cg_val x)
+{
+    return cg_type_of(x).kind == CG_F64 ? cg_float_to_float(g, x, CG_F32) : x;
+}
+
+static cg_val unary_of(nb_lower *l, cg_val x)
+{
     cg *g = l->g;
-    cg_val x = values[1];
     switch (l->op->kind) {
     case NB_OP_neg: return cg_neg(g, x);
     case NB_OP_abs: return !is_float(x) && is_unsigned(l) ? x : cg_abs(g, x);
@@ -87,6 +111,13 @@ static cg_val unary(nb_lower *l, void *user, const cg_val *values)
     case NB_OP_round: return cg_rint(g, x);
     default: return cg_not(g, x);
     }
+}
+
+static cg_val unary(nb_lower *l, void *user, const cg_val *values)
+{
+    (void)user;
+    if (!is_f32_function(l->op->kind) || l->out[0].buf.elem != NB_F64) return unary_of(l, values[1]);
+    return cg_float_to_float(l->g, unary_of(l, to_f32(l->g, values[1])), CG_F64);
 }
 
 /* ---- binary -------------------------------------------------------------------------------- */
@@ -121,6 +152,32 @@ static cg_val int_mod(nb_lower *l, cg_val a, cg_val b)
     return cg_select(g, differ, cg_add(g, r, b), r);
 }
 
+/* By squaring, in 64 steps at most; a negative exponent truncates 1 / a^|b|. */
+static cg_val int_pow(nb_lower *l, cg_val a, cg_val b)
+{
+    cg *g = l->g;
+    cg_val one = cg_like(g, a, 1), zero = cg_like(g, a, 0);
+    const bool u = is_unsigned(l), wide = l->in[0].buf.elem == NB_U64;
+    /* u64 exponents above the largest i64 count as that. */
+    if (wide) b = cg_select(g, cg_cmp(g, CG_LT, b, zero), cg_like(g, b, INT64_MAX), b);
+    cg_var result = cg_var_new(g, one), base = cg_var_new(g, a), rest = cg_var_new(g, b);
+    int bits = 8 * cg_kind_bytes(cg_type_of(a).kind);
+    CG_FOR(g, i, cg_i64(g, 0), cg_i64(g, bits), cg_i64(g, 1)) {
+        cg_val e = cg_get(g, rest), x = cg_get(g, base), r = cg_get(g, result);
+        cg_val odd = cg_cmpi(g, CG_NE, cg_andi(g, e, 1), 0);
+        cg_set(g, result, cg_select(g, odd, cg_mul(g, r, x), r));
+        cg_set(g, base, cg_mul(g, x, x));
+        cg_set(g, rest, cg_lshri(g, e, 1));
+    }
+    cg_val r = cg_get(g, result);
+    if (u) return r;
+    cg_val minus = cg_like(g, a, -1);
+    cg_val odd = cg_cmpi(g, CG_NE, cg_andi(g, b, 1), 0);
+    cg_val inverse = cg_select(g, cg_cmp(g, CG_EQ, a, minus), cg_select(g, odd, minus, one), zero);
+    inverse = cg_select(g, cg_cmp(g, CG_EQ, a, one), one, inverse);
+    return cg_select(g, cg_cmp(g, CG_LT, b, zero), inverse, r);
+}
+
 static cg_val float_pow(nb_lower *l, cg_val a, cg_val b)
 {
     cg *g = l->g;
@@ -142,10 +199,13 @@ static cg_val binary(nb_lower *l, void *user, const cg_val *values)
     case NB_OP_sub: return cg_sub(g, a, b);
     case NB_OP_mul: return cg_mul(g, a, b);
     case NB_OP_div: return f ? cg_fdiv(g, a, b) : int_div(l, a, b);
-    case NB_OP_pow: return float_pow(l, a, b);
+    case NB_OP_pow:
+        if (!f) return int_pow(l, a, b);
+        if (l->out[0].buf.elem != NB_F64) return float_pow(l, a, b);
+        return cg_float_to_float(g, float_pow(l, to_f32(g, a), to_f32(g, b)), CG_F64);
     case NB_OP_min: return f ? cg_fmin(g, a, b) : u ? cg_umin(g, a, b) : cg_smin(g, a, b);
     case NB_OP_max: return f ? cg_fmax(g, a, b) : u ? cg_umax(g, a, b) : cg_smax(g, a, b);
-    case NB_OP_mod: return int_mod(l, a, b);
+    case NB_OP_mod: return f ? cg_fmod(g, a, b) : int_mod(l, a, b);
     case NB_OP_and: return cg_and(g, a, b);
     case NB_OP_or: return cg_or(g, a, b);
     default: return cg_xor(g, a, b);
@@ -205,24 +265,11 @@ static nb_stream_loop loop_of(nb_lower *l, compute_fn compute)
     return loop;
 }
 
-/* Ops of several roundings, compared to one addition. */
+/* Ops of many roundings, compared to one addition. */
 static int64_t cost(nb_op_kind kind)
 {
-    switch (kind) {
-    case NB_OP_exp:
-    case NB_OP_log:
-    case NB_OP_sigmoid:
-    case NB_OP_silu:
-    case NB_OP_tanh:
-    case NB_OP_erf:
-    case NB_OP_sin:
-    case NB_OP_cos:
-    case NB_OP_gelu:
-    case NB_OP_gelu_tanh:
-    case NB_OP_softplus: return 8;
-    case NB_OP_pow: return 32;
-    default: return 1;
-    }
+    if (kind == NB_OP_pow || kind == NB_OP_mod) return 32;
+    return is_f32_function(kind) ? 8 : 1;
 }
 
 #define ELEMENTWISE(name)                                                                          \
@@ -245,20 +292,10 @@ static int64_t cost(nb_op_kind kind)
         nb_stream_body(l, &loop, begin, end);                                                      \
     }                                                                                              \
     const nb_lowering nb_lower_##name = {                                                          \
-        .accept = accept, .items = name##_items, .work = name##_work, .body = name##_body};
-
-static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags)
-{
-    NB_TRY(nb_accept_plain(op, cpu, diags));
-    const nb_elem e = nb_in(op, 0)->type->elem;
-    if (e == NB_F64 && (cost(op->kind) > 1 || op->kind == NB_OP_mod))
-        return nb_refuse(op, diags, "f64 is not supported");
-    if (op->kind == NB_OP_pow && !nb_elem_is_float(e))
-        return nb_refuse(op, diags, "powers of integers are not supported");
-    if (op->kind == NB_OP_mod && nb_elem_is_float(e))
-        return nb_refuse(op, diags, "remainders of floats are not supported");
-    return NB_OK;
-}
+        .accept = nb_accept_plain,                                                                 \
+        .items = name##_items,                                                                     \
+        .work = name##_work,                                                                       \
+        .body = name##_body};
 
 ELEMENTWISE(unary)
 ELEMENTWISE(binary)

@@ -60,7 +60,7 @@ static nb_stream_loop slice_loop(nb_lower *l)
     cg_buf view = *x;
     cg_val offset = cg_i64(g, 0);
     for (int i = 0; i < x->rank; i++) {
-        cg_val from = nb_dim_value(l, start->dims.items[i]);
+        cg_val from = nb_size_value(l, start->dims.items[i]);
         offset = cg_add(g, offset, cg_mul(g, from, x->strides[i]));
         view.dims[i] = to->dims[i];
         view.strides[i] = cg_muli(g, x->strides[i], step->ints.items[i]);
@@ -82,7 +82,7 @@ static cg_val slice_check(nb_lower *l)
     const cg_buf *x = &l->in[0].buf, *to = &l->out[0].buf;
     cg_val outside = cg_i1(g, false), empty = cg_i1(g, false);
     for (int i = 0; i < x->rank; i++) {
-        cg_val first = nb_dim_value(l, start->dims.items[i]);
+        cg_val first = nb_size_value(l, start->dims.items[i]);
         cg_val span = cg_muli(g, cg_addi(g, to->dims[i], -1), step->ints.items[i]);
         cg_val last = cg_add(g, first, span);
         /* As unsigned numbers, negative ones are too large as well. */
@@ -116,7 +116,7 @@ static nb_stream_loop pad_loop(nb_lower *l, int phase)
         cg_buf middle = *to;
         cg_val offset = cg_i64(g, 0);
         for (int i = 0; i < to->rank; i++) {
-            cg_val margin = nb_dim_value(l, before->dims.items[i]);
+            cg_val margin = nb_size_value(l, before->dims.items[i]);
             offset = cg_add(g, offset, cg_mul(g, margin, to->strides[i]));
             middle.dims[i] = x->dims[i];
             bool whole = l->in[0].value->type->dims[i] == l->out[0].value->type->dims[i];
@@ -142,7 +142,7 @@ static cg_val pad_check(nb_lower *l)
     for (int side = 0; side < 2; side++) {
         const nb_attr *margins = nb_attr_of(l->op, side ? "after" : "before");
         for (size_t i = 0; i < margins->dims.count; i++) {
-            cg_val margin = nb_dim_value(l, margins->dims.items[i]);
+            cg_val margin = nb_size_value(l, margins->dims.items[i]);
             bad = cg_or(g, bad, cg_cmpi(g, CG_LT, margin, 0));
         }
     }

@@ -13,16 +13,25 @@ typedef struct row {
     cg_val mean, factor; /* norms */
 } row;
 
+/* These layers compute in f32, whatever the element. */
+static cg_val to_f32(cg *g, cg_val v)
+{
+    return cg_type_of(v).kind == CG_F64 ? cg_float_to_float(g, v, CG_F32) : v;
+}
+
 static cg_val load(const row *r, cg_val i, cg_val n)
 {
     cg *g = r->l->g;
+    cg_val number = r->l->in[0].immediate;
+    if (number) return to_f32(g, cg_splat(g, number, CG_LANES));
     cg_val at = cg_buf_step(g, r->x, r->from, cg_mul(g, i, r->from_stride));
-    return cg_buf_load_part(g, r->x, at, r->from_stride, n);
+    return to_f32(g, cg_buf_load_part(g, r->x, at, r->from_stride, n));
 }
 
 static void store(const row *r, cg_val i, cg_val n, cg_val v)
 {
     cg *g = r->l->g;
+    if (r->y->elem == NB_F64) v = cg_float_to_float(g, v, CG_F64);
     cg_val at = cg_buf_step(g, r->y, r->to, cg_mul(g, i, r->to_stride));
     cg_buf_store_part(g, r->y, at, r->to_stride, v, n);
 }
@@ -153,10 +162,10 @@ static void add_squares(cg *g, void *user, cg_val i, cg_val n)
 
 static cg_val parameter(cg *g, const nb_operand *o, cg_val i, cg_val n)
 {
-    if (o->immediate) return cg_splat(g, o->immediate, CG_LANES);
+    if (o->immediate) return to_f32(g, cg_splat(g, o->immediate, CG_LANES));
     cg_val stride = o->buf.strides[0];
     cg_val at = cg_buf_step(g, &o->buf, o->buf.base, cg_mul(g, i, stride));
-    return cg_buf_load_part(g, &o->buf, at, stride, n);
+    return to_f32(g, cg_buf_load_part(g, &o->buf, at, stride, n));
 }
 
 static void scale(cg *g, void *user, cg_val i, cg_val n)
@@ -206,16 +215,9 @@ static cg_val norm_work(nb_lower *l, int phase)
 
 /* ---- the table ----------------------------------------------------------------------------- */
 
-static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags)
-{
-    NB_TRY(nb_accept_plain(op, cpu, diags));
-    if (nb_in(op, 0)->type->elem == NB_F64) return nb_refuse(op, diags, "f64 is not supported");
-    return NB_OK;
-}
-
 const nb_lowering nb_lower_softmax = {
-    .accept = accept, .items = softmax_items, .work = softmax_work, .body = softmax_body};
+    .accept = nb_accept_plain, .items = softmax_items, .work = softmax_work, .body = softmax_body};
 const nb_lowering nb_lower_rms_norm = {
-    .accept = accept, .items = norm_items, .work = norm_work, .body = norm_body};
+    .accept = nb_accept_plain, .items = norm_items, .work = norm_work, .body = norm_body};
 const nb_lowering nb_lower_layer_norm = {
-    .accept = accept, .items = norm_items, .work = norm_work, .body = norm_body};
+    .accept = nb_accept_plain, .items = norm_items, .work = norm_work, .body = norm_body};

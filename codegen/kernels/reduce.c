@@ -1,6 +1,6 @@
 /* Reductions over any axes. An item is one result element. When the reduced axes are one run of
  * memory with a fixed stride (after merging), elements are read 16 at a time; otherwise one by one
- * into 16 accumulators, which is the same sum. Products multiply in order. */
+ * into 16 accumulators, which is the same sum. Products, f64 and means of integers go in order. */
 #include "codegen/lower.h"
 
 #include <math.h>
@@ -142,13 +142,43 @@ static cg_val one_by_one(reduction *r)
     return tree(r, kind == CG_I1 ? cg_narrow(g, v, CG_I1) : v);
 }
 
+/* The largest or smallest f64 so far: the first, then what compares better; a NaN stays. */
+static cg_val better_f64(const reduction *r, cg_val i, cg_val best, cg_val v)
+{
+    cg *g = r->l->g;
+    cg_pred pred = r->l->op->kind == NB_OP_reduce_max ? CG_GT : CG_LT;
+    cg_val take = cg_or(g, cg_cmp(g, pred, v, best), cg_is_nan(g, v));
+    take = cg_or(g, take, cg_cmpi(g, CG_EQ, i, 0));
+    take = cg_and(g, take, cg_not(g, cg_is_nan(g, best)));
+    return cg_select(g, take, v, best);
+}
+
+static bool is_extreme(const reduction *r)
+{
+    return r->l->op->kind == NB_OP_reduce_max || r->l->op->kind == NB_OP_reduce_min;
+}
+
+static bool is_f64(const reduction *r) { return r->l->in[0].buf.elem == NB_F64; }
+
+/* Integers are summed in 64 bits for a mean. */
+static bool is_int_mean(const reduction *r)
+{
+    return r->l->op->kind == NB_OP_reduce_mean && nb_elem_is_integer(r->l->in[0].buf.elem);
+}
+
 static cg_val in_order(reduction *r)
 {
     cg *g = r->l->g;
-    cg_var acc = cg_var_new(g, r->identity);
+    cg_val start = r->identity;
+    if (is_int_mean(r)) start = cg_i64(g, 0);
+    if (is_f64(r) && is_extreme(r)) start = cg_f64(g, 0);
+    cg_var acc = cg_var_new(g, start);
     CG_FOR(g, i, cg_i64(g, 0), r->length, cg_i64(g, 1)) {
-        cg_val v = cg_buf_load(g, &r->reduced, cg_buf_row(g, &r->reduced, 0, i));
-        cg_set(g, acc, combine(r, cg_get(g, acc), v));
+        cg_val v = r->l->in[0].immediate;
+        if (!v) v = cg_buf_load(g, &r->reduced, cg_buf_row(g, &r->reduced, 0, i));
+        if (is_int_mean(r)) v = r->u ? cg_zext(g, v, CG_I64) : cg_sext(g, v, CG_I64);
+        cg_val old = cg_get(g, acc);
+        cg_set(g, acc, is_f64(r) && is_extreme(r) ? better_f64(r, i, old, v) : combine(r, old, v));
     }
     return cg_get(g, acc);
 }
@@ -157,7 +187,11 @@ static cg_val mean_of(const reduction *r, cg_val sum)
 {
     cg *g = r->l->g;
     cg_kind kind = cg_type_of(sum).kind;
-    return cg_fdiv(g, sum, cg_sint_to_float(g, r->length, kind));
+    if (!is_int_mean(r)) return cg_fdiv(g, sum, cg_sint_to_float(g, r->length, kind));
+    cg_val n = cg_smax(g, r->length, cg_i64(g, 1));
+    bool wide = r->l->in[0].buf.elem == NB_U64;
+    cg_val mean = wide ? cg_udiv(g, sum, n) : cg_sdiv(g, sum, n);
+    return cg_sext(g, mean, cg_compute_kind(r->l->in[0].buf.elem));
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
@@ -168,9 +202,8 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
     CG_FOR(g, i, begin, end, cg_i64(g, 1)) {
         r.reduced.base = cg_buf_row(g, &r.kept, 0, i);
         cg_val v;
-        if (l->in[0].immediate) {
-            v = combine(&r, r.identity, l->in[0].immediate);
-        } else if (l->op->kind == NB_OP_reduce_prod) {
+        if (l->in[0].immediate || l->op->kind == NB_OP_reduce_prod || is_f64(&r) ||
+            is_int_mean(&r)) {
             v = in_order(&r);
         } else if (r.reduced.rank == 1) {
             v = in_vectors(&r);
@@ -195,13 +228,5 @@ static cg_val work(nb_lower *l, int phase)
     return open(l).length;
 }
 
-static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags)
-{
-    NB_TRY(nb_accept_plain(op, cpu, diags));
-    if (op->kind == NB_OP_reduce_mean && !nb_elem_is_float(nb_in(op, 0)->type->elem))
-        return nb_refuse(op, diags, "means of integers are not supported");
-    return NB_OK;
-}
-
 const nb_lowering nb_lower_reduce = {
-    .accept = accept, .items = items, .work = work, .body = body};
+    .accept = nb_accept_plain, .items = items, .work = work, .body = body};

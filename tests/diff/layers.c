@@ -1,7 +1,7 @@
 /* softmax, norms, rotary. */
 #include "tests/diff/diff.h"
 
-static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16};
+static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_F64};
 
 static void softmaxes(void)
 {
