@@ -38,6 +38,7 @@ static void expands(void)
     diff_begin(&d, "expand");
     d.symbols[0] = 3;
     nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){1, 5});
+    diff_input(&d, NB_F32, 1, (int64_t[]){-1}); /* tells the symbol */
     nb_begin(&d.b, NB_OP_expand);
     nb_arg(&d.b, x);
     nb_set_dims(&d.b, "shape", 3, dims_of(&d, 3, (int64_t[]){2, -1, 5}));
