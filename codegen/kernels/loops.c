@@ -7,8 +7,7 @@
 
 #define BLOCK 1024 /* elements in an item of a loop over one axis */
 
-static void drop_axis(cg_buf *b, int axis)
-{
+static void drop_axis(cg_buf *b, int axis) {
     if (axis > 0) b->dense[axis - 1] = b->dense[axis - 1] && b->dense[axis];
     for (int i = axis; i + 1 < b->rank; i++) {
         b->dims[i] = b->dims[i + 1];
@@ -18,8 +17,7 @@ static void drop_axis(cg_buf *b, int axis)
     b->rank--;
 }
 
-static bool mergeable(const nb_stream_loop *loop, int axis)
-{
+static bool mergeable(const nb_stream_loop *loop, int axis) {
     for (int i = 0; i < loop->n; i++) {
         const cg_buf *b = &loop->streams[i];
         bool still = cg_is(b->strides[axis], 0) && cg_is(b->strides[axis + 1], 0);
@@ -28,8 +26,7 @@ static bool mergeable(const nb_stream_loop *loop, int axis)
     return true;
 }
 
-void nb_stream_collapse(nb_lower *l, nb_stream_loop *loop)
-{
+void nb_stream_collapse(nb_lower *l, nb_stream_loop *loop) {
     cg *g = l->g;
     cg_buf *to = &loop->streams[0];
     for (int axis = to->rank - 1; axis >= 0; axis--) {
@@ -50,15 +47,13 @@ void nb_stream_collapse(nb_lower *l, nb_stream_loop *loop)
     }
 }
 
-cg_val nb_stream_items(nb_lower *l, const nb_stream_loop *loop)
-{
+cg_val nb_stream_items(nb_lower *l, const nb_stream_loop *loop) {
     const cg_buf *to = &loop->streams[0];
     if (to->rank == 1) return cg_ceildiv(l->g, to->dims[0], cg_i64(l->g, BLOCK));
     return cg_buf_count_range(l->g, to, 0, to->rank - 1);
 }
 
-cg_val nb_stream_work(nb_lower *l, const nb_stream_loop *loop)
-{
+cg_val nb_stream_work(nb_lower *l, const nb_stream_loop *loop) {
     const cg_buf *to = &loop->streams[0];
     return to->rank == 1 ? cg_i64(l->g, BLOCK) : to->dims[to->rank - 1];
 }
@@ -69,8 +64,7 @@ typedef struct run {
     cg_val at[NB_MAX_STREAMS]; /* where the streams begin */
 } run;
 
-static void vector(cg *g, void *user, cg_val i, cg_val n)
-{
+static void vector(cg *g, void *user, cg_val i, cg_val n) {
     const run *r = (const run *)user;
     const nb_stream_loop *loop = r->loop;
     cg_val values[NB_MAX_STREAMS] = {NULL};
@@ -89,8 +83,7 @@ static void vector(cg *g, void *user, cg_val i, cg_val n)
     cg_buf_store_part(g, to, cg_buf_step(g, to, r->at[0], cg_mul(g, i, stride)), stride, result, n);
 }
 
-void nb_stream_body(nb_lower *l, const nb_stream_loop *loop, cg_val begin, cg_val end)
-{
+void nb_stream_body(nb_lower *l, const nb_stream_loop *loop, cg_val begin, cg_val end) {
     cg *g = l->g;
     run r = {.l = l, .loop = loop};
     const cg_buf *to = &loop->streams[0];
@@ -113,18 +106,20 @@ void nb_stream_body(nb_lower *l, const nb_stream_loop *loop, cg_val begin, cg_va
 }
 
 /* An integer element of the same width: moves bits without looking at them. */
-static nb_elem raw_elem(nb_elem e)
-{
+static nb_elem raw_elem(nb_elem e) {
     switch (nb_elems[e].bits) {
-    case 64: return NB_I64;
-    case 32: return NB_I32;
-    case 16: return NB_I16;
-    default: return NB_I8;
+    case 64:
+        return NB_I64;
+    case 32:
+        return NB_I32;
+    case 16:
+        return NB_I16;
+    default:
+        return NB_I8;
     }
 }
 
-nb_stream_loop nb_stream_copy(const cg_buf *to, const cg_buf *from)
-{
+nb_stream_loop nb_stream_copy(const cg_buf *to, const cg_buf *from) {
     nb_stream_loop loop = {.n = 2, .streams = {*to, *from}};
     if (to->canonical) return loop;
     loop.streams[0].elem = raw_elem(to->elem);
