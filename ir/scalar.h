@@ -12,44 +12,38 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint32_t nb_bits(float x)
-{
+static inline uint32_t nb_bits(float x) {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
     return u;
 }
 
-static inline float nb_from_bits(uint32_t u)
-{
+static inline float nb_from_bits(uint32_t u) {
     float x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
 
-static inline uint64_t nb_bits_d(double x)
-{
+static inline uint64_t nb_bits_d(double x) {
     uint64_t u;
     memcpy(&u, &x, sizeof u);
     return u;
 }
 
-static inline double nb_from_bits_d(uint64_t u)
-{
+static inline double nb_from_bits_d(uint64_t u) {
     double x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
 
 /* c[0] x^(n-1) + ... + c[n-1] by Horner with fma. */
-static inline float nb_horner(const float *c, int n, float x)
-{
+static inline float nb_horner(const float *c, int n, float x) {
     float p = c[0];
     for (int i = 1; i < n; i++) p = fmaf(p, x, c[i]);
     return p;
 }
 
-static inline double nb_horner_d(const double *c, int n, double x)
-{
+static inline double nb_horner_d(const double *c, int n, double x) {
     double p = c[0];
     for (int i = 1; i < n; i++) p = fma(p, x, c[i]);
     return p;
@@ -59,8 +53,7 @@ static inline double nb_horner_d(const double *c, int n, double x)
 static inline float nb_pow2i(int32_t n) { return nb_from_bits((uint32_t)(n + 127) << 23); }
 
 /* Within 1 ulp. */
-static inline float nb_expf(float x)
-{
+static inline float nb_expf(float x) {
     static const float c[] = NB_EXP_POLY;
     float v = x > NB_EXP_MAX ? NB_EXP_MAX : x;
     v = v < NB_EXP_MIN ? NB_EXP_MIN : v;
@@ -79,8 +72,7 @@ static inline float nb_expf(float x)
 }
 
 /* Within 1 ulp; negative arguments give NaN, 0 gives -infinity. */
-static inline float nb_logf(float x)
-{
+static inline float nb_logf(float x) {
     static const float c[] = NB_LOG_POLY;
     int tiny = x < 1.17549435e-38f;
     float v = tiny ? x * 8388608.0f : x; /* 2^23: denormals become normal */
@@ -103,8 +95,7 @@ static inline float nb_logf(float x)
 }
 
 /* Within 2 ulp. */
-static inline float nb_tanhf(float x)
-{
+static inline float nb_tanhf(float x) {
     static const float c[] = NB_TANH_POLY;
     float a = fabsf(x), s = x * x;
     float small = fmaf(nb_horner(c, 5, s) * s, x, x);
@@ -115,8 +106,7 @@ static inline float nb_tanhf(float x)
 }
 
 /* Within 2 ulp. */
-static inline float nb_erff(float x)
-{
+static inline float nb_erff(float x) {
     static const float cs[] = NB_ERF_SMALL, cl[] = NB_ERF_LARGE;
     float a = fabsf(x), s = x * x;
     a = a > NB_ERF_MAX ? NB_ERF_MAX : a;
@@ -130,8 +120,7 @@ static inline float nb_erff(float x)
 
 /* sin (cosine = 0) or cos (cosine = 1). Within 2 ulp of max(|result|, 2^-20) for |x| <= 100,000;
  * the same on every machine, but not accurate, beyond. */
-static inline float nb_sincosf(float x, uint32_t cosine)
-{
+static inline float nb_sincosf(float x, uint32_t cosine) {
     static const float cs[] = NB_SIN_POLY, cc[] = NB_COS_POLY;
     float t = fmaf(x, NB_TWO_OVER_PI, NB_ROUND_MAGIC);
     float n = t - NB_ROUND_MAGIC;
@@ -150,8 +139,7 @@ static inline float nb_sinf(float x) { return nb_sincosf(x, 0); }
 static inline float nb_cosf(float x) { return nb_sincosf(x, 1); }
 
 /* a to the b, through doubles; within 1 ulp. Special cases as C's powf. */
-static inline float nb_powf(float a, float b)
-{
+static inline float nb_powf(float a, float b) {
     static const double cl[] = NB_POW_LOG2_POLY, ce[] = NB_POW_EXP_POLY;
     double x = (double)fabsf(a);
     uint64_t u = nb_bits_d(x), shifted = u - 0x3fe6a09e667f3bcdu;

@@ -1,0 +1,55 @@
+/* Private to the evaluator: what a family's function gets. */
+#ifndef NB_EVAL_PRIVATE_H
+#define NB_EVAL_PRIVATE_H
+
+#include "ir/eval.h"
+
+typedef struct nb_evaluating {
+    const nb_op *op;
+    const nb_tensor *in; /* one per operand slot; of absent operands, nothing is set */
+    nb_tensor *out;      /* one per result: shape set, data allocated and zeroed */
+    const int64_t *symbols;
+    nb_arena *arena; /* for scratch */
+    nb_diags *diags;
+} nb_evaluating;
+
+/* Each family of ops.def is a function; a missing one is a link error that names it. */
+#define OP(name, family, ...) nb_status nb_eval_##family(const nb_evaluating *e);
+#include "ir/ops.def"
+#undef OP
+
+/* An error at the op's location. */
+nb_status nb_eval_error(const nb_evaluating *e, const char *fmt, ...) NB_PRINTF(2, 3);
+/* A dimension's value at this run (shapes were checked before). */
+int64_t nb_dim_value(const nb_evaluating *e, const nb_dim *d);
+static inline bool nb_given(const nb_evaluating *e, size_t i) {
+    return i < e->op->n_operands && nb_in(e->op, i);
+}
+
+void nb_tensor_set_int(nb_tensor *t, int64_t index, int64_t value); /* wraps */
+void nb_tensor_set_float(nb_tensor *t, int64_t index,
+                         double value); /* rounds; value is an f32 unless t is f64 */
+
+/* All elements as f32, row-major: the tensor's own data if it is f32. */
+const float *nb_tensor_floats(const nb_tensor *t, nb_arena *arena);
+/* Stores n floats as the tensor's element type. */
+void nb_tensor_store(nb_tensor *t, const float *values);
+
+/* Strides, in elements, of `t` seen as broadcast to `out`'s shape (0 where it repeats). */
+void nb_broadcast_strides(const nb_tensor *t, const nb_tensor *out, int64_t *strides);
+/* Advances a multi-index over out->dims by one and the n offsets with it. */
+void nb_step(const nb_tensor *out, int64_t *index, int n, int64_t *offsets,
+             int64_t (*strides)[NB_MAX_RANK]);
+
+/* Sums of floats in sixteen accumulators and a fixed tree (NUMBERS.md). */
+float nb_sum16(const float *v, int64_t n);
+
+/* qmatmul on tensors: a has quant `qa` (and scales of its own if dynamic), b `qb`; bias and
+ * residual may be NULL. Used for matmul(dequantize, dequantize) too, which is defined as this. */
+nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, const nb_quant *qa,
+                                   const nb_tensor *b, const nb_quant *qb, const nb_tensor *bias,
+                                   const nb_tensor *residual, nb_tensor *out);
+/* Is `op` a matmul that is defined as a qmatmul? Then its operands' defining ops are dequantize. */
+bool nb_is_product_of_codes(const nb_op *op);
+
+#endif

@@ -1,0 +1,215 @@
+/* Quantization: codes, their scales, and products of codes (NUMBERS.md, "Quantization"). */
+#include "ir/eval_private.h"
+#include "ir/scalar.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Where the scale and zero point of an element stand: run = (index along axis) / group, spread over
+ * the other axes for groups. */
+typedef struct scale_map {
+    const nb_quant *q;
+    const float *scales;
+    nb_tensor zeros;
+    int64_t inner, length, groups; /* of the axis */
+} scale_map;
+
+static scale_map map_scales(const nb_quant *q, const nb_tensor *t) {
+    scale_map m = {.q = q, .inner = 1, .length = 1, .groups = 1};
+    if (q->scales) m.scales = q->scales->blob->data;
+    if (q->zeros) m.zeros = nb_tensor_of_const(q->zeros);
+    if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP) {
+        m.length = t->dims[q->axis];
+        for (int d = q->axis + 1; d < t->rank; d++) m.inner *= t->dims[d];
+        m.groups = q->granularity == NB_PER_GROUP ? nb_ceildiv(m.length, q->group) : m.length;
+    }
+    return m;
+}
+
+/* Index into scales of the tensor's element i. */
+static int64_t scale_index(const scale_map *m, int64_t i) {
+    int64_t along = i / m->inner % m->length;
+    switch (m->q->granularity) {
+    case NB_PER_AXIS:
+        return along;
+    case NB_PER_GROUP:
+        return (i / (m->inner * m->length) * m->groups + along / m->q->group) * m->inner +
+               i % m->inner;
+    default:
+        return 0;
+    }
+}
+
+static float scale_at(const scale_map *m, int64_t i) {
+    return m->scales ? m->scales[scale_index(m, i)] : m->q->scale;
+}
+static int64_t zero_at(const scale_map *m, int64_t i) {
+    return m->q->zeros ? nb_tensor_get_int(&m->zeros, scale_index(m, i)) : m->q->zero;
+}
+
+static int64_t clip(const nb_quant *q, float v, int64_t zero) {
+    if (v != v) v = 0;
+    /* In double: exact for every code and zero point. */
+    double c = (double)v + (double)zero;
+    if (c < (double)nb_quant_min(q)) return nb_quant_min(q);
+    return c > (double)nb_quant_max(q) ? nb_quant_max(q) : (int64_t)c;
+}
+
+/* One run of a dynamic quantizer: n values share a scale. */
+static float quantize_run(const nb_quant *q, const float *x, int64_t n, nb_tensor *y, int64_t at) {
+    uint32_t top = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = nb_bits(x[i]) & 0x7fffffffu;
+        top = bits > top ? bits : top;
+    }
+    float amax = nb_from_bits(top), limit = (float)q->amax_code, inverse = limit / amax;
+    if (top >= 0x7f800000u) return nb_from_bits(0x7fc00000u); /* codes stay 0 */
+    if (amax == 0 || inverse == HUGE_VALF) return 0;
+    for (int64_t i = 0; i < n; i++) {
+        float v = rintf(x[i] * inverse);
+        v = v > limit ? limit : v < -limit ? -limit : v;
+        nb_tensor_set_int(y, at + i, (int64_t)v);
+    }
+    return amax / limit;
+}
+
+nb_status nb_eval_quantize(const nb_evaluating *e) {
+    const nb_quant *q = nb_attr_of(e->op, "to")->quant;
+    const nb_tensor *x = &e->in[0];
+    const float *v = x->data;
+    int64_t n = nb_tensor_count(x);
+    if (q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK) {
+        int64_t last = x->dims[x->rank - 1],
+                block = q->granularity == NB_PER_BLOCK ? q->group : last, run = 0;
+        for (int64_t i = 0; last && i < n;) {
+            int64_t length = nb_min_i64(block, last - i % last);
+            e->out->scales[run++] = quantize_run(q, v + i, length, e->out, i);
+            i += length;
+        }
+        return NB_OK;
+    }
+    scale_map m = map_scales(q, x);
+    for (int64_t i = 0; i < n; i++)
+        nb_tensor_set_int(e->out, i, clip(q, rintf(v[i] / scale_at(&m, i)), zero_at(&m, i)));
+    return NB_OK;
+}
+
+nb_status nb_eval_dequantize(const nb_evaluating *e) {
+    const nb_tensor *x = &e->in[0];
+    const nb_quant *q = nb_in(e->op, 0)->type->quant;
+    int64_t n = nb_tensor_count(x), last = x->rank ? x->dims[x->rank - 1] : 1;
+    float *y = e->out->data;
+    if (x->scales) {
+        int64_t block = q->granularity == NB_PER_BLOCK ? q->group : last,
+                blocks = last ? nb_ceildiv(last, block) : 0;
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (float)nb_tensor_get_int(x, i) * x->scales[i / last * blocks + i % last / block];
+        return NB_OK;
+    }
+    scale_map m = map_scales(q, x);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (float)(nb_tensor_get_int(x, i) - zero_at(&m, i)) * scale_at(&m, i);
+    return NB_OK;
+}
+
+nb_status nb_eval_qgather(const nb_evaluating *e) {
+    const nb_tensor *x = &e->in[0], *index = &e->in[1];
+    int64_t rows = x->dims[0], width = rows ? nb_tensor_count(x) / rows : 0,
+            n = nb_tensor_count(index);
+    scale_map m = map_scales(nb_in(e->op, 0)->type->quant, x);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = nb_tensor_get_int(index, i);
+        if (at < 0) at += rows;
+        if (at < 0 || at >= rows)
+            return nb_eval_error(e, "index %lld is outside a table of %lld rows",
+                                 (long long)nb_tensor_get_int(index, i), (long long)rows);
+        for (int64_t k = 0; k < width; k++) {
+            int64_t from = at * width + k;
+            ((float *)e->out->data)[i * width + k] =
+                (float)(nb_tensor_get_int(x, from) - zero_at(&m, from)) * scale_at(&m, from);
+        }
+    }
+    return NB_OK;
+}
+
+/* ---- products of codes --------------------------------------------------------------------- */
+
+bool nb_is_product_of_codes(const nb_op *op) {
+    if (op->kind != NB_OP_matmul) return false;
+    const nb_op *a = nb_in(op, 0)->def, *b = nb_in(op, 1)->def;
+    if (!a || !b || a->kind != NB_OP_dequantize || b->kind != NB_OP_dequantize) return false;
+    const nb_value *w = nb_in(b, 0);
+    const nb_quant *qa = nb_in(a, 0)->type->quant, *qb = w->type->quant;
+    if (!nb_is_const(w) || w->type->rank != 2 || qa->zero || qa->zeros) return false;
+    if (qa->storage != NB_I8 && qa->storage != NB_I16) return false;
+    if (qa->granularity == NB_PER_AXIS || qa->granularity == NB_PER_GROUP) return false;
+    if (qa->granularity == NB_PER_BLOCK)
+        return qb->granularity == NB_PER_GROUP && qb->group == qa->group;
+    return qb->granularity == NB_PER_TENSOR || (qb->granularity == NB_PER_AXIS && qb->axis == 1) ||
+           (qb->granularity == NB_PER_GROUP && qb->axis == 0);
+}
+
+/* Longest group whose integer sums are exact in 32 bits: 65536 * 128 * 255 < 2^31. */
+#define MAX_GROUP 65536
+
+/* Columns of one row: sum over k of code * weight, in 32 bits. */
+static void integer_sums(const int32_t *a, const int16_t *w, int64_t K, int64_t N, int32_t *sum) {
+    memset(sum, 0, (size_t)N * sizeof *sum);
+    for (int64_t k = 0; k < K; k++) {
+        for (int64_t n = 0; n < N; n++) sum[n] += a[k] * w[k * N + n];
+    }
+}
+
+nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, const nb_quant *qa,
+                                   const nb_tensor *b, const nb_quant *qb, const nb_tensor *bias,
+                                   const nb_tensor *residual, nb_tensor *out) {
+    int64_t K = b->dims[0], N = b->dims[1],
+            rows = K ? nb_tensor_count(a) / K : nb_tensor_count(out) / nb_max_i64(N, 1);
+    int64_t group = qb->granularity == NB_PER_GROUP ? qb->group : nb_max_i64(K, 1),
+            groups = nb_ceildiv(K, group);
+    if (nb_min_i64(group, K) > MAX_GROUP)
+        return nb_eval_error(e, "a sum of %lld products does not fit 32 bits, at most %d do",
+                             (long long)K, MAX_GROUP);
+    bool wide = a->elem == NB_I16, blocks = qa->granularity == NB_PER_BLOCK;
+    scale_map m = map_scales(qb, b);
+    int16_t *w = NB_NEW_ARRAY(e->arena, int16_t, (size_t)(K * N) + 1);
+    for (int64_t i = 0; i < K * N; i++) w[i] = (int16_t)(nb_tensor_get_int(b, i) - zero_at(&m, i));
+    int32_t *high = NB_NEW_ARRAY(e->arena, int32_t, (size_t)K + 1),
+            *low = NB_NEW_ARRAY(e->arena, int32_t, (size_t)K + 1);
+    int32_t *sh = NB_NEW_ARRAY(e->arena, int32_t, (size_t)N + 1),
+            *sl = NB_NEW_ARRAY(e->arena, int32_t, (size_t)N + 1);
+    for (int64_t r = 0; r < rows; r++) {
+        float *y = (float *)out->data + r * N;
+        for (int64_t k = 0; k < K; k++) {
+            int32_t code = (int32_t)nb_tensor_get_int(a, r * K + k);
+            high[k] = (code + 128) >> 8;
+            low[k] = wide ? code - 256 * high[k] : code;
+        }
+        for (int64_t g = 0; g < groups; g++) {
+            int64_t k = g * group, length = nb_min_i64(group, K - k);
+            integer_sums(low + k, w + k * N, length, N, sl);
+            if (wide) integer_sums(high + k, w + k * N, length, N, sh);
+            for (int64_t n = 0; n < N; n++) {
+                float f = wide ? fmaf((float)sh[n], 256.0f, (float)sl[n]) : (float)sl[n];
+                if (blocks) f = f * a->scales[r * groups + g];
+                y[n] = fmaf(f, scale_at(&m, k * N + n), y[n]);
+            }
+        }
+        float scale = blocks       ? 1.0f
+                      : a->scales  ? a->scales[r]
+                      : qa->scales ? *(const float *)qa->scales->blob->data
+                                   : qa->scale;
+        for (int64_t n = 0; n < N; n++) {
+            if (!blocks) y[n] = y[n] * scale;
+            if (bias) y[n] = y[n] + ((const float *)bias->data)[n];
+            if (residual) y[n] = y[n] + ((const float *)residual->data)[r * N + n];
+        }
+    }
+    return NB_OK;
+}
+
+nb_status nb_eval_qmatmul(const nb_evaluating *e) {
+    return nb_eval_product_of_codes(e, &e->in[0], nb_in(e->op, 0)->type->quant, &e->in[1],
+                                    nb_in(e->op, 1)->type->quant, nb_given(e, 2) ? &e->in[2] : NULL,
+                                    nb_given(e, 3) ? &e->in[3] : NULL, e->out);
+}

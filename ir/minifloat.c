@@ -1,0 +1,104 @@
+/* Conversions of small float types (minifloat.h). */
+#include "ir/minifloat.h"
+
+#include "ir/scalar.h"
+
+/* Which special values a format has. */
+typedef enum specials {
+    IEEE,     /* all-ones exponent: infinity and NaN */
+    NAN_ONES, /* one NaN, all ones (FN) */
+    NAN_ZERO, /* one NaN, the code of -0 (FNUZ) */
+    FINITE    /* none */
+} specials;
+
+typedef struct format {
+    int exponent, mantissa, bias;
+    specials specials;
+} format;
+
+static format format_of(nb_elem e) {
+    switch (e) {
+    case NB_F16:
+        return (format){5, 10, 15, IEEE};
+    case NB_BF16:
+        return (format){8, 7, 127, IEEE};
+    case NB_F8E5M2:
+        return (format){5, 2, 15, IEEE};
+    case NB_F8E4M3FN:
+        return (format){4, 3, 7, NAN_ONES};
+    case NB_F8E4M3FNUZ:
+        return (format){4, 3, 8, NAN_ZERO};
+    case NB_F8E5M2FNUZ:
+        return (format){5, 2, 16, NAN_ZERO};
+    default:
+        return (format){2, 1, 1, FINITE}; /* f4e2m1 */
+    }
+}
+
+/* Largest finite magnitude, as exponent and mantissa bits. */
+static uint32_t largest(format f) {
+    uint32_t all = (1u << (f.exponent + f.mantissa)) - 1;
+    if (f.specials == IEEE) return all - (1u << f.mantissa);
+    return f.specials == NAN_ONES ? all - 1 : all;
+}
+
+static uint32_t encode_e8m0(float x) {
+    uint32_t u = nb_bits(x);
+    if (x != x) return 255;
+    if (u >> 31 || u < 0x00400000u) return 0;
+    /* nearest power of two, ties to the even exponent code */
+    uint32_t e = u >> 23, m = u & 0x7fffffu;
+    e += m > 0x400000u || (m == 0x400000u && (e & 1));
+    return e > 254 ? 254 : e;
+}
+
+uint32_t nb_float_encode(nb_elem e, float x) {
+    if (e == NB_F8E8M0) return encode_e8m0(x);
+    format f = format_of(e);
+    uint32_t u = nb_bits(x), sign = u >> 31 << (f.exponent + f.mantissa), a = u & 0x7fffffffu;
+    uint32_t infinity = ((1u << f.exponent) - 1) << f.mantissa;
+    if (a > 0x7f800000u) {
+        if (f.specials == IEEE) return sign | infinity | 1u << (f.mantissa - 1);
+        if (f.specials == NAN_ONES) return sign | ((1u << (f.exponent + f.mantissa)) - 1);
+        return f.specials == NAN_ZERO ? 1u << (f.exponent + f.mantissa) : 0;
+    }
+    int32_t exponent = (int32_t)(a >> 23) - 127 + f.bias;
+    uint64_t mantissa = a >> 23 ? (a & 0x7fffffu) | 0x800000u : (uint64_t)(a & 0x7fffffu);
+    if (!(a >> 23)) exponent++;
+    int shift = 23 - f.mantissa + (exponent < 1 ? 1 - exponent : 0);
+    if (exponent < 1) exponent = 1;
+    if (shift > 40) shift = 40; /* all of it is lost */
+    uint64_t kept = mantissa >> shift, rest = mantissa & ((UINT64_C(1) << shift) - 1),
+             half = UINT64_C(1) << (shift - 1);
+    kept += rest > half || (rest == half && (kept & 1));
+    /* `kept` carries the implicit bit, which adds one to the exponent field. */
+    uint64_t code = ((uint64_t)(exponent - 1) << f.mantissa) + kept;
+    if (code > largest(f)) code = f.specials == IEEE && e != NB_F8E5M2 ? infinity : largest(f);
+    if (a == 0x7f800000u) code = f.specials == IEEE && e != NB_F8E5M2 ? infinity : largest(f);
+    if (f.specials == NAN_ZERO && code == 0) return 0; /* there is no -0 */
+    return sign | (uint32_t)code;
+}
+
+float nb_float_decode(nb_elem e, uint32_t bits) {
+    if (e == NB_F8E8M0)
+        return bits == 255 ? nb_from_bits(0x7fc00000u)
+               : bits == 0 ? nb_from_bits(0x00400000u)
+                           : nb_from_bits(bits << 23);
+    format f = format_of(e);
+    uint32_t sign = bits >> (f.exponent + f.mantissa) & 1,
+             code = bits & ((1u << (f.exponent + f.mantissa)) - 1);
+    uint32_t infinity = ((1u << f.exponent) - 1) << f.mantissa;
+    bool nan = f.specials == IEEE       ? code > infinity
+               : f.specials == NAN_ONES ? code == (infinity | ((1u << f.mantissa) - 1))
+                                        : f.specials == NAN_ZERO && sign && !code;
+    if (nan) return nb_from_bits(0x7fc00000u);
+    if (f.specials == IEEE && code == infinity) return nb_from_bits(sign << 31 | 0x7f800000u);
+    int32_t exponent = (int32_t)(code >> f.mantissa);
+    uint32_t mantissa = code & ((1u << f.mantissa) - 1);
+    if (exponent)
+        mantissa |= 1u << f.mantissa;
+    else
+        exponent = 1;
+    float value = ldexpf((float)mantissa, exponent - f.bias - f.mantissa);
+    return sign ? -value : value;
+}
