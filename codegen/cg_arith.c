@@ -88,8 +88,7 @@ cg_val cg_shli(cg *g, cg_val a, int b) { return cg_shl(g, a, cg_like(g, a, b)); 
 cg_val cg_lshri(cg *g, cg_val a, int b) { return cg_lshr(g, a, cg_like(g, a, b)); }
 cg_val cg_ashri(cg *g, cg_val a, int b) { return cg_ashr(g, a, cg_like(g, a, b)); }
 
-static cg_val with_overflow(cg *g, const char *name, cg_val a, cg_val b, cg_var overflow)
-{
+static cg_val with_overflow(cg *g, const char *name, cg_val a, cg_val b, cg_var overflow) {
     cg_type type = CG_S(CG_I64);
     cg_val pair = cg_intrinsic(g, name, 1, &type, 2, (cg_val[]){a, b});
     cg_val flag = LLVMBuildExtractValue(g->b, pair, 1, "");
@@ -97,14 +96,12 @@ static cg_val with_overflow(cg *g, const char *name, cg_val a, cg_val b, cg_var 
     return LLVMBuildExtractValue(g->b, pair, 0, "");
 }
 
-cg_val cg_add_checked(cg *g, cg_val a, cg_val b, cg_var overflow)
-{
+cg_val cg_add_checked(cg *g, cg_val a, cg_val b, cg_var overflow) {
     if (cg_is(a, 0) || cg_is(b, 0)) return cg_add(g, a, b);
     return with_overflow(g, "llvm.sadd.with.overflow", a, b, overflow);
 }
 
-cg_val cg_mul_checked(cg *g, cg_val a, cg_val b, cg_var overflow)
-{
+cg_val cg_mul_checked(cg *g, cg_val a, cg_val b, cg_var overflow) {
     if (cg_is(a, 1) || cg_is(b, 1)) return cg_mul(g, a, b);
     return with_overflow(g, "llvm.smul.with.overflow", a, b, overflow);
 }
@@ -225,8 +222,7 @@ cg_val cg_trunc(cg *g, cg_val a) {
 /* ---- fma ----------------------------------------------------------------------------------- */
 
 /* a + b rounded to odd, f64: two-sum finds the error exactly, and it decides the last bit. */
-static cg_val add_to_odd(cg *g, cg_val a, cg_val b)
-{
+static cg_val add_to_odd(cg *g, cg_val a, cg_val b) {
     cg_val s = cg_add(g, a, b), v = cg_sub(g, s, a);
     cg_val e = cg_add(g, cg_sub(g, a, cg_sub(g, s, v)), cg_sub(g, b, v));
     cg_val bits = cg_bits(g, s), zero = cg_likef(g, e, 0);
@@ -241,23 +237,20 @@ static cg_val add_to_odd(cg *g, cg_val a, cg_val b)
 /* a*b+c of f32 through f64: the product is exact, the sum is rounded to odd, and then the rounding
  * to f32 is the only one that counts, since 53 >= 24 + 2 (Boldo, Melquiond: "Emulation of FMA and
  * correctly rounded sums", 2008). */
-static cg_val fma_f32(cg *g, cg_val a, cg_val b, cg_val c)
-{
+static cg_val fma_f32(cg *g, cg_val a, cg_val b, cg_val c) {
     cg_val p = cg_mul(g, cg_float_to_float(g, a, CG_F64), cg_float_to_float(g, b, CG_F64));
     return cg_float_to_float(g, add_to_odd(g, p, cg_float_to_float(g, c, CG_F64)), CG_F32);
 }
 
 /* sum + error = a + b, exactly. */
-static cg_val two_sum(cg *g, cg_val a, cg_val b, cg_val *error)
-{
+static cg_val two_sum(cg *g, cg_val a, cg_val b, cg_val *error) {
     cg_val s = cg_add(g, a, b), v = cg_sub(g, s, a);
     *error = cg_add(g, cg_sub(g, a, cg_sub(g, s, v)), cg_sub(g, b, v));
     return s;
 }
 
 /* product + error = a * b, exactly, by splitting both into halves of 26 bits (Dekker, 1971). */
-static cg_val two_product(cg *g, cg_val a, cg_val b, cg_val *error)
-{
+static cg_val two_product(cg *g, cg_val a, cg_val b, cg_val *error) {
     cg_val splitter = cg_likef(g, a, 134217729.0), high[2], low[2], x[2] = {a, b};
     for (int i = 0; i < 2; i++) {
         cg_val t = cg_mul(g, x[i], splitter);
@@ -273,8 +266,7 @@ static cg_val two_product(cg *g, cg_val a, cg_val b, cg_val *error)
 }
 
 /* Also after Boldo and Melquiond; exact unless something over- or underflows. */
-static cg_val fma_f64(cg *g, cg_val a, cg_val b, cg_val c)
-{
+static cg_val fma_f64(cg *g, cg_val a, cg_val b, cg_val c) {
     cg_val low, rest, error;
     cg_val high = two_product(g, a, b, &low);
     cg_val t = two_sum(g, c, low, &rest);
@@ -282,8 +274,7 @@ static cg_val fma_f64(cg *g, cg_val a, cg_val b, cg_val c)
     return cg_add(g, v, add_to_odd(g, rest, error));
 }
 
-cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c)
-{
+cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c) {
     cg_match(g, &a, &b);
     cg_match(g, &a, &c);
     cg_match(g, &b, &c);
