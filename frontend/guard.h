@@ -13,7 +13,7 @@
 /* raw_data longer than this is replaced by a token of NB_TOKEN_SIZE bytes: offset and length as
  * 64-bit numbers of this machine, then zeros. No other raw_data of that size is left. */
 #define NB_TOKEN_ABOVE 64
-#define NB_TOKEN_SIZE 65
+#define NB_TOKEN_SIZE  65
 
 typedef struct nb_guard_limit {
     const char *what;
@@ -25,6 +25,7 @@ extern const nb_guard_limit nb_guard_limits[];
 
 /* One pass over `bytes`. NB_MALFORMED or NB_LIMIT with the byte offset; else the skeleton, in
  * memory of `arena`. */
-nb_status nb_guard(const uint8_t *bytes, size_t size, nb_arena *arena, nb_diags *diags, uint8_t **skeleton, size_t *skeleton_size);
+nb_status nb_guard(const uint8_t *bytes, size_t size, nb_arena *arena, nb_diags *diags,
+                   uint8_t **skeleton, size_t *skeleton_size);
 
 #endif

@@ -28,6 +28,7 @@ typedef struct nb_onnx {
     const uint8_t *bytes;
     size_t size;
     Onnx__ModelProto *proto;
+    bool skeleton;   /* proto was unpacked from the guard's skeleton, with tokens for weights */
     nb_map external; /* location -> nb_file*, open while the graph lives */
 } nb_onnx;
 
@@ -36,7 +37,8 @@ nb_status nb_onnx_unpack(nb_onnx *m);
 /* The opset version of a domain ("" and "ai.onnx" are one), 0 when it is not imported. */
 int64_t nb_onnx_opset(const nb_onnx *m, const char *domain);
 
-/* A tensor's type and bytes. The blob borrows from the file where it can; the caller owns a reference. */
+/* A tensor's type and bytes. The blob borrows from the file where it can; the caller owns a
+ * reference. */
 typedef struct nb_onnx_tensor {
     nb_elem elem;
     int rank;
@@ -45,8 +47,10 @@ typedef struct nb_onnx_tensor {
 } nb_onnx_tensor;
 
 /* `what` begins messages, e.g. `initializer "fc.weight"`. */
-nb_status nb_onnx_read_tensor(nb_onnx *m, const Onnx__TensorProto *t, const char *what, nb_onnx_tensor *out);
+nb_status nb_onnx_read_tensor(nb_onnx *m, const Onnx__TensorProto *t, const char *what,
+                              nb_onnx_tensor *out);
 /* The bytes of a tensor with data_location EXTERNAL, of exactly `size` bytes. */
-nb_status nb_onnx_external(nb_onnx *m, const Onnx__TensorProto *t, const char *what, int64_t size, nb_blob **out);
+nb_status nb_onnx_external(nb_onnx *m, const Onnx__TensorProto *t, const char *what, int64_t size,
+                           nb_blob **out);
 
 #endif
