@@ -44,7 +44,7 @@ typedef struct cg_type {
     int lanes; /* 0 = a scalar */
 } cg_type;
 
-#define CG_LANES   16
+#define CG_LANES 16
 /* A variable: an alloca that LLVM turns into registers. */
 typedef struct cg_var {
     cg_val slot;

@@ -10,7 +10,11 @@
 
 struct nb_model;
 
-typedef enum nb_object_format { NB_FORMAT_OBJECT, NB_FORMAT_ASSEMBLY, NB_FORMAT_LLVM } nb_object_format;
+typedef enum nb_object_format {
+    NB_FORMAT_OBJECT,
+    NB_FORMAT_ASSEMBLY,
+    NB_FORMAT_LLVM
+} nb_object_format;
 
 typedef struct nb_codegen_options {
     const cg_cpu *cpu;
@@ -48,12 +52,7 @@ void nb_unload(nb_loaded *loaded);
 
 /* ---- files (link.c) ------------------------------------------------------------------------ */
 
-typedef enum nb_emit {
-    NB_EMIT_OBJECT,
-    NB_EMIT_SHARED,
-    NB_EMIT_ASSEMBLY,
-    NB_EMIT_LLVM
-} nb_emit;
+typedef enum nb_emit { NB_EMIT_OBJECT, NB_EMIT_SHARED, NB_EMIT_ASSEMBLY, NB_EMIT_LLVM } nb_emit;
 
 typedef struct nb_emit_options {
     nb_emit emit;

@@ -15,17 +15,16 @@ struct nb_loaded {
     const nb_model *model;
 };
 
-static nb_status failed(nb_diags *diags, LLVMErrorRef error)
-{
+static nb_status failed(nb_diags *diags, LLVMErrorRef error) {
     char *message = LLVMGetErrorMessage(error);
-    nb_status status = nb_error(diags, NB_INTERNAL, NB_NOWHERE, "cannot load code: %.500s", message);
+    nb_status status =
+        nb_error(diags, NB_INTERNAL, NB_NOWHERE, "cannot load code: %.500s", message);
     LLVMDisposeErrorMessage(message);
     return status;
 }
 
 /* memcpy, memmove and memset come from this process. */
-static LLVMErrorRef add_process_symbols(LLVMOrcLLJITRef jit)
-{
+static LLVMErrorRef add_process_symbols(LLVMOrcLLJITRef jit) {
     LLVMOrcDefinitionGeneratorRef generator;
     LLVMErrorRef error = LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(
         &generator, LLVMOrcLLJITGetGlobalPrefix(jit), NULL, NULL);
@@ -33,16 +32,14 @@ static LLVMErrorRef add_process_symbols(LLVMOrcLLJITRef jit)
     return error;
 }
 
-static LLVMErrorRef add_object(LLVMOrcLLJITRef jit, const nb_object *object)
-{
+static LLVMErrorRef add_object(LLVMOrcLLJITRef jit, const nb_object *object) {
     LLVMMemoryBufferRef buffer = LLVMCreateMemoryBufferWithMemoryRangeCopy(
         (const char *)object->data, object->size, "model.o");
     return LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit), buffer);
 }
 
 nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags,
-                         nb_loaded **out)
-{
+                         nb_loaded **out) {
     LLVMInitializeNativeTarget();
     LLVMInitializeNativeAsmPrinter();
     nb_loaded *loaded = (nb_loaded *)calloc(1, sizeof *loaded);
@@ -52,7 +49,8 @@ nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *di
     if (!error) error = add_object(loaded->jit, object);
     LLVMOrcExecutorAddress address = 0;
     if (!error)
-        error = LLVMOrcLLJITLookup(loaded->jit, &address, nb_format(diags->arena, "%s_model", name));
+        error =
+            LLVMOrcLLJITLookup(loaded->jit, &address, nb_format(diags->arena, "%s_model", name));
     if (error) {
         nb_status status = failed(diags, error);
         nb_unload(loaded);
@@ -66,8 +64,7 @@ nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *di
 
 const nb_model *nb_loaded_model(const nb_loaded *loaded) { return loaded->model; }
 
-void nb_unload(nb_loaded *loaded)
-{
+void nb_unload(nb_loaded *loaded) {
     if (loaded && loaded->jit) {
         LLVMErrorRef error = LLVMOrcDisposeLLJIT(loaded->jit);
         if (error) LLVMConsumeError(error);

@@ -264,6 +264,18 @@ static cg_val cast(nb_lower *l, void *user, const cg_val *values) {
 
 /* ---- the table ----------------------------------------------------------------------------- */
 
+/* Ops of many roundings, compared to one addition. */
+static int64_t cost(nb_op_kind kind) {
+    if (kind == NB_OP_pow || kind == NB_OP_mod) return 32;
+    return is_f32_function(kind) ? 8 : 1;
+}
+
+/* Long code: scalar divisions, too. */
+static bool is_heavy(const nb_lower *l) {
+    return cost(l->op->kind) > 1 ||
+           (l->op->kind == NB_OP_div && !nb_elem_is_float(l->in[0].buf.elem));
+}
+
 typedef cg_val (*compute_fn)(nb_lower *l, void *user, const cg_val *values);
 
 static nb_stream_loop loop_of(nb_lower *l, compute_fn compute) {
@@ -274,14 +286,9 @@ static nb_stream_loop loop_of(nb_lower *l, compute_fn compute) {
         loop.streams[i] = cg_buf_broadcast(l->g, &o->buf, to->rank, to->dims);
         loop.immediate[i] = o->immediate;
     }
+    loop.heavy = is_heavy(l);
     nb_stream_collapse(l, &loop);
     return loop;
-}
-
-/* Ops of many roundings, compared to one addition. */
-static int64_t cost(nb_op_kind kind) {
-    if (kind == NB_OP_pow || kind == NB_OP_mod) return 32;
-    return is_f32_function(kind) ? 8 : 1;
 }
 
 #define ELEMENTWISE(name)                                                       \

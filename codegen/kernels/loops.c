@@ -64,23 +64,63 @@ typedef struct run {
     cg_val at[NB_MAX_STREAMS]; /* where the streams begin */
 } run;
 
+static cg_val read(const run *r, int stream, cg_val i, cg_val n) {
+    cg *g = r->l->g;
+    const cg_buf *b = &r->loop->streams[stream];
+    cg_val stride = b->strides[b->rank - 1];
+    cg_val at = cg_buf_step(g, b, r->at[stream], cg_mul(g, i, stride));
+    return cg_buf_load_part(g, b, at, stride, n);
+}
+
+static void write(const run *r, cg_val i, cg_val n, cg_val v) {
+    cg *g = r->l->g;
+    const cg_buf *b = &r->loop->streams[0];
+    cg_val stride = b->strides[b->rank - 1];
+    cg_buf_store_part(g, b, cg_buf_step(g, b, r->at[0], cg_mul(g, i, stride)), stride, v, n);
+}
+
+static cg_val compute(const run *r, const cg_val *values) {
+    return r->loop->compute ? r->loop->compute(r->l, r->loop->user, values) : values[1];
+}
+
 static void vector(cg *g, void *user, cg_val i, cg_val n) {
     const run *r = (const run *)user;
-    const nb_stream_loop *loop = r->loop;
     cg_val values[NB_MAX_STREAMS] = {NULL};
-    for (int s = 1; s < loop->n; s++) {
-        const cg_buf *b = &loop->streams[s];
-        cg_val stride = b->strides[b->rank - 1];
-        if (loop->immediate[s])
-            values[s] = cg_splat(g, loop->immediate[s], CG_LANES);
-        else
-            values[s] = cg_buf_load_part(g, b, cg_buf_step(g, b, r->at[s], cg_mul(g, i, stride)),
-                                         stride, n);
+    for (int s = 1; s < r->loop->n; s++) {
+        cg_val number = r->loop->immediate[s];
+        values[s] = number ? cg_splat(g, number, CG_LANES) : read(r, s, i, n);
     }
-    cg_val result = loop->compute ? loop->compute(r->l, loop->user, values) : values[1];
-    const cg_buf *to = &loop->streams[0];
-    cg_val stride = to->strides[to->rank - 1];
-    cg_buf_store_part(g, to, cg_buf_step(g, to, r->at[0], cg_mul(g, i, stride)), stride, result, n);
+    write(r, i, n, compute(r, values));
+}
+
+/* One loop for whole vectors and the tail; only loads and stores tell them apart. */
+static void heavy_loop(const run *r, cg_val count) {
+    cg *g = r->l->g;
+    CG_FOR(g, i, cg_i64(g, 0), count, cg_i64(g, CG_LANES)) {
+        cg_val values[NB_MAX_STREAMS] = {NULL};
+        cg_val left = cg_sub(g, count, i), whole = cg_cmpi(g, CG_GE, left, CG_LANES);
+        for (int s = 1; s < r->loop->n; s++) {
+            values[s] = r->loop->immediate[s];
+            if (values[s]) {
+                values[s] = cg_splat(g, values[s], CG_LANES);
+                continue;
+            }
+            cg_var v = cg_var_new(g, cg_zero(g, CG_V(cg_compute_kind(r->loop->streams[s].elem))));
+            CG_IF(g, whole) { cg_set(g, v, read(r, s, i, NULL)); }
+            CG_ELSE(g) { cg_set(g, v, read(r, s, i, left)); }
+            values[s] = cg_get(g, v);
+        }
+        cg_val result = compute(r, values);
+        CG_IF(g, whole) { write(r, i, NULL, result); }
+        CG_ELSE(g) { write(r, i, left, result); }
+    }
+}
+
+static void whole_row(const run *r, cg_val count) {
+    if (r->loop->heavy)
+        heavy_loop(r, count);
+    else
+        cg_for16(r->l->g, count, vector, (void *)(uintptr_t)r);
 }
 
 void nb_stream_body(nb_lower *l, const nb_stream_loop *loop, cg_val begin, cg_val end) {
@@ -95,13 +135,13 @@ void nb_stream_body(nb_lower *l, const nb_stream_loop *loop, cg_val begin, cg_va
             if (!loop->immediate[s])
                 r.at[s] = cg_buf_step(g, b, b->base, cg_mul(g, first, b->strides[0]));
         }
-        cg_for16(g, cg_sub(g, last, first), vector, &r);
+        whole_row(&r, cg_sub(g, last, first));
         return;
     }
     CG_FOR(g, row, begin, end, cg_i64(g, 1)) {
         for (int s = 0; s < loop->n; s++)
             if (!loop->immediate[s]) r.at[s] = cg_buf_row(g, &loop->streams[s], 1, row);
-        cg_for16(g, to->dims[to->rank - 1], vector, &r);
+        whole_row(&r, to->dims[to->rank - 1]);
     }
 }
 

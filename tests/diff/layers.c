@@ -3,10 +3,9 @@
 
 static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_F64};
 
-static void softmaxes(void)
-{
-    static const int64_t shapes[][3] = {
-        {2, 3, 1}, {2, 3, 15}, {3, 16, 2}, {2, 17, 3}, {1, 1, 100}, {40, 2, 2}, {2, 0, 3}};
+static void softmaxes(void) {
+    static const int64_t shapes[][3] = {{2, 3, 1},   {2, 3, 15}, {3, 16, 2}, {2, 17, 3},
+                                        {1, 1, 100}, {40, 2, 2}, {2, 0, 3}};
     for (size_t i = 0; i < NB_COUNT(shapes); i++) {
         for (int64_t axis = 0; axis < 3; axis++) {
             for (size_t e = 0; e < NB_COUNT(elems); e++) {
@@ -26,8 +25,7 @@ static void softmaxes(void)
     }
 }
 
-static void norms(void)
-{
+static void norms(void) {
     static const int64_t lengths[] = {1, 3, 16, 17, 48, 300};
     for (size_t i = 0; i < NB_COUNT(lengths); i++) {
         for (int form = 0; form < 3; form++) {
@@ -51,8 +49,7 @@ static void norms(void)
     }
 }
 
-static void rotaries(void)
-{
+static void rotaries(void) {
     static const int64_t widths[] = {2, 6, 32, 34, 128};
     for (size_t i = 0; i < NB_COUNT(widths); i++) {
         for (int form = 0; form < 4; form++) {
@@ -74,8 +71,7 @@ static void rotaries(void)
     }
 }
 
-void diff_test_layers(void)
-{
+void diff_test_layers(void) {
     softmaxes();
     norms();
     rotaries();
