@@ -43,12 +43,12 @@ const char *nb_identifier(nb_arena *arena, const char *text);
 
 /* ---- in memory (load.c) -------------------------------------------------------------------- */
 
-typedef struct nb_loaded nb_loaded;
+typedef struct nb_jit nb_jit;
 /* Loads an object for this machine; its code is readable and executable, never writable. */
 nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags,
-                         nb_loaded **out);
-const struct nb_model *nb_loaded_model(const nb_loaded *loaded);
-void nb_unload(nb_loaded *loaded);
+                         nb_jit **out);
+const struct nb_model *nb_jit_model(const nb_jit *loaded);
+void nb_jit_free(nb_jit *loaded);
 
 /* ---- files (link.c) ------------------------------------------------------------------------ */
 

@@ -10,7 +10,7 @@
 #include <llvm-c/Target.h>
 #include <stdlib.h>
 
-struct nb_loaded {
+struct nb_jit {
     LLVMOrcLLJITRef jit;
     const nb_model *model;
 };
@@ -39,10 +39,10 @@ static LLVMErrorRef add_object(LLVMOrcLLJITRef jit, const nb_object *object) {
 }
 
 nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags,
-                         nb_loaded **out) {
+                         nb_jit **out) {
     LLVMInitializeNativeTarget();
     LLVMInitializeNativeAsmPrinter();
-    nb_loaded *loaded = (nb_loaded *)calloc(1, sizeof *loaded);
+    nb_jit *loaded = (nb_jit *)calloc(1, sizeof *loaded);
     if (!loaded) return nb_error(diags, NB_LIMIT, NB_NOWHERE, "out of memory");
     LLVMErrorRef error = LLVMOrcCreateLLJIT(&loaded->jit, LLVMOrcCreateLLJITBuilder());
     if (!error) error = add_process_symbols(loaded->jit);
@@ -53,7 +53,7 @@ nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *di
             LLVMOrcLLJITLookup(loaded->jit, &address, nb_format(diags->arena, "%s_model", name));
     if (error) {
         nb_status status = failed(diags, error);
-        nb_unload(loaded);
+        nb_jit_free(loaded);
         return status;
     }
     nb_model_fn entry = (nb_model_fn)(uintptr_t)address;
@@ -62,9 +62,9 @@ nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *di
     return NB_OK;
 }
 
-const nb_model *nb_loaded_model(const nb_loaded *loaded) { return loaded->model; }
+const nb_model *nb_jit_model(const nb_jit *loaded) { return loaded->model; }
 
-void nb_unload(nb_loaded *loaded) {
+void nb_jit_free(nb_jit *loaded) {
     if (loaded && loaded->jit) {
         LLVMErrorRef error = LLVMOrcDisposeLLJIT(loaded->jit);
         if (error) LLVMConsumeError(error);

@@ -143,11 +143,11 @@ typedef struct sample {
     nb_tensor inputs[DIFF_MAX_PORTS], want[DIFF_MAX_PORTS];
 } sample;
 
-static bool check_run(diff *d, const char *cpu, const nb_loaded *loaded, const nb_pack *pack,
+static bool check_run(diff *d, const char *cpu, const nb_jit *loaded, const nb_pack *pack,
                       const sample *s, bool split) {
     nb_tensor got[DIFF_MAX_PORTS] = {0};
     int32_t result;
-    const char *error = diff_execute(nb_loaded_model(loaded), pack, s->inputs, got, d->capacity,
+    const char *error = diff_execute(nb_jit_model(loaded), pack, s->inputs, got, d->capacity,
                                      split, d->arena, &result);
     if (!error && result != d->result)
         error = nb_format(d->arena, "run returned %d instead of %d", result, d->result);
@@ -162,7 +162,7 @@ static bool check_run(diff *d, const char *cpu, const nb_loaded *loaded, const n
 static bool check_cpu(diff *d, const char *cpu, const sample *samples, size_t n) {
     nb_codegen_options options = {.cpu = cg_cpu_find(NULL, cpu), .name = "test"};
     nb_object object = {0};
-    nb_loaded *loaded = NULL;
+    nb_jit *loaded = NULL;
     nb_status status = nb_codegen(d->graph, &options, d->arena, d->diags, &object);
     if (status == NB_OK) status = nb_load_object(&object, "test", d->diags, &loaded);
     if (status != NB_OK) {
@@ -173,7 +173,7 @@ static bool check_cpu(diff *d, const char *cpu, const sample *samples, size_t n)
     for (size_t i = 0; ok && i < n; i++)
         ok = check_run(d, cpu, loaded, object.pack, &samples[i], false) &&
              check_run(d, cpu, loaded, object.pack, &samples[i], true);
-    nb_unload(loaded);
+    nb_jit_free(loaded);
     return ok;
 }
 

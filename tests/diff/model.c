@@ -97,7 +97,7 @@ static void loaded_pages(void) {
     y->storage = (nb_storage){NB_STORE_OUTPUT, 0};
     nb_codegen_options options = {.cpu = cg_cpu_find(NULL, "native"), .name = "test"};
     nb_object object = {0};
-    nb_loaded *loaded = NULL;
+    nb_jit *loaded = NULL;
     nb_status status = nb_codegen(d.graph, &options, d.arena, d.diags, &object);
     if (status == NB_OK) status = nb_load_object(&object, "test", d.diags, &loaded);
     if (status == NB_OK && pages_are_safe()) {
@@ -106,7 +106,7 @@ static void loaded_pages(void) {
         diff_failed++;
         printf("FAILED: %s\n", d.name);
     }
-    nb_unload(loaded);
+    nb_jit_free(loaded);
     nb_graph_destroy(d.graph);
     nb_arena_destroy(d.arena);
 }
