@@ -88,8 +88,7 @@ cg_val cg_shli(cg *g, cg_val a, int b) { return cg_shl(g, a, cg_like(g, a, b)); 
 cg_val cg_lshri(cg *g, cg_val a, int b) { return cg_lshr(g, a, cg_like(g, a, b)); }
 cg_val cg_ashri(cg *g, cg_val a, int b) { return cg_ashr(g, a, cg_like(g, a, b)); }
 
-static cg_val with_overflow(cg *g, const char *name, cg_val a, cg_val b, cg_var overflow)
-{
+static cg_val with_overflow(cg *g, const char *name, cg_val a, cg_val b, cg_var overflow) {
     cg_type type = CG_S(CG_I64);
     cg_val pair = cg_intrinsic(g, name, 1, &type, 2, (cg_val[]){a, b});
     cg_val flag = LLVMBuildExtractValue(g->b, pair, 1, "");
@@ -97,14 +96,12 @@ static cg_val with_overflow(cg *g, const char *name, cg_val a, cg_val b, cg_var 
     return LLVMBuildExtractValue(g->b, pair, 0, "");
 }
 
-cg_val cg_add_checked(cg *g, cg_val a, cg_val b, cg_var overflow)
-{
+cg_val cg_add_checked(cg *g, cg_val a, cg_val b, cg_var overflow) {
     if (cg_is(a, 0) || cg_is(b, 0)) return cg_add(g, a, b);
     return with_overflow(g, "llvm.sadd.with.overflow", a, b, overflow);
 }
 
-cg_val cg_mul_checked(cg *g, cg_val a, cg_val b, cg_var overflow)
-{
+cg_val cg_mul_checked(cg *g, cg_val a, cg_val b, cg_var overflow) {
     if (cg_is(a, 1) || cg_is(b, 1)) return cg_mul(g, a, b);
     return with_overflow(g, "llvm.smul.with.overflow", a, b, overflow);
 }
@@ -177,12 +174,10 @@ static cg_val choose_float(cg *g, cg_val a, cg_val b, bool max) {
 cg_val cg_fmin(cg *g, cg_val a, cg_val b) { return choose_float(g, a, b, false); }
 cg_val cg_fmax(cg *g, cg_val a, cg_val b) { return choose_float(g, a, b, true); }
 
-cg_val cg_canonical(cg *g, cg_val a) {
-    cg_val nan = cg_kind_of(a) == CG_F32
-                     ? cg_from_bits(g, cg_const(g, (cg_type){CG_I32, cg_lanes(a)}, 0x7fc00000))
-                     : cg_from_bits(g, cg_const(g, (cg_type){CG_I64, cg_lanes(a)},
-                                                INT64_C(0x7ff8000000000000)));
-    return cg_select(g, cg_is_nan(g, a), nan, a);
+cg_val cg_canonical_bits(cg *g, cg_val a) {
+    cg_val bits = cg_bits(g, a);
+    int64_t nan = cg_kind_of(a) == CG_F32 ? 0x7fc00000 : INT64_C(0x7ff8000000000000);
+    return cg_select(g, cg_is_nan(g, a), cg_like(g, bits, nan), bits);
 }
 
 /* ---- rounding ------------------------------------------------------------------------------ */
@@ -225,39 +220,68 @@ cg_val cg_trunc(cg *g, cg_val a) {
 /* ---- fma ----------------------------------------------------------------------------------- */
 
 /* a + b rounded to odd, f64: two-sum finds the error exactly, and it decides the last bit. */
-static cg_val add_to_odd(cg *g, cg_val a, cg_val b)
-{
+static cg_val add_to_odd(cg *g, cg_val a, cg_val b) {
     cg_val s = cg_add(g, a, b), v = cg_sub(g, s, a);
     cg_val e = cg_add(g, cg_sub(g, a, cg_sub(g, s, v)), cg_sub(g, b, v));
     cg_val bits = cg_bits(g, s), zero = cg_likef(g, e, 0);
     cg_val inexact = cg_or(g, cg_cmp(g, CG_LT, e, zero), cg_cmp(g, CG_GT, e, zero));
-    cg_val even = cg_cmpi(g, CG_EQ, cg_andi(g, bits, 1), 0);
-    /* Away from zero when error and sum have the same sign, else towards it. */
-    cg_val toward = cg_cmpi(g, CG_LT, cg_xor(g, bits, cg_bits(g, e)), 0);
-    cg_val odd = cg_select(g, toward, cg_addi(g, bits, -1), cg_addi(g, bits, 1));
-    return cg_from_bits(g, cg_select(g, cg_and(g, inexact, even), odd, bits));
+    /* An even last bit moves away from zero when error and sum have the same sign, else towards it.
+     * Masks instead of selects: the smallest CPUs have no 64-bit comparisons. */
+    cg_val one = cg_like(g, bits, 1);
+    cg_val direction = cg_or(g, cg_ashri(g, cg_xor(g, bits, cg_bits(g, e)), 63), one);
+    cg_val even = cg_sub(g, cg_and(g, bits, one), one);
+    cg_val step = cg_and(g, cg_and(g, direction, even), cg_sext(g, inexact, CG_I64));
+    return cg_from_bits(g, cg_add(g, bits, step));
 }
 
-/* a*b+c of f32 through f64: the product is exact, the sum is rounded to odd, and then the rounding
- * to f32 is the only one that counts, since 53 >= 24 + 2 (Boldo, Melquiond: "Emulation of FMA and
- * correctly rounded sums", 2008). */
-static cg_val fma_f32(cg *g, cg_val a, cg_val b, cg_val c)
-{
-    cg_val p = cg_mul(g, cg_float_to_float(g, a, CG_F64), cg_float_to_float(g, b, CG_F64));
-    return cg_float_to_float(g, add_to_odd(g, p, cg_float_to_float(g, c, CG_F64)), CG_F32);
+static cg_val widen(cg *g, cg_val a) { return cg_float_to_float(g, a, CG_F64); }
+
+/* fma(a, b, c) of f32 as a function: the sum rounded to odd, after which the rounding to f32 is the
+ * only one that counts, since 53 >= 24 + 2 (Boldo, Melquiond: "Emulation of FMA and correctly
+ * rounded sums", 2008). */
+static cg_val rare_fma(cg_module *m, cg_type type) {
+    LLVMValueRef *known = &m->rare_fma[type.lanes];
+    if (!*known) {
+        const cg_type params[] = {type, type, type};
+        cg *g = cg_function(m, "rare_fma", type, 3, params, CG_NOINLINE);
+        cg_val p = cg_mul(g, widen(g, cg_param(g, 0)), widen(g, cg_param(g, 1)));
+        cg_val s = add_to_odd(g, p, widen(g, cg_param(g, 2)));
+        cg_return(g, cg_float_to_float(g, s, CG_F32));
+        *known = cg_finish(g);
+    }
+    return *known;
+}
+
+/* a*b+c of f32 through f64: the product is exact, so there are two roundings, of the sum to f64 and
+ * to f32. They differ from a single one only when the f64 lies exactly between two f32, which shows
+ * in the 29 bits that are dropped, or when the f32 is denormal. Then `rare_fma` does it again. */
+static cg_val fma_f32(cg *g, cg_val a, cg_val b, cg_val c) {
+    const cg_type type = cg_type_of(a);
+    cg_val s = cg_add(g, cg_mul(g, widen(g, a), widen(g, b)), widen(g, c));
+    cg_val dropped = cg_andi(g, cg_narrow(g, cg_bits(g, s), CG_I32), 0x1fffffff);
+    cg_val magnitude = cg_abs(g, s);
+    cg_val tiny = cg_and(g, cg_cmp(g, CG_LT, magnitude, cg_f64(g, 0x1p-125)),
+                         cg_cmp(g, CG_GT, magnitude, cg_f64(g, 0)));
+    cg_val rare = cg_or(g, tiny, cg_cmpi(g, CG_EQ, dropped, 0x10000000));
+    if (type.lanes) {
+        LLVMTypeRef mask = LLVMIntTypeInContext(g->m->context, (unsigned)type.lanes);
+        cg_val all = LLVMBuildBitCast(g->b, rare, mask, "");
+        rare = LLVMBuildICmp(g->b, LLVMIntNE, all, LLVMConstNull(mask), "");
+    }
+    cg_var r = cg_var_new(g, cg_float_to_float(g, s, CG_F32));
+    CG_IF(g, rare) cg_set(g, r, cg_call(g, rare_fma(g->m, type), 3, (cg_val[]){a, b, c}));
+    return cg_get(g, r);
 }
 
 /* sum + error = a + b, exactly. */
-static cg_val two_sum(cg *g, cg_val a, cg_val b, cg_val *error)
-{
+static cg_val two_sum(cg *g, cg_val a, cg_val b, cg_val *error) {
     cg_val s = cg_add(g, a, b), v = cg_sub(g, s, a);
     *error = cg_add(g, cg_sub(g, a, cg_sub(g, s, v)), cg_sub(g, b, v));
     return s;
 }
 
 /* product + error = a * b, exactly, by splitting both into halves of 26 bits (Dekker, 1971). */
-static cg_val two_product(cg *g, cg_val a, cg_val b, cg_val *error)
-{
+static cg_val two_product(cg *g, cg_val a, cg_val b, cg_val *error) {
     cg_val splitter = cg_likef(g, a, 134217729.0), high[2], low[2], x[2] = {a, b};
     for (int i = 0; i < 2; i++) {
         cg_val t = cg_mul(g, x[i], splitter);
@@ -273,8 +297,7 @@ static cg_val two_product(cg *g, cg_val a, cg_val b, cg_val *error)
 }
 
 /* Also after Boldo and Melquiond; exact unless something over- or underflows. */
-static cg_val fma_f64(cg *g, cg_val a, cg_val b, cg_val c)
-{
+static cg_val fma_f64(cg *g, cg_val a, cg_val b, cg_val c) {
     cg_val low, rest, error;
     cg_val high = two_product(g, a, b, &low);
     cg_val t = two_sum(g, c, low, &rest);
@@ -282,8 +305,7 @@ static cg_val fma_f64(cg *g, cg_val a, cg_val b, cg_val c)
     return cg_add(g, v, add_to_odd(g, rest, error));
 }
 
-cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c)
-{
+cg_val cg_fma(cg *g, cg_val a, cg_val b, cg_val c) {
     cg_match(g, &a, &b);
     cg_match(g, &a, &c);
     cg_match(g, &b, &c);

@@ -4,16 +4,14 @@
 
 #include <string.h>
 
-cg_val cg_data_int(cg_module *m, cg_kind kind, int64_t value)
-{
-    return LLVMConstInt(m->kinds[kind], (uint64_t)value & (kind == CG_I32 ? UINT32_MAX : UINT64_MAX),
-                        0);
+cg_val cg_data_int(cg_module *m, cg_kind kind, int64_t value) {
+    return LLVMConstInt(m->kinds[kind],
+                        (uint64_t)value & (kind == CG_I32 ? UINT32_MAX : UINT64_MAX), 0);
 }
 
 cg_val cg_data_null(cg_module *m) { return LLVMConstNull(m->kinds[CG_PTR]); }
 
-cg_val cg_data_global(cg_module *m, const char *name, cg_val value)
-{
+cg_val cg_data_global(cg_module *m, const char *name, cg_val value) {
     LLVMValueRef global = LLVMAddGlobal(m->module, LLVMTypeOf(value), name);
     LLVMSetInitializer(global, value);
     LLVMSetGlobalConstant(global, 1);
@@ -21,8 +19,7 @@ cg_val cg_data_global(cg_module *m, const char *name, cg_val value)
     return global;
 }
 
-cg_val cg_data_string(cg_module *m, const char *text)
-{
+cg_val cg_data_string(cg_module *m, const char *text) {
     LLVMValueRef data = LLVMConstStringInContext2(m->context, text, strlen(text), 0);
     LLVMValueRef global = cg_data_global(m, "text", data);
     LLVMSetLinkage(global, LLVMPrivateLinkage);
@@ -30,15 +27,13 @@ cg_val cg_data_string(cg_module *m, const char *text)
     return global;
 }
 
-cg_val cg_data_struct(cg_module *m, int n, const cg_val *members)
-{
+cg_val cg_data_struct(cg_module *m, int n, const cg_val *members) {
     LLVMValueRef *list = NB_NEW_ARRAY(m->arena, LLVMValueRef, (size_t)n);
     for (int i = 0; i < n; i++) list[i] = members[i];
     return LLVMConstStructInContext(m->context, list, (unsigned)n, 0);
 }
 
-cg_val cg_data_array(cg_module *m, const char *name, size_t n, const cg_val *items)
-{
+cg_val cg_data_array(cg_module *m, const char *name, size_t n, const cg_val *items) {
     if (!n) return cg_data_null(m);
     LLVMValueRef *list = NB_NEW_ARRAY(m->arena, LLVMValueRef, n);
     for (size_t i = 0; i < n; i++) list[i] = items[i];
@@ -46,8 +41,7 @@ cg_val cg_data_array(cg_module *m, const char *name, size_t n, const cg_val *ite
 }
 
 /* The assembler reads the file, so that the bytes never become a constant in LLVM's memory. */
-cg_val cg_data_file(cg_module *m, const char *symbol, const char *path)
-{
+cg_val cg_data_file(cg_module *m, const char *symbol, const char *path) {
     char *escaped = nb_alloc(m->arena, 2 * strlen(path) + 1), *to = escaped;
     for (const char *c = path; *c; c++) {
         if (*c == '"' || *c == '\\') *to++ = '\\';

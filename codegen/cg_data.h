@@ -14,7 +14,8 @@ cg_val cg_data_struct(cg_module *m, int n, const cg_val *members);
 cg_val cg_data_array(cg_module *m, const char *name, size_t n, const cg_val *items);
 /* A constant global; the pointer to it. */
 cg_val cg_data_global(cg_module *m, const char *name, cg_val value);
-/* Puts the bytes of a file into the module's read-only data, 64-byte aligned; the pointer to them. */
+/* Puts the bytes of a file into the module's read-only data, 64-byte aligned; the pointer to them.
+ */
 cg_val cg_data_file(cg_module *m, const char *symbol, const char *path);
 
 #endif

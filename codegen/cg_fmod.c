@@ -3,14 +3,13 @@
 #include "codegen/cg_private.h"
 
 typedef struct format {
-    int mantissa;      /* bits */
-    int64_t infinity;  /* its bit pattern */
+    int mantissa;     /* bits */
+    int64_t infinity; /* its bit pattern */
     int64_t sign;
 } format;
 
 /* The exponent field, 1 for denormals too, and the mantissa with its hidden bit. */
-static cg_val split(cg *g, const format *f, cg_val magnitude, cg_val *mantissa)
-{
+static cg_val split(cg *g, const format *f, cg_val magnitude, cg_val *mantissa) {
     cg_val field = cg_lshri(g, magnitude, f->mantissa);
     cg_val exponent = cg_umax(g, field, cg_like(g, field, 1));
     cg_val hidden = cg_shli(g, cg_addi(g, exponent, -1), f->mantissa);
@@ -19,8 +18,7 @@ static cg_val split(cg *g, const format *f, cg_val magnitude, cg_val *mantissa)
 }
 
 /* The bits of fmod for finite x and nonzero y; whatever for others, but it ends. */
-static cg_val remainder_bits(cg *g, const format *f, cg_val x, cg_val y)
-{
+static cg_val remainder_bits(cg *g, const format *f, cg_val x, cg_val y) {
     cg_val mx, my;
     cg_val ex = split(g, f, x, &mx), ey = split(g, f, y, &my);
     my = cg_select(g, cg_cmpi(g, CG_EQ, my, 0), cg_like(g, my, 1), my);
@@ -43,8 +41,7 @@ static cg_val remainder_bits(cg *g, const format *f, cg_val x, cg_val y)
     return cg_select(g, cg_cmp(g, CG_ULT, x, y), x, bits);
 }
 
-static cg_val fmod_scalar(cg *g, cg_val a, cg_val b)
-{
+static cg_val fmod_scalar(cg *g, cg_val a, cg_val b) {
     const format f32 = {23, 0x7f800000, INT64_C(0x80000000)};
     const format f64 = {52, INT64_C(0x7ff0000000000000), INT64_MIN};
     const format *f = cg_kind_of(a) == CG_F32 ? &f32 : &f64;
@@ -56,8 +53,7 @@ static cg_val fmod_scalar(cg *g, cg_val a, cg_val b)
     return cg_from_bits(g, cg_select(g, bad, nan, bits));
 }
 
-cg_val cg_fmod(cg *g, cg_val a, cg_val b)
-{
+cg_val cg_fmod(cg *g, cg_val a, cg_val b) {
     cg_match(g, &a, &b);
     if (!cg_is_vector(a)) return fmod_scalar(g, a, b);
     const cg_type type = cg_type_of(a);

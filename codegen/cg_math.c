@@ -8,23 +8,20 @@
 
 static cg_val f32(cg *g, float value) { return cg_f32(g, value); }
 
-static cg_val horner(cg *g, const float *c, int n, cg_val x)
-{
+static cg_val horner(cg *g, const float *c, int n, cg_val x) {
     cg_val p = cg_likef(g, x, (double)c[0]);
     for (int i = 1; i < n; i++) p = cg_fma(g, p, x, f32(g, c[i]));
     return p;
 }
 
-static cg_val horner_f64(cg *g, const double *c, int n, cg_val x)
-{
+static cg_val horner_f64(cg *g, const double *c, int n, cg_val x) {
     cg_val p = cg_likef(g, x, c[0]);
     for (int i = 1; i < n; i++) p = cg_fma(g, p, x, cg_f64(g, c[i]));
     return p;
 }
 
 /* a where `pred` holds between x and limit, else b. */
-static cg_val where(cg *g, cg_pred pred, cg_val x, cg_val limit, cg_val a, cg_val b)
-{
+static cg_val where(cg *g, cg_pred pred, cg_val x, cg_val limit, cg_val a, cg_val b) {
     return cg_select(g, cg_cmp(g, pred, x, limit), a, b);
 }
 
@@ -34,14 +31,12 @@ static cg_val keep_nan(cg *g, cg_val x, cg_val y) { return cg_select(g, cg_is_na
 static cg_val pow2i(cg *g, cg_val k) { return cg_from_bits(g, cg_shli(g, cg_addi(g, k, 127), 23)); }
 
 /* Sets the sign bit of `a` where x has it. */
-static cg_val or_sign(cg *g, cg_val a, cg_val x)
-{
+static cg_val or_sign(cg *g, cg_val a, cg_val x) {
     cg_val sign = cg_andi(g, cg_bits(g, x), INT64_C(0x80000000));
     return cg_from_bits(g, cg_or(g, cg_bits(g, a), sign));
 }
 
-cg_val cg_exp(cg *g, cg_val x)
-{
+cg_val cg_exp(cg *g, cg_val x) {
     static const float c[] = NB_EXP_POLY;
     cg_val v = where(g, CG_GT, x, f32(g, NB_EXP_MAX), f32(g, NB_EXP_MAX), x);
     v = where(g, CG_LT, v, f32(g, NB_EXP_MIN), f32(g, NB_EXP_MIN), v);
@@ -58,8 +53,7 @@ cg_val cg_exp(cg *g, cg_val x)
     return keep_nan(g, x, y);
 }
 
-cg_val cg_log(cg *g, cg_val x)
-{
+cg_val cg_log(cg *g, cg_val x) {
     static const float c[] = NB_LOG_POLY;
     cg_val tiny = cg_cmp(g, CG_LT, x, f32(g, 1.17549435e-38F));
     cg_val v = cg_select(g, tiny, cg_mul(g, x, f32(g, 8388608.0F)), x);
@@ -80,8 +74,7 @@ cg_val cg_log(cg *g, cg_val x)
     return keep_nan(g, x, r);
 }
 
-cg_val cg_tanh(cg *g, cg_val x)
-{
+cg_val cg_tanh(cg *g, cg_val x) {
     static const float c[] = NB_TANH_POLY;
     cg_val a = cg_abs(g, x), s = cg_mul(g, x, x), one = f32(g, 1);
     cg_val small = cg_fma(g, cg_mul(g, horner(g, c, 5, s), s), x, x);
@@ -91,8 +84,7 @@ cg_val cg_tanh(cg *g, cg_val x)
     return keep_nan(g, x, where(g, CG_LT, a, f32(g, NB_TANH_SPLIT), small, large));
 }
 
-cg_val cg_erf(cg *g, cg_val x)
-{
+cg_val cg_erf(cg *g, cg_val x) {
     static const float cs[] = NB_ERF_SMALL, cl[] = NB_ERF_LARGE;
     cg_val a = cg_abs(g, x), s = cg_mul(g, x, x);
     a = where(g, CG_GT, a, f32(g, NB_ERF_MAX), f32(g, NB_ERF_MAX), a);
@@ -103,8 +95,7 @@ cg_val cg_erf(cg *g, cg_val x)
     return keep_nan(g, x, where(g, CG_GT, a, f32(g, NB_ERF_SPLIT), large, small));
 }
 
-static cg_val sincos_of(cg *g, cg_val x, int cosine)
-{
+static cg_val sincos_of(cg *g, cg_val x, int cosine) {
     static const float cs[] = NB_SIN_POLY, cc[] = NB_COS_POLY;
     cg_val magic = f32(g, NB_ROUND_MAGIC);
     cg_val t = cg_fma(g, x, f32(g, NB_TWO_OVER_PI), magic);
@@ -126,8 +117,7 @@ cg_val cg_sin(cg *g, cg_val x) { return sincos_of(g, x, 0); }
 cg_val cg_cos(cg *g, cg_val x) { return sincos_of(g, x, 1); }
 
 /* |a| to the b in double precision, rounded to f32. */
-static cg_val pow_magnitude(cg *g, cg_val a, cg_val b)
-{
+static cg_val pow_magnitude(cg *g, cg_val a, cg_val b) {
     static const double cl[] = NB_POW_LOG2_POLY, ce[] = NB_POW_EXP_POLY;
     const int64_t half = INT64_C(0x3fe6a09e667f3bcd), fraction = INT64_C(0x000fffffffffffff);
     cg_val infinity = cg_f64(g, HUGE_VAL), magic = cg_f64(g, NB_ROUND_MAGIC_D);
@@ -152,8 +142,7 @@ static cg_val pow_magnitude(cg *g, cg_val a, cg_val b)
     return cg_float_to_float(g, cg_mul(g, p, scale), CG_F32);
 }
 
-cg_val cg_pow(cg *g, cg_val a, cg_val b)
-{
+cg_val cg_pow(cg *g, cg_val a, cg_val b) {
     cg_match(g, &a, &b);
     cg_val one = f32(g, 1), infinity = f32(g, HUGE_VALF);
     cg_val p = pow_magnitude(g, a, b);
@@ -165,8 +154,8 @@ cg_val cg_pow(cg *g, cg_val a, cg_val b)
     cg_val bad = cg_and(g, cg_cmp(g, CG_LT, a, f32(g, 0)), cg_not(g, whole));
     bad = cg_and(g, bad, cg_cmp(g, CG_NE, magnitude, infinity));
     p = cg_select(g, bad, f32(g, nanf("")), p);
-    cg_val unit = cg_and(g, cg_cmp(g, CG_EQ, magnitude, one),
-                         cg_cmp(g, CG_EQ, cg_abs(g, b), infinity));
+    cg_val unit =
+        cg_and(g, cg_cmp(g, CG_EQ, magnitude, one), cg_cmp(g, CG_EQ, cg_abs(g, b), infinity));
     p = cg_select(g, unit, one, p);
     p = keep_nan(g, a, p);
     p = keep_nan(g, b, p);

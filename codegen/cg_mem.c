@@ -20,8 +20,7 @@ cg_val cg_load(cg *g, cg_type type, cg_val pointer, int align) {
     return v;
 }
 
-cg_val cg_load_volatile(cg *g, cg_type type, cg_val pointer)
-{
+cg_val cg_load_volatile(cg *g, cg_type type, cg_val pointer) {
     cg_val v = cg_load(g, type, pointer, 0);
     LLVMSetVolatile(v, 1);
     return v;

@@ -9,6 +9,7 @@
 #include <llvm-c/TargetMachine.h>
 
 #define CG_MAX_PARAMS 24
+#define CG_MAX_LANES  64
 
 struct cg_module {
     nb_arena *arena;
@@ -18,6 +19,7 @@ struct cg_module {
     LLVMTargetMachineRef machine;
     LLVMAttributeRef cpu_attr, features_attr, nounwind_attr, uwtable_attr;
     LLVMTypeRef kinds[CG_PTR + 1];
+    LLVMValueRef rare_fma[CG_MAX_LANES + 1]; /* by lanes (cg_arith.c) */
     nb_map tables; /* contents -> global, so that a lookup table appears once */
 };
 

@@ -10,7 +10,11 @@
 
 struct nb_model;
 
-typedef enum nb_object_format { NB_FORMAT_OBJECT, NB_FORMAT_ASSEMBLY, NB_FORMAT_LLVM } nb_object_format;
+typedef enum nb_object_format {
+    NB_FORMAT_OBJECT,
+    NB_FORMAT_ASSEMBLY,
+    NB_FORMAT_LLVM
+} nb_object_format;
 
 typedef struct nb_codegen_options {
     const cg_cpu *cpu;
@@ -39,21 +43,15 @@ const char *nb_identifier(nb_arena *arena, const char *text);
 
 /* ---- in memory (load.c) -------------------------------------------------------------------- */
 
-typedef struct nb_loaded nb_loaded;
+typedef struct nb_jit nb_jit;
 /* Loads an object for this machine; its code is readable and executable, never writable. */
-nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags,
-                         nb_loaded **out);
-const struct nb_model *nb_loaded_model(const nb_loaded *loaded);
-void nb_unload(nb_loaded *loaded);
+nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags, nb_jit **out);
+const struct nb_model *nb_jit_model(const nb_jit *loaded);
+void nb_jit_free(nb_jit *loaded);
 
 /* ---- files (link.c) ------------------------------------------------------------------------ */
 
-typedef enum nb_emit {
-    NB_EMIT_OBJECT,
-    NB_EMIT_SHARED,
-    NB_EMIT_ASSEMBLY,
-    NB_EMIT_LLVM
-} nb_emit;
+typedef enum nb_emit { NB_EMIT_OBJECT, NB_EMIT_SHARED, NB_EMIT_ASSEMBLY, NB_EMIT_LLVM } nb_emit;
 
 typedef struct nb_emit_options {
     nb_emit emit;

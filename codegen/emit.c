@@ -12,15 +12,14 @@
 static const char passes[] =
     "function(sroa,early-cse),cgscc(inline),globaldce,"
     "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,"
-    "loop-mssa(loop-rotate,licm),early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,adce)";
+    "loop-mssa(loop-rotate,licm),early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,"
+    "adce)";
 
-static nb_status internal(nb_diags *diags, const char *what, const char *message)
-{
+static nb_status internal(nb_diags *diags, const char *what, const char *message) {
     return nb_error(diags, NB_INTERNAL, NB_NOWHERE, "codegen: %s: %.2000s", what, message);
 }
 
-static nb_status verify(cg_module *m, const char *when, nb_diags *diags)
-{
+static nb_status verify(cg_module *m, const char *when, nb_diags *diags) {
     char *message = NULL;
     nb_status status = NB_OK;
     if (LLVMVerifyModule(m->module, LLVMReturnStatusAction, &message))
@@ -29,8 +28,7 @@ static nb_status verify(cg_module *m, const char *when, nb_diags *diags)
     return status;
 }
 
-static nb_status optimize(cg_module *m, nb_diags *diags)
-{
+static nb_status optimize(cg_module *m, nb_diags *diags) {
     LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
     LLVMErrorRef error = LLVMRunPasses(m->module, passes, m->machine, options);
     LLVMDisposePassBuilderOptions(options);
@@ -41,8 +39,7 @@ static nb_status optimize(cg_module *m, nb_diags *diags)
     return status;
 }
 
-static void keep(nb_arena *arena, const void *data, size_t size, nb_object *out)
-{
+static void keep(nb_arena *arena, const void *data, size_t size, nb_object *out) {
     char *copy = nb_alloc(arena, size + 1);
     memcpy(copy, data, size);
     out->data = copy;
@@ -50,8 +47,7 @@ static void keep(nb_arena *arena, const void *data, size_t size, nb_object *out)
 }
 
 nb_status nb_module_emit(cg_module *m, nb_object_format format, nb_arena *arena, nb_diags *diags,
-                         nb_object *out)
-{
+                         nb_object *out) {
     NB_TRY(verify(m, "the module is not valid", diags));
     NB_TRY(optimize(m, diags));
     NB_TRY(verify(m, "the optimized module is not valid", diags));

@@ -1,6 +1,7 @@
 /* x86-64: what its levels do by themselves. Members that are not named are NULL or false, and the
  * generic way is used. */
 #include "codegen/isa.h"
+#include "codegen/kernels/dot.h"
 
 const cg_isa cg_isa_sse2 = {
     .name = "sse2",
@@ -16,6 +17,8 @@ const cg_isa cg_isa_avx2 = {
     .round = true,
     .f16 = true,
     .mask_bits = 32,
+    .dot4 = nb_dot4_avx2,
+    .dot4_small = nb_dot4_small_avx2,
 };
 
 const cg_isa cg_isa_avx512vnni = {
@@ -26,4 +29,5 @@ const cg_isa cg_isa_avx512vnni = {
     .round = true,
     .f16 = true,
     .mask_bits = 8,
+    .dot4 = nb_dot4_vnni,
 };

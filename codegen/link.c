@@ -18,8 +18,7 @@ typedef struct emitter {
     const char *name; /* of the model */
 } emitter;
 
-static nb_status io_error(const emitter *e, const char *path, const char *what)
-{
+static nb_status io_error(const emitter *e, const char *path, const char *what) {
     nb_where where = NB_NOWHERE;
     where.file = path;
     return nb_error(e->diags, NB_IO, where, "cannot %s: %s", what, strerror(errno));
@@ -32,8 +31,7 @@ typedef struct output {
     FILE *file;
 } output;
 
-static nb_status output_open(const emitter *e, const char *path, output *o)
-{
+static nb_status output_open(const emitter *e, const char *path, output *o) {
     o->path = path;
     o->temporary = nb_format(e->arena, "%s.%ld.tmp", path, (long)getpid());
     o->file = fopen(o->temporary, "wb");
@@ -41,8 +39,7 @@ static nb_status output_open(const emitter *e, const char *path, output *o)
 }
 
 /* Makes what was written visible, or removes it when `status` is an error. */
-static nb_status output_close(const emitter *e, output *o, nb_status status)
-{
+static nb_status output_close(const emitter *e, output *o, nb_status status) {
     bool ok = fflush(o->file) == 0 && !ferror(o->file) && fsync(fileno(o->file)) == 0;
     if (status == NB_OK && !ok) status = io_error(e, o->path, "write");
     if (fclose(o->file) != 0 && status == NB_OK) status = io_error(e, o->path, "write");
@@ -52,8 +49,7 @@ static nb_status output_close(const emitter *e, output *o, nb_status status)
     return status;
 }
 
-static nb_status write_file(const emitter *e, const char *path, const void *data, size_t size)
-{
+static nb_status write_file(const emitter *e, const char *path, const void *data, size_t size) {
     output o;
     NB_TRY(output_open(e, path, &o));
     nb_status status = NB_OK;
@@ -63,8 +59,7 @@ static nb_status write_file(const emitter *e, const char *path, const void *data
 
 /* ---- weights and header -------------------------------------------------------------------- */
 
-static nb_status write_weights(const emitter *e, nb_pack *pack)
-{
+static nb_status write_weights(const emitter *e, nb_pack *pack) {
     output o;
     NB_TRY(output_open(e, nb_format(e->arena, "%s.nbw", e->stem), &o));
     nb_weights_header header = {.magic = NB_WEIGHTS_MAGIC,
@@ -81,25 +76,23 @@ static nb_status write_weights(const emitter *e, nb_pack *pack)
     return output_close(e, &o, status);
 }
 
-static nb_status write_header(const emitter *e)
-{
+static nb_status write_header(const emitter *e) {
     char *guard = nb_format(e->arena, "NIBBLE_MODEL_%s_H", e->name);
-    const char *text = nb_format(
-        e->arena,
-        "/* The compiled model '%s'. nb_model.h describes what the function returns. */\n"
-        "#ifndef %s\n#define %s\n\n#include \"nb_model.h\"\n\n"
-        "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
-        "/* NULL when the model was made for another ABI than NB_MODEL_ABI. */\n"
-        "const nb_model *%s_model(uint32_t abi);\n\n"
-        "#ifdef __cplusplus\n}\n#endif\n#endif\n",
-        e->name, guard, guard, e->name);
+    const char *text =
+        nb_format(e->arena,
+                  "/* The compiled model '%s'. nb_model.h describes what the function returns. */\n"
+                  "#ifndef %s\n#define %s\n\n#include \"nb_model.h\"\n\n"
+                  "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+                  "/* NULL when the model was made for another ABI than NB_MODEL_ABI. */\n"
+                  "const nb_model *%s_model(uint32_t abi);\n\n"
+                  "#ifdef __cplusplus\n}\n#endif\n#endif\n",
+                  e->name, guard, guard, e->name);
     return write_file(e, nb_format(e->arena, "%s.h", e->stem), text, strlen(text));
 }
 
 /* ---- linking ------------------------------------------------------------------------------- */
 
-static nb_status run(const emitter *e, char *const *argv)
-{
+static nb_status run(const emitter *e, char *const *argv) {
     pid_t pid = fork();
     if (pid < 0) return io_error(e, argv[0], "start");
     if (pid == 0) {
@@ -117,15 +110,13 @@ static nb_status run(const emitter *e, char *const *argv)
 }
 
 /* The compiler driver of the machine, or of the target's cross toolchain. */
-static const char *linker_for(const cg_cpu *cpu)
-{
+static const char *linker_for(const cg_cpu *cpu) {
     const cg_cpu *host = cg_cpu_find(NULL, "generic");
     if (host && host->arch == cpu->arch) return "cc";
     return cpu->arch == CG_AARCH64 ? "aarch64-linux-gnu-gcc" : "x86_64-linux-gnu-gcc";
 }
 
-static nb_status link_shared(const emitter *e, const cg_cpu *cpu, const nb_object *object)
-{
+static nb_status link_shared(const emitter *e, const cg_cpu *cpu, const nb_object *object) {
     const char *input = nb_format(e->arena, "%s.%ld.o", e->path, (long)getpid());
     output o = {.path = e->path,
                 .temporary = nb_format(e->arena, "%s.%ld.tmp", e->path, (long)getpid())};
@@ -158,23 +149,20 @@ static nb_status link_shared(const emitter *e, const cg_cpu *cpu, const nb_objec
 
 /* ---- the whole ----------------------------------------------------------------------------- */
 
-static const char *stem_of(nb_arena *arena, const char *path)
-{
+static const char *stem_of(nb_arena *arena, const char *path) {
     const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
     bool ending = dot && dot != path && (!slash || dot > slash + 1);
     return ending ? nb_strndup(arena, path, (size_t)(dot - path)) : path;
 }
 
 static nb_status write_output(const emitter *e, const nb_codegen_options *codegen, nb_emit emit,
-                              const nb_object *object)
-{
+                              const nb_object *object) {
     if (emit == NB_EMIT_SHARED) return link_shared(e, codegen->cpu, object);
     return write_file(e, e->path, object->data, object->size);
 }
 
 nb_status nb_emit_files(const nb_graph *planned, const nb_codegen_options *codegen,
-                        const nb_emit_options *options, nb_arena *arena, nb_diags *diags)
-{
+                        const nb_emit_options *options, nb_arena *arena, nb_diags *diags) {
     emitter e = {.arena = arena, .diags = diags, .path = options->path, .name = codegen->name};
     e.stem = stem_of(arena, options->path);
     nb_codegen_options o = *codegen;
@@ -192,7 +180,8 @@ nb_status nb_emit_files(const nb_graph *planned, const nb_codegen_options *codeg
         /* The bytes go through a file that the assembler reads; it is gone afterwards. */
         NB_TRY(output_open(&e, nb_format(arena, "%s.weights", options->path), &packed));
         nb_status status = nb_pack_write(pack, packed.file, diags);
-        if (fclose(packed.file) != 0 && status == NB_OK) status = io_error(&e, packed.path, "write");
+        if (fclose(packed.file) != 0 && status == NB_OK)
+            status = io_error(&e, packed.path, "write");
         if (status != NB_OK) {
             unlink(packed.temporary);
             return status;

@@ -20,8 +20,7 @@ const nb_lowering nb_lower_return = {0};
 
 /* ---- refusals ------------------------------------------------------------------------------ */
 
-nb_status nb_refuse(const nb_op *op, nb_diags *diags, const char *fmt, ...)
-{
+nb_status nb_refuse(const nb_op *op, nb_diags *diags, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     const char *reason = nb_vformat(diags->arena, fmt, args);
@@ -31,15 +30,13 @@ nb_status nb_refuse(const nb_op *op, nb_diags *diags, const char *fmt, ...)
     return nb_error(diags, NB_UNSUPPORTED, where, "codegen: %s: %s", nb_info(op)->name, reason);
 }
 
-static bool is_plain(const nb_type *t)
-{
+static bool is_plain(const nb_type *t) {
     nb_elem e = t->elem;
     return !t->quant && nb_elems[e].bits >= 8 &&
            (!nb_elem_is_float(e) || e == NB_F64 || e == NB_F32 || e == NB_F16 || e == NB_BF16);
 }
 
-nb_status nb_accept_plain(const nb_op *op, const cg_cpu *cpu, nb_diags *diags)
-{
+nb_status nb_accept_plain(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     (void)cpu;
     for (uint32_t i = 0; i < op->n_operands; i++) {
         const nb_value *v = nb_in(op, i);
@@ -56,8 +53,7 @@ nb_status nb_accept_plain(const nb_op *op, const cg_cpu *cpu, nb_diags *diags)
 
 /* ---- dimensions ---------------------------------------------------------------------------- */
 
-nb_dims *nb_dims_create(cg *g, cg_val symbols, bool checked)
-{
+nb_dims *nb_dims_create(cg *g, cg_val symbols, bool checked) {
     nb_dims *d = NB_NEW(cg_arena(g), nb_dims);
     d->g = g;
     d->symbols = symbols;
@@ -67,25 +63,21 @@ nb_dims *nb_dims_create(cg *g, cg_val symbols, bool checked)
     return d;
 }
 
-cg_val nb_dims_symbol(nb_dims *d, size_t index)
-{
+cg_val nb_dims_symbol(nb_dims *d, size_t index) {
     cg *g = d->g;
     return cg_load(g, CG_S(CG_I64), cg_index(g, d->symbols, CG_I64, cg_i64(g, (int64_t)index)), 8);
 }
 
-cg_val nb_dims_add(nb_dims *d, cg_val a, cg_val b)
-{
+cg_val nb_dims_add(nb_dims *d, cg_val a, cg_val b) {
     return d->checked ? cg_add_checked(d->g, a, b, d->overflow) : cg_add(d->g, a, b);
 }
 
-cg_val nb_dims_mul(nb_dims *d, cg_val a, cg_val b)
-{
+cg_val nb_dims_mul(nb_dims *d, cg_val a, cg_val b) {
     return d->checked ? cg_mul_checked(d->g, a, b, d->overflow) : cg_mul(d->g, a, b);
 }
 
 /* Division by a positive number, towards minus infinity. A divisor of 0 counts as overflow. */
-static cg_val floordiv(nb_dims *d, cg_val a, cg_val b)
-{
+static cg_val floordiv(nb_dims *d, cg_val a, cg_val b) {
     cg *g = d->g;
     int64_t known;
     if (!cg_known(b, &known)) {
@@ -97,8 +89,7 @@ static cg_val floordiv(nb_dims *d, cg_val a, cg_val b)
     return cg_add(g, quotient, cg_sext(g, cg_cmpi(g, CG_LT, rest, 0), CG_I64));
 }
 
-static cg_val compute(nb_dims *d, const nb_dim *dim)
-{
+static cg_val compute(nb_dims *d, const nb_dim *dim) {
     cg *g = d->g;
     if (dim->kind == NB_DIM_CONST) return cg_i64(g, dim->value);
     cg_val known = (cg_val)nb_map_get(&d->known, dim);
@@ -109,20 +100,31 @@ static cg_val compute(nb_dims *d, const nb_dim *dim)
     } else {
         cg_val a = compute(d, dim->a), b = compute(d, dim->b);
         switch (dim->kind) {
-        case NB_DIM_ADD: v = nb_dims_add(d, a, b); break;
-        case NB_DIM_MUL: v = nb_dims_mul(d, a, b); break;
-        case NB_DIM_FLOORDIV: v = floordiv(d, a, b); break;
-        case NB_DIM_CEILDIV: v = cg_neg(g, floordiv(d, cg_neg(g, a), b)); break;
-        case NB_DIM_MIN: v = cg_smin(g, a, b); break;
-        default: v = cg_smax(g, a, b); break;
+        case NB_DIM_ADD:
+            v = nb_dims_add(d, a, b);
+            break;
+        case NB_DIM_MUL:
+            v = nb_dims_mul(d, a, b);
+            break;
+        case NB_DIM_FLOORDIV:
+            v = floordiv(d, a, b);
+            break;
+        case NB_DIM_CEILDIV:
+            v = cg_neg(g, floordiv(d, cg_neg(g, a), b));
+            break;
+        case NB_DIM_MIN:
+            v = cg_smin(g, a, b);
+            break;
+        default:
+            v = cg_smax(g, a, b);
+            break;
         }
     }
     nb_map_set(&d->known, dim, v);
     return v;
 }
 
-cg_val nb_dims_value(nb_dims *d, const nb_dim *dim)
-{
+cg_val nb_dims_value(nb_dims *d, const nb_dim *dim) {
     if (dim->kind == NB_DIM_CONST || d->checked) return compute(d, dim);
     cg_entry_begin(d->g);
     cg_val v = compute(d, dim);
@@ -132,8 +134,7 @@ cg_val nb_dims_value(nb_dims *d, const nb_dim *dim)
 
 cg_val nb_size_value(nb_lower *l, const nb_dim *dim) { return nb_dims_value(l->dims, dim); }
 
-cg_val nb_dims_bytes(nb_dims *d, nb_elem elem, cg_val count)
-{
+cg_val nb_dims_bytes(nb_dims *d, nb_elem elem, cg_val count) {
     cg *g = d->g;
     int bits = nb_elems[elem].bits;
     if (bits >= 8) return nb_dims_mul(d, count, cg_i64(g, bits / 8));
@@ -141,19 +142,16 @@ cg_val nb_dims_bytes(nb_dims *d, nb_elem elem, cg_val count)
     return cg_udiv(g, nb_dims_add(d, count, cg_i64(g, per_byte - 1)), cg_i64(g, per_byte));
 }
 
-static cg_val align64(nb_dims *d, cg_val bytes)
-{
+static cg_val align64(nb_dims *d, cg_val bytes) {
     return cg_andi(d->g, nb_dims_add(d, bytes, cg_i64(d->g, 63)), -64);
 }
 
-static bool has_token_scales(const nb_type *t)
-{
+static bool has_token_scales(const nb_type *t) {
     return t->quant &&
            (t->quant->granularity == NB_PER_TOKEN || t->quant->granularity == NB_PER_BLOCK);
 }
 
-cg_val nb_dims_value_bytes(nb_dims *d, const nb_type *t)
-{
+cg_val nb_dims_value_bytes(nb_dims *d, const nb_type *t) {
     cg *g = d->g;
     cg_val rows = cg_i64(g, 1), count;
     /* A length below zero is as bad as one that overflows. */
@@ -177,8 +175,7 @@ cg_val nb_dims_value_bytes(nb_dims *d, const nb_type *t)
 /* ---- operands ------------------------------------------------------------------------------ */
 
 /* Row-major, except that a state's buffer has room for `capacity` entries along its axis. */
-static cg_buf buffer_of(nb_lower *l, const nb_model_build *b, const nb_value *v, cg_val base)
-{
+static cg_buf buffer_of(nb_lower *l, const nb_model_build *b, const nb_value *v, cg_val base) {
     cg *g = l->g;
     const nb_type *t = v->type;
     cg_val dims[NB_MAX_RANK];
@@ -201,12 +198,13 @@ static cg_buf buffer_of(nb_lower *l, const nb_model_build *b, const nb_value *v,
     bool leaves = v->storage.kind == NB_STORE_OUTPUT || v->storage.kind == NB_STORE_STATE;
     buf.canonical = leaves && nb_elem_is_float(t->elem);
     bool own = v->storage.kind == NB_STORE_SLOT || v->storage.kind == NB_STORE_WEIGHT;
-    buf.align = own ? 64 : nb_max_i64(nb_elems[t->elem].bits / 8, 1) > 1 ? nb_elems[t->elem].bits / 8 : 1;
+    buf.align = own                                             ? 64
+                : nb_max_i64(nb_elems[t->elem].bits / 8, 1) > 1 ? nb_elems[t->elem].bits / 8
+                                                                : 1;
     return buf;
 }
 
-static cg_val immediate_of(cg *g, const nb_value *v)
-{
+static cg_val immediate_of(cg *g, const nb_value *v) {
     nb_tensor t = nb_tensor_of_const(nb_root_of(v));
     cg_kind kind = cg_compute_kind(t.elem);
     if (t.elem == NB_F64) return cg_f64(g, nb_tensor_get(&t, 0));
@@ -214,8 +212,7 @@ static cg_val immediate_of(cg *g, const nb_value *v)
     return cg_const(g, CG_S(kind), nb_tensor_get_int(&t, 0) & (kind == CG_I1 ? 1 : -1));
 }
 
-static void open_operand(nb_lower *l, const nb_model_build *b, nb_operand *o, const nb_value *v)
-{
+static void open_operand(nb_lower *l, const nb_model_build *b, nb_operand *o, const nb_value *v) {
     if (!v) return;
     const nb_value *root = nb_root_of(v);
     o->value = v;
@@ -225,8 +222,7 @@ static void open_operand(nb_lower *l, const nb_model_build *b, nb_operand *o, co
 }
 
 void nb_lower_open(nb_lower *l, const nb_model_build *b, cg *g, const nb_op *op, nb_dims *dims,
-                   cg_val refs_pointer)
-{
+                   cg_val refs_pointer) {
     *l = (nb_lower){.g = g, .op = op, .dims = dims};
     l->in = NB_NEW_ARRAY(b->arena, nb_operand, op->n_operands + 1U);
     l->out = NB_NEW_ARRAY(b->arena, nb_operand, op->n_results + 1U);
@@ -242,7 +238,8 @@ void nb_lower_open(nb_lower *l, const nb_model_build *b, cg *g, const nb_op *op,
         const nb_ref *r = &refs.items[i];
         nb_operand *o = r->result ? &l->out[r->index] : &l->in[r->index];
         cg_entry_begin(g);
-        cg_val p = cg_load(g, CG_S(CG_PTR), cg_index(g, refs_pointer, CG_PTR, cg_i64(g, (int64_t)i)), 8);
+        cg_val p =
+            cg_load(g, CG_S(CG_PTR), cg_index(g, refs_pointer, CG_PTR, cg_i64(g, (int64_t)i)), 8);
         if (r->part == NB_REF_SCALES) {
             o->quant_scales = p;
         } else if (r->part == NB_REF_ZEROS) {

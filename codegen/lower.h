@@ -95,6 +95,7 @@ typedef struct nb_stream_loop {
     cg_buf streams[NB_MAX_STREAMS];
     cg_val immediate[NB_MAX_STREAMS]; /* instead of a read stream, or NULL */
     bool raw;                         /* move stored bits as they are, no conversion */
+    bool heavy; /* compute is long: it is emitted once for whole vectors and tails */
     /* values[1 ..] in compute kind -> what to store. */
     cg_val (*compute)(nb_lower *l, void *user, const cg_val *values);
     void *user;

@@ -22,25 +22,21 @@ typedef struct kernel {
     cg_val phases[MAX_PHASES];
 } kernel;
 
-cg_val nb_frame_member(cg *g, cg_val frame, cg_kind kind, size_t offset)
-{
+cg_val nb_frame_member(cg *g, cg_val frame, cg_kind kind, size_t offset) {
     return cg_load(g, CG_S(kind), cg_offset(g, frame, cg_i64(g, (int64_t)offset)), 0);
 }
 
-static cg_val frame_entry(cg *g, cg_val frame, size_t member, cg_kind kind, uint32_t index)
-{
+static cg_val frame_entry(cg *g, cg_val frame, size_t member, cg_kind kind, uint32_t index) {
     cg_val array = nb_frame_member(g, frame, CG_PTR, member);
     return cg_load(g, CG_S(kind), cg_index(g, array, kind, cg_i64(g, index)), 0);
 }
 
-static int phases_of(const nb_lowering *lowering, const nb_op *op)
-{
+static int phases_of(const nb_lowering *lowering, const nb_op *op) {
     return lowering->phases ? lowering->phases(op) : 1;
 }
 
 static const char *function_name(const nb_model_build *b, const char *prefix, uint32_t number,
-                                 const nb_op *op, int phase)
-{
+                                 const nb_op *op, int phase) {
     const char *node = nb_loc_name(op->loc);
     const char *name = nb_identifier(b->arena, *node ? node : nb_out(op)->name);
     if (strlen(name) > 100) name = nb_strndup(b->arena, name, 100);
@@ -50,8 +46,7 @@ static const char *function_name(const nb_model_build *b, const char *prefix, ui
 
 /* ---- kernels ------------------------------------------------------------------------------- */
 
-static cg_val emit_phase(nb_model_build *b, const nb_op *op, const char *name, int phase)
-{
+static cg_val emit_phase(nb_model_build *b, const nb_op *op, const char *name, int phase) {
     const nb_lowering *lowering = nb_lowering_of(op->kind);
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
     cg *g = cg_function(b->m, name, CG_S(CG_VOID), 5, params, 0);
@@ -62,8 +57,7 @@ static cg_val emit_phase(nb_model_build *b, const nb_op *op, const char *name, i
     return cg_finish(g);
 }
 
-static cg_val emit_check(nb_model_build *b, const nb_op *op, const char *name)
-{
+static cg_val emit_check(nb_model_build *b, const nb_op *op, const char *name) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR)};
     cg *g = cg_function(b->m, name, CG_S(CG_I1), 2, params, 0);
     nb_lower l;
@@ -72,8 +66,7 @@ static cg_val emit_check(nb_model_build *b, const nb_op *op, const char *name)
     return cg_finish(g);
 }
 
-static const kernel *kernel_of(nb_model_build *b, const nb_op *op)
-{
+static const kernel *kernel_of(nb_model_build *b, const nb_op *op) {
     const char *key = nb_kernel_key(b->arena, op, b->graph, b->options->cpu);
     kernel *k = (kernel *)nb_map_get_str(&b->kernels, key, strlen(key));
     if (k) return k;
@@ -92,8 +85,7 @@ static const kernel *kernel_of(nb_model_build *b, const nb_op *op)
 
 /* ---- tasks --------------------------------------------------------------------------------- */
 
-static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_ref *r)
-{
+static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_ref *r) {
     if (r->layout) {
         cg_val weights = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, weights));
         return cg_offset(g, weights, cg_i64(g, nb_pack_offset(b->pack, r->value, r->layout)));
@@ -102,11 +94,14 @@ static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_
     const uint32_t n_inputs = b->graph->body.n_params;
     const size_t ports = offsetof(nb_frame, ports);
     switch (s.kind) {
-    case NB_STORE_INPUT: return frame_entry(g, frame, ports, CG_PTR, s.index);
-    case NB_STORE_OUTPUT: return frame_entry(g, frame, ports, CG_PTR, n_inputs + s.index);
+    case NB_STORE_INPUT:
+        return frame_entry(g, frame, ports, CG_PTR, s.index);
+    case NB_STORE_OUTPUT:
+        return frame_entry(g, frame, ports, CG_PTR, n_inputs + s.index);
     case NB_STORE_STATE:
         return frame_entry(g, frame, ports, CG_PTR, b->graph->states.items[s.index].input);
-    default: break;
+    default:
+        break;
     }
     cg_val arena = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, arena));
     cg_val offset = frame_entry(g, frame, offsetof(nb_frame, offsets), CG_I64, s.index);
@@ -114,8 +109,7 @@ static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_
 }
 
 /* The addresses of everything the op refers to, as an array on the stack. */
-static cg_val gather_refs(const nb_model_build *b, cg *g, cg_val frame, const nb_op *op)
-{
+static cg_val gather_refs(const nb_model_build *b, cg *g, cg_val frame, const nb_op *op) {
     nb_refs refs = nb_refs_of(b->arena, op, b->options->cpu);
     cg_val array = cg_stack(g, 8 * (int64_t)(refs.count + 1), 8);
     for (size_t i = 0; i < refs.count; i++)
@@ -125,10 +119,10 @@ static cg_val gather_refs(const nb_model_build *b, cg *g, cg_val frame, const nb
 }
 
 static cg_val emit_task(nb_model_build *b, const nb_op *op, uint32_t number, int phase,
-                        cg_val function)
-{
+                        cg_val function) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
-    cg *g = cg_function(b->m, function_name(b, "op", number, op, phase), CG_S(CG_VOID), 3, params, 0);
+    cg *g =
+        cg_function(b->m, function_name(b, "op", number, op, phase), CG_S(CG_VOID), 3, params, 0);
     cg_val frame = cg_param(g, 0);
     cg_val scratch = cg_zero(g, CG_S(CG_PTR));
     if (nb_lowering_of(op->kind)->scratch) {
@@ -138,16 +132,14 @@ static cg_val emit_task(nb_model_build *b, const nb_op *op, uint32_t number, int
     }
     cg_val symbols = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, symbols));
     cg_val refs = gather_refs(b, g, frame, op);
-    cg_call(g, function, 5,
-            (cg_val[]){symbols, refs, scratch, cg_param(g, 1), cg_param(g, 2)});
+    cg_call(g, function, 5, (cg_val[]){symbols, refs, scratch, cg_param(g, 1), cg_param(g, 2)});
     return cg_finish(g);
 }
 
 /* ---- run ----------------------------------------------------------------------------------- */
 
 /* dispatch(frame, task, items, work of one item): on all threads, or here. */
-static cg_val emit_dispatch(nb_model_build *b)
-{
+static cg_val emit_dispatch(nb_model_build *b) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
     cg *g = cg_function(b->m, "dispatch", CG_S(CG_VOID), 4, params, CG_NOINLINE);
     cg_val frame = cg_param(g, 0), task = cg_param(g, 1), items = cg_param(g, 2);
@@ -164,14 +156,13 @@ static cg_val emit_dispatch(nb_model_build *b)
     }
     CG_ELSE(g) {
         CG_IF(g, cg_cmpi(g, CG_GT, items, 0))
-            cg_call_ptr(g, task, CG_S(CG_VOID), 3, (cg_val[]){frame, cg_i64(g, 0), items});
+        cg_call_ptr(g, task, CG_S(CG_VOID), 3, (cg_val[]){frame, cg_i64(g, 0), items});
     }
     return cg_finish(g);
 }
 
 static void run_check(nb_model_build *b, cg *g, cg_val frame, const nb_op *op, uint32_t number,
-                      cg_val check)
-{
+                      cg_val check) {
     const cg_type param = CG_S(CG_PTR);
     cg *c = cg_function(b->m, function_name(b, "check", number, op, 0), CG_S(CG_I1), 1, &param, 0);
     cg_val symbols = nb_frame_member(c, cg_param(c, 0), CG_PTR, offsetof(nb_frame, symbols));
@@ -182,14 +173,13 @@ static void run_check(nb_model_build *b, cg *g, cg_val frame, const nb_op *op, u
     CG_IF(g, cg_call(g, task, 1, &frame)) {
         cg_val error = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, error));
         CG_IF(g, cg_cmp(g, CG_NE, error, cg_zero(g, CG_S(CG_PTR))))
-            cg_store(g, cg_i64(g, number), error, 8);
+        cg_store(g, cg_i64(g, number), error, 8);
         cg_return(g, cg_i32(g, NB_RUN_INDEX));
     }
 }
 
 static void run_op(nb_model_build *b, cg *g, cg_val frame, cg_val dispatch, nb_dims *dims,
-                   const nb_op *op, uint32_t number)
-{
+                   const nb_op *op, uint32_t number) {
     const nb_lowering *lowering = nb_lowering_of(op->kind);
     const kernel *k = kernel_of(b, op);
     if (k->check) run_check(b, g, frame, op, number, k->check);
@@ -203,8 +193,7 @@ static void run_op(nb_model_build *b, cg *g, cg_val frame, cg_val dispatch, nb_d
     }
 }
 
-void nb_model_run(nb_model_build *b)
-{
+void nb_model_run(nb_model_build *b) {
     const cg_type param = CG_S(CG_PTR);
     cg_val dispatch = emit_dispatch(b);
     cg *g = cg_function(b->m, "run", CG_S(CG_I32), 1, &param, 0);
@@ -220,11 +209,10 @@ void nb_model_run(nb_model_build *b)
     nb_dims *dims = nb_dims_create(g, symbols, false);
 
     uint32_t number = 0;
-    NB_FOR_OPS(op, &b->graph->body)
-    {
+    NB_FOR_OPS(op, &b->graph->body) {
         if (!nb_emits_nothing(op)) {
             CG_IF(g, cg_cmpi(g, CG_NE, cg_load_volatile(g, CG_S(CG_I32), cancel), 0))
-                cg_return(g, cg_i32(g, NB_RUN_CANCELLED));
+            cg_return(g, cg_i32(g, NB_RUN_CANCELLED));
             run_op(b, g, frame, dispatch, dims, op, number);
         }
         number++;
@@ -235,8 +223,7 @@ void nb_model_run(nb_model_build *b)
 
 /* ---- the whole ----------------------------------------------------------------------------- */
 
-const char *nb_identifier(nb_arena *arena, const char *text)
-{
+const char *nb_identifier(nb_arena *arena, const char *text) {
     bool digit = *text >= '0' && *text <= '9';
     char *name = nb_format(arena, "%s%s", digit || !*text ? "_" : "", text);
     for (char *c = name; *c; c++) {
@@ -246,8 +233,7 @@ const char *nb_identifier(nb_arena *arena, const char *text)
     return name;
 }
 
-static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_object *out)
-{
+static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_object *out) {
     nb_model_build *b = (nb_model_build *)user;
     const char *error = NULL;
     b->m = cg_module_create(arena, b->options->cpu, b->options->name, &error);
@@ -262,11 +248,9 @@ static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_objec
     return status;
 }
 
-static uint32_t count_slots(const nb_graph *g)
-{
+static uint32_t count_slots(const nb_graph *g) {
     uint32_t n = 0;
-    NB_FOR_OPS(op, &g->body)
-    {
+    NB_FOR_OPS(op, &g->body) {
         for (uint32_t i = 0; i < op->n_results; i++) {
             const nb_storage s = op->results[i]->storage;
             if (s.kind == NB_STORE_SLOT && s.index >= n) n = s.index + 1;
@@ -276,13 +260,12 @@ static uint32_t count_slots(const nb_graph *g)
 }
 
 nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_arena *arena,
-                     nb_diags *diags, nb_object *out)
-{
+                     nb_diags *diags, nb_object *out) {
     if (g->stage != NB_STAGE_PLANNED)
-        return nb_error(diags, NB_USAGE, NB_NOWHERE, "codegen: the graph is not planned; run plan-memory");
+        return nb_error(diags, NB_USAGE, NB_NOWHERE,
+                        "codegen: the graph is not planned; run plan-memory");
     size_t before = diags->errors;
-    NB_FOR_OPS(op, &g->body)
-    {
+    NB_FOR_OPS(op, &g->body) {
         const nb_lowering *lowering = nb_lowering_of(op->kind);
         if (nb_emits_nothing(op)) continue;
         if (lowering->accept && lowering->accept(op, options->cpu, diags) != NB_OK) continue;
@@ -300,7 +283,8 @@ nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_ar
     b.weights_hash = nb_pack_size(pack) ? nb_pack_hash(pack) : 0;
     b.kernels.arena = arena;
     b.n_slots = count_slots(g);
-    NB_TRY(nb_worker_run(generate, &b, options->seconds ? options->seconds : 600, arena, diags, out));
+    NB_TRY(
+        nb_worker_run(generate, &b, options->seconds ? options->seconds : 600, arena, diags, out));
     out->pack = pack;
     return NB_OK;
 }

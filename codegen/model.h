@@ -17,8 +17,8 @@ typedef struct nb_model_build {
     uint64_t weights_hash;
     nb_arena *arena;
     cg_module *m;
-    uint32_t n_slots;   /* slots of the plan; one more buffer is scratch memory */
-    nb_map kernels;     /* key -> nb_kernel */
+    uint32_t n_slots; /* slots of the plan; one more buffer is scratch memory */
+    nb_map kernels;   /* key -> nb_kernel */
     uint32_t n_kernels;
     cg_val run, bind, shape, input_shape, plan; /* functions, for the descriptor */
 } nb_model_build;

@@ -2,8 +2,7 @@
 #include "codegen/model.h"
 #include "runtime/nb_model.h"
 
-static cg_val element(cg *g, cg_val pointer, int64_t index)
-{
+static cg_val element(cg *g, cg_val pointer, int64_t index) {
     return cg_index(g, pointer, CG_I64, cg_i64(g, index));
 }
 
@@ -16,16 +15,14 @@ typedef struct binder {
     cg_var *bound; /* i1 for each symbol */
 } binder;
 
-static cg_val given_dim(const binder *b, uint32_t input, int axis)
-{
+static cg_val given_dim(const binder *b, uint32_t input, int axis) {
     cg *g = b->g;
     cg_val shape = cg_load(g, CG_S(CG_PTR), cg_index(g, b->shapes, CG_PTR, cg_i64(g, input)), 0);
     return cg_load(g, CG_S(CG_I64), element(g, shape, axis), 0);
 }
 
 /* Splits `dim` into `symbol + offset` or a lone `symbol`, if it is one of these. */
-static bool solvable(const nb_dim *dim, const nb_symbol **symbol, int64_t *offset)
-{
+static bool solvable(const nb_dim *dim, const nb_symbol **symbol, int64_t *offset) {
     *offset = 0;
     if (dim->kind == NB_DIM_ADD) {
         const nb_dim *c = nb_dim_is_const(dim->a) ? dim->a : dim->b;
@@ -40,8 +37,7 @@ static bool solvable(const nb_dim *dim, const nb_symbol **symbol, int64_t *offse
 }
 
 /* A symbol gets its value from the first known dimension that is it (or it plus a constant). */
-static void bind_symbols(const binder *b)
-{
+static void bind_symbols(const binder *b) {
     cg *g = b->g;
     for (uint32_t i = 0; i < b->graph->body.n_params; i++) {
         const nb_type *t = b->graph->body.params[i]->type;
@@ -60,15 +56,13 @@ static void bind_symbols(const binder *b)
 }
 
 /* Is every symbol of `dim` bound? */
-static cg_val all_bound(const binder *b, const nb_dim *dim)
-{
+static cg_val all_bound(const binder *b, const nb_dim *dim) {
     if (dim->kind == NB_DIM_CONST) return cg_i1(b->g, true);
     if (dim->kind == NB_DIM_SYMBOL) return cg_get(b->g, b->bound[dim->symbol->index]);
     return cg_and(b->g, all_bound(b, dim->a), all_bound(b, dim->b));
 }
 
-static void check_dims(const binder *b)
-{
+static void check_dims(const binder *b) {
     cg *g = b->g;
     for (uint32_t i = 0; i < b->graph->body.n_params; i++) {
         const nb_type *t = b->graph->body.params[i]->type;
@@ -84,8 +78,7 @@ static void check_dims(const binder *b)
     }
 }
 
-static cg_val emit_bind(nb_model_build *build)
-{
+static cg_val emit_bind(nb_model_build *build) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR)};
     const nb_graph *graph = build->graph;
     cg *g = cg_function(build->m, "bind", CG_S(CG_I64), 2, params, 0);
@@ -105,8 +98,7 @@ static cg_val emit_bind(nb_model_build *build)
 /* ---- shapes -------------------------------------------------------------------------------- */
 
 /* f(symbols, number, dims): writes the dims of the numbered value. */
-static cg_val emit_shapes(nb_model_build *b, const char *name, size_t n, nb_value *const *values)
-{
+static cg_val emit_shapes(nb_model_build *b, const char *name, size_t n, nb_value *const *values) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_PTR)};
     cg *g = cg_function(b->m, name, CG_S(CG_VOID), 3, params, 0);
     for (size_t i = 0; i < n; i++) {
@@ -125,8 +117,7 @@ static cg_val emit_shapes(nb_model_build *b, const char *name, size_t n, nb_valu
 /* Every slot is as large as the largest value kept in it; behind the slots, the scratch memory of
  * whichever op needs most. All sizes are checked, also of values that live elsewhere, so that no
  * index computed during the run can overflow. */
-static cg_val emit_plan(nb_model_build *b)
-{
+static cg_val emit_plan(nb_model_build *b) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR)};
     cg *g = cg_function(b->m, "plan", CG_S(CG_I64), 2, params, 0);
     nb_dims *dims = nb_dims_create(g, cg_param(g, 0), true);
@@ -136,8 +127,7 @@ static cg_val emit_plan(nb_model_build *b)
 
     for (uint32_t i = 0; i < b->graph->body.n_params; i++)
         nb_dims_value_bytes(dims, b->graph->body.params[i]->type);
-    NB_FOR_OPS(op, &b->graph->body)
-    {
+    NB_FOR_OPS(op, &b->graph->body) {
         for (uint32_t i = 0; i < op->n_results; i++) {
             const nb_value *v = op->results[i];
             cg_val bytes = (cg_val)nb_map_get(&known, v->type);
@@ -166,8 +156,7 @@ static cg_val emit_plan(nb_model_build *b)
     return cg_finish(g);
 }
 
-void nb_model_shapes(nb_model_build *b)
-{
+void nb_model_shapes(nb_model_build *b) {
     const nb_graph *g = b->graph;
     const uint32_t n_outputs = g->body.last->n_operands;
     nb_value **outputs = NB_NEW_ARRAY(b->arena, nb_value *, n_outputs + 1U);

@@ -15,8 +15,7 @@
 
 /* ---- the child ----------------------------------------------------------------------------- */
 
-static bool write_all(int fd, const void *data, size_t size)
-{
+static bool write_all(int fd, const void *data, size_t size) {
     const char *p = (const char *)data;
     while (size) {
         ssize_t n = write(fd, p, size);
@@ -28,16 +27,16 @@ static bool write_all(int fd, const void *data, size_t size)
     return true;
 }
 
-static bool send_bytes(int fd, const void *data, size_t size)
-{
+static bool send_bytes(int fd, const void *data, size_t size) {
     uint64_t length = size;
     return write_all(fd, &length, sizeof length) && write_all(fd, data, size);
 }
 
-static bool send_text(int fd, const char *text) { return send_bytes(fd, text ? text : "", text ? strlen(text) : 0); }
+static bool send_text(int fd, const char *text) {
+    return send_bytes(fd, text ? text : "", text ? strlen(text) : 0);
+}
 
-static bool send_result(int fd, nb_status status, const nb_diags *diags, const nb_object *object)
-{
+static bool send_result(int fd, nb_status status, const nb_diags *diags, const nb_object *object) {
     uint64_t head[2] = {(uint64_t)status, diags->list.count};
     if (!write_all(fd, head, sizeof head)) return false;
     for (size_t i = 0; i < diags->list.count; i++) {
@@ -50,8 +49,7 @@ static bool send_result(int fd, nb_status status, const nb_diags *diags, const n
     return send_bytes(fd, object->data, object->size);
 }
 
-static void child(int fd, nb_worker_fn fn, void *user, int seconds, const nb_arena *parent)
-{
+static void child(int fd, nb_worker_fn fn, void *user, int seconds, const nb_arena *parent) {
     const struct rlimit no_core = {0, 0};
     const struct rlimit cpu = {(rlim_t)seconds, (rlim_t)seconds + 1};
     setrlimit(RLIMIT_CORE, &no_core);
@@ -69,8 +67,7 @@ static void child(int fd, nb_worker_fn fn, void *user, int seconds, const nb_are
 
 /* ---- the parent ---------------------------------------------------------------------------- */
 
-static bool read_all(int fd, void *data, size_t size)
-{
+static bool read_all(int fd, void *data, size_t size) {
     char *p = (char *)data;
     while (size) {
         ssize_t n = read(fd, p, size);
@@ -82,8 +79,7 @@ static bool read_all(int fd, void *data, size_t size)
     return true;
 }
 
-static void *receive_bytes(int fd, nb_arena *arena, size_t *size)
-{
+static void *receive_bytes(int fd, nb_arena *arena, size_t *size) {
     uint64_t length;
     if (!read_all(fd, &length, sizeof length) || length > SIZE_MAX / 2) return NULL;
     char *data = nb_alloc(arena, (size_t)length + 1);
@@ -91,8 +87,7 @@ static void *receive_bytes(int fd, nb_arena *arena, size_t *size)
     return read_all(fd, data, *size) ? data : NULL;
 }
 
-static bool receive(int fd, nb_arena *arena, nb_diags *diags, nb_object *out, nb_status *status)
-{
+static bool receive(int fd, nb_arena *arena, nb_diags *diags, nb_object *out, nb_status *status) {
     uint64_t head[2];
     size_t size;
     if (!read_all(fd, head, sizeof head)) return false;
@@ -113,8 +108,7 @@ static bool receive(int fd, nb_arena *arena, nb_diags *diags, nb_object *out, nb
     return out->data != NULL;
 }
 
-static nb_status died(int wait_status, int seconds, nb_diags *diags)
-{
+static nb_status died(int wait_status, int seconds, nb_diags *diags) {
     if (WIFSIGNALED(wait_status) &&
         (WTERMSIG(wait_status) == SIGXCPU || WTERMSIG(wait_status) == SIGKILL))
         return nb_error(diags, NB_LIMIT, NB_NOWHERE,
@@ -126,8 +120,7 @@ static nb_status died(int wait_status, int seconds, nb_diags *diags)
 }
 
 nb_status nb_worker_run(nb_worker_fn fn, void *user, int seconds, nb_arena *arena, nb_diags *diags,
-                        nb_object *out)
-{
+                        nb_object *out) {
     int ends[2];
     if (pipe(ends) != 0)
         return nb_error(diags, NB_IO, NB_NOWHERE, "codegen: no pipe: %s", strerror(errno));

@@ -228,7 +228,8 @@ static size_t float_bits_text(nb_elem e, uint64_t bits, char *out) {
     if (e == NB_F64) {
         double d;
         memcpy(&d, &bits, sizeof d);
-        return d != d && bits != UINT64_C(0x7ff8000000000000) ? hex(bits, out) : nb_f64_text(d, out);
+        return d != d && bits != UINT64_C(0x7ff8000000000000) ? hex(bits, out)
+                                                              : nb_f64_text(d, out);
     }
     uint32_t low = (uint32_t)bits;
     float f;

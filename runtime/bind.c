@@ -35,13 +35,13 @@ static nb_rt_status explain_state(nb_session *s, char *err) {
         m->input_shape(s->symbols, m->states[i].input, dims);
         nb_dims_text held, now;
         if (memcmp(dims, s->states[i].dims, (size_t)port->rank * sizeof *dims) != 0)
-            return nb_fail(err, NB_RT_ARGUMENT,
+            return nb_rt_fail(err, NB_RT_ARGUMENT,
                            "state '%s' holds %s, but with the inputs given "
                            "it must be %s: reset the session first",
                            port->name, nb_print_dims(held, s->states[i].dims, port->rank),
                            nb_print_dims(now, dims, port->rank));
     }
-    return nb_fail(err, NB_RT_ARGUMENT, "the inputs do not fit the state held: reset the session");
+    return nb_rt_fail(err, NB_RT_ARGUMENT, "the inputs do not fit the state held: reset the session");
 }
 
 /* Why bind refused. Tries again with less to find out what it had expected. */
@@ -49,7 +49,7 @@ static nb_rt_status explain(nb_session *s, int64_t result, char *err) {
     const nb_model *m = s->model;
     if (result < 0) {
         int64_t symbol = -1 - result;
-        return nb_fail(err, NB_RT_ARGUMENT, "no input given tells the size of '%s'",
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "no input given tells the size of '%s'",
                        symbol < (int64_t)m->n_symbols ? m->symbols[symbol].name : "?");
     }
     fill_shapes(s, true);
@@ -58,7 +58,7 @@ static nb_rt_status explain(nb_session *s, int64_t result, char *err) {
     fill_shapes(s, false);
     int64_t i = (result - 1) / 16, axis = (result - 1) % 16;
     if (i >= (int64_t)m->n_inputs || axis >= m->inputs[i].rank)
-        return nb_fail(err, NB_RT_ARGUMENT, "the model refuses the inputs' shapes");
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "the model refuses the inputs' shapes");
     const nb_port *port = &m->inputs[i];
     int64_t *dims = s->shape_values + i * NB_MODEL_MAX_RANK, found = dims[axis];
     nb_dims_text text;
@@ -67,12 +67,12 @@ static nb_rt_status explain(nb_session *s, int64_t result, char *err) {
     if (m->bind(s->shapes, s->symbols) == 0) {
         int64_t expected[NB_MODEL_MAX_RANK];
         m->input_shape(s->symbols, i, expected);
-        return nb_fail(err, NB_RT_ARGUMENT,
+        return nb_rt_fail(err, NB_RT_ARGUMENT,
                        "input '%s' has the shape %s, expected %s: dimension "
                        "%" PRId64 " is %" PRId64 " and should be %" PRId64,
                        port->name, text, port->shape, axis, found, expected[axis]);
     }
-    return nb_fail(err, NB_RT_ARGUMENT,
+    return nb_rt_fail(err, NB_RT_ARGUMENT,
                    "input '%s' has the shape %s, expected %s: dimension "
                    "%" PRId64 " does not fit",
                    port->name, text, port->shape, axis);
@@ -82,7 +82,7 @@ static nb_rt_status bind_symbols(nb_session *s, char *err) {
     const nb_model *m = s->model;
     for (uint32_t i = 0; i < m->n_inputs; i++)
         if (!s->inputs[i].given && m->inputs[i].state < 0)
-            return nb_fail(err, NB_RT_ARGUMENT, "input '%s' was never set", m->inputs[i].name);
+            return nb_rt_fail(err, NB_RT_ARGUMENT, "input '%s' was never set", m->inputs[i].name);
     fill_shapes(s, false);
     int64_t result = m->bind(s->shapes, s->symbols);
     if (result != 0) return explain(s, result, err);
@@ -90,12 +90,12 @@ static nb_rt_status bind_symbols(nb_session *s, char *err) {
         const nb_model_symbol *symbol = &m->symbols[i];
         int64_t value = s->symbols[i];
         if (value < symbol->min)
-            return nb_fail(err, NB_RT_ARGUMENT,
+            return nb_rt_fail(err, NB_RT_ARGUMENT,
                            "'%s' is %" PRId64 ", the model was compiled for "
                            "at least %" PRId64,
                            symbol->name, value, symbol->min);
         if (value > symbol->max)
-            return nb_fail(err, NB_RT_ARGUMENT,
+            return nb_rt_fail(err, NB_RT_ARGUMENT,
                            "'%s' is %" PRId64 ", the model was compiled for "
                            "at most %" PRId64,
                            symbol->name, value, symbol->max);
@@ -106,7 +106,7 @@ static nb_rt_status bind_symbols(nb_session *s, char *err) {
 
 static nb_rt_status too_large(const nb_port *port, const int64_t *dims, char *err) {
     nb_dims_text text;
-    return nb_fail(err, NB_RT_NO_MEMORY, "'%s' is too large: %s", port->name,
+    return nb_rt_fail(err, NB_RT_NO_MEMORY, "'%s' is too large: %s", port->name,
                    nb_print_dims(text, dims, port->rank));
 }
 
@@ -120,7 +120,7 @@ static nb_rt_status choose_capacity(nb_session *s, char *err) {
         const nb_port *port = &m->outputs[ms->output];
         int64_t entries = s->outputs[ms->output].dims[ms->axis];
         if (entries > s->limit)
-            return nb_fail(err, NB_RT_FULL,
+            return nb_rt_fail(err, NB_RT_FULL,
                            "'%s' would have %" PRId64 " entries, its capacity is "
                            "%" PRId64,
                            port->name, entries, s->limit);
@@ -146,7 +146,7 @@ static nb_rt_status place_appended(nb_session *s, uint32_t i, const int64_t *in,
     /* One buffer has to serve both. */
     for (int32_t axis = 0; axis < port->rank; axis++)
         if (axis == ms->axis ? out[axis] < in[axis] : out[axis] != in[axis])
-            return nb_fail(err, NB_RT_CORRUPT,
+            return nb_rt_fail(err, NB_RT_CORRUPT,
                            "the descriptor of model '%s' is damaged: state "
                            "'%s' does not only grow along dimension %" PRId32,
                            m->name, port->name, ms->axis);
@@ -218,7 +218,7 @@ static nb_rt_status place_outputs(nb_session *s, char *err) {
             return too_large(port, o->dims, err);
         nb_dims_text text;
         if (o->data && bytes > o->room)
-            return nb_fail(err, NB_RT_ARGUMENT,
+            return nb_rt_fail(err, NB_RT_ARGUMENT,
                            "output '%s' of shape %s needs %zu bytes, the "
                            "memory set for it has %zu",
                            port->name, nb_print_dims(text, o->dims, port->rank), bytes, o->room);
@@ -242,7 +242,7 @@ nb_rt_status nb_session_bind(nb_session *s, char *err) {
     s->symbols[m->n_symbols + 1] = s->threads;
     int64_t arena = m->plan(s->symbols, s->offsets);
     if (arena < 0 || (uint64_t)arena > PTRDIFF_MAX)
-        return nb_fail(err, NB_RT_NO_MEMORY,
+        return nb_rt_fail(err, NB_RT_NO_MEMORY,
                        "the inputs of '%s' are too large: its memory plan "
                        "overflows",
                        m->name);

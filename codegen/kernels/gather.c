@@ -9,8 +9,7 @@ typedef struct view {
     cg_val outer, n_index, inner; /* numbers of elements */
 } view;
 
-static view view_of(nb_lower *l)
-{
+static view view_of(nb_lower *l) {
     const cg_buf *x = &l->in[0].buf, *index = &l->in[1].buf;
     view v = {.axis = (int)nb_attr_int(l->op, "axis"), .index_rank = index->rank};
     v.outer = cg_buf_count_range(l->g, x, 0, v.axis);
@@ -20,8 +19,7 @@ static view view_of(nb_lower *l)
 }
 
 /* Index number `i` as i64, from the end when negative. */
-static cg_val index_at(nb_lower *l, cg_val i)
-{
+static cg_val index_at(nb_lower *l, cg_val i) {
     cg *g = l->g;
     const nb_operand *index = &l->in[1];
     cg_val raw = index->immediate;
@@ -33,8 +31,7 @@ static cg_val index_at(nb_lower *l, cg_val i)
     return cg_select(g, cg_cmpi(g, CG_LT, wide, 0), cg_add(g, wide, length), wide);
 }
 
-static cg_val check(nb_lower *l)
-{
+static cg_val check(nb_lower *l) {
     cg *g = l->g;
     const view v = view_of(l);
     cg_var bad = cg_var_new(g, cg_i1(g, false));
@@ -45,22 +42,19 @@ static cg_val check(nb_lower *l)
     return cg_get(g, bad);
 }
 
-static cg_val items(nb_lower *l, int phase)
-{
+static cg_val items(nb_lower *l, int phase) {
     (void)phase;
     const view v = view_of(l);
     return cg_mul(l->g, v.outer, v.n_index);
 }
 
-static cg_val work(nb_lower *l, int phase)
-{
+static cg_val work(nb_lower *l, int phase) {
     (void)phase;
     return view_of(l).inner;
 }
 
 /* The axes behind `axis` of a buffer, as a buffer of their own at `base`. */
-static cg_buf tail_of(const cg_buf *b, int from, cg_val base)
-{
+static cg_buf tail_of(const cg_buf *b, int from, cg_val base) {
     cg_buf r = *b;
     r.base = base;
     r.rank = b->rank - from;
@@ -72,8 +66,7 @@ static cg_buf tail_of(const cg_buf *b, int from, cg_val base)
     return r;
 }
 
-static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
-{
+static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     const view v = view_of(l);
@@ -93,8 +86,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
     }
 }
 
-static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags)
-{
+static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     NB_TRY(nb_accept_plain(op, cpu, diags));
     if (nb_elems[nb_in(op, 1)->type->elem].class_ == NB_CLASS_BOOL)
         return nb_refuse(op, diags, "the indices are bools");

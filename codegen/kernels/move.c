@@ -3,8 +3,7 @@
 #include "codegen/lower.h"
 
 /* A constant of one element as the stream that copies it everywhere. */
-static nb_stream_loop copy_into(const cg_buf *to, const nb_operand *from, const cg_buf *view)
-{
+static nb_stream_loop copy_into(const cg_buf *to, const nb_operand *from, const cg_buf *view) {
     nb_stream_loop loop = nb_stream_copy(to, view);
     if (from->immediate) {
         loop.streams[0].elem = to->elem;
@@ -16,8 +15,7 @@ static nb_stream_loop copy_into(const cg_buf *to, const nb_operand *from, const 
 
 /* ---- transpose ----------------------------------------------------------------------------- */
 
-static cg_buf permuted(nb_lower *l)
-{
+static cg_buf permuted(nb_lower *l) {
     const nb_attr *perm = nb_attr_of(l->op, "perm");
     const cg_buf *x = &l->in[0].buf;
     cg_buf r = *x;
@@ -31,8 +29,7 @@ static cg_buf permuted(nb_lower *l)
     return r;
 }
 
-static nb_stream_loop transpose_loop(nb_lower *l)
-{
+static nb_stream_loop transpose_loop(nb_lower *l) {
     cg_buf view = permuted(l);
     nb_stream_loop loop = copy_into(&l->out[0].buf, &l->in[0], &view);
     nb_stream_collapse(l, &loop);
@@ -41,8 +38,7 @@ static nb_stream_loop transpose_loop(nb_lower *l)
 
 /* ---- expand -------------------------------------------------------------------------------- */
 
-static nb_stream_loop expand_loop(nb_lower *l)
-{
+static nb_stream_loop expand_loop(nb_lower *l) {
     const cg_buf *to = &l->out[0].buf;
     cg_buf view = cg_buf_broadcast(l->g, &l->in[0].buf, to->rank, to->dims);
     nb_stream_loop loop = copy_into(to, &l->in[0], &view);
@@ -52,8 +48,7 @@ static nb_stream_loop expand_loop(nb_lower *l)
 
 /* ---- slice --------------------------------------------------------------------------------- */
 
-static nb_stream_loop slice_loop(nb_lower *l)
-{
+static nb_stream_loop slice_loop(nb_lower *l) {
     cg *g = l->g;
     const nb_attr *start = nb_attr_of(l->op, "start"), *step = nb_attr_of(l->op, "step");
     const cg_buf *x = &l->in[0].buf, *to = &l->out[0].buf;
@@ -75,8 +70,7 @@ static nb_stream_loop slice_loop(nb_lower *l)
 }
 
 /* Start and end depend on run-time sizes: does every axis stay inside? */
-static cg_val slice_check(nb_lower *l)
-{
+static cg_val slice_check(nb_lower *l) {
     cg *g = l->g;
     const nb_attr *start = nb_attr_of(l->op, "start"), *step = nb_attr_of(l->op, "step");
     const cg_buf *x = &l->in[0].buf, *to = &l->out[0].buf;
@@ -86,7 +80,8 @@ static cg_val slice_check(nb_lower *l)
         cg_val span = cg_muli(g, cg_addi(g, to->dims[i], -1), step->ints.items[i]);
         cg_val last = cg_add(g, first, span);
         /* As unsigned numbers, negative ones are too large as well. */
-        cg_val bad = cg_or(g, cg_cmp(g, CG_UGE, first, x->dims[i]), cg_cmp(g, CG_UGE, last, x->dims[i]));
+        cg_val bad =
+            cg_or(g, cg_cmp(g, CG_UGE, first, x->dims[i]), cg_cmp(g, CG_UGE, last, x->dims[i]));
         outside = cg_or(g, outside, bad);
         empty = cg_or(g, empty, cg_cmpi(g, CG_EQ, to->dims[i], 0));
     }
@@ -96,8 +91,7 @@ static cg_val slice_check(nb_lower *l)
 /* ---- pad ----------------------------------------------------------------------------------- */
 
 /* Phase 0 writes the value everywhere, phase 1 the tensor into the middle. */
-static nb_stream_loop pad_loop(nb_lower *l, int phase)
-{
+static nb_stream_loop pad_loop(nb_lower *l, int phase) {
     cg *g = l->g;
     const cg_buf *to = &l->out[0].buf, *x = &l->in[0].buf;
     nb_stream_loop loop;
@@ -129,14 +123,12 @@ static nb_stream_loop pad_loop(nb_lower *l, int phase)
     return loop;
 }
 
-static int pad_phases(const nb_op *op)
-{
+static int pad_phases(const nb_op *op) {
     (void)op;
     return 2;
 }
 
-static cg_val pad_check(nb_lower *l)
-{
+static cg_val pad_check(nb_lower *l) {
     cg *g = l->g;
     cg_val bad = cg_i1(g, false);
     for (int side = 0; side < 2; side++) {
@@ -155,15 +147,12 @@ static int concat_phases(const nb_op *op) { return (int)op->n_operands; }
 
 /* Each operand has a phase. One that lies in the result's buffer already, the past of an appended
  * state, is not copied. */
-static bool is_in_place(nb_lower *l, int phase)
-{
+static bool is_in_place(nb_lower *l, int phase) {
     const nb_storage a = l->in[phase].value->storage, b = l->out[0].value->storage;
-    return phase == 0 && a.kind == NB_STORE_STATE && b.kind == NB_STORE_STATE &&
-           a.index == b.index;
+    return phase == 0 && a.kind == NB_STORE_STATE && b.kind == NB_STORE_STATE && a.index == b.index;
 }
 
-static nb_stream_loop concat_loop(nb_lower *l, int phase)
-{
+static nb_stream_loop concat_loop(nb_lower *l, int phase) {
     cg *g = l->g;
     const int axis = (int)nb_attr_int(l->op, "axis");
     const cg_buf *to = &l->out[0].buf, *x = &l->in[phase].buf;
@@ -181,24 +170,21 @@ static nb_stream_loop concat_loop(nb_lower *l, int phase)
 
 /* ---- the table ----------------------------------------------------------------------------- */
 
-#define MOVE(name, loop)                                                                           \
-    static cg_val name##_items(nb_lower *l, int phase)                                             \
-    {                                                                                              \
-        (void)phase;                                                                               \
-        nb_stream_loop s = loop;                                                                   \
-        return nb_stream_items(l, &s);                                                             \
-    }                                                                                              \
-    static cg_val name##_work(nb_lower *l, int phase)                                              \
-    {                                                                                              \
-        (void)phase;                                                                               \
-        nb_stream_loop s = loop;                                                                   \
-        return nb_stream_work(l, &s);                                                              \
-    }                                                                                              \
-    static void name##_body(nb_lower *l, int phase, cg_val begin, cg_val end)                      \
-    {                                                                                              \
-        (void)phase;                                                                               \
-        nb_stream_loop s = loop;                                                                   \
-        nb_stream_body(l, &s, begin, end);                                                         \
+#define MOVE(name, loop)                                                        \
+    static cg_val name##_items(nb_lower *l, int phase) {                        \
+        (void)phase;                                                            \
+        nb_stream_loop s = loop;                                                \
+        return nb_stream_items(l, &s);                                          \
+    }                                                                           \
+    static cg_val name##_work(nb_lower *l, int phase) {                         \
+        (void)phase;                                                            \
+        nb_stream_loop s = loop;                                                \
+        return nb_stream_work(l, &s);                                           \
+    }                                                                           \
+    static void name##_body(nb_lower *l, int phase, cg_val begin, cg_val end) { \
+        (void)phase;                                                            \
+        nb_stream_loop s = loop;                                                \
+        nb_stream_body(l, &s, begin, end);                                      \
     }
 MOVE(transpose, transpose_loop(l))
 MOVE(expand, expand_loop(l))
@@ -206,13 +192,11 @@ MOVE(slice, slice_loop(l))
 MOVE(pad, pad_loop(l, phase))
 MOVE(concat_part, concat_loop(l, phase))
 
-static cg_val concat_items(nb_lower *l, int phase)
-{
+static cg_val concat_items(nb_lower *l, int phase) {
     return is_in_place(l, phase) ? cg_i64(l->g, 0) : concat_part_items(l, phase);
 }
 
-static void concat_body(nb_lower *l, int phase, cg_val begin, cg_val end)
-{
+static void concat_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     if (!is_in_place(l, phase)) concat_part_body(l, phase, begin, end);
 }
 
@@ -220,10 +204,8 @@ const nb_lowering nb_lower_transpose = {.accept = nb_accept_plain,
                                         .items = transpose_items,
                                         .work = transpose_work,
                                         .body = transpose_body};
-const nb_lowering nb_lower_expand = {.accept = nb_accept_plain,
-                                     .items = expand_items,
-                                     .work = expand_work,
-                                     .body = expand_body};
+const nb_lowering nb_lower_expand = {
+    .accept = nb_accept_plain, .items = expand_items, .work = expand_work, .body = expand_body};
 const nb_lowering nb_lower_slice = {.accept = nb_accept_plain,
                                     .items = slice_items,
                                     .work = slice_work,

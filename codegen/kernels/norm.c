@@ -14,13 +14,11 @@ typedef struct row {
 } row;
 
 /* These layers compute in f32, whatever the element. */
-static cg_val to_f32(cg *g, cg_val v)
-{
+static cg_val to_f32(cg *g, cg_val v) {
     return cg_type_of(v).kind == CG_F64 ? cg_float_to_float(g, v, CG_F32) : v;
 }
 
-static cg_val load(const row *r, cg_val i, cg_val n)
-{
+static cg_val load(const row *r, cg_val i, cg_val n) {
     cg *g = r->l->g;
     cg_val number = r->l->in[0].immediate;
     if (number) return to_f32(g, cg_splat(g, number, CG_LANES));
@@ -28,8 +26,7 @@ static cg_val load(const row *r, cg_val i, cg_val n)
     return to_f32(g, cg_buf_load_part(g, r->x, at, r->from_stride, n));
 }
 
-static void store(const row *r, cg_val i, cg_val n, cg_val v)
-{
+static void store(const row *r, cg_val i, cg_val n, cg_val v) {
     cg *g = r->l->g;
     if (r->y->elem == NB_F64) v = cg_float_to_float(g, v, CG_F64);
     cg_val at = cg_buf_step(g, r->y, r->to, cg_mul(g, i, r->to_stride));
@@ -39,15 +36,13 @@ static void store(const row *r, cg_val i, cg_val n, cg_val v)
 static cg_val vector_of(cg *g, float value) { return cg_splat(g, cg_f32(g, value), CG_LANES); }
 
 /* Lanes that are not there count as `otherwise`. */
-static cg_val only(cg *g, cg_val v, cg_val n, cg_val otherwise)
-{
+static cg_val only(cg *g, cg_val v, cg_val n, cg_val otherwise) {
     return n ? cg_select(g, cg_lane_mask(g, n), v, otherwise) : v;
 }
 
 /* Runs `body` over the row and returns the tree of what it left in acc. */
 static cg_val reduce(row *r, cg_val start, void (*body)(cg *g, void *user, cg_val i, cg_val n),
-                     cg_val (*fold)(cg *g, cg_val a, cg_val b))
-{
+                     cg_val (*fold)(cg *g, cg_val a, cg_val b)) {
     cg *g = r->l->g;
     r->acc = cg_var_new(g, start);
     cg_for16(g, r->length, body, r);
@@ -56,23 +51,20 @@ static cg_val reduce(row *r, cg_val start, void (*body)(cg *g, void *user, cg_va
 
 /* ---- softmax ------------------------------------------------------------------------------- */
 
-static void largest(cg *g, void *user, cg_val i, cg_val n)
-{
+static void largest(cg *g, void *user, cg_val i, cg_val n) {
     row *r = (row *)user;
     cg_val v = only(g, load(r, i, n), n, vector_of(g, -__builtin_inff()));
     cg_set(g, r->acc, cg_fmax(g, cg_get(g, r->acc), v));
 }
 
-static cg_val exponential(cg *g, const row *r, cg_val i, cg_val n)
-{
+static cg_val exponential(cg *g, const row *r, cg_val i, cg_val n) {
     return cg_exp(g, cg_sub(g, load(r, i, n), r->max));
 }
 
 /* The exponentials are kept in the result when it can hold them, else computed again. */
 static bool keeps(const row *r) { return r->y->elem == NB_F32 && !r->y->canonical; }
 
-static void add_exponentials(cg *g, void *user, cg_val i, cg_val n)
-{
+static void add_exponentials(cg *g, void *user, cg_val i, cg_val n) {
     row *r = (row *)user;
     cg_val e = exponential(g, r, i, n);
     if (keeps(r)) store(r, i, n, e);
@@ -80,8 +72,7 @@ static void add_exponentials(cg *g, void *user, cg_val i, cg_val n)
     cg_set(g, r->acc, cg_add(g, cg_get(g, r->acc), e));
 }
 
-static void divide(cg *g, void *user, cg_val i, cg_val n)
-{
+static void divide(cg *g, void *user, cg_val i, cg_val n) {
     const row *r = (const row *)user;
     cg_val e;
     if (keeps(r)) {
@@ -94,8 +85,7 @@ static void divide(cg *g, void *user, cg_val i, cg_val n)
 }
 
 /* The buffer without `axis`: rows along it start at the elements of this one. */
-static cg_buf without(const cg_buf *b, int axis)
-{
+static cg_buf without(const cg_buf *b, int axis) {
     cg_buf r = *b;
     if (axis > 0) r.dense[axis - 1] = false;
     for (int i = axis; i + 1 < b->rank; i++) {
@@ -107,8 +97,7 @@ static cg_buf without(const cg_buf *b, int axis)
     return r;
 }
 
-static void softmax_body(nb_lower *l, int phase, cg_val begin, cg_val end)
-{
+static void softmax_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     const int axis = (int)nb_attr_int(l->op, "axis");
@@ -126,50 +115,43 @@ static void softmax_body(nb_lower *l, int phase, cg_val begin, cg_val end)
     }
 }
 
-static cg_val softmax_items(nb_lower *l, int phase)
-{
+static cg_val softmax_items(nb_lower *l, int phase) {
     (void)phase;
     const cg_buf b = without(&l->in[0].buf, (int)nb_attr_int(l->op, "axis"));
     return cg_buf_count(l->g, &b);
 }
 
-static cg_val softmax_work(nb_lower *l, int phase)
-{
+static cg_val softmax_work(nb_lower *l, int phase) {
     (void)phase;
     return cg_muli(l->g, l->in[0].buf.dims[nb_attr_int(l->op, "axis")], 16);
 }
 
 /* ---- norms --------------------------------------------------------------------------------- */
 
-static void add_values(cg *g, void *user, cg_val i, cg_val n)
-{
+static void add_values(cg *g, void *user, cg_val i, cg_val n) {
     row *r = (row *)user;
     cg_set(g, r->acc, cg_add(g, cg_get(g, r->acc), load(r, i, n)));
 }
 
-static cg_val centered(cg *g, const row *r, cg_val i, cg_val n)
-{
+static cg_val centered(cg *g, const row *r, cg_val i, cg_val n) {
     cg_val x = load(r, i, n);
     return r->mean ? cg_sub(g, x, r->mean) : x;
 }
 
-static void add_squares(cg *g, void *user, cg_val i, cg_val n)
-{
+static void add_squares(cg *g, void *user, cg_val i, cg_val n) {
     row *r = (row *)user;
     cg_val d = only(g, centered(g, r, i, n), n, vector_of(g, 0));
     cg_set(g, r->acc, cg_add(g, cg_get(g, r->acc), cg_mul(g, d, d)));
 }
 
-static cg_val parameter(cg *g, const nb_operand *o, cg_val i, cg_val n)
-{
+static cg_val parameter(cg *g, const nb_operand *o, cg_val i, cg_val n) {
     if (o->immediate) return to_f32(g, cg_splat(g, o->immediate, CG_LANES));
     cg_val stride = o->buf.strides[0];
     cg_val at = cg_buf_step(g, &o->buf, o->buf.base, cg_mul(g, i, stride));
     return to_f32(g, cg_buf_load_part(g, &o->buf, at, stride, n));
 }
 
-static void scale(cg *g, void *user, cg_val i, cg_val n)
-{
+static void scale(cg *g, void *user, cg_val i, cg_val n) {
     const row *r = (const row *)user;
     const nb_lower *l = r->l;
     cg_val v = cg_mul(g, centered(g, r, i, n), r->factor);
@@ -178,8 +160,7 @@ static void scale(cg *g, void *user, cg_val i, cg_val n)
     store(r, i, n, v);
 }
 
-static void norm_body(nb_lower *l, int phase, cg_val begin, cg_val end)
-{
+static void norm_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     row r = {.l = l, .x = &l->in[0].buf, .y = &l->out[0].buf};
@@ -201,14 +182,12 @@ static void norm_body(nb_lower *l, int phase, cg_val begin, cg_val end)
     }
 }
 
-static cg_val norm_items(nb_lower *l, int phase)
-{
+static cg_val norm_items(nb_lower *l, int phase) {
     (void)phase;
     return cg_buf_count_range(l->g, &l->in[0].buf, 0, l->in[0].buf.rank - 1);
 }
 
-static cg_val norm_work(nb_lower *l, int phase)
-{
+static cg_val norm_work(nb_lower *l, int phase) {
     (void)phase;
     return cg_muli(l->g, l->in[0].buf.dims[l->in[0].buf.rank - 1], 4);
 }

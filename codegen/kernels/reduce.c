@@ -10,14 +10,13 @@ typedef struct reduction {
     cg_buf kept, result; /* x and y over the axes that stay */
     cg_buf reduced;      /* x over the axes that go; base is set for each item */
     cg_val length;
-    bool u;         /* unsigned or bool */
+    bool u;          /* unsigned or bool */
     cg_val identity; /* scalar, compute kind */
-    cg_var acc;     /* 16 lanes */
-    cg_val slots;   /* the accumulators in memory, for one-by-one */
+    cg_var acc;      /* 16 lanes */
+    cg_val slots;    /* the accumulators in memory, for one-by-one */
 } reduction;
 
-static cg_buf pick(const cg_buf *b, const bool *take, int rank)
-{
+static cg_buf pick(const cg_buf *b, const bool *take, int rank) {
     cg_buf r = *b;
     r.rank = 0;
     int last = -1;
@@ -32,8 +31,7 @@ static cg_buf pick(const cg_buf *b, const bool *take, int rank)
     return r;
 }
 
-static cg_val limit(nb_lower *l, bool largest)
-{
+static cg_val limit(nb_lower *l, bool largest) {
     cg *g = l->g;
     nb_elem e = l->in[0].buf.elem;
     cg_type type = CG_S(cg_compute_kind(e));
@@ -44,8 +42,7 @@ static cg_val limit(nb_lower *l, bool largest)
     return cg_const(g, type, largest ? nb_elem_max(e) : nb_elem_min(e));
 }
 
-static reduction open(nb_lower *l)
-{
+static reduction open(nb_lower *l) {
     cg *g = l->g;
     const cg_buf *x = &l->in[0].buf, *y = &l->out[0].buf;
     const nb_attr *axes = nb_attr_of(l->op, "axes");
@@ -66,17 +63,24 @@ static reduction open(nb_lower *l)
     r.u = c == NB_CLASS_UINT || c == NB_CLASS_BOOL;
     cg_type type = CG_S(cg_compute_kind(x->elem));
     switch (l->op->kind) {
-    case NB_OP_reduce_max: r.identity = limit(l, false); break;
-    case NB_OP_reduce_min: r.identity = limit(l, true); break;
-    case NB_OP_reduce_prod: r.identity = cg_const(g, type, 1); break;
-    default: r.identity = cg_zero(g, type); break;
+    case NB_OP_reduce_max:
+        r.identity = limit(l, false);
+        break;
+    case NB_OP_reduce_min:
+        r.identity = limit(l, true);
+        break;
+    case NB_OP_reduce_prod:
+        r.identity = cg_const(g, type, 1);
+        break;
+    default:
+        r.identity = cg_zero(g, type);
+        break;
     }
     return r;
 }
 
 /* One step, of scalars or vectors. */
-static cg_val combine(const reduction *r, cg_val a, cg_val b)
-{
+static cg_val combine(const reduction *r, cg_val a, cg_val b) {
     cg *g = r->l->g;
     cg_kind kind = cg_type_of(a).kind;
     bool f = cg_kind_is_float(kind);
@@ -87,22 +91,22 @@ static cg_val combine(const reduction *r, cg_val a, cg_val b)
     case NB_OP_reduce_min:
         if (kind == CG_I1) return cg_and(g, a, b);
         return f ? cg_fmin(g, a, b) : r->u ? cg_umin(g, a, b) : cg_smin(g, a, b);
-    case NB_OP_reduce_prod: return cg_mul(g, a, b);
-    default: return cg_add(g, a, b);
+    case NB_OP_reduce_prod:
+        return cg_mul(g, a, b);
+    default:
+        return cg_add(g, a, b);
     }
 }
 
 /* The fixed tree: j and j+8, j+4, j+2, 0 and 1. */
-static cg_val tree(const reduction *r, cg_val v)
-{
+static cg_val tree(const reduction *r, cg_val v) {
     cg *g = r->l->g;
     for (int half = CG_LANES / 2; half > 1; half /= 2)
         v = combine(r, cg_slice(g, v, 0, half), cg_slice(g, v, half, half));
     return combine(r, cg_lane(g, v, 0), cg_lane(g, v, 1));
 }
 
-static void step16(cg *g, void *user, cg_val i, cg_val n)
-{
+static void step16(cg *g, void *user, cg_val i, cg_val n) {
     const reduction *r = (const reduction *)user;
     const cg_buf *b = &r->reduced;
     cg_val stride = b->strides[0];
@@ -112,16 +116,14 @@ static void step16(cg *g, void *user, cg_val i, cg_val n)
     cg_set(g, r->acc, combine(r, cg_get(g, r->acc), v));
 }
 
-static cg_val in_vectors(reduction *r)
-{
+static cg_val in_vectors(reduction *r) {
     cg *g = r->l->g;
     r->acc = cg_var_new(g, cg_splat(g, r->identity, CG_LANES));
     cg_for16(g, r->length, step16, r);
     return tree(r, cg_get(g, r->acc));
 }
 
-static cg_val one_by_one(reduction *r)
-{
+static cg_val one_by_one(reduction *r) {
     cg *g = r->l->g;
     cg_kind kind = cg_type_of(r->identity).kind;
     cg_val slots = cg_stack(g, 8 * CG_LANES, 64);
@@ -143,8 +145,7 @@ static cg_val one_by_one(reduction *r)
 }
 
 /* The largest or smallest f64 so far: the first, then what compares better; a NaN stays. */
-static cg_val better_f64(const reduction *r, cg_val i, cg_val best, cg_val v)
-{
+static cg_val better_f64(const reduction *r, cg_val i, cg_val best, cg_val v) {
     cg *g = r->l->g;
     cg_pred pred = r->l->op->kind == NB_OP_reduce_max ? CG_GT : CG_LT;
     cg_val take = cg_or(g, cg_cmp(g, pred, v, best), cg_is_nan(g, v));
@@ -153,21 +154,18 @@ static cg_val better_f64(const reduction *r, cg_val i, cg_val best, cg_val v)
     return cg_select(g, take, v, best);
 }
 
-static bool is_extreme(const reduction *r)
-{
+static bool is_extreme(const reduction *r) {
     return r->l->op->kind == NB_OP_reduce_max || r->l->op->kind == NB_OP_reduce_min;
 }
 
 static bool is_f64(const reduction *r) { return r->l->in[0].buf.elem == NB_F64; }
 
 /* Integers are summed in 64 bits for a mean. */
-static bool is_int_mean(const reduction *r)
-{
+static bool is_int_mean(const reduction *r) {
     return r->l->op->kind == NB_OP_reduce_mean && nb_elem_is_integer(r->l->in[0].buf.elem);
 }
 
-static cg_val in_order(reduction *r)
-{
+static cg_val in_order(reduction *r) {
     cg *g = r->l->g;
     cg_val start = r->identity;
     if (is_int_mean(r)) start = cg_i64(g, 0);
@@ -183,8 +181,7 @@ static cg_val in_order(reduction *r)
     return cg_get(g, acc);
 }
 
-static cg_val mean_of(const reduction *r, cg_val sum)
-{
+static cg_val mean_of(const reduction *r, cg_val sum) {
     cg *g = r->l->g;
     cg_kind kind = cg_type_of(sum).kind;
     if (!is_int_mean(r)) return cg_fdiv(g, sum, cg_sint_to_float(g, r->length, kind));
@@ -194,8 +191,7 @@ static cg_val mean_of(const reduction *r, cg_val sum)
     return cg_sext(g, mean, cg_compute_kind(r->l->in[0].buf.elem));
 }
 
-static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
-{
+static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     reduction r = open(l);
@@ -215,15 +211,13 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
     }
 }
 
-static cg_val items(nb_lower *l, int phase)
-{
+static cg_val items(nb_lower *l, int phase) {
     (void)phase;
     const reduction r = open(l);
     return cg_buf_count(l->g, &r.kept);
 }
 
-static cg_val work(nb_lower *l, int phase)
-{
+static cg_val work(nb_lower *l, int phase) {
     (void)phase;
     return open(l).length;
 }

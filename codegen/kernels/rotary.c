@@ -4,14 +4,13 @@
 
 typedef struct row {
     nb_lower *l;
-    cg_val x, y, cosine, sine;      /* where the row starts */
-    cg_val second;                  /* elements from the first of a pair to the other */
-    int64_t step;                   /* elements from one pair to the next */
+    cg_val x, y, cosine, sine; /* where the row starts */
+    cg_val second;             /* elements from the first of a pair to the other */
+    int64_t step;              /* elements from one pair to the next */
 } row;
 
 static cg_val load(const row *r, const nb_operand *o, cg_val base, cg_val offset, int64_t step,
-                   cg_val n)
-{
+                   cg_val n) {
     cg *g = r->l->g;
     const cg_buf *b = &o->buf;
     cg_val stride = b->strides[b->rank - 1];
@@ -20,8 +19,7 @@ static cg_val load(const row *r, const nb_operand *o, cg_val base, cg_val offset
                             cg_muli(g, stride, step), n);
 }
 
-static void rotate(cg *g, void *user, cg_val i, cg_val n)
-{
+static void rotate(cg *g, void *user, cg_val i, cg_val n) {
     const row *r = (const row *)user;
     const nb_lower *l = r->l;
     const cg_buf *y = &l->out[0].buf;
@@ -37,16 +35,14 @@ static void rotate(cg *g, void *user, cg_val i, cg_val n)
 }
 
 /* Row (b, s) of cos or sin. */
-static cg_val angle_row(cg *g, const nb_operand *o, cg_val b, cg_val s)
-{
+static cg_val angle_row(cg *g, const nb_operand *o, cg_val b, cg_val s) {
     const cg_buf *t = &o->buf;
     if (o->immediate) return NULL;
     cg_val batch = cg_is(t->dims[0], 1) ? cg_i64(g, 0) : b;
     return cg_at(g, t, batch, s, cg_i64(g, 0));
 }
 
-static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
-{
+static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     const cg_buf *x = &l->in[0].buf, *y = &l->out[0].buf;
@@ -65,14 +61,12 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end)
     }
 }
 
-static cg_val items(nb_lower *l, int phase)
-{
+static cg_val items(nb_lower *l, int phase) {
     (void)phase;
     return cg_buf_count_range(l->g, &l->in[0].buf, 0, 3);
 }
 
-static cg_val work(nb_lower *l, int phase)
-{
+static cg_val work(nb_lower *l, int phase) {
     (void)phase;
     return cg_muli(l->g, l->in[0].buf.dims[3], 2);
 }

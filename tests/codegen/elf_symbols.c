@@ -3,8 +3,7 @@
 #include <elf.h>
 #include <string.h>
 
-static bool header_of(const void *data, size_t size, Elf64_Ehdr *header)
-{
+static bool header_of(const void *data, size_t size, Elf64_Ehdr *header) {
     if (size < sizeof *header) return false;
     memcpy(header, data, sizeof *header);
     return memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
@@ -12,15 +11,13 @@ static bool header_of(const void *data, size_t size, Elf64_Ehdr *header)
            header->e_shoff + (size_t)header->e_shnum * sizeof(Elf64_Shdr) <= size;
 }
 
-int elf_machine(const void *data, size_t size)
-{
+int elf_machine(const void *data, size_t size) {
     Elf64_Ehdr header;
     return header_of(data, size, &header) ? header.e_machine : 0;
 }
 
 bool elf_symbols(const void *data, size_t size, void (*seen)(void *user, const elf_symbol *symbol),
-                 void *user)
-{
+                 void *user) {
     const char *bytes = (const char *)data;
     Elf64_Ehdr header;
     if (!header_of(data, size, &header)) return false;

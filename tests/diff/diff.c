@@ -14,8 +14,7 @@ static const char *const cpus[] = {"generic", "native"};
 
 /* ---- making graphs ------------------------------------------------------------------------- */
 
-void diff_begin(diff *d, const char *fmt, ...)
-{
+void diff_begin(diff *d, const char *fmt, ...) {
     memset(d, 0, sizeof *d);
     d->arena = nb_arena_create(NULL, NULL);
     d->diags = nb_diags_create(d->arena, NULL);
@@ -27,8 +26,7 @@ void diff_begin(diff *d, const char *fmt, ...)
     d->b = (nb_builder){.graph = d->graph, .diags = d->diags};
 }
 
-const nb_dim *diff_dim(diff *d, int64_t n)
-{
+const nb_dim *diff_dim(diff *d, int64_t n) {
     if (n >= 0) return nb_dim_const(d->graph, n);
     int64_t k = -n - 1;
     if (!d->symbol[k]) {
@@ -38,21 +36,18 @@ const nb_dim *diff_dim(diff *d, int64_t n)
     return nb_dim_symbol(d->graph, d->symbol[k]);
 }
 
-static const nb_type *type_of(diff *d, nb_elem elem, int rank, const int64_t *dims)
-{
+static const nb_type *type_of(diff *d, nb_elem elem, int rank, const int64_t *dims) {
     const nb_dim *list[NB_MAX_RANK];
     for (int i = 0; i < rank; i++) list[i] = diff_dim(d, dims[i]);
     return nb_type_intern(d->graph, elem, NULL, rank, list);
 }
 
-nb_value *diff_input(diff *d, nb_elem elem, int rank, const int64_t *dims)
-{
+nb_value *diff_input(diff *d, nb_elem elem, int rank, const int64_t *dims) {
     const char *name = nb_format(d->arena, "x%u", d->graph->body.n_params);
     return nb_graph_add_input(d->graph, name, type_of(d, elem, rank, dims));
 }
 
-nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims)
-{
+nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims) {
     int64_t count = 1, bytes;
     for (int i = 0; i < rank; i++) count *= dims[i];
     if (!nb_elem_bytes_of(elem, count, &bytes)) abort();
@@ -64,16 +59,14 @@ nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims)
 
 /* ---- comparing ----------------------------------------------------------------------------- */
 
-static void complain(const diff *d, const char *cpu, const char *what)
-{
+static void complain(const diff *d, const char *cpu, const char *what) {
     diff_failed++;
     printf("FAILED: %s (%s): %s\n", d->name, cpu, what);
     for (size_t i = 0; i < d->diags->list.count; i++)
         printf("  %s", nb_diag_render(d->arena, d->diags->list.items[i]));
 }
 
-static uint64_t element_bits(const nb_tensor *t, int64_t i)
-{
+static uint64_t element_bits(const nb_tensor *t, int64_t i) {
     size_t size = (size_t)nb_elems[t->elem].bits / 8;
     uint64_t bits = 0;
     memcpy(&bits, (const char *)t->data + (size_t)i * size, size);
@@ -81,20 +74,23 @@ static uint64_t element_bits(const nb_tensor *t, int64_t i)
 }
 
 /* What an output holds: a NaN is the positive quiet one, whichever the evaluator found. */
-static uint64_t wanted_bits(const nb_tensor *t, int64_t i)
-{
-    if (!nb_elem_is_float(t->elem) || !__builtin_isnan(nb_tensor_get(t, i))) return element_bits(t, i);
+static uint64_t wanted_bits(const nb_tensor *t, int64_t i) {
+    if (!nb_elem_is_float(t->elem) || !__builtin_isnan(nb_tensor_get(t, i)))
+        return element_bits(t, i);
     switch (t->elem) {
-    case NB_F64: return UINT64_C(0x7ff8000000000000);
-    case NB_F16: return 0x7e00;
-    case NB_BF16: return 0x7fc0;
-    default: return 0x7fc00000;
+    case NB_F64:
+        return UINT64_C(0x7ff8000000000000);
+    case NB_F16:
+        return 0x7e00;
+    case NB_BF16:
+        return 0x7fc0;
+    default:
+        return 0x7fc00000;
     }
 }
 
 static bool same(const diff *d, const char *cpu, size_t output, const nb_tensor *want,
-                 const nb_tensor *got)
-{
+                 const nb_tensor *got) {
     int64_t count = nb_tensor_count(want);
     if (want->rank != got->rank || memcmp(want->dims, got->dims, (size_t)want->rank * 8) != 0) {
         complain(d, cpu, "the output's shape differs");
@@ -103,7 +99,8 @@ static bool same(const diff *d, const char *cpu, size_t output, const nb_tensor 
     for (int64_t i = 0; i < count; i++) {
         if (wanted_bits(want, i) == element_bits(got, i)) continue;
         complain(d, cpu,
-                 nb_format(d->arena, "output %zu, element %lld of %lld: want %llx (%g), got %llx (%g)",
+                 nb_format(d->arena,
+                           "output %zu, element %lld of %lld: want %llx (%g), got %llx (%g)",
                            output, (long long)i, (long long)count,
                            (unsigned long long)wanted_bits(want, i), nb_tensor_get(want, i),
                            (unsigned long long)element_bits(got, i), nb_tensor_get(got, i)));
@@ -112,8 +109,7 @@ static bool same(const diff *d, const char *cpu, size_t output, const nb_tensor 
     return true;
 }
 
-static bool plan(diff *d)
-{
+static bool plan(diff *d) {
     nb_registry *registry = nb_registry_create(d->arena);
     nb_pass_env env = {.registry = registry, .diags = d->diags, .arena = d->arena};
     nb_pipeline pipeline = {0};
@@ -121,8 +117,7 @@ static bool plan(diff *d)
            nb_pipeline_run(&pipeline, d->graph, &env) == NB_OK;
 }
 
-static void inputs_of(diff *d, nb_tensor *inputs)
-{
+static void inputs_of(diff *d, nb_tensor *inputs) {
     const nb_region *body = &d->graph->body;
     int64_t symbols[DIFF_MAX_SYMBOLS + 1] = {0};
     for (int i = 0; i < DIFF_MAX_SYMBOLS; i++)
@@ -143,56 +138,67 @@ static void inputs_of(diff *d, nb_tensor *inputs)
     }
 }
 
+/* One set of inputs and what the evaluator made of it. */
+typedef struct sample {
+    nb_tensor inputs[DIFF_MAX_PORTS], want[DIFF_MAX_PORTS];
+} sample;
+
+static bool check_run(diff *d, const char *cpu, const nb_jit *loaded, const nb_pack *pack,
+                      const sample *s, bool split) {
+    nb_tensor got[DIFF_MAX_PORTS] = {0};
+    int32_t result;
+    const char *error = diff_execute(nb_jit_model(loaded), pack, s->inputs, got, d->capacity,
+                                     split, d->arena, &result);
+    if (!error && result != d->result)
+        error = nb_format(d->arena, "run returned %d instead of %d", result, d->result);
+    if (error) complain(d, cpu, error);
+    bool ok = !error;
+    for (size_t i = 0; ok && d->result == 0 && i < d->graph->outputs.count; i++)
+        ok = same(d, split ? nb_format(d->arena, "%s, split", cpu) : cpu, i, &s->want[i], &got[i]);
+    return ok;
+}
+
 /* Compiles for one CPU and compares; false after a complaint. */
-static bool check_cpu(diff *d, const char *cpu, const nb_tensor *inputs, const nb_tensor *want)
-{
+static bool check_cpu(diff *d, const char *cpu, const sample *samples, size_t n) {
     nb_codegen_options options = {.cpu = cg_cpu_find(NULL, cpu), .name = "test"};
     nb_object object = {0};
+    nb_jit *loaded = NULL;
     nb_status status = nb_codegen(d->graph, &options, d->arena, d->diags, &object);
-    if (status == NB_UNSUPPORTED && d->may_refuse) {
-        diff_skipped++;
-        return true;
-    }
-    nb_loaded *loaded = NULL;
     if (status == NB_OK) status = nb_load_object(&object, "test", d->diags, &loaded);
     if (status != NB_OK) {
         complain(d, cpu, "does not compile");
         return false;
     }
-    nb_tensor got[DIFF_MAX_PORTS] = {0};
     bool ok = true;
-    for (int split = 0; ok && split < 2; split++) {
-        int32_t result;
-        const char *error = diff_execute(nb_loaded_model(loaded), object.pack, inputs, got,
-                                         d->capacity, split == 1, d->arena, &result);
-        if (!error && result != d->result)
-            error = nb_format(d->arena, "run returned %d instead of %d", result, d->result);
-        if (error) {
-            complain(d, cpu, error);
-            ok = false;
-        }
-        for (size_t i = 0; ok && d->result == 0 && i < d->graph->outputs.count; i++)
-            ok = same(d, split ? "split" : cpu, i, &want[i], &got[i]);
-    }
-    nb_unload(loaded);
+    for (size_t i = 0; ok && i < n; i++)
+        ok = check_run(d, cpu, loaded, object.pack, &samples[i], false) &&
+             check_run(d, cpu, loaded, object.pack, &samples[i], true);
+    nb_jit_free(loaded);
     return ok;
 }
 
-void diff_check_all(diff *d, size_t n, nb_value *const *ys)
-{
+/* Inputs, and expected outputs unless the run is to fail. */
+static bool make_sample(diff *d, sample *s) {
+    inputs_of(d, s->inputs);
+    return d->result != 0 ||
+           nb_eval(d->graph, s->inputs, s->want, NULL, 0, d->arena, d->diags) == NB_OK;
+}
+
+void diff_check_all(diff *d, size_t n, nb_value *const *ys) {
     static const char *const names[] = {"y0", "y1", "y2", "y3", "y4", "y5", "y6", "y7"};
-    nb_tensor inputs[DIFF_MAX_PORTS], want[DIFF_MAX_PORTS] = {0};
+    sample samples[DIFF_MAX_LENGTHS] = {0};
+    size_t n_samples = d->n_lengths ? d->n_lengths : 1;
     bool ok = true;
     for (size_t i = 0; i < n; i++) ok = ok && ys[i];
-    if (ok) {
-        nb_graph_set_outputs(d->graph, n, ys, names);
-        inputs_of(d, inputs);
-        if (d->result == 0)
-            ok = nb_eval(d->graph, inputs, want, NULL, 0, d->arena, d->diags) == NB_OK;
-        ok = ok && plan(d);
+    if (ok) nb_graph_set_outputs(d->graph, n, ys, names);
+    for (size_t i = 0; ok && i < n_samples; i++) {
+        if (d->n_lengths) d->symbols[0] = d->lengths[i];
+        ok = make_sample(d, &samples[i]);
     }
+    ok = ok && plan(d);
     if (!ok) complain(d, "eval", "cannot be made or evaluated");
-    for (size_t i = 0; ok && i < NB_COUNT(cpus); i++) ok = check_cpu(d, cpus[i], inputs, want);
+    for (size_t i = 0; ok && i < NB_COUNT(cpus); i++)
+        ok = check_cpu(d, cpus[i], samples, n_samples);
     if (ok) diff_passed++;
     nb_graph_destroy(d->graph);
     nb_arena_destroy(d->arena);
@@ -200,8 +206,7 @@ void diff_check_all(diff *d, size_t n, nb_value *const *ys)
 
 void diff_check(diff *d, nb_value *y) { diff_check_all(d, 1, &y); }
 
-int main(void)
-{
+int main(void) {
     diff_test_elementwise();
     diff_test_move();
     diff_test_layers();

@@ -12,7 +12,8 @@
 #include "ir/build.h"
 #include "ir/eval.h"
 
-#define DIFF_MAX_PORTS 8
+#define DIFF_MAX_PORTS   8
+#define DIFF_MAX_LENGTHS 8
 /* A dimension given as -k is symbol number k - 1 with the value diff.symbols[k - 1]. */
 #define DIFF_MAX_SYMBOLS 4
 
@@ -24,10 +25,11 @@ typedef struct diff {
     nb_builder b;
     const nb_symbol *symbol[DIFF_MAX_SYMBOLS];
     int64_t symbols[DIFF_MAX_SYMBOLS];
-    int64_t capacity; /* of appended states */
-    bool plain;       /* inputs are small numbers, without special values */
-    bool may_refuse;  /* NB_UNSUPPORTED counts as skipped */
-    int32_t result;   /* what run must return; not NB_RUN_OK: outputs are not compared */
+    const int64_t *lengths; /* run for each of these as symbols[0], or NULL: as it is */
+    size_t n_lengths;
+    int64_t capacity;       /* of appended states */
+    bool plain;             /* inputs are small numbers, without special values */
+    int32_t result;         /* what run must return; not NB_RUN_OK: outputs are not compared */
     const int64_t *indices; /* values of integer inputs, in order, or NULL: random ones */
     size_t n_indices, next_index;
 } diff;

@@ -12,8 +12,7 @@ typedef struct guarded {
 } guarded;
 
 /* `size` bytes, filled with 0xA5, that end at the guard page, or nearly so to be `align`ed. */
-static guarded guarded_create(size_t size, size_t align)
-{
+static guarded guarded_create(size_t size, size_t align) {
     const size_t page = 4096;
     size_t room = (size + align - 1) / align * align, whole = (room + page - 1) / page * page;
     guarded g = {.mapped = whole + page};
@@ -27,8 +26,7 @@ static guarded guarded_create(size_t size, size_t align)
 
 /* ---- loops --------------------------------------------------------------------------------- */
 
-static void uneven(void *pool, int64_t count, nb_task_fn task, const nb_frame *frame)
-{
+static void uneven(void *pool, int64_t count, nb_task_fn task, const nb_frame *frame) {
     (void)pool;
     for (int64_t end = count; end > 0;) {
         int64_t begin = end > 3 ? end - 1 - end / 3 : 0;
@@ -41,8 +39,7 @@ static void uneven(void *pool, int64_t count, nb_task_fn task, const nb_frame *f
 
 /* Copies rows of an appended state between a dense tensor and the buffer with spare room. */
 static void copy_state(void *to, int64_t to_length, const void *from, int64_t from_length,
-                       const nb_tensor *shape, int axis)
-{
+                       const nb_tensor *shape, int axis) {
     size_t inner = (size_t)nb_elems[shape->elem].bits / 8;
     int64_t outer = 1, common = to_length < from_length ? to_length : from_length;
     for (int i = axis + 1; i < shape->rank; i++) inner *= (size_t)shape->dims[i];
@@ -52,8 +49,7 @@ static void copy_state(void *to, int64_t to_length, const void *from, int64_t fr
                (const char *)from + (size_t)(i * from_length) * inner, (size_t)common * inner);
 }
 
-static const nb_model_state *appended(const nb_model *m, const nb_port *port)
-{
+static const nb_model_state *appended(const nb_model *m, const nb_port *port) {
     const nb_model_state *s = port->state >= 0 ? &m->states[port->state] : NULL;
     return s && s->appended ? s : NULL;
 }
@@ -68,23 +64,20 @@ typedef struct call {
     int64_t symbols[16], capacity;
 } call;
 
-static void *allocate(call *c, size_t size, size_t align)
-{
+static void *allocate(call *c, size_t size, size_t align) {
     if (c->n_memory == 32) abort();
     c->memory[c->n_memory] = guarded_create(size, align);
     return c->memory[c->n_memory++].data;
 }
 
-static size_t state_bytes(const call *c, const nb_tensor *shape, int axis)
-{
+static size_t state_bytes(const call *c, const nb_tensor *shape, int axis) {
     size_t bytes = (size_t)nb_elems[shape->elem].bits / 8;
     for (int i = 0; i < shape->rank; i++)
         bytes *= (size_t)(i == axis ? c->capacity : shape->dims[i]);
     return bytes;
 }
 
-static void open_ports(call *c, const nb_tensor *inputs, nb_tensor *outputs)
-{
+static void open_ports(call *c, const nb_tensor *inputs, nb_tensor *outputs) {
     for (uint32_t i = 0; i < c->m->n_inputs; i++) {
         const nb_tensor *x = &inputs[i];
         const nb_model_state *s = appended(c->m, &c->m->inputs[i]);
@@ -105,12 +98,12 @@ static void open_ports(call *c, const nb_tensor *inputs, nb_tensor *outputs)
         if (!nb_elem_bytes_of(y->elem, nb_tensor_count(y), &y->bytes)) abort();
         const nb_model_state *s = appended(c->m, port);
         c->ports[c->m->n_inputs + i] =
-            s ? c->ports[s->input] : allocate(c, (size_t)y->bytes, (size_t)nb_elems[y->elem].bits / 8);
+            s ? c->ports[s->input]
+              : allocate(c, (size_t)y->bytes, (size_t)nb_elems[y->elem].bits / 8);
     }
 }
 
-static void close_ports(call *c, nb_tensor *outputs, nb_arena *arena)
-{
+static void close_ports(call *c, nb_tensor *outputs, nb_arena *arena) {
     for (uint32_t i = 0; i < c->m->n_outputs; i++) {
         nb_tensor *y = &outputs[i];
         const void *from = c->ports[c->m->n_inputs + i];
@@ -123,8 +116,7 @@ static void close_ports(call *c, nb_tensor *outputs, nb_arena *arena)
     }
 }
 
-static const char *bind(call *c, const nb_tensor *inputs, nb_arena *arena)
-{
+static const char *bind(call *c, const nb_tensor *inputs, nb_arena *arena) {
     const int64_t *shapes[16];
     for (uint32_t i = 0; i < c->m->n_inputs; i++) shapes[i] = inputs[i].dims;
     int64_t bad = c->m->bind(shapes, c->symbols);
@@ -140,8 +132,7 @@ static const char *bind(call *c, const nb_tensor *inputs, nb_arena *arena)
 
 const char *diff_execute(const nb_model *model, const nb_pack *pack, const nb_tensor *inputs,
                          nb_tensor *outputs, int64_t capacity, bool split, nb_arena *arena,
-                         int32_t *result)
-{
+                         int32_t *result) {
     call c = {.m = model, .capacity = capacity};
     const char *error = bind(&c, inputs, arena);
     if (error) return error;

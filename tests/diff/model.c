@@ -7,8 +7,7 @@
 
 /* present = concat(past, new) along `axis`; the sum over present shows that it is read through its
  * strides. */
-static void appended_state(int axis, nb_elem elem, int64_t past_length)
-{
+static void appended_state(int axis, nb_elem elem, int64_t past_length) {
     diff d;
     diff_begin(&d, "state %s, axis %d, %lld entries", nb_elems[elem].text, axis,
                (long long)past_length);
@@ -36,8 +35,7 @@ static void appended_state(int axis, nb_elem elem, int64_t past_length)
     diff_check_all(&d, 3, ys);
 }
 
-static void odd_outputs(void)
-{
+static void odd_outputs(void) {
     diff d;
     diff_begin(&d, "outputs that are an input, a constant, a view, the same twice");
     nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){3, 4});
@@ -50,8 +48,7 @@ static void odd_outputs(void)
 }
 
 /* Equal names and characters that no linker likes must not matter. */
-static void hostile_names(void)
-{
+static void hostile_names(void) {
     diff d;
     diff_begin(&d, "node names");
     nb_value *x = diff_input(&d, NB_F32, 1, (int64_t[]){4});
@@ -61,8 +58,7 @@ static void hostile_names(void)
     diff_check(&d, y);
 }
 
-static void unplanned(void)
-{
+static void unplanned(void) {
     diff d;
     diff_begin(&d, "a graph that is not planned");
     nb_codegen_options options = {.cpu = cg_cpu_find(NULL, "native"), .name = "test"};
@@ -78,8 +74,7 @@ static void unplanned(void)
 }
 
 /* No page of this process, with a model loaded, is writable and executable. */
-static bool pages_are_safe(void)
-{
+static bool pages_are_safe(void) {
     FILE *maps = fopen("/proc/self/maps", "r");
     char line[512];
     bool safe = maps != NULL;
@@ -91,8 +86,7 @@ static bool pages_are_safe(void)
     return safe;
 }
 
-static void loaded_pages(void)
-{
+static void loaded_pages(void) {
     diff d;
     diff_begin(&d, "pages of a loaded model");
     nb_value *y = nb_unary(&d.b, NB_OP_neg, diff_input(&d, NB_F32, 1, (int64_t[]){4}));
@@ -103,7 +97,7 @@ static void loaded_pages(void)
     y->storage = (nb_storage){NB_STORE_OUTPUT, 0};
     nb_codegen_options options = {.cpu = cg_cpu_find(NULL, "native"), .name = "test"};
     nb_object object = {0};
-    nb_loaded *loaded = NULL;
+    nb_jit *loaded = NULL;
     nb_status status = nb_codegen(d.graph, &options, d.arena, d.diags, &object);
     if (status == NB_OK) status = nb_load_object(&object, "test", d.diags, &loaded);
     if (status == NB_OK && pages_are_safe()) {
@@ -112,13 +106,12 @@ static void loaded_pages(void)
         diff_failed++;
         printf("FAILED: %s\n", d.name);
     }
-    nb_unload(loaded);
+    nb_jit_free(loaded);
     nb_graph_destroy(d.graph);
     nb_arena_destroy(d.arena);
 }
 
-void diff_test_model(void)
-{
+void diff_test_model(void) {
     for (int axis = 0; axis < 4; axis++) {
         appended_state(axis, NB_F32, 4);
         appended_state(axis, NB_BF16, 7);

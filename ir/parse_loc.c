@@ -1,0 +1,78 @@
+/* Parsing where a value came from and where it is kept: ` at "/a" + "/b" via x, y in slot 3`. */
+#include "ir/text_parse.h"
+
+/* A node's or pass' name, once for the whole graph. */
+typedef struct known_name {
+    const char *text;
+    uint32_t used_by; /* number of the location that named it last: repeats are refused */
+} known_name;
+
+/* The graph's copy of a name; NULL when this location has it already. */
+static const char *take_name(nb_parser *p, const nb_token *t) {
+    known_name *n = nb_map_get_str(&p->names, t->text, t->size);
+    if (!n) {
+        n = NB_NEW(p->scratch, known_name);
+        n->text = nb_strndup(p->g->arena, t->text, t->size);
+        nb_map_set_str(&p->names, t->text, t->size, n);
+    }
+    if (n->used_by == p->n_locs) {
+        nb_fail(p, t, "'%s' stands here twice", n->text);
+        return NULL;
+    }
+    n->used_by = p->n_locs;
+    return n->text;
+}
+
+/* A list of names; the current token is the keyword. `dashed`: words with '-' may lack quotes. */
+static bool want_names(nb_parser *p, bool dashed, char separator, const char *const **names,
+                       uint32_t *n) {
+    NB_VEC(const char *) list = {0};
+    p->n_locs++;
+    do {
+        if (dashed)
+            nb_lex_dashed(&p->lex);
+        else
+            nb_lex(&p->lex);
+        nb_token t = p->lex.token;
+        if (t.kind != NB_TOKEN_STRING && !(dashed && t.kind == NB_TOKEN_WORD))
+            return nb_fail_expected(p, dashed ? "a pass" : "a node's name in quotes");
+        const char *name = take_name(p, &t);
+        if (!name) return false;
+        nb_vec_push(p->g->arena, &list, name);
+        nb_lex(&p->lex);
+    } while (nb_at_punct(&p->lex, separator));
+    *names = list.items;
+    *n = (uint32_t)list.count;
+    return true;
+}
+
+bool nb_want_loc(nb_parser *p, const nb_loc **loc) {
+    bool at = nb_at_word(&p->lex, "at");
+    *loc = NULL;
+    if (!at && !nb_at_word(&p->lex, "via")) return true;
+    nb_loc *l = NB_NEW(p->g->arena, nb_loc);
+    *loc = l;
+    if (at && !want_names(p, false, '+', &l->at, &l->n_at)) return false;
+    return !nb_at_word(&p->lex, "via") || want_names(p, true, ',', &l->via, &l->n_via);
+}
+
+bool nb_want_storage(nb_parser *p, nb_storage *storage, size_t n) {
+    for (size_t i = 0; i < n; i++) storage[i] = (nb_storage){.kind = NB_STORE_NONE};
+    if (!nb_at_word(&p->lex, "in")) return true;
+    for (size_t i = 0; i < n; i++) {
+        if (i && !nb_at_punct(&p->lex, ',')) return nb_fail_expected(p, "',' and a place");
+        nb_lex(&p->lex);
+        size_t kind = NB_STORE_NONE;
+        while (kind <= NB_STORE_WEIGHT && !nb_at_word(&p->lex, nb_storage_names[kind])) kind++;
+        if (kind > NB_STORE_WEIGHT)
+            return nb_fail_expected(p, "none, slot, input, output, state or weight");
+        storage[i].kind = (nb_storage_kind)kind;
+        nb_lex(&p->lex);
+        bool number = p->lex.token.kind == NB_TOKEN_NUMBER;
+        if (kind == NB_STORE_NONE || (kind == NB_STORE_WEIGHT && !number)) continue;
+        int64_t index;
+        if (!nb_want_int(p, 0, UINT32_MAX, &index)) return false;
+        storage[i].index = (uint32_t)index;
+    }
+    return true;
+}

@@ -1,0 +1,141 @@
+/* Parts of files as constants, for the text form.
+ *
+ * A text may come from anyone, so a file's name stays below the base directory: it is relative, has
+ * no "..", and no link on its way is followed. The file is mapped once; blobs share the mapping,
+ * which goes away with the last of them. */
+#include "ir/text_parse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct mapping {
+    void *data; /* NULL: an empty file */
+    size_t size;
+    size_t references;
+    char *name;
+} mapping;
+
+struct nb_text_file {
+    mapping *mapping; /* NULL: could not be read, and that was reported */
+};
+
+static void drop(mapping *m) {
+    if (--m->references) return;
+    if (m->data) munmap(m->data, m->size);
+    free(m->name);
+    free(m);
+}
+
+static void release(nb_blob *blob) {
+    drop(blob->owner);
+    free(blob);
+}
+
+/* Opens `name` below `base` one directory at a time, following no links; -1 and errno. */
+static int open_below(const char *base, const char *name) {
+    int at = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (at >= 0) {
+        size_t n = strcspn(name, "/");
+        char part[256];
+        if (n == 0 || n >= sizeof part || (n == 2 && name[0] == '.' && name[1] == '.')) {
+            close(at);
+            errno = n >= sizeof part ? ENAMETOOLONG : EACCES;
+            return -1;
+        }
+        memcpy(part, name, n);
+        part[n] = '\0';
+        name += n;
+        bool last = *name == '\0';
+        int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (last ? 0 : O_DIRECTORY);
+        int next = openat(at, part, flags);
+        int error = errno;
+        close(at);
+        errno = error;
+        at = next;
+        if (last) return at;
+        name++;
+    }
+    return -1;
+}
+
+static mapping *map_file(nb_parser *p, const nb_token *t, const char *name) {
+    struct stat info;
+    int fd = open_below(p->base, name);
+    if (fd < 0) {
+        nb_fail(p, t, "cannot open '%s' below the text's directory: %s", name, strerror(errno));
+        return NULL;
+    }
+    mapping *m = calloc(1, sizeof *m);
+    char *copy = strdup(name);
+    bool ok = m && copy && fstat(fd, &info) == 0;
+    if (ok && !S_ISREG(info.st_mode)) {
+        nb_fail(p, t, "'%s' is not a regular file", name);
+    } else if (ok) {
+        m->size = (size_t)info.st_size;
+        void *data = m->size ? mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+        ok = data != MAP_FAILED;
+        m->data = ok ? data : NULL;
+    }
+    if (!ok) nb_fail(p, t, "cannot read '%s': %s", name, strerror(errno));
+    close(fd);
+    if (!ok || !S_ISREG(info.st_mode)) {
+        free(copy);
+        free(m);
+        return NULL;
+    }
+    m->references = 1;
+    m->name = copy;
+    return m;
+}
+
+nb_blob *nb_text_blob(nb_parser *p, const nb_token *t, int64_t begin, int64_t end) {
+    const char *name = nb_token_name(p, t);
+    if (!p->base) {
+        nb_fail(p, t, "this text may not name files");
+        return NULL;
+    }
+    nb_text_file *file = nb_map_get_str(&p->files, name, strlen(name));
+    if (!file) {
+        if (name[0] == '/') {
+            nb_fail(p, t, "'%s' is an absolute path; files stand below the text's directory", name);
+            return NULL;
+        }
+        file = NB_NEW(p->scratch, nb_text_file);
+        nb_map_set_str(&p->files, name, strlen(name), file);
+        file->mapping = map_file(p, t, name);
+        if (!file->mapping) return NULL;
+    }
+    mapping *m = file->mapping;
+    if (!m || (uint64_t)end > m->size) {
+        if (m)
+            nb_fail(p, t, "'%s' has %zu bytes", name, m->size);
+        else
+            nb_fail(p, t, "'%s' could not be read", name);
+        return NULL;
+    }
+    nb_blob *blob = calloc(1, sizeof *blob);
+    if (!blob) {
+        nb_fail_limit(p, t, "out of memory");
+        return NULL;
+    }
+    m->references++;
+    *blob = (nb_blob){.data = m->data ? (const char *)m->data + begin : "",
+                      .size = end - begin,
+                      .references = 1,
+                      .release = release,
+                      .owner = m,
+                      .file = m->name,
+                      .offset = begin};
+    return blob;
+}
+
+void nb_text_files_close(nb_parser *p) {
+    for (size_t i = 0; i < p->files.count; i++) {
+        nb_text_file *file = p->files.entries[i].value;
+        if (file->mapping) drop(file->mapping);
+    }
+}
