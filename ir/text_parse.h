@@ -128,12 +128,12 @@ typedef struct nb_parser {
 
 /* ---- errors (parse_error.c): all return false ------------------------------------------------ */
 
-bool nb_fail(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
-bool nb_fail_limit(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
+bool nb_parse_error(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
+bool nb_parse_limit(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
 /* "expected X, found Y" at the current token. */
-bool nb_fail_expected(nb_parser *p, const char *what);
+bool nb_parse_expected(nb_parser *p, const char *what);
 /* Repeats what the graph's own check said last, at a position. */
-bool nb_fail_trial(nb_parser *p, const nb_token *at);
+bool nb_parse_trial(nb_parser *p, const nb_token *at);
 /* The candidate nearest to a token, as a help line, if one is near. */
 void nb_suggest(nb_parser *p, const nb_token *t, const char *const *names, size_t n);
 /* Name of a token for messages. */
