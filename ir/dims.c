@@ -188,17 +188,37 @@ const nb_dim *nb_dim_mul(nb_graph *g, const nb_dim *a, const nb_dim *b) {
 
 /* ---- division, minimum, maximum ------------------------------------------------------------ */
 
-/* a / by when every coefficient is a multiple of it, else NULL. */
-static const nb_dim *exact_quotient(nb_graph *g, const nb_dim *a, int64_t by) {
-    sum s = {0};
-    flatten(&s, 1, a);
-    if (s.overflow || s.constant % by) return NULL;
-    s.constant /= by;
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.terms[i].coefficient % by) return NULL;
-        s.terms[i].coefficient /= by;
+/* `product` without the atoms of `by`; NULL when it lacks one. by == NULL: nothing to remove. */
+static const nb_dim *remove_atoms(nb_graph *g, const nb_dim *product, const nb_dim *by) {
+    if (!by) return product;
+    const nb_dim *have[MAX_ATOMS + 1], *gone[MAX_ATOMS + 1], *out = NULL;
+    size_t n = collect_atoms(product, have, 0), k = collect_atoms(by, gone, 0);
+    if (n > MAX_ATOMS || k > MAX_ATOMS) return NULL;
+    for (size_t i = 0; i < k; i++) {
+        size_t at = 0;
+        while (at < n && have[at] != gone[i]) at++;
+        if (at == n) return NULL;
+        have[at] = have[--n];
     }
-    return rebuild(g, &s);
+    for (size_t i = 0; i < n; i++) out = out ? nb_dim_mul(g, out, have[i]) : have[i];
+    return out ? out : nb_dim_const(g, 1);
+}
+
+/* a / b when b is one term that divides every term of a, else NULL. */
+static const nb_dim *exact_quotient(nb_graph *g, const nb_dim *a, const nb_dim *b) {
+    sum s = {0}, by = {0};
+    flatten(&s, 1, a);
+    flatten(&by, 1, b);
+    if (s.overflow || by.overflow || by.n + (by.constant != 0) != 1) return NULL;
+    int64_t c = by.n ? by.terms[0].coefficient : by.constant;
+    const nb_dim *atoms = by.n ? by.terms[0].product : NULL, *out = nb_dim_const(g, 0);
+    if (c <= 0 || s.constant % c || (s.constant && atoms)) return NULL;
+    for (size_t i = 0; i < s.n; i++) {
+        const nb_dim *left = remove_atoms(g, s.terms[i].product, atoms);
+        if (!left || s.terms[i].coefficient % c) return NULL;
+        out = nb_dim_add(g, out, nb_dim_mul(g, nb_dim_const(g, s.terms[i].coefficient / c), left));
+    }
+    return nb_dim_add(g, out, nb_dim_const(g, s.constant / c));
 }
 
 static const nb_dim *divide(nb_graph *g, nb_dim_kind kind, const nb_dim *a, const nb_dim *b) {
@@ -209,9 +229,9 @@ static const nb_dim *divide(nb_graph *g, nb_dim_kind kind, const nb_dim *a, cons
         if (nb_dim_is_const(a))
             return nb_dim_const(g, kind == NB_DIM_FLOORDIV ? nb_floordiv(a->value, b->value)
                                                            : nb_ceildiv(a->value, b->value));
-        const nb_dim *exact = exact_quotient(g, a, b->value);
-        if (exact) return exact;
     }
+    const nb_dim *exact = exact_quotient(g, a, b);
+    if (exact) return exact;
     return intern(g, kind, 0, NULL, a, b);
 }
 

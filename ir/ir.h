@@ -235,6 +235,11 @@ typedef struct nb_state {
     bool appended; /* plan-memory: the output is the input's buffer with entries added */
 } nb_state;
 
+typedef struct nb_cleanup {
+    void (*fn)(void *user);
+    void *user;
+} nb_cleanup;
+
 struct nb_graph {
     nb_arena *arena;
     const char *name;
@@ -248,9 +253,12 @@ struct nb_graph {
     constants; /* in order of creation; dead ones are dropped by nb_graph_sweep */
     NB_VEC(const nb_quant *) quants;
     uint32_t n_values, n_ops;     /* next ids */
+    NB_VEC(nb_cleanup) cleanups;
     struct nb_interner *interner; /* private to ir/ */
 };
 
+/* Calls fn(user) when the graph is destroyed, e.g. to unmap the file that constants borrow from. */
+void nb_graph_on_destroy(nb_graph *g, void (*fn)(void *user), void *user);
 nb_graph *nb_graph_create(const char *name, nb_oom_fn oom, void *user);
 void nb_graph_destroy(nb_graph *g);
 

@@ -1,0 +1,33 @@
+/* x86-64: what its levels do by themselves. Members that are not named are NULL or false, and the
+ * generic way is used. */
+#include "codegen/isa.h"
+#include "codegen/kernels/dot.h"
+
+const cg_isa cg_isa_sse2 = {
+    .name = "sse2",
+    .vector_bytes = 16,
+    .registers = 16,
+};
+
+const cg_isa cg_isa_avx2 = {
+    .name = "avx2",
+    .vector_bytes = 32,
+    .registers = 16,
+    .fma = true,
+    .round = true,
+    .f16 = true,
+    .mask_bits = 32,
+    .dot4 = nb_dot4_avx2,
+    .dot4_small = nb_dot4_small_avx2,
+};
+
+const cg_isa cg_isa_avx512vnni = {
+    .name = "avx512vnni",
+    .vector_bytes = 64,
+    .registers = 32,
+    .fma = true,
+    .round = true,
+    .f16 = true,
+    .mask_bits = 8,
+    .dot4 = nb_dot4_vnni,
+};

@@ -1,0 +1,15 @@
+/* What the kernels of quantized values share: reading codes, scales and zero points. */
+#ifndef NB_KERNELS_CODES_H
+#define NB_KERNELS_CODES_H
+
+#include "codegen/lower.h"
+
+/* Code number `index` (i64) of a dense array at `base` as i32; packed elements are unpacked. */
+cg_val nb_code_at(cg *g, nb_elem elem, cg_val base, cg_val index);
+/* Scale (f32) and zero point (i32) of run number `run` of a constant descriptor. */
+cg_val nb_scale_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val run);
+cg_val nb_zero_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val run);
+/* (f32)(code - zero) * scale, as dequantize is specified. */
+cg_val nb_real_of(cg *g, cg_val code, cg_val zero, cg_val scale);
+
+#endif

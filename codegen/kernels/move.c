@@ -1,0 +1,224 @@
+/* Data movement: transpose, expand, slice, pad, concat. All are copies between two views with the
+ * same dims; the views differ in base and strides. */
+#include "codegen/lower.h"
+
+/* A constant of one element as the stream that copies it everywhere. */
+static nb_stream_loop copy_into(const cg_buf *to, const nb_operand *from, const cg_buf *view) {
+    nb_stream_loop loop = nb_stream_copy(to, view);
+    if (from->immediate) {
+        loop.streams[0].elem = to->elem;
+        loop.streams[1].elem = view->elem;
+        loop.immediate[1] = from->immediate;
+    }
+    return loop;
+}
+
+/* ---- transpose ----------------------------------------------------------------------------- */
+
+static cg_buf permuted(nb_lower *l) {
+    const nb_attr *perm = nb_attr_of(l->op, "perm");
+    const cg_buf *x = &l->in[0].buf;
+    cg_buf r = *x;
+    for (int i = 0; i < x->rank; i++) {
+        int from = (int)perm->ints.items[i];
+        int next = i + 1 < x->rank ? (int)perm->ints.items[i + 1] : x->rank;
+        r.dims[i] = x->dims[from];
+        r.strides[i] = x->strides[from];
+        r.dense[i] = next == from + 1 && x->dense[from];
+    }
+    return r;
+}
+
+static nb_stream_loop transpose_loop(nb_lower *l) {
+    cg_buf view = permuted(l);
+    nb_stream_loop loop = copy_into(&l->out[0].buf, &l->in[0], &view);
+    nb_stream_collapse(l, &loop);
+    return loop;
+}
+
+/* ---- expand -------------------------------------------------------------------------------- */
+
+static nb_stream_loop expand_loop(nb_lower *l) {
+    const cg_buf *to = &l->out[0].buf;
+    cg_buf view = cg_buf_broadcast(l->g, &l->in[0].buf, to->rank, to->dims);
+    nb_stream_loop loop = copy_into(to, &l->in[0], &view);
+    nb_stream_collapse(l, &loop);
+    return loop;
+}
+
+/* ---- slice --------------------------------------------------------------------------------- */
+
+static nb_stream_loop slice_loop(nb_lower *l) {
+    cg *g = l->g;
+    const nb_attr *start = nb_attr_of(l->op, "start"), *step = nb_attr_of(l->op, "step");
+    const cg_buf *x = &l->in[0].buf, *to = &l->out[0].buf;
+    cg_buf view = *x;
+    cg_val offset = cg_i64(g, 0);
+    for (int i = 0; i < x->rank; i++) {
+        cg_val from = nb_size_value(l, start->dims.items[i]);
+        offset = cg_add(g, offset, cg_mul(g, from, x->strides[i]));
+        view.dims[i] = to->dims[i];
+        view.strides[i] = cg_muli(g, x->strides[i], step->ints.items[i]);
+        bool whole = l->in[0].value->type->dims[i] == l->out[0].value->type->dims[i];
+        if (step->ints.items[i] != 1) view.dense[i] = false;
+        if (i > 0 && !(whole && step->ints.items[i] == 1)) view.dense[i - 1] = false;
+    }
+    if (view.base) view.base = cg_buf_step(g, x, x->base, offset);
+    nb_stream_loop loop = copy_into(to, &l->in[0], &view);
+    nb_stream_collapse(l, &loop);
+    return loop;
+}
+
+/* Start and end depend on run-time sizes: does every axis stay inside? */
+static cg_val slice_check(nb_lower *l) {
+    cg *g = l->g;
+    const nb_attr *start = nb_attr_of(l->op, "start"), *step = nb_attr_of(l->op, "step");
+    const cg_buf *x = &l->in[0].buf, *to = &l->out[0].buf;
+    cg_val outside = cg_i1(g, false), empty = cg_i1(g, false);
+    for (int i = 0; i < x->rank; i++) {
+        cg_val first = nb_size_value(l, start->dims.items[i]);
+        cg_val span = cg_muli(g, cg_addi(g, to->dims[i], -1), step->ints.items[i]);
+        cg_val last = cg_add(g, first, span);
+        /* As unsigned numbers, negative ones are too large as well. */
+        cg_val bad =
+            cg_or(g, cg_cmp(g, CG_UGE, first, x->dims[i]), cg_cmp(g, CG_UGE, last, x->dims[i]));
+        outside = cg_or(g, outside, bad);
+        empty = cg_or(g, empty, cg_cmpi(g, CG_EQ, to->dims[i], 0));
+    }
+    return cg_and(g, outside, cg_not(g, empty));
+}
+
+/* ---- pad ----------------------------------------------------------------------------------- */
+
+/* Phase 0 writes the value everywhere, phase 1 the tensor into the middle. */
+static nb_stream_loop pad_loop(nb_lower *l, int phase) {
+    cg *g = l->g;
+    const cg_buf *to = &l->out[0].buf, *x = &l->in[0].buf;
+    nb_stream_loop loop;
+    if (phase == 0) {
+        const nb_operand *value = &l->in[1];
+        cg_buf view;
+        if (l->op->n_operands > 1 && value->value) {
+            view = cg_buf_broadcast(g, &value->buf, to->rank, to->dims);
+            loop = copy_into(to, value, &view);
+        } else {
+            loop = nb_stream_copy(to, to);
+            loop.immediate[1] = cg_zero(g, CG_S(cg_compute_kind(loop.streams[0].elem)));
+        }
+    } else {
+        const nb_attr *before = nb_attr_of(l->op, "before");
+        cg_buf middle = *to;
+        cg_val offset = cg_i64(g, 0);
+        for (int i = 0; i < to->rank; i++) {
+            cg_val margin = nb_size_value(l, before->dims.items[i]);
+            offset = cg_add(g, offset, cg_mul(g, margin, to->strides[i]));
+            middle.dims[i] = x->dims[i];
+            bool whole = l->in[0].value->type->dims[i] == l->out[0].value->type->dims[i];
+            if (i > 0 && !whole) middle.dense[i - 1] = false;
+        }
+        if (middle.base) middle.base = cg_buf_step(g, to, to->base, offset);
+        loop = copy_into(&middle, &l->in[0], x);
+    }
+    nb_stream_collapse(l, &loop);
+    return loop;
+}
+
+static int pad_phases(const nb_op *op) {
+    (void)op;
+    return 2;
+}
+
+static cg_val pad_check(nb_lower *l) {
+    cg *g = l->g;
+    cg_val bad = cg_i1(g, false);
+    for (int side = 0; side < 2; side++) {
+        const nb_attr *margins = nb_attr_of(l->op, side ? "after" : "before");
+        for (size_t i = 0; i < margins->dims.count; i++) {
+            cg_val margin = nb_size_value(l, margins->dims.items[i]);
+            bad = cg_or(g, bad, cg_cmpi(g, CG_LT, margin, 0));
+        }
+    }
+    return bad;
+}
+
+/* ---- concat -------------------------------------------------------------------------------- */
+
+static int concat_phases(const nb_op *op) { return (int)op->n_operands; }
+
+/* Each operand has a phase. One that lies in the result's buffer already, the past of an appended
+ * state, is not copied. */
+static bool is_in_place(nb_lower *l, int phase) {
+    const nb_storage a = l->in[phase].value->storage, b = l->out[0].value->storage;
+    return phase == 0 && a.kind == NB_STORE_STATE && b.kind == NB_STORE_STATE && a.index == b.index;
+}
+
+static nb_stream_loop concat_loop(nb_lower *l, int phase) {
+    cg *g = l->g;
+    const int axis = (int)nb_attr_int(l->op, "axis");
+    const cg_buf *to = &l->out[0].buf, *x = &l->in[phase].buf;
+    cg_val before = cg_i64(g, 0);
+    for (int i = 0; i < phase; i++) before = cg_add(g, before, l->in[i].buf.dims[axis]);
+    cg_buf part = *to;
+    if (part.base) part.base = cg_buf_step(g, to, to->base, cg_mul(g, before, to->strides[axis]));
+    part.dims[axis] = x->dims[axis];
+    bool whole = l->in[phase].value->type->dims[axis] == l->out[0].value->type->dims[axis];
+    if (axis > 0 && !whole) part.dense[axis - 1] = false;
+    nb_stream_loop loop = copy_into(&part, &l->in[phase], x);
+    nb_stream_collapse(l, &loop);
+    return loop;
+}
+
+/* ---- the table ----------------------------------------------------------------------------- */
+
+#define MOVE(name, loop)                                                        \
+    static cg_val name##_items(nb_lower *l, int phase) {                        \
+        (void)phase;                                                            \
+        nb_stream_loop s = loop;                                                \
+        return nb_stream_items(l, &s);                                          \
+    }                                                                           \
+    static cg_val name##_work(nb_lower *l, int phase) {                         \
+        (void)phase;                                                            \
+        nb_stream_loop s = loop;                                                \
+        return nb_stream_work(l, &s);                                           \
+    }                                                                           \
+    static void name##_body(nb_lower *l, int phase, cg_val begin, cg_val end) { \
+        (void)phase;                                                            \
+        nb_stream_loop s = loop;                                                \
+        nb_stream_body(l, &s, begin, end);                                      \
+    }
+MOVE(transpose, transpose_loop(l))
+MOVE(expand, expand_loop(l))
+MOVE(slice, slice_loop(l))
+MOVE(pad, pad_loop(l, phase))
+MOVE(concat_part, concat_loop(l, phase))
+
+static cg_val concat_items(nb_lower *l, int phase) {
+    return is_in_place(l, phase) ? cg_i64(l->g, 0) : concat_part_items(l, phase);
+}
+
+static void concat_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
+    if (!is_in_place(l, phase)) concat_part_body(l, phase, begin, end);
+}
+
+const nb_lowering nb_lower_transpose = {.accept = nb_accept_plain,
+                                        .items = transpose_items,
+                                        .work = transpose_work,
+                                        .body = transpose_body};
+const nb_lowering nb_lower_expand = {
+    .accept = nb_accept_plain, .items = expand_items, .work = expand_work, .body = expand_body};
+const nb_lowering nb_lower_slice = {.accept = nb_accept_plain,
+                                    .items = slice_items,
+                                    .work = slice_work,
+                                    .body = slice_body,
+                                    .check = slice_check};
+const nb_lowering nb_lower_pad = {.accept = nb_accept_plain,
+                                  .phases = pad_phases,
+                                  .items = pad_items,
+                                  .work = pad_work,
+                                  .body = pad_body,
+                                  .check = pad_check};
+const nb_lowering nb_lower_concat = {.accept = nb_accept_plain,
+                                     .phases = concat_phases,
+                                     .items = concat_items,
+                                     .work = concat_part_work,
+                                     .body = concat_body};

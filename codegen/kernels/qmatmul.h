@@ -1,0 +1,41 @@
+/* The shape of packed weights of a qmatmul, shared by packing (qpack.c) and the kernel (qmatmul.c).
+ *
+ * Columns come in panels of 16. Inputs come in groups that share a scale, each padded with zeros to
+ * a multiple of 4 (8 for 4-bit weights). A panel is one sequential stream:
+ *
+ *   for each group:  codes, then 16 scales (f32), then 16 zero points (u8, padded to 64 bytes), if
+ * any
+ *
+ * Codes are unsigned: signed ones are stored with `offset` added (8 or 128), which the kernel takes
+ * off again through the sum of the activations. 64 bytes hold 16 columns x 4 inputs; byte 4c+j is
+ * input j of column c. Of 4-bit weights the low nibbles are inputs 0..3, the high ones inputs 4..7.
+ */
+#ifndef NB_KERNELS_QMATMUL_H
+#define NB_KERNELS_QMATMUL_H
+
+#include "codegen/pack.h"
+
+typedef struct nb_qshape {
+    int64_t K, N, panels;
+    int64_t group, groups; /* inputs in a group (the last may have fewer) */
+    int64_t unit;          /* inputs in 64 bytes: 4 or 8 */
+    int bits;              /* 4 or 8 */
+    int64_t offset;        /* stored = code + offset */
+    bool zeros;            /* zero points differ between columns or groups */
+    int64_t zero;          /* the one zero point otherwise */
+} nb_qshape;
+
+nb_qshape nb_qshape_of(const nb_value *weight);
+/* Inputs of group g, and the same padded. */
+int64_t nb_qshape_length(const nb_qshape *s, int64_t g);
+int64_t nb_qshape_padded(const nb_qshape *s, int64_t g);
+/* Bytes of codes of a group of that many inputs, of a group with its scales, of a panel. */
+int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded);
+int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t padded);
+int64_t nb_qshape_panel_bytes(const nb_qshape *s);
+/* Inputs of all groups, padded: the length of a prepared row of activations. */
+int64_t nb_qshape_row(const nb_qshape *s);
+
+extern const nb_layout nb_qpanels;
+
+#endif

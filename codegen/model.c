@@ -1,0 +1,290 @@
+/* The code of a model: shared kernels, a task function for each op, and `run`.
+ *
+ *   kernel_<k>(symbols, refs, scratch, begin, end)   the work, shared by ops with equal keys
+ *   op_<n>_<name>(frame, begin, end)                 collects the op's addresses, calls its kernel
+ *   check_<n>_<name>(frame)                          are all run-time indices in range?
+ *   run(frame)                                       all ops in order, in parallel where it pays */
+#include "codegen/model.h"
+#include "runtime/nb_model.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* Below this many scalar operations a loop runs on the calling thread: waking another one costs a
+ * few microseconds, which is about as many vectorized operations. */
+#define PARALLEL_MIN 65536
+#define DEFAULT_WORK 1024
+#define MAX_PHASES   64
+
+typedef struct kernel {
+    cg_val check;
+    int n_phases;
+    cg_val phases[MAX_PHASES];
+} kernel;
+
+cg_val nb_frame_member(cg *g, cg_val frame, cg_kind kind, size_t offset) {
+    return cg_load(g, CG_S(kind), cg_offset(g, frame, cg_i64(g, (int64_t)offset)), 0);
+}
+
+static cg_val frame_entry(cg *g, cg_val frame, size_t member, cg_kind kind, uint32_t index) {
+    cg_val array = nb_frame_member(g, frame, CG_PTR, member);
+    return cg_load(g, CG_S(kind), cg_index(g, array, kind, cg_i64(g, index)), 0);
+}
+
+static int phases_of(const nb_lowering *lowering, const nb_op *op) {
+    return lowering->phases ? lowering->phases(op) : 1;
+}
+
+static const char *function_name(const nb_model_build *b, const char *prefix, uint32_t number,
+                                 const nb_op *op, int phase) {
+    const char *node = nb_loc_name(op->loc);
+    const char *name = nb_identifier(b->arena, *node ? node : nb_out(op)->name);
+    if (strlen(name) > 100) name = nb_strndup(b->arena, name, 100);
+    if (phase == 0) return nb_format(b->arena, "%s_%u_%s", prefix, number, name);
+    return nb_format(b->arena, "%s_%u_%s_%d", prefix, number, name, phase);
+}
+
+/* ---- kernels ------------------------------------------------------------------------------- */
+
+static cg_val emit_phase(nb_model_build *b, const nb_op *op, const char *name, int phase) {
+    const nb_lowering *lowering = nb_lowering_of(op->kind);
+    const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
+    cg *g = cg_function(b->m, name, CG_S(CG_VOID), 5, params, 0);
+    nb_lower l;
+    nb_lower_open(&l, b, g, op, nb_dims_create(g, cg_param(g, 0), false), cg_param(g, 1));
+    if (lowering->scratch) l.scratch = cg_param(g, 2);
+    lowering->body(&l, phase, cg_param(g, 3), cg_param(g, 4));
+    return cg_finish(g);
+}
+
+static cg_val emit_check(nb_model_build *b, const nb_op *op, const char *name) {
+    const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR)};
+    cg *g = cg_function(b->m, name, CG_S(CG_I1), 2, params, 0);
+    nb_lower l;
+    nb_lower_open(&l, b, g, op, nb_dims_create(g, cg_param(g, 0), false), cg_param(g, 1));
+    cg_return(g, nb_lowering_of(op->kind)->check(&l));
+    return cg_finish(g);
+}
+
+static const kernel *kernel_of(nb_model_build *b, const nb_op *op) {
+    const char *key = nb_kernel_key(b->arena, op, b->graph, b->options->cpu);
+    kernel *k = (kernel *)nb_map_get_str(&b->kernels, key, strlen(key));
+    if (k) return k;
+    const nb_lowering *lowering = nb_lowering_of(op->kind);
+    k = NB_NEW(b->arena, kernel);
+    const char *name = nb_format(b->arena, "kernel_%u_%s", b->n_kernels++, nb_info(op)->name);
+    k->n_phases = phases_of(lowering, op);
+    for (int phase = 0; phase < k->n_phases; phase++) {
+        const char *part = phase ? nb_format(b->arena, "%s_%d", name, phase) : name;
+        k->phases[phase] = emit_phase(b, op, part, phase);
+    }
+    if (lowering->check) k->check = emit_check(b, op, nb_format(b->arena, "%s_check", name));
+    nb_map_set_str(&b->kernels, key, strlen(key), k);
+    return k;
+}
+
+/* ---- tasks --------------------------------------------------------------------------------- */
+
+static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_ref *r) {
+    if (r->layout) {
+        cg_val weights = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, weights));
+        return cg_offset(g, weights, cg_i64(g, nb_pack_offset(b->pack, r->value, r->layout)));
+    }
+    const nb_storage s = r->value->storage;
+    const uint32_t n_inputs = b->graph->body.n_params;
+    const size_t ports = offsetof(nb_frame, ports);
+    switch (s.kind) {
+    case NB_STORE_INPUT:
+        return frame_entry(g, frame, ports, CG_PTR, s.index);
+    case NB_STORE_OUTPUT:
+        return frame_entry(g, frame, ports, CG_PTR, n_inputs + s.index);
+    case NB_STORE_STATE:
+        return frame_entry(g, frame, ports, CG_PTR, b->graph->states.items[s.index].input);
+    default:
+        break;
+    }
+    cg_val arena = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, arena));
+    cg_val offset = frame_entry(g, frame, offsetof(nb_frame, offsets), CG_I64, s.index);
+    return cg_offset(g, arena, offset);
+}
+
+/* The addresses of everything the op refers to, as an array on the stack. */
+static cg_val gather_refs(const nb_model_build *b, cg *g, cg_val frame, const nb_op *op) {
+    nb_refs refs = nb_refs_of(b->arena, op, b->options->cpu);
+    cg_val array = cg_stack(g, 8 * (int64_t)(refs.count + 1), 8);
+    for (size_t i = 0; i < refs.count; i++)
+        cg_store(g, address_of(b, g, frame, &refs.items[i]),
+                 cg_index(g, array, CG_PTR, cg_i64(g, (int64_t)i)), 0);
+    return array;
+}
+
+static cg_val emit_task(nb_model_build *b, const nb_op *op, uint32_t number, int phase,
+                        cg_val function) {
+    const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
+    cg *g =
+        cg_function(b->m, function_name(b, "op", number, op, phase), CG_S(CG_VOID), 3, params, 0);
+    cg_val frame = cg_param(g, 0);
+    cg_val scratch = cg_zero(g, CG_S(CG_PTR));
+    if (nb_lowering_of(op->kind)->scratch) {
+        cg_val arena = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, arena));
+        cg_val at = frame_entry(g, frame, offsetof(nb_frame, offsets), CG_I64, b->n_slots);
+        scratch = cg_offset(g, arena, at);
+    }
+    cg_val symbols = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, symbols));
+    cg_val refs = gather_refs(b, g, frame, op);
+    cg_call(g, function, 5, (cg_val[]){symbols, refs, scratch, cg_param(g, 1), cg_param(g, 2)});
+    return cg_finish(g);
+}
+
+/* ---- run ----------------------------------------------------------------------------------- */
+
+/* dispatch(frame, task, items, work of one item): on all threads, or here. */
+static cg_val emit_dispatch(nb_model_build *b) {
+    const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
+    cg *g = cg_function(b->m, "dispatch", CG_S(CG_VOID), 4, params, CG_NOINLINE);
+    cg_val frame = cg_param(g, 0), task = cg_param(g, 1), items = cg_param(g, 2);
+    cg_val parallel_for = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, parallel_for));
+    /* items * work >= PARALLEL_MIN without overflow, for positive numbers. */
+    cg_val work = cg_smax(g, cg_param(g, 3), cg_i64(g, 1));
+    cg_val enough = cg_cmp(g, CG_GE, items, cg_ceildiv(g, cg_i64(g, PARALLEL_MIN), work));
+    cg_val parallel = cg_and(g, enough, cg_cmpi(g, CG_GT, items, 1));
+    cg_val null = cg_zero(g, CG_S(CG_PTR));
+    parallel = cg_and(g, parallel, cg_cmp(g, CG_NE, parallel_for, null));
+    CG_IF(g, parallel) {
+        cg_val pool = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, pool));
+        cg_call_ptr(g, parallel_for, CG_S(CG_VOID), 4, (cg_val[]){pool, items, task, frame});
+    }
+    CG_ELSE(g) {
+        CG_IF(g, cg_cmpi(g, CG_GT, items, 0))
+        cg_call_ptr(g, task, CG_S(CG_VOID), 3, (cg_val[]){frame, cg_i64(g, 0), items});
+    }
+    return cg_finish(g);
+}
+
+static void run_check(nb_model_build *b, cg *g, cg_val frame, const nb_op *op, uint32_t number,
+                      cg_val check) {
+    const cg_type param = CG_S(CG_PTR);
+    cg *c = cg_function(b->m, function_name(b, "check", number, op, 0), CG_S(CG_I1), 1, &param, 0);
+    cg_val symbols = nb_frame_member(c, cg_param(c, 0), CG_PTR, offsetof(nb_frame, symbols));
+    cg_val refs = gather_refs(b, c, cg_param(c, 0), op);
+    cg_return(c, cg_call(c, check, 2, (cg_val[]){symbols, refs}));
+    cg_val task = cg_finish(c);
+
+    CG_IF(g, cg_call(g, task, 1, &frame)) {
+        cg_val error = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, error));
+        CG_IF(g, cg_cmp(g, CG_NE, error, cg_zero(g, CG_S(CG_PTR))))
+        cg_store(g, cg_i64(g, number), error, 8);
+        cg_return(g, cg_i32(g, NB_RUN_INDEX));
+    }
+}
+
+static void run_op(nb_model_build *b, cg *g, cg_val frame, cg_val dispatch, nb_dims *dims,
+                   const nb_op *op, uint32_t number) {
+    const nb_lowering *lowering = nb_lowering_of(op->kind);
+    const kernel *k = kernel_of(b, op);
+    if (k->check) run_check(b, g, frame, op, number, k->check);
+    nb_lower l;
+    nb_lower_open(&l, b, g, op, dims, NULL);
+    for (int phase = 0; phase < k->n_phases; phase++) {
+        cg_val task = emit_task(b, op, number, phase, k->phases[phase]);
+        cg_val items = lowering->items(&l, phase);
+        cg_val work = lowering->work ? lowering->work(&l, phase) : cg_i64(g, DEFAULT_WORK);
+        cg_call(g, dispatch, 4, (cg_val[]){frame, task, items, work});
+    }
+}
+
+void nb_model_run(nb_model_build *b) {
+    const cg_type param = CG_S(CG_PTR);
+    cg_val dispatch = emit_dispatch(b);
+    cg *g = cg_function(b->m, "run", CG_S(CG_I32), 1, &param, 0);
+    cg_val frame = cg_param(g, 0), null = cg_zero(g, CG_S(CG_PTR));
+    cg_entry_begin(g);
+    cg_val symbols = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, symbols));
+    cg_val cancel = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, cancel));
+    /* Without a flag to look at, look at a zero of our own. */
+    cg_val zero = cg_stack(g, 8, 8);
+    cg_store(g, cg_i32(g, 0), zero, 0);
+    cancel = cg_select(g, cg_cmp(g, CG_EQ, cancel, null), zero, cancel);
+    cg_entry_end(g);
+    nb_dims *dims = nb_dims_create(g, symbols, false);
+
+    uint32_t number = 0;
+    NB_FOR_OPS(op, &b->graph->body) {
+        if (!nb_emits_nothing(op)) {
+            CG_IF(g, cg_cmpi(g, CG_NE, cg_load_volatile(g, CG_S(CG_I32), cancel), 0))
+            cg_return(g, cg_i32(g, NB_RUN_CANCELLED));
+            run_op(b, g, frame, dispatch, dims, op, number);
+        }
+        number++;
+    }
+    cg_return(g, cg_i32(g, NB_RUN_OK));
+    b->run = cg_finish(g);
+}
+
+/* ---- the whole ----------------------------------------------------------------------------- */
+
+const char *nb_identifier(nb_arena *arena, const char *text) {
+    bool digit = *text >= '0' && *text <= '9';
+    char *name = nb_format(arena, "%s%s", digit || !*text ? "_" : "", text);
+    for (char *c = name; *c; c++) {
+        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
+        if (!letter && !(*c >= '0' && *c <= '9')) *c = '_';
+    }
+    return name;
+}
+
+static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_object *out) {
+    nb_model_build *b = (nb_model_build *)user;
+    const char *error = NULL;
+    b->m = cg_module_create(arena, b->options->cpu, b->options->name, &error);
+    if (!b->m)
+        return nb_error(diags, NB_UNSUPPORTED, NB_NOWHERE, "codegen: %s: %s",
+                        b->options->cpu->triple, error);
+    nb_model_run(b);
+    nb_model_shapes(b);
+    nb_model_descriptor(b);
+    nb_status status = nb_module_emit(b->m, b->options->format, arena, diags, out);
+    cg_module_destroy(b->m);
+    return status;
+}
+
+static uint32_t count_slots(const nb_graph *g) {
+    uint32_t n = 0;
+    NB_FOR_OPS(op, &g->body) {
+        for (uint32_t i = 0; i < op->n_results; i++) {
+            const nb_storage s = op->results[i]->storage;
+            if (s.kind == NB_STORE_SLOT && s.index >= n) n = s.index + 1;
+        }
+    }
+    return n;
+}
+
+nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_arena *arena,
+                     nb_diags *diags, nb_object *out) {
+    if (g->stage != NB_STAGE_PLANNED)
+        return nb_error(diags, NB_USAGE, NB_NOWHERE,
+                        "codegen: the graph is not planned; run plan-memory");
+    size_t before = diags->errors;
+    NB_FOR_OPS(op, &g->body) {
+        const nb_lowering *lowering = nb_lowering_of(op->kind);
+        if (nb_emits_nothing(op)) continue;
+        if (lowering->accept && lowering->accept(op, options->cpu, diags) != NB_OK) continue;
+        if (phases_of(lowering, op) > MAX_PHASES) {
+            nb_status refused = nb_refuse(op, diags, "it has more than %d operands", MAX_PHASES);
+            (void)refused;
+        }
+    }
+    if (diags->errors > before) return nb_diags_status(diags);
+
+    nb_model_build b = {.graph = g, .options = options, .arena = arena};
+    nb_pack *pack = options->pack;
+    if (!pack) NB_TRY(nb_pack_create(g, options->cpu, arena, diags, &pack));
+    b.pack = pack;
+    b.weights_hash = nb_pack_size(pack) ? nb_pack_hash(pack) : 0;
+    b.kernels.arena = arena;
+    b.n_slots = count_slots(g);
+    NB_TRY(
+        nb_worker_run(generate, &b, options->seconds ? options->seconds : 600, arena, diags, out));
+    out->pack = pack;
+    return NB_OK;
+}

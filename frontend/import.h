@@ -1,0 +1,86 @@
+/* Private to frontend/: lowering ONNX nodes to IR ops.
+ *
+ * One row of import_ops.def is one operator: a function that reads operands and attributes of the
+ * node at hand through this header, builds ops, and names the outputs. Functions return early on
+ * the first error; nodes are independent, so the importer goes on and collects the errors of
+ * others. */
+#ifndef NB_IMPORT_H
+#define NB_IMPORT_H
+
+#include "frontend/model.h"
+#include "ir/build.h"
+#include "ir/symbolic.h"
+
+typedef struct nb_importer {
+    nb_onnx *m;
+    nb_graph *g;
+    nb_builder b; /* appends to the graph's body with the node's location */
+    nb_diags *diags;
+    nb_arena *arena; /* scratch */
+    nb_map values;   /* ONNX name -> nb_value* */
+    const Onnx__NodeProto *node;
+    size_t index;  /* of the node */
+    int64_t opset; /* of the node's domain */
+    int argument;  /* of the table's row */
+} nb_importer;
+
+typedef nb_status (*nb_import_fn)(nb_importer *im);
+
+/* "node #12 "conv3" (Conv, ai.onnx 22): ...": status as given. */
+nb_status nb_node_error(nb_importer *im, nb_status status, const char *fmt, ...) NB_PRINTF(3, 4);
+
+/* ---- operands and results ---- */
+size_t nb_node_inputs(const nb_importer *im);
+bool nb_has_input(const nb_importer *im, size_t i);
+/* Operand i; NULL when it is not given. */
+nb_value *nb_node_input(nb_importer *im, size_t i);
+/* Names output i; does nothing when the node does not name it. NULL is an error that is recorded
+ * already (by the builder). */
+nb_status nb_node_output(nb_importer *im, size_t i, nb_value *v);
+
+/* ---- attributes ---- */
+const Onnx__AttributeProto *nb_node_attr(const nb_importer *im, const char *name);
+int64_t nb_node_int(const nb_importer *im, const char *name, int64_t fallback);
+float nb_node_float(const nb_importer *im, const char *name, float fallback);
+const char *nb_node_string(const nb_importer *im, const char *name, const char *fallback);
+/* NULL when absent. */
+const int64_t *nb_node_ints(const nb_importer *im, const char *name, size_t *count);
+
+/* ---- shapes ---- */
+/* Makes two dims equal that ONNX requires to be: replaces a symbol everywhere if need be. */
+nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b);
+/* Unifies what broadcasting requires of two shapes. */
+nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b);
+/* -rank..rank-1 to 0..rank-1. */
+nb_status nb_axis(nb_importer *im, int64_t axis, int rank, int64_t *out);
+/* Axes from attribute `axes` (old opsets) or from operand `input`; *count 0 and NULL when absent.
+ */
+nb_status nb_axes(nb_importer *im, size_t input, int rank, const int64_t **axes, size_t *count);
+/* Elements of operand i as expressions; an error when they depend on data. */
+nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count);
+/* The same, but all must be numbers. */
+nb_status nb_ints_of(nb_importer *im, size_t i, const int64_t **values, size_t *count);
+static inline const nb_dim *nb_num(nb_importer *im, int64_t value) {
+    return nb_dim_const(im->g, value);
+}
+
+/* ---- pieces ---- */
+nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value); /* rank 0 */
+/* Elementwise with broadcasting: unifies first. */
+nb_value *nb_combine(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b);
+nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b);
+nb_value *nb_slice_axis(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
+                        const nb_dim *count, int64_t step);
+nb_value *nb_join(nb_importer *im, nb_value *a, nb_value *b, int axis);
+nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis);
+nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, const int64_t *axes,
+                    bool keep);
+nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
+nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b);
+
+#define IMPORT(domain, op, first, last, function, argument) \
+    nb_status nb_import_##function(nb_importer *im);
+#include "frontend/import_ops.def"
+#undef IMPORT
+
+#endif

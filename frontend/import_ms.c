@@ -1,0 +1,229 @@
+/* com.microsoft RotaryEmbedding and GroupQueryAttention, as onnxruntime computes them. */
+#include "frontend/import.h"
+
+#include <math.h>
+
+/* [B,S,H*D] -> [B,H,S,D] */
+static nb_value *split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size) {
+    if (!x) return NULL;
+    const nb_type *t = x->type;
+    if (t->rank != 3 || nb_unify(im, t->dims[2], nb_num(im, heads * size)) != NB_OK) return NULL;
+    nb_value *y = nb_reshape(&im->b, x, 4,
+                             (const nb_dim *[]){x->type->dims[0], x->type->dims[1],
+                                                nb_num(im, heads), nb_num(im, size)});
+    return nb_swap_axes(im, y, 1, 2);
+}
+
+/* [B,H,S,D] -> [B,S,H*D] */
+static nb_value *join_heads(nb_importer *im, nb_value *x) {
+    nb_value *y = nb_swap_axes(im, x, 1, 2);
+    if (!y) return NULL;
+    const nb_type *t = y->type;
+    return nb_reshape(
+        &im->b, y, 3,
+        (const nb_dim *[]){t->dims[0], t->dims[1], nb_dim_mul(im->g, t->dims[2], t->dims[3])});
+}
+
+static nb_value *rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
+                        bool interleaved) {
+    nb_begin(&im->b, NB_OP_rotary);
+    nb_arg(&im->b, x);
+    nb_arg(&im->b, cosine);
+    nb_arg(&im->b, sine);
+    nb_set_bool(&im->b, "interleaved", interleaved);
+    return nb_end(&im->b);
+}
+
+static nb_value *iota(nb_importer *im, const nb_dim *start, const nb_dim *count) {
+    nb_begin(&im->b, NB_OP_iota);
+    nb_set_dims(&im->b, "start", 1, &start);
+    nb_set_dims(&im->b, "count", 1, &count);
+    nb_set_int(&im->b, "step", 1);
+    return nb_end(&im->b);
+}
+
+nb_status nb_import_ms_rotary(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0), *position = nb_node_input(im, 1),
+             *cosine = nb_node_input(im, 2), *sine = nb_node_input(im, 3);
+    if (!x || !position || !cosine || !sine) return NB_MALFORMED;
+    if (nb_node_int(im, "rotary_embedding_dim", 0))
+        return nb_node_error(im, NB_UNSUPPORTED,
+                             "rotation of a part of each head is not supported");
+    if (cosine->type->rank != 2 || !nb_dim_is_const(cosine->type->dims[1]))
+        return nb_node_error(im, NB_MALFORMED, "the table of cosines is not a matrix");
+    int64_t size = 2 * cosine->type->dims[1]->value;
+    bool flat = x->type->rank == 3;
+    if (flat) {
+        const nb_dim *width = x->type->dims[2];
+        if (!nb_dim_is_const(width) || size == 0 || width->value % size)
+            return nb_node_error(im, NB_MALFORMED, "%s is not a multiple of the head size %lld",
+                                 nb_dim_text(im->arena, width), (long long)size);
+        x = split_heads(im, x, width->value / size, size);
+    }
+    if (!x || x->type->rank != 4) return nb_node_error(im, NB_MALFORMED, "expected rank 3 or 4");
+    if (position->type->rank == 1) { /* the offset of the first row */
+        nb_value *steps = iota(im, nb_num(im, 0), x->type->dims[2]);
+        position = nb_combine(
+            im, NB_OP_add,
+            nb_reshape(&im->b, position, 2, (const nb_dim *[]){nb_num(im, 1), nb_num(im, 1)}),
+            steps);
+    } else {
+        NB_TRY(nb_unify(im, position->type->dims[0], x->type->dims[0]));
+        NB_TRY(nb_unify(im, position->type->dims[1], x->type->dims[2]));
+    }
+    nb_value *y = rotate(im, x, nb_take(im, cosine, position, 0), nb_take(im, sine, position, 0),
+                         nb_node_int(im, "interleaved", 0) != 0);
+    return nb_node_output(im, 0, flat ? join_heads(im, y) : y);
+}
+
+/* ---- GroupQueryAttention -------------------------------------------------------------------- */
+
+typedef struct gqa {
+    int64_t heads, groups, size;
+    nb_value *q, *k, *v;       /* [B,H,S,D], [B,G,S,D] */
+    nb_value *past_k, *past_v; /* [B,G,P,D] */
+    nb_value *length;          /* i64[B,1]: valid keys of each row, new ones included */
+    nb_value *before;          /* i64[B,1]: valid keys of the cache */
+    const nb_dim *past;        /* P */
+} gqa;
+
+static nb_status check_attributes(nb_importer *im) {
+    if (nb_node_int(im, "local_window_size", -1) != -1)
+        return nb_node_error(im, NB_UNSUPPORTED, "local_window_size is not supported");
+    if (nb_node_float(im, "softcap", 0) != 0.0f)
+        return nb_node_error(im, NB_UNSUPPORTED, "softcap is not supported");
+    if (nb_node_int(im, "smooth_softmax", 0))
+        return nb_node_error(im, NB_UNSUPPORTED, "smooth_softmax is not supported");
+    for (size_t i = 9; i < nb_node_inputs(im); i++) {
+        if (nb_has_input(im, i))
+            return nb_node_error(im, NB_UNSUPPORTED, "input %zu is not supported", i);
+    }
+    return NB_OK;
+}
+
+static nb_status read_heads(nb_importer *im, gqa *a) {
+    nb_value *q = nb_node_input(im, 0);
+    a->heads = nb_node_int(im, "num_heads", 0);
+    a->groups = nb_node_int(im, "kv_num_heads", 0);
+    if (!q || q->type->rank != 3 || !nb_dim_is_const(q->type->dims[2]))
+        return nb_node_error(im, NB_MALFORMED, "expected a query of rank 3 and known width");
+    if (a->heads <= 0 || a->groups <= 0 || a->heads > 65536 || a->heads % a->groups)
+        return nb_node_error(im, NB_MALFORMED, "%lld heads and %lld groups", (long long)a->heads,
+                             (long long)a->groups);
+    bool packed = !nb_has_input(im, 1);
+    int64_t width = q->type->dims[2]->value, all = packed ? a->heads + 2 * a->groups : a->heads;
+    a->size = width / all;
+    if (a->size * all != width || a->size == 0)
+        return nb_node_error(im, NB_MALFORMED, "width %lld is not a multiple of %lld heads",
+                             (long long)width, (long long)all);
+    nb_value *k, *v;
+    if (packed) {
+        const nb_dim *qw = nb_num(im, a->heads * a->size), *kw = nb_num(im, a->groups * a->size),
+                     *zero = nb_num(im, 0);
+        k = nb_slice_axis(im, q, 2, qw, kw, 1);
+        v = nb_slice_axis(im, q, 2, nb_dim_add(im->g, qw, kw), kw, 1);
+        q = nb_slice_axis(im, q, 2, zero, qw, 1);
+    } else {
+        k = nb_node_input(im, 1);
+        v = nb_node_input(im, 2);
+    }
+    a->q = split_heads(im, q, a->heads, a->size);
+    a->k = split_heads(im, k, a->groups, a->size);
+    a->v = split_heads(im, v, a->groups, a->size);
+    return a->q && a->k && a->v
+               ? NB_OK
+               : nb_node_error(im, NB_MALFORMED,
+                               "query, key and value do not have the shapes of their heads");
+}
+
+/* Lengths: seqlens_k holds each row's number of valid keys minus 1. */
+static nb_status read_lengths(nb_importer *im, gqa *a) {
+    nb_value *seqlens = nb_node_input(im, 5);
+    if (!seqlens) return NB_MALFORMED;
+    const nb_dim *batch = a->q->type->dims[0], *one = nb_num(im, 1);
+    NB_TRY(nb_unify(im, nb_type_count(im->g, seqlens->type), batch));
+    nb_value *valid = nb_reshape(&im->b, nb_cast(&im->b, seqlens, NB_I64), 2,
+                                 (const nb_dim *[]){a->q->type->dims[0], one});
+    a->length = nb_combine(im, NB_OP_add, valid, nb_scalar(im, NB_I64, 1));
+    const nb_dim *new = a->q->type->dims[2];
+    nb_begin(&im->b, NB_OP_dims);
+    nb_set_dims(&im->b, "values", 1, &new);
+    nb_value *count = nb_end(&im->b);
+    /* A prompt's cache is empty, also for rows shorter than the prompt. */
+    a->before = nb_combine(im, NB_OP_max, nb_combine(im, NB_OP_sub, a->length, count),
+                           nb_scalar(im, NB_I64, 0));
+    if (nb_has_input(im, 6)) {
+        size_t n;
+        const nb_dim *const *total = nb_symbolic(im->g, nb_node_input(im, 6), &n);
+        if (total && n == 1)
+            NB_TRY(nb_unify(im, total[0], nb_dim_add(im->g, a->past, a->q->type->dims[2])));
+    }
+    return a->before ? NB_OK : NB_MALFORMED;
+}
+
+/* f32[B,1,S,T]: 0 where row s may see key t. */
+static nb_value *mask(nb_importer *im, const gqa *a) {
+    nb_graph *g = im->g;
+    const nb_dim *new = a->q->type->dims[2], *total = nb_dim_add(g, a->past, new),
+                 *one = nb_num(im, 1), *zero = nb_num(im, 0);
+    const nb_dim *b = a->q->type->dims[0];
+    nb_value *row =
+        nb_reshape(&im->b, iota(im, zero, new), 2, (const nb_dim *[]){new, one}); /* s */
+    nb_value *key = iota(im, zero, total);                                        /* t */
+    nb_value *fresh = iota(im, nb_dim_sub(g, zero, a->past), total);              /* t - P */
+    nb_value *causal = nb_combine(im, NB_OP_le, fresh, row);                      /* [S,T] */
+    nb_value *cached = nb_combine(im, NB_OP_lt, key, a->before);                  /* [B,T] */
+    nb_value *is_new = nb_combine(im, NB_OP_le, nb_scalar(im, NB_I64, 0), fresh);
+    nb_value *in_row =
+        nb_combine(im, NB_OP_lt, fresh, nb_combine(im, NB_OP_sub, a->length, a->before));
+    nb_value *valid = nb_combine(im, NB_OP_or, cached, nb_combine(im, NB_OP_and, is_new, in_row));
+    if (!valid || !causal) return NULL;
+    valid = nb_reshape(&im->b, valid, 4, (const nb_dim *[]){b, one, one, total});
+    nb_value *keep = nb_combine(im, NB_OP_and, valid, causal);
+    return keep ? nb_choose(im, keep, nb_scalar(im, NB_F32, 0),
+                            nb_scalar(im, NB_F32, -3.4028234663852886e38))
+                : NULL;
+}
+
+static nb_value *positions(nb_importer *im, const gqa *a) {
+    return nb_combine(im, NB_OP_add, a->before, iota(im, nb_num(im, 0), a->q->type->dims[2]));
+}
+
+nb_status nb_import_gqa(nb_importer *im) {
+    gqa a = {0};
+    NB_TRY(check_attributes(im));
+    NB_TRY(read_heads(im, &a));
+    if (nb_has_input(im, 3)) {
+        a.past_k = nb_node_input(im, 3);
+        a.past_v = nb_node_input(im, 4);
+        if (!a.past_k || !a.past_v || a.past_k->type->rank != 4 || a.past_v->type->rank != 4)
+            return nb_node_error(im, NB_MALFORMED, "the caches are not of rank 4");
+        NB_TRY(nb_unify(im, a.past_k->type->dims[2], a.past_v->type->dims[2]));
+    }
+    a.past = a.past_k ? a.past_k->type->dims[2] : nb_num(im, 0);
+    NB_TRY(read_lengths(im, &a));
+    a.past = a.past_k ? a.past_k->type->dims[2] : nb_num(im, 0);
+    if (nb_node_int(im, "do_rotary", 0)) {
+        nb_value *cosine = nb_node_input(im, 7), *sine = nb_node_input(im, 8),
+                 *at = positions(im, &a);
+        if (!cosine || !sine || !at) return NB_MALFORMED;
+        bool interleaved = nb_node_int(im, "rotary_interleaved", 0) != 0;
+        nb_value *c = nb_take(im, cosine, at, 0), *s = nb_take(im, sine, at, 0);
+        a.q = rotate(im, a.q, c, s, interleaved);
+        a.k = rotate(im, a.k, c, s, interleaved);
+    }
+    nb_value *k = a.past_k ? nb_join(im, a.past_k, a.k, 2) : a.k,
+             *v = a.past_v ? nb_join(im, a.past_v, a.v, 2) : a.v;
+    float scale = nb_node_float(im, "scale", 0);
+    nb_value *bias = mask(im, &a);
+    nb_begin(&im->b, NB_OP_attention);
+    nb_arg(&im->b, a.q);
+    nb_arg(&im->b, k);
+    nb_arg(&im->b, v);
+    nb_arg(&im->b, bias);
+    nb_set_float(&im->b, "scale", scale != 0.0f ? scale : 1.0f / sqrtf((float)a.size));
+    nb_value *y = bias ? nb_end(&im->b) : NULL;
+    NB_TRY(nb_node_output(im, 0, join_heads(im, y)));
+    NB_TRY(nb_node_output(im, 1, k));
+    return nb_node_output(im, 2, v);
+}

@@ -1,0 +1,477 @@
+/* Operators that move data or compute shapes. */
+#include "frontend/import.h"
+
+#include <string.h>
+
+nb_status nb_import_identity(nb_importer *im) {
+    return nb_node_output(im, 0, nb_node_input(im, 0));
+}
+
+/* In inference: the input, and a mask that keeps everything. */
+nb_status nb_import_dropout(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    NB_TRY(nb_node_output(im, 0, x));
+    if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
+    nb_begin(&im->b, NB_OP_expand);
+    nb_arg(&im->b, nb_scalar(im, NB_BOOL, 1));
+    nb_set_dims(&im->b, "shape", (size_t)x->type->rank, x->type->dims);
+    return nb_node_output(im, 1, nb_end(&im->b));
+}
+
+static nb_value *make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar) {
+    nb_begin(&im->b, NB_OP_dims);
+    nb_set_dims(&im->b, "values", n, dims);
+    nb_set_bool(&im->b, "scalar", scalar);
+    return nb_end(&im->b);
+}
+
+static nb_value *expand_to(nb_importer *im, nb_value *x, int rank, const nb_dim *const *dims) {
+    nb_begin(&im->b, NB_OP_expand);
+    nb_arg(&im->b, x);
+    nb_set_dims(&im->b, "shape", (size_t)rank, dims);
+    return nb_end(&im->b);
+}
+
+static nb_status check_rank(nb_importer *im, size_t rank) {
+    return rank <= NB_MAX_RANK
+               ? NB_OK
+               : nb_node_error(im, NB_LIMIT, "rank %zu is above %d", rank, NB_MAX_RANK);
+}
+
+nb_status nb_import_constant_of_shape(nb_importer *im) {
+    const nb_dim *const *dims;
+    size_t n;
+    NB_TRY(nb_dims_of(im, 0, &dims, &n));
+    NB_TRY(check_rank(im, n));
+    const Onnx__AttributeProto *a = nb_node_attr(im, "value");
+    nb_value *v = NULL;
+    if (a && a->t) {
+        nb_onnx_tensor t;
+        NB_TRY(nb_onnx_read_tensor(im->m, a->t, "attribute \"value\"", &t));
+        if (t.blob->size != (nb_elems[t.elem].bits + 7) / 8)
+            return nb_node_error(im, NB_MALFORMED, "the value is not one element");
+        v = nb_graph_add_const(im->g, "value", nb_type_intern(im->g, t.elem, NULL, 0, NULL), t.blob,
+                               im->b.loc);
+    } else {
+        v = nb_scalar(im, NB_F32, 0);
+    }
+    return nb_node_output(im, 0, expand_to(im, v, (int)n, dims));
+}
+
+nb_status nb_import_shape(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    int64_t rank = x->type->rank, start = nb_node_int(im, "start", 0),
+            end = nb_node_int(im, "end", rank);
+    start = nb_min_i64(nb_max_i64(start < 0 ? start + rank : start, 0), rank);
+    end = nb_min_i64(nb_max_i64(end < 0 ? end + rank : end, start), rank);
+    return nb_node_output(im, 0,
+                          make_dims(im, (size_t)(end - start), x->type->dims + start, false));
+}
+
+nb_status nb_import_size(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    const nb_dim *count = nb_type_count(im->g, x->type);
+    return nb_node_output(im, 0, make_dims(im, 1, &count, true));
+}
+
+nb_status nb_import_range(nb_importer *im) {
+    nb_value *first = nb_node_input(im, 0);
+    const nb_dim *const *start, *const *limit;
+    const int64_t *step;
+    size_t n;
+    if (!first) return NB_MALFORMED;
+    if (nb_elem_is_float(first->type->elem))
+        return nb_node_error(im, NB_UNSUPPORTED, "ranges of floats are not supported");
+    NB_TRY(nb_dims_of(im, 0, &start, &n));
+    NB_TRY(nb_dims_of(im, 1, &limit, &n));
+    NB_TRY(nb_ints_of(im, 2, &step, &n));
+    if (step[0] == 0) return nb_node_error(im, NB_MALFORMED, "the step is 0");
+    nb_graph *g = im->g;
+    const nb_dim *span =
+        step[0] > 0 ? nb_dim_sub(g, *limit, *start) : nb_dim_sub(g, *start, *limit);
+    const nb_dim *count = nb_dim_ceildiv(g, span, nb_num(im, step[0] > 0 ? step[0] : -step[0]));
+    count = nb_dim_max(g, count, nb_num(im, 0));
+    nb_begin(&im->b, NB_OP_iota);
+    nb_set_dims(&im->b, "start", 1, start);
+    nb_set_dims(&im->b, "count", 1, &count);
+    nb_set_int(&im->b, "step", step[0]);
+    nb_value *y = nb_end(&im->b);
+    return nb_node_output(im, 0,
+                          first->type->elem == NB_I64 ? y : nb_cast(&im->b, y, first->type->elem));
+}
+
+/* ---- shapes --------------------------------------------------------------------------------- */
+
+nb_status nb_import_reshape(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    const nb_dim *const *shape, *dims[NB_MAX_RANK], *rest = nb_num(im, 1);
+    size_t n;
+    if (!x) return NB_MALFORMED;
+    NB_TRY(nb_dims_of(im, 1, &shape, &n));
+    NB_TRY(check_rank(im, n));
+    bool zero_is_zero = nb_node_int(im, "allowzero", 0) != 0;
+    int unknown = -1;
+    for (size_t d = 0; d < n; d++) {
+        dims[d] = shape[d];
+        if (nb_dim_is(shape[d], 0) && !zero_is_zero) {
+            if ((int)d >= x->type->rank)
+                return nb_node_error(im, NB_MALFORMED,
+                                     "dimension %zu is copied from an input of rank %d", d,
+                                     x->type->rank);
+            dims[d] = x->type->dims[d];
+        }
+        if (nb_dim_is(shape[d], -1)) {
+            if (unknown >= 0) return nb_node_error(im, NB_MALFORMED, "two dimensions are -1");
+            unknown = (int)d;
+        } else {
+            rest = nb_dim_mul(im->g, rest, dims[d]);
+        }
+    }
+    if (unknown >= 0) {
+        if (nb_dim_is(rest, 0))
+            return nb_node_error(im, NB_MALFORMED, "-1 beside a dimension of 0 says nothing");
+        dims[unknown] = nb_dim_floordiv(im->g, nb_type_count(im->g, x->type), rest);
+    } else {
+        /* Two ways to count the same elements: what differs in form only is equal. */
+        const nb_dim *count = nb_type_count(im->g, x->type);
+        if (count != rest && !nb_dim_is_const(rest)) NB_TRY(nb_unify(im, count, rest));
+        for (size_t d = 0; d < n; d++)
+            dims[d] = nb_dim_is(shape[d], 0) && !zero_is_zero ? x->type->dims[d] : shape[d];
+    }
+    return nb_node_output(im, 0, nb_reshape(&im->b, x, (int)n, dims));
+}
+
+nb_status nb_import_flatten(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    int64_t axis = nb_node_int(im, "axis", 1), rank = x->type->rank;
+    if (axis < 0) axis += rank;
+    if (axis < 0 || axis > rank)
+        return nb_node_error(im, NB_MALFORMED, "axis %lld is out of range for rank %lld",
+                             (long long)axis, (long long)rank);
+    const nb_dim *dims[2] = {nb_num(im, 1), nb_num(im, 1)};
+    for (int64_t d = 0; d < rank; d++)
+        dims[d >= axis] = nb_dim_mul(im->g, dims[d >= axis], x->type->dims[d]);
+    return nb_node_output(im, 0, nb_reshape(&im->b, x, 2, dims));
+}
+
+nb_status nb_import_squeeze(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    const int64_t *axes;
+    size_t n;
+    if (!x) return NB_MALFORMED;
+    NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
+    bool gone[NB_MAX_RANK] = {false};
+    for (size_t i = 0; i < n; i++) {
+        gone[axes[i]] = true;
+        NB_TRY(nb_unify(im, x->type->dims[axes[i]], nb_num(im, 1)));
+    }
+    const nb_dim *dims[NB_MAX_RANK];
+    int rank = 0;
+    for (int d = 0; d < x->type->rank; d++) {
+        if (n ? !gone[d] : !nb_dim_is(x->type->dims[d], 1)) dims[rank++] = x->type->dims[d];
+    }
+    return nb_node_output(im, 0, nb_reshape(&im->b, x, rank, dims));
+}
+
+nb_status nb_import_unsqueeze(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    size_t n;
+    if (!x) return NB_MALFORMED;
+    const int64_t *given = nb_node_ints(im, "axes", &n);
+    if (!given) NB_TRY(nb_ints_of(im, 1, &given, &n));
+    int rank = x->type->rank + (int)n;
+    NB_TRY(check_rank(im, (size_t)x->type->rank + n));
+    bool added[NB_MAX_RANK] = {false};
+    for (size_t i = 0; i < n; i++) {
+        int64_t axis;
+        NB_TRY(nb_axis(im, given[i], rank, &axis));
+        if (added[axis])
+            return nb_node_error(im, NB_MALFORMED, "axis %lld is added twice", (long long)axis);
+        added[axis] = true;
+    }
+    const nb_dim *dims[NB_MAX_RANK];
+    for (int d = 0, from = 0; d < rank; d++)
+        dims[d] = added[d] ? nb_num(im, 1) : x->type->dims[from++];
+    return nb_node_output(im, 0, nb_reshape(&im->b, x, rank, dims));
+}
+
+/* ONNX broadcasts both ways: a target of 1 keeps the input's dimension. */
+nb_status nb_import_expand(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    const nb_dim *const *shape, *dims[NB_MAX_RANK];
+    size_t n;
+    if (!x) return NB_MALFORMED;
+    NB_TRY(nb_dims_of(im, 1, &shape, &n));
+    NB_TRY(check_rank(im, n));
+    int rank = nb_max_i64((int64_t)n, x->type->rank) == x->type->rank ? x->type->rank : (int)n;
+    for (int d = 0; d < rank; d++) {
+        int from = d - (rank - x->type->rank), to = d - (rank - (int)n);
+        const nb_dim *have = from >= 0 ? x->type->dims[from] : nb_num(im, 1),
+                     *want = to >= 0 ? shape[to] : nb_num(im, 1);
+        dims[d] = nb_dim_is(want, 1) ? have : want;
+        if (have != dims[d] && !nb_dim_is(have, 1)) {
+            NB_TRY(nb_unify(im, have, want));
+            return nb_import_expand(
+                im); /* dims may have been rewritten: once more, with one symbol less */
+        }
+    }
+    return nb_node_output(im, 0, expand_to(im, x, rank, dims));
+}
+
+/* Each axis of length n becomes [repeat, n], then one axis. */
+nb_status nb_import_tile(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    const nb_dim *const *repeats;
+    size_t n;
+    if (!x) return NB_MALFORMED;
+    NB_TRY(nb_dims_of(im, 1, &repeats, &n));
+    if ((int)n != x->type->rank)
+        return nb_node_error(im, NB_MALFORMED, "%zu repeats for rank %d", n, x->type->rank);
+    for (int d = 0; d < (int)n && x; d++) {
+        if (nb_dim_is(repeats[d], 1)) continue;
+        int rank = x->type->rank;
+        NB_TRY(check_rank(im, (size_t)rank + 1));
+        const nb_dim *split[NB_MAX_RANK], *wide[NB_MAX_RANK], *flat[NB_MAX_RANK];
+        for (int k = 0; k <= rank; k++) {
+            split[k] = k < d ? x->type->dims[k] : k == d ? nb_num(im, 1) : x->type->dims[k - 1];
+            wide[k] = k == d ? repeats[d] : split[k];
+        }
+        for (int k = 0; k < rank; k++)
+            flat[k] = k == d ? nb_dim_mul(im->g, repeats[d], x->type->dims[k]) : x->type->dims[k];
+        x = nb_reshape(&im->b,
+                       expand_to(im, nb_reshape(&im->b, x, rank + 1, split), rank + 1, wide), rank,
+                       flat);
+    }
+    return nb_node_output(im, 0, x);
+}
+
+nb_status nb_import_transpose(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    size_t n;
+    if (!x) return NB_MALFORMED;
+    const int64_t *perm = nb_node_ints(im, "perm", &n);
+    int64_t reversed[NB_MAX_RANK];
+    for (int d = 0; d < x->type->rank; d++) reversed[d] = x->type->rank - 1 - d;
+    if (perm && (int)n != x->type->rank)
+        return nb_node_error(im, NB_MALFORMED, "perm has %zu entries for rank %d", n,
+                             x->type->rank);
+    return nb_node_output(im, 0, nb_transpose(&im->b, x, perm ? perm : reversed));
+}
+
+nb_status nb_import_concat(nb_importer *im) {
+    nb_value *first = nb_node_input(im, 0);
+    int64_t axis;
+    if (!first) return NB_MALFORMED;
+    NB_TRY(nb_axis(im, nb_node_int(im, "axis", 0), first->type->rank, &axis));
+    for (size_t i = 1; i < nb_node_inputs(im); i++) {
+        nb_value *x = nb_node_input(im, i);
+        if (!x) return NB_MALFORMED;
+        for (int d = 0; d < first->type->rank && d < x->type->rank; d++) {
+            if (d != axis) NB_TRY(nb_unify(im, first->type->dims[d], x->type->dims[d]));
+        }
+    }
+    nb_begin(&im->b, NB_OP_concat);
+    for (size_t i = 0; i < nb_node_inputs(im); i++) nb_arg(&im->b, nb_node_input(im, i));
+    nb_set_int(&im->b, "axis", axis);
+    return nb_node_output(im, 0, nb_end(&im->b));
+}
+
+/* ---- slices --------------------------------------------------------------------------------- */
+
+/* A bound of Slice, brought to low..high: negative counts from the end, beyond the end is the end.
+ */
+static const nb_dim *bound(nb_importer *im, const nb_dim *at, const nb_dim *length, int64_t low,
+                           const nb_dim *high) {
+    nb_graph *g = im->g;
+    if (nb_dim_is_const(at) && at->value >= INT32_MAX) return high;
+    if (nb_dim_is_const(at) && at->value <= -INT32_MAX) return nb_num(im, low);
+    int64_t least, most;
+    nb_dim_range(at, &least, &most);
+    if (most < 0) at = nb_dim_add(g, at, length);
+    return nb_dim_max(g, nb_num(im, low), nb_dim_min(g, at, high));
+}
+
+static nb_value *slice_one(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
+                           const nb_dim *end, int64_t step) {
+    nb_graph *g = im->g;
+    const nb_dim *length = x->type->dims[axis], *last = nb_dim_sub(g, length, nb_num(im, 1)),
+                 *zero = nb_num(im, 0), *count;
+    if (step > 0) {
+        start = bound(im, start, length, 0, length);
+        end = bound(im, end, length, 0, length);
+        count = nb_dim_ceildiv(g, nb_dim_max(g, nb_dim_sub(g, end, start), zero), nb_num(im, step));
+    } else {
+        start = bound(im, start, length, 0, last);
+        end = bound(im, end, length, -1, last);
+        count =
+            nb_dim_ceildiv(g, nb_dim_max(g, nb_dim_sub(g, start, end), zero), nb_num(im, -step));
+    }
+    return nb_slice_axis(im, x, axis, start, count, step);
+}
+
+nb_status nb_import_slice(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    const nb_dim *const *starts, *const *ends;
+    const int64_t *axes = NULL, *steps = NULL;
+    size_t n, ne, na = 0, ns = 0;
+    if (!x) return NB_MALFORMED;
+    if (im->opset < 10) { /* bounds were attributes */
+        const int64_t *s = nb_node_ints(im, "starts", &n), *e = nb_node_ints(im, "ends", &ne);
+        const nb_dim **ds = (const nb_dim **)nb_alloc_array(im->arena, n + 1, sizeof *ds),
+                     **de = (const nb_dim **)nb_alloc_array(im->arena, ne + 1, sizeof *de);
+        for (size_t i = 0; i < n; i++) ds[i] = nb_num(im, s[i]);
+        for (size_t i = 0; i < ne; i++) de[i] = nb_num(im, e[i]);
+        starts = ds;
+        ends = de;
+        axes = nb_node_ints(im, "axes", &na);
+    } else {
+        NB_TRY(nb_dims_of(im, 1, &starts, &n));
+        NB_TRY(nb_dims_of(im, 2, &ends, &ne));
+        if (nb_has_input(im, 3)) NB_TRY(nb_ints_of(im, 3, &axes, &na));
+        if (nb_has_input(im, 4)) NB_TRY(nb_ints_of(im, 4, &steps, &ns));
+    }
+    if (ne != n || (axes && na != n) || (steps && ns != n) || (int)n > x->type->rank)
+        return nb_node_error(im, NB_MALFORMED,
+                             "starts, ends, axes and steps have different lengths");
+    for (size_t i = 0; i < n && x; i++) {
+        int64_t axis, step = steps ? steps[i] : 1;
+        NB_TRY(nb_axis(im, axes ? axes[i] : (int64_t)i, x->type->rank, &axis));
+        if (step == 0 || step == INT64_MIN)
+            return nb_node_error(im, NB_MALFORMED, "step %lld along axis %lld", (long long)step,
+                                 (long long)axis);
+        x = slice_one(im, x, (int)axis, starts[i], ends[i], step);
+    }
+    return nb_node_output(im, 0, x);
+}
+
+nb_status nb_import_split(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    int64_t axis;
+    size_t n;
+    if (!x) return NB_MALFORMED;
+    NB_TRY(nb_axis(im, nb_node_int(im, "axis", 0), x->type->rank, &axis));
+    const int64_t *sizes = nb_node_ints(im, "split", &n);
+    if (!sizes && nb_has_input(im, 1)) NB_TRY(nb_ints_of(im, 1, &sizes, &n));
+    size_t parts = im->node->n_output;
+    if (sizes && n != parts)
+        return nb_node_error(im, NB_MALFORMED, "%zu sizes for %zu outputs", n, parts);
+    const nb_dim *length = x->type->dims[axis], *at = nb_num(im, 0);
+    /* The last part may be smaller (opset 18). */
+    const nb_dim *each = nb_dim_ceildiv(im->g, length, nb_num(im, (int64_t)parts));
+    const nb_dim *sum = nb_num(im, 0);
+    for (size_t i = 0; sizes && i < parts; i++) sum = nb_dim_add(im->g, sum, nb_num(im, sizes[i]));
+    if (sizes) NB_TRY(nb_unify(im, length, sum));
+    for (size_t i = 0; i < parts; i++) {
+        const nb_dim *size = sizes           ? nb_num(im, sizes[i])
+                             : i + 1 < parts ? each
+                                             : nb_dim_sub(im->g, length, at);
+        NB_TRY(nb_node_output(im, i, nb_slice_axis(im, x, (int)axis, at, size, 1)));
+        at = nb_dim_add(im->g, at, size);
+    }
+    return NB_OK;
+}
+
+nb_status nb_import_gather(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0), *index = nb_node_input(im, 1);
+    int64_t axis, count;
+    if (!x || !index) return NB_MALFORMED;
+    NB_TRY(nb_axis(im, nb_node_int(im, "axis", 0), x->type->rank, &axis));
+    const nb_dim *length = x->type->dims[axis];
+    if (nb_is_const(index) && nb_dim_is_const(length) && nb_elem_is_integer(index->type->elem) &&
+        nb_type_static_count(index->type, &count) && count <= NB_SYMBOLIC_MAX) {
+        size_t n;
+        const nb_dim *const *at = index->type->rank <= 1 ? nb_symbolic(im->g, index, &n) : NULL;
+        for (size_t i = 0; at && i < n; i++) {
+            if (at[i]->value < -length->value || at[i]->value >= length->value)
+                return nb_node_error(
+                    im, NB_MALFORMED, "index %lld is outside axis %lld of length %lld",
+                    (long long)at[i]->value, (long long)axis, (long long)length->value);
+        }
+    }
+    return nb_node_output(im, 0, nb_take(im, x, index, (int)axis));
+}
+
+nb_status nb_import_pad(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0), *value = NULL;
+    size_t n, na = 0;
+    const int64_t *pads, *axes = NULL;
+    if (!x) return NB_MALFORMED;
+    if (strcmp(nb_node_string(im, "mode", "constant"), "constant") != 0)
+        return nb_node_error(im, NB_UNSUPPORTED, "only constant padding is supported");
+    pads = nb_node_ints(im, "pads", &n);
+    if (!pads) NB_TRY(nb_ints_of(im, 1, &pads, &n));
+    if (nb_has_input(im, 2))
+        value = nb_node_input(im, 2);
+    else if (nb_node_attr(im, "value"))
+        value = nb_scalar(im, x->type->elem, (double)nb_node_float(im, "value", 0));
+    if (value && value->type->rank) value = nb_reshape(&im->b, value, 0, NULL);
+    if (nb_has_input(im, 3)) NB_TRY(nb_ints_of(im, 3, &axes, &na));
+    size_t padded = axes ? na : (size_t)x->type->rank;
+    if (n != 2 * padded) return nb_node_error(im, NB_MALFORMED, "%zu pads for %zu axes", n, padded);
+    const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK], *start[NB_MAX_RANK],
+        *count[NB_MAX_RANK];
+    int64_t step[NB_MAX_RANK];
+    nb_graph *g = im->g;
+    for (int d = 0; d < x->type->rank; d++) {
+        before[d] = after[d] = start[d] = nb_num(im, 0);
+        count[d] = x->type->dims[d];
+        step[d] = 1;
+    }
+    bool crops = false;
+    for (size_t i = 0; i < padded; i++) {
+        int64_t axis, low = pads[i], high = pads[padded + i];
+        NB_TRY(nb_axis(im, axes ? axes[i] : (int64_t)i, x->type->rank, &axis));
+        before[axis] = nb_num(im, nb_max_i64(low, 0));
+        after[axis] = nb_num(im, nb_max_i64(high, 0));
+        /* Negative pads crop first. */
+        start[axis] = nb_num(im, nb_max_i64(-low, 0));
+        count[axis] = nb_dim_sub(g, x->type->dims[axis],
+                                 nb_num(im, nb_max_i64(-low, 0) + nb_max_i64(-high, 0)));
+        crops = crops || low < 0 || high < 0;
+    }
+    if (crops) {
+        nb_begin(&im->b, NB_OP_slice);
+        nb_arg(&im->b, x);
+        nb_set_dims(&im->b, "start", (size_t)x->type->rank, start);
+        nb_set_dims(&im->b, "count", (size_t)x->type->rank, count);
+        nb_set_ints(&im->b, "step", (size_t)x->type->rank, step);
+        x = nb_end(&im->b);
+        if (!x) return NB_MALFORMED;
+    }
+    nb_begin(&im->b, NB_OP_pad);
+    nb_arg(&im->b, x);
+    nb_arg(&im->b, value);
+    nb_set_dims(&im->b, "before", (size_t)x->type->rank, before);
+    nb_set_dims(&im->b, "after", (size_t)x->type->rank, after);
+    return nb_node_output(im, 0, nb_end(&im->b));
+}
+
+static nb_value *iota(nb_importer *im, const nb_dim *start, const nb_dim *count) {
+    nb_begin(&im->b, NB_OP_iota);
+    nb_set_dims(&im->b, "start", 1, &start);
+    nb_set_dims(&im->b, "count", 1, &count);
+    nb_set_int(&im->b, "step", 1);
+    return nb_end(&im->b);
+}
+
+/* Keeps column j of row i where j - i <= k (lower) or >= k (upper). */
+nb_status nb_import_trilu(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    if (x->type->rank < 2)
+        return nb_node_error(im, NB_MALFORMED, "rank %d is below 2", x->type->rank);
+    bool upper = nb_node_int(im, "upper", 1) != 0;
+    const nb_dim *rows = x->type->dims[x->type->rank - 2],
+                 *columns = x->type->dims[x->type->rank - 1], *one = nb_num(im, 1);
+    nb_value *k = nb_has_input(im, 1) ? nb_reshape(&im->b, nb_node_input(im, 1), 0, NULL)
+                                      : nb_scalar(im, NB_I64, 0);
+    nb_value *i =
+        nb_reshape(&im->b, iota(im, nb_num(im, 0), rows), 2, (const nb_dim *[]){rows, one});
+    nb_value *j = iota(im, nb_num(im, 0), columns), *edge = nb_combine(im, NB_OP_add, i, k);
+    nb_value *kept = upper ? nb_combine(im, NB_OP_le, edge, j) : nb_combine(im, NB_OP_le, j, edge);
+    return nb_node_output(im, 0,
+                          kept ? nb_choose(im, kept, x, nb_scalar(im, x->type->elem, 0)) : NULL);
+}

@@ -1,0 +1,270 @@
+/* What the importers of operators share (import.h). */
+#include "frontend/import.h"
+
+#include <string.h>
+
+/* ---- operands and results ------------------------------------------------------------------- */
+
+size_t nb_node_inputs(const nb_importer *im) { return im->node->n_input; }
+bool nb_has_input(const nb_importer *im, size_t i) {
+    return i < im->node->n_input && *im->node->input[i];
+}
+
+nb_value *nb_node_input(nb_importer *im, size_t i) {
+    if (!nb_has_input(im, i)) {
+        nb_node_error(im, NB_MALFORMED, "input %zu is missing", i);
+        return NULL;
+    }
+    return nb_map_get_str(&im->values, im->node->input[i], strlen(im->node->input[i]));
+}
+
+nb_status nb_node_output(nb_importer *im, size_t i, nb_value *v) {
+    if (!v) return nb_node_error(im, NB_MALFORMED, "output %zu cannot be computed", i);
+    if (i >= im->node->n_output || !*im->node->output[i]) return NB_OK;
+    const char *name = im->node->output[i];
+    if (nb_map_get_str(&im->values, name, strlen(name)))
+        return nb_node_error(im, NB_MALFORMED, "output \"%s\" is defined twice", name);
+    nb_map_set_str(&im->values, name, strlen(name), v);
+    /* The first name wins: inputs and constants keep theirs through Identity and the like. */
+    if (v->def && strncmp(v->name, nb_info(v->def)->name, strlen(nb_info(v->def)->name)) == 0)
+        nb_set_name(im->g, v, name);
+    return NB_OK;
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+const Onnx__AttributeProto *nb_node_attr(const nb_importer *im, const char *name) {
+    for (size_t i = 0; i < im->node->n_attribute; i++) {
+        if (im->node->attribute[i]->name && strcmp(im->node->attribute[i]->name, name) == 0)
+            return im->node->attribute[i];
+    }
+    return NULL;
+}
+
+int64_t nb_node_int(const nb_importer *im, const char *name, int64_t fallback) {
+    const Onnx__AttributeProto *a = nb_node_attr(im, name);
+    return a && a->has_i ? a->i : fallback;
+}
+
+float nb_node_float(const nb_importer *im, const char *name, float fallback) {
+    const Onnx__AttributeProto *a = nb_node_attr(im, name);
+    return a && a->has_f ? a->f : fallback;
+}
+
+const char *nb_node_string(const nb_importer *im, const char *name, const char *fallback) {
+    const Onnx__AttributeProto *a = nb_node_attr(im, name);
+    return a && a->has_s ? nb_strndup(im->arena, (const char *)a->s.data, a->s.len) : fallback;
+}
+
+const int64_t *nb_node_ints(const nb_importer *im, const char *name, size_t *count) {
+    const Onnx__AttributeProto *a = nb_node_attr(im, name);
+    *count = a ? a->n_ints : 0;
+    return a ? a->ints : NULL;
+}
+
+/* ---- shapes --------------------------------------------------------------------------------- */
+
+/* A symbol that occurs in `d` once, with coefficient 1 or -1, outside other functions; NULL if
+ * none. */
+static const nb_dim *solvable_term(nb_graph *g, const nb_dim *d) {
+    for (const nb_dim *at = d;; at = at->a) {
+        const nb_dim *t = at->kind == NB_DIM_ADD ? at->b : at;
+        const nb_dim *s = t->kind == NB_DIM_MUL && nb_dim_is(t->a, -1) ? t->b : t;
+        if (s->kind == NB_DIM_SYMBOL) {
+            const nb_dim *zero = nb_dim_const(g, 0);
+            const nb_dim *rest = nb_dim_substitute(g, d, s->symbol, zero);
+            /* Linear in s: the difference is s or -s. */
+            const nb_dim *difference = nb_dim_sub(g, d, rest);
+            if (difference == s || difference == nb_dim_sub(g, zero, s)) return s;
+        }
+        if (at->kind != NB_DIM_ADD) return NULL;
+    }
+}
+
+nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
+    if (a == b) return NB_OK;
+    nb_graph *g = im->g;
+    const nb_dim *plain = a->kind == NB_DIM_SYMBOL ? a : b->kind == NB_DIM_SYMBOL ? b : NULL;
+    const nb_dim *other = plain == a ? b : a;
+    if (plain && nb_dim_substitute(g, other, plain->symbol, nb_dim_const(g, 0)) == other) {
+        /* Of two plain symbols, the later one goes. */
+        if (other->kind == NB_DIM_SYMBOL && other->symbol->index > plain->symbol->index) {
+            const nb_dim *swap = plain;
+            plain = other;
+            other = swap;
+        }
+        nb_graph_substitute(g, plain->symbol, other);
+        return NB_OK;
+    }
+    const nb_dim *difference = nb_dim_sub(g, a, b), *s = solvable_term(g, difference);
+    if (!s)
+        return nb_node_error(im, NB_MALFORMED, "dimensions %s and %s must be equal",
+                             nb_dim_text(im->arena, a), nb_dim_text(im->arena, b));
+    const nb_dim *rest = nb_dim_substitute(g, difference, s->symbol, nb_dim_const(g, 0));
+    bool negative = nb_dim_add(g, rest, s) != difference;
+    nb_graph_substitute(g, s->symbol, negative ? rest : nb_dim_sub(g, nb_dim_const(g, 0), rest));
+    return NB_OK;
+}
+
+nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b) {
+    if (!a || !b) return NB_MALFORMED;
+    for (int i = 1; i <= a->type->rank && i <= b->type->rank; i++) {
+        /* Types are read afresh: unifying one axis may rewrite the others. */
+        const nb_dim *da = a->type->dims[a->type->rank - i], *db = b->type->dims[b->type->rank - i];
+        if (da != db && !nb_dim_is(da, 1) && !nb_dim_is(db, 1)) NB_TRY(nb_unify(im, da, db));
+    }
+    return NB_OK;
+}
+
+nb_status nb_axis(nb_importer *im, int64_t axis, int rank, int64_t *out) {
+    *out = axis < 0 ? axis + rank : axis;
+    if (*out >= 0 && *out < rank) return NB_OK;
+    return nb_node_error(im, NB_MALFORMED, "axis %lld is out of range for rank %d", (long long)axis,
+                         rank);
+}
+
+nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count) {
+    nb_value *v = nb_node_input(im, i);
+    if (!v) return NB_MALFORMED;
+    *dims = nb_symbolic(im->g, v, count);
+    if (*dims) return NB_OK;
+    nb_node_error(im, NB_UNSUPPORTED,
+                  "input %zu \"%s\" must be known at compile time or computed from shapes; it "
+                  "depends on data",
+                  i, im->node->input[i]);
+    nb_help(im->diags, "export the model with this value as a constant");
+    return NB_UNSUPPORTED;
+}
+
+nb_status nb_ints_of(nb_importer *im, size_t i, const int64_t **values, size_t *count) {
+    const nb_dim *const *dims;
+    NB_TRY(nb_dims_of(im, i, &dims, count));
+    int64_t *out = NB_NEW_ARRAY(im->arena, int64_t, *count + 1);
+    for (size_t k = 0; k < *count; k++) {
+        if (!nb_dim_is_const(dims[k]))
+            return nb_node_error(im, NB_UNSUPPORTED, "input %zu must be a constant, found %s", i,
+                                 nb_dim_text(im->arena, dims[k]));
+        out[k] = dims[k]->value;
+    }
+    *values = out;
+    return NB_OK;
+}
+
+nb_status nb_axes(nb_importer *im, size_t input, int rank, const int64_t **axes, size_t *count) {
+    const int64_t *given = nb_node_ints(im, "axes", count);
+    if (!given && nb_has_input(im, input)) NB_TRY(nb_ints_of(im, input, &given, count));
+    int64_t *out = NB_NEW_ARRAY(im->arena, int64_t, *count + 1);
+    for (size_t i = 0; i < *count; i++) NB_TRY(nb_axis(im, given[i], rank, &out[i]));
+    *axes = *count ? out : NULL;
+    return NB_OK;
+}
+
+/* ---- pieces --------------------------------------------------------------------------------- */
+
+nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value) {
+    float f = (float)value;
+    int64_t i = (int64_t)value;
+    const char *name = nb_format(im->arena, "c_%g", value);
+    nb_value *v = nb_elem_is_float(elem) ? nb_const_f32(im->g, name, 0, NULL, &f)
+                                         : nb_const_i64(im->g, name, 0, NULL, &i);
+    return elem == NB_F32 || elem == NB_I64 ? v : nb_cast(&im->b, v, elem);
+}
+
+nb_value *nb_combine(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b) {
+    return nb_unify_broadcast(im, a, b) == NB_OK ? nb_binary(&im->b, kind, a, b) : NULL;
+}
+
+nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b) {
+    if (nb_unify_broadcast(im, a, b) != NB_OK || nb_unify_broadcast(im, cond, a) != NB_OK ||
+        nb_unify_broadcast(im, cond, b) != NB_OK)
+        return NULL;
+    nb_begin(&im->b, NB_OP_where);
+    nb_arg(&im->b, cond);
+    nb_arg(&im->b, a);
+    nb_arg(&im->b, b);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_slice_axis(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
+                        const nb_dim *count, int64_t step) {
+    if (!x) return NULL;
+    const nb_dim *starts[NB_MAX_RANK], *counts[NB_MAX_RANK];
+    int64_t steps[NB_MAX_RANK];
+    for (int d = 0; d < x->type->rank; d++) {
+        starts[d] = d == axis ? start : nb_num(im, 0);
+        counts[d] = d == axis ? count : x->type->dims[d];
+        steps[d] = d == axis ? step : 1;
+    }
+    nb_begin(&im->b, NB_OP_slice);
+    nb_arg(&im->b, x);
+    nb_set_dims(&im->b, "start", (size_t)x->type->rank, starts);
+    nb_set_dims(&im->b, "count", (size_t)x->type->rank, counts);
+    nb_set_ints(&im->b, "step", (size_t)x->type->rank, steps);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_join(nb_importer *im, nb_value *a, nb_value *b, int axis) {
+    if (!a || !b) return NULL;
+    for (int d = 0; d < a->type->rank && d < b->type->rank; d++) {
+        if (d != axis && nb_unify(im, a->type->dims[d], b->type->dims[d]) != NB_OK) return NULL;
+    }
+    nb_begin(&im->b, NB_OP_concat);
+    nb_arg(&im->b, a);
+    nb_arg(&im->b, b);
+    nb_set_int(&im->b, "axis", axis);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis) {
+    nb_begin(&im->b, NB_OP_gather);
+    nb_arg(&im->b, x);
+    nb_arg(&im->b, index);
+    nb_set_int(&im->b, "axis", axis);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, const int64_t *axes,
+                    bool keep) {
+    nb_begin(&im->b, kind);
+    nb_arg(&im->b, x);
+    nb_set_ints(&im->b, "axes", n, axes);
+    nb_set_bool(&im->b, "keep", keep);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b) {
+    if (!x) return NULL;
+    int64_t perm[NB_MAX_RANK];
+    for (int d = 0; d < x->type->rank; d++) perm[d] = d == a ? b : d == b ? a : d;
+    return nb_transpose(&im->b, x, perm);
+}
+
+/* Vectors become matrices and the added axis goes again, as NumPy's matmul does. */
+nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b) {
+    if (!a || !b) return NULL;
+    const nb_dim *one = nb_num(im, 1);
+    bool row = a->type->rank == 1, column = b->type->rank == 1;
+    if (row) a = nb_reshape(&im->b, a, 2, (const nb_dim *[]){one, a->type->dims[0]});
+    if (column) b = nb_reshape(&im->b, b, 2, (const nb_dim *[]){b->type->dims[0], one});
+    if (!a || !b) return NULL;
+    if (a->type->rank < 2 || b->type->rank < 2) {
+        nb_node_error(im, NB_MALFORMED, "scalars cannot be multiplied as matrices");
+        return NULL;
+    }
+    if (nb_unify(im, a->type->dims[a->type->rank - 1], b->type->dims[b->type->rank - 2]) != NB_OK)
+        return NULL;
+    for (int i = 3; i <= a->type->rank && i <= b->type->rank; i++) {
+        const nb_dim *da = a->type->dims[a->type->rank - i], *db = b->type->dims[b->type->rank - i];
+        if (da != db && !nb_dim_is(da, 1) && !nb_dim_is(db, 1) && nb_unify(im, da, db) != NB_OK)
+            return NULL;
+    }
+    nb_value *y = nb_binary(&im->b, NB_OP_matmul, a, b);
+    if (!y || (!row && !column)) return y;
+    const nb_dim *dims[NB_MAX_RANK];
+    int n = 0;
+    for (int d = 0; d < y->type->rank; d++) {
+        bool added = (row && d == y->type->rank - 2) || (column && d == y->type->rank - 1);
+        if (!added) dims[n++] = y->type->dims[d];
+    }
+    return nb_reshape(&im->b, y, n, dims);
+}

@@ -1,0 +1,60 @@
+/* Compiled code against the evaluator: a graph is made, planned, compiled for some CPUs, run on
+ * memory that ends at an inaccessible page, and compared with nb_eval bit by bit.
+ *
+ *   diff d;
+ *   diff_begin(&d, "relu f32 17");
+ *   nb_value *x = diff_input(&d, NB_F32, 1, (int64_t[]){17});
+ *   diff_check(&d, nb_unary(&d.b, NB_OP_relu, x)); */
+#ifndef NB_DIFF_H
+#define NB_DIFF_H
+
+#include "codegen/codegen.h"
+#include "ir/build.h"
+#include "ir/eval.h"
+
+#define DIFF_MAX_PORTS   8
+#define DIFF_MAX_LENGTHS 8
+/* A dimension given as -k is symbol number k - 1 with the value diff.symbols[k - 1]. */
+#define DIFF_MAX_SYMBOLS 4
+
+typedef struct diff {
+    const char *name;
+    nb_arena *arena;
+    nb_diags *diags;
+    nb_graph *graph;
+    nb_builder b;
+    const nb_symbol *symbol[DIFF_MAX_SYMBOLS];
+    int64_t symbols[DIFF_MAX_SYMBOLS];
+    const int64_t *lengths; /* run for each of these as symbols[0], or NULL: as it is */
+    size_t n_lengths;
+    int64_t capacity;       /* of appended states */
+    bool plain;             /* inputs are small numbers, without special values */
+    int32_t result;         /* what run must return; not NB_RUN_OK: outputs are not compared */
+    const int64_t *indices; /* values of integer inputs, in order, or NULL: random ones */
+    size_t n_indices, next_index;
+} diff;
+
+extern int diff_passed, diff_failed, diff_skipped;
+
+void diff_begin(diff *d, const char *fmt, ...) NB_PRINTF(2, 3);
+const nb_dim *diff_dim(diff *d, int64_t n);
+nb_value *diff_input(diff *d, nb_elem elem, int rank, const int64_t *dims);
+/* A constant with random contents. */
+nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims);
+/* Compiles and compares; the outputs are `ys`. Frees everything. */
+void diff_check_all(diff *d, size_t n, nb_value *const *ys);
+void diff_check(diff *d, nb_value *y);
+
+/* The generator behind all contents: the same numbers in every run. */
+uint64_t diff_random(void);
+int64_t diff_below(int64_t n);
+/* Fills `count` elements: special values among random ones, or small numbers when `plain`. */
+void diff_fill(nb_elem elem, int64_t count, bool plain, void *data);
+
+/* One file each. */
+void diff_test_elementwise(void);
+void diff_test_move(void);
+void diff_test_layers(void);
+void diff_test_model(void);
+
+#endif

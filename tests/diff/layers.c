@@ -1,0 +1,78 @@
+/* softmax, norms, rotary. */
+#include "tests/diff/diff.h"
+
+static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_F64};
+
+static void softmaxes(void) {
+    static const int64_t shapes[][3] = {{2, 3, 1},   {2, 3, 15}, {3, 16, 2}, {2, 17, 3},
+                                        {1, 1, 100}, {40, 2, 2}, {2, 0, 3}};
+    for (size_t i = 0; i < NB_COUNT(shapes); i++) {
+        for (int64_t axis = 0; axis < 3; axis++) {
+            for (size_t e = 0; e < NB_COUNT(elems); e++) {
+                diff d;
+                diff_begin(&d, "softmax %s shape %zu axis %lld", nb_elems[elems[e]].text, i,
+                           (long long)axis);
+                d.plain = i % 2;
+                nb_value *x = diff_input(&d, elems[e], 3, shapes[i]);
+                nb_begin(&d.b, NB_OP_softmax);
+                nb_arg(&d.b, x);
+                nb_set_int(&d.b, "axis", axis);
+                /* Once into an output, once into a slot. */
+                nb_value *y = nb_end(&d.b);
+                diff_check_all(&d, 2, (nb_value *[]){y, nb_unary(&d.b, NB_OP_neg, y)});
+            }
+        }
+    }
+}
+
+static void norms(void) {
+    static const int64_t lengths[] = {1, 3, 16, 17, 48, 300};
+    for (size_t i = 0; i < NB_COUNT(lengths); i++) {
+        for (int form = 0; form < 3; form++) {
+            for (size_t e = 0; e < NB_COUNT(elems); e++) {
+                diff d;
+                diff_begin(&d, "norm form %d %s[%lld]", form, nb_elems[elems[e]].text,
+                           (long long)lengths[i]);
+                d.symbols[0] = 3;
+                d.plain = i % 2;
+                nb_value *x = diff_input(&d, elems[e], 3, (int64_t[]){2, -1, lengths[i]});
+                nb_value *gain = diff_const(&d, elems[e], 1, &lengths[i]);
+                nb_value *bias = diff_input(&d, elems[e], 1, &lengths[i]);
+                nb_begin(&d.b, form ? NB_OP_layer_norm : NB_OP_rms_norm);
+                nb_arg(&d.b, x);
+                nb_arg(&d.b, gain);
+                if (form) nb_arg(&d.b, form == 2 ? bias : NULL);
+                nb_set_float(&d.b, "eps", 1e-5F);
+                diff_check(&d, nb_end(&d.b));
+            }
+        }
+    }
+}
+
+static void rotaries(void) {
+    static const int64_t widths[] = {2, 6, 32, 34, 128};
+    for (size_t i = 0; i < NB_COUNT(widths); i++) {
+        for (int form = 0; form < 4; form++) {
+            diff d;
+            diff_begin(&d, "rotary form %d, D = %lld", form, (long long)widths[i]);
+            d.symbols[0] = 3;
+            d.plain = true;
+            int64_t batch = form & 1 ? 2 : 1;
+            nb_value *x = diff_input(&d, NB_F32, 4, (int64_t[]){2, 3, -1, widths[i]});
+            nb_value *c = diff_input(&d, NB_F32, 3, (int64_t[]){batch, -1, widths[i] / 2});
+            nb_value *s = diff_input(&d, NB_F32, 3, (int64_t[]){batch, -1, widths[i] / 2});
+            nb_begin(&d.b, NB_OP_rotary);
+            nb_arg(&d.b, x);
+            nb_arg(&d.b, c);
+            nb_arg(&d.b, s);
+            nb_set_bool(&d.b, "interleaved", form >= 2);
+            diff_check(&d, nb_end(&d.b));
+        }
+    }
+}
+
+void diff_test_layers(void) {
+    softmaxes();
+    norms();
+    rotaries();
+}
