@@ -323,7 +323,8 @@ static void parse_body(nb_parser *p) {
     end_declarations(p);
     nb_token close = p->lex.token;
     if (close.kind == NB_TOKEN_END) {
-        nb_parse_expected(p, "'}'");
+        /* A statement that the end cut off has said so. */
+        if (p->diags->errors == p->errors_before) nb_parse_expected(p, "'}'");
         return;
     }
     if (ret.kind == NB_TOKEN_END) nb_parse_error(p, &close, "the graph has no return");

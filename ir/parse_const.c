@@ -139,6 +139,7 @@ static nb_blob *allocate(nb_parser *p, const nb_token *at, int64_t bytes, void *
 /* {1, 2, 3}; the current token is the brace. */
 static bool read_list(nb_parser *p, nb_elem e, int64_t count, void *data) {
     int64_t n = 0;
+    p->lex.multiline = true;
     nb_lex_element(&p->lex);
     bool more = !nb_at_punct(&p->lex, '}');
     while (more) {
@@ -159,6 +160,7 @@ static bool read_list(nb_parser *p, nb_elem e, int64_t count, void *data) {
     if (n < count)
         return nb_parse_error(p, &p->lex.token, "%lld elements, the type has %lld", (long long)n,
                               (long long)count);
+    p->lex.multiline = false;
     nb_lex(&p->lex);
     return true;
 }

@@ -57,7 +57,7 @@ typedef struct nb_lexer {
 nb_lexer nb_lexer_make(nb_arena *arena, const char *text, size_t length);
 /* Moves on to the next token. */
 void nb_lex(nb_lexer *l);
-/* The same for a list of elements: numbers with sign, nan, true, 0x... as NUMBER, any line. */
+/* The same where an element stands: numbers with sign, nan, true, 0x... are a NUMBER. */
 void nb_lex_element(nb_lexer *l);
 /* Moves on to a word of letters, digits, '_', '.' and '-', where the grammar wants one. */
 void nb_lex_dashed(nb_lexer *l);
