@@ -115,6 +115,11 @@ const char *nb_unique_name(nb_graph *g, const char *name, bool constant) {
 
 /* A name is taken once a value has it. */
 static const char *take_name(nb_graph *g, const char *name, bool constant) {
+    name_use *own = name_entry(constant ? &g->interner->consts : &g->interner->values, name);
+    if (!own->taken) {
+        own->taken = true;
+        return nb_strdup(g->arena, name);
+    }
     const char *unique = nb_unique_name(g, name, constant);
     name_entry(constant ? &g->interner->consts : &g->interner->values, unique)->taken = true;
     return unique;
