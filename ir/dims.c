@@ -5,8 +5,9 @@
  * name, never by address or age, so that printing and parsing give the same order.
  *
  * An expression is a tree in memory that is shared, and walks do not see the sharing, so its size
- * as a tree is bounded. Beyond the bounds, and where a coefficient overflows, there is one dim that
- * says so (nb_dim_is_too_large); it absorbs whatever is computed with it. */
+ * as a tree is bounded. Beyond the bounds, where a coefficient overflows and where a divisor is
+ * never positive, there is one dim that says so (nb_dim_is_invalid); it absorbs whatever is
+ * computed with it. */
 #include "ir/interner.h"
 
 #include <string.h>
@@ -26,13 +27,13 @@ typedef struct sum {
     size_t n;
     term terms[MAX_TERMS]; /* in no order, a coefficient may be 0 */
     int64_t constant;
-    bool overflow; /* does not fit: the result is too large */
+    bool overflow; /* does not fit: the result is invalid */
 } sum;
 
 static const nb_dim *intern(nb_graph *g, nb_dim_kind kind, int64_t value, const nb_symbol *symbol,
                             const nb_dim *a, const nb_dim *b);
 
-static const nb_dim *too_large(nb_graph *g) {
+static const nb_dim *invalid(nb_graph *g) {
     const nb_dim *most = nb_dim_const(g, INT64_MAX);
     return intern(g, NB_DIM_MUL, 0, NULL, most, most);
 }
@@ -42,8 +43,8 @@ static const nb_dim *intern(nb_graph *g, nb_dim_kind kind, int64_t value, const 
     uint32_t nodes = 1 + (a ? a->nodes + b->nodes : 0), nest = 0;
     if (a) nest = (a->nest > b->nest ? a->nest : b->nest) + (kind >= NB_DIM_FLOORDIV);
     if (nodes > MAX_NODES || nest > MAX_NEST ||
-        (a && (nb_dim_is_too_large(a) || nb_dim_is_too_large(b))))
-        return too_large(g);
+        (a && (nb_dim_is_invalid(a) || nb_dim_is_invalid(b))))
+        return invalid(g);
     struct {
         int64_t kind, value;
         const void *symbol, *a, *b;
@@ -112,7 +113,7 @@ static term term_of(const nb_dim *d) {
 /* Adds coefficient * d. Sums lean left, so the loop walks down the left side. */
 static void flatten(sum *s, int64_t coefficient, const nb_dim *d) {
     int64_t c;
-    if (nb_dim_is_too_large(d)) {
+    if (nb_dim_is_invalid(d)) {
         s->overflow = true;
         return;
     }
@@ -125,7 +126,7 @@ static void flatten(sum *s, int64_t coefficient, const nb_dim *d) {
 }
 
 static const nb_dim *rebuild(nb_graph *g, sum *s) {
-    if (s->overflow) return too_large(g);
+    if (s->overflow) return invalid(g);
     for (size_t i = 1; i < s->n; i++) { /* insertion sort: a few terms */
         term t = s->terms[i];
         size_t k = i;
@@ -291,9 +292,9 @@ static sum take_multiples(sum *s, nb_dim_kind kind, int64_t by) {
 
 static const nb_dim *divide(nb_graph *g, nb_dim_kind kind, const nb_dim *a, const nb_dim *b) {
     int64_t low, high, product;
-    if (nb_dim_is_too_large(a) || nb_dim_is_too_large(b)) return too_large(g);
+    if (nb_dim_is_invalid(a) || nb_dim_is_invalid(b)) return invalid(g);
     nb_dim_range(b, &low, &high);
-    if (high < 1) return intern(g, kind, 0, NULL, a, b); /* has no value */
+    if (high < 1) return invalid(g);
     if (a->kind == kind && nb_dim_is_const(b) && nb_dim_is_const(a->b) && a->b->value > 0 &&
         nb_mul_i64(a->b->value, b->value, &product))
         return divide(g, kind, a->a, nb_dim_const(g, product));
@@ -328,7 +329,9 @@ static bool has_operand(const nb_dim *d, nb_dim_kind kind, const nb_dim *operand
 static const nb_dim *extremum(nb_graph *g, nb_dim_kind kind, const nb_dim *a, const nb_dim *b) {
     nb_dim_kind other = kind == NB_DIM_MIN ? NB_DIM_MAX : NB_DIM_MIN;
     int64_t low, high;
-    if (nb_dim_is_too_large(a) || nb_dim_is_too_large(b)) return too_large(g);
+    if (nb_dim_is_invalid(a) || nb_dim_is_invalid(b)) return invalid(g);
+    if (nb_dim_is_const(a) && nb_dim_is_const(b)) /* their difference may overflow */
+        return (a->value < b->value) == (kind == NB_DIM_MIN) ? a : b;
     nb_dim_range(nb_dim_sub(g, a, b), &low, &high);
     if (low >= 0) return kind == NB_DIM_MIN ? b : a;
     if (high <= 0) return kind == NB_DIM_MIN ? a : b;

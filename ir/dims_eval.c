@@ -71,7 +71,7 @@ void nb_dim_range(const nb_dim *d, int64_t *min, int64_t *max) {
     }
     *min = INT64_MIN;
     *max = INT64_MAX;
-    if (nb_dim_is_too_large(d)) return;
+    if (nb_dim_is_invalid(d)) return;
     int64_t al, ah, bl, bh;
     nb_dim_range(d->a, &al, &ah);
     nb_dim_range(d->b, &bl, &bh);
@@ -153,7 +153,7 @@ const char *nb_dim_text(nb_arena *arena, const nb_dim *d) {
                                        [NB_DIM_MAX] = "max"};
     if (d->kind == NB_DIM_CONST) return nb_format(arena, "%lld", (long long)d->value);
     if (d->kind == NB_DIM_SYMBOL) return symbol_text(arena, d->symbol->name);
-    if (nb_dim_is_too_large(d)) return "(too large)";
+    if (nb_dim_is_invalid(d)) return "(invalid)";
     const char *a = nb_dim_text(arena, d->a), *b = nb_dim_text(arena, d->b);
     if (d->kind == NB_DIM_ADD) return nb_format(arena, *b == '-' ? "%s%s" : "%s+%s", a, b);
     if (d->kind == NB_DIM_MUL) return nb_format(arena, "%s*%s", a, b);

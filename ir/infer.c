@@ -23,7 +23,8 @@ nb_status nb_infer_error(const nb_inferring *i, const char *fmt, ...) {
 }
 
 nb_status nb_infer_limit(const nb_inferring *i, const char *what) {
-    return report(i, NB_LIMIT, nb_format(i->diags->arena, "%s is too large an expression", what));
+    const char *why = "is no valid expression: it overflows, divides by 0, or has too many terms";
+    return report(i, NB_LIMIT, nb_format(i->diags->arena, "%s %s", what, why));
 }
 
 const char *nb_in_text(const nb_inferring *i, size_t n) {
@@ -64,8 +65,9 @@ static nb_status check_operands(const nb_inferring *i) {
 static nb_status check_dims(const nb_inferring *i, const nb_type *t) {
     for (int d = 0; d < t->rank; d++) {
         int64_t low, high;
-        if (nb_dim_is_too_large(t->dims[d]))
-            return nb_infer_limit(i, nb_format(i->diags->arena, "the size of axis %d", d));
+        if (nb_dim_is_invalid(t->dims[d]))
+            return nb_infer_limit(
+                i, nb_format(i->diags->arena, "the size of axis %d of the result", d));
         nb_dim_range(t->dims[d], &low, &high);
         if (high < 0)
             return nb_infer_error(i, "axis %d of the result has the negative size %s", d,
@@ -74,9 +76,24 @@ static nb_status check_dims(const nb_inferring *i, const nb_type *t) {
     return NB_OK;
 }
 
+/* Dims of attributes that are in no result's type too: where a slice starts. */
+static nb_status check_attrs(const nb_inferring *i) {
+    const nb_op_info *info = nb_info(i->op);
+    for (int a = 0; a < NB_MAX_ATTRS && info->attrs[a].kind != NB_ATTR_END; a++) {
+        const nb_attr *attr = &i->op->attrs[a];
+        for (size_t k = 0; info->attrs[a].kind == NB_ATTR_DIMS && k < attr->dims.count; k++) {
+            if (nb_dim_is_invalid(attr->dims.items[k]))
+                return nb_infer_limit(
+                    i, nb_format(i->diags->arena, "%s[%zu]", info->attrs[a].name, k));
+        }
+    }
+    return NB_OK;
+}
+
 nb_status nb_infer(nb_graph *g, const nb_op *op, const nb_type **types, nb_diags *diags) {
     nb_inferring i = {.g = g, .op = op, .types = types, .diags = diags};
     NB_TRY(check_operands(&i));
+    NB_TRY(check_attrs(&i));
     NB_TRY(rules[op->kind](&i));
     for (int r = 0; r < nb_info(op)->results; r++) NB_TRY(check_dims(&i, types[r]));
     return NB_OK;

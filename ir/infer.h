@@ -15,7 +15,7 @@ typedef struct nb_inferring {
 
 /* "op: what was expected, what was found", at the op's location. */
 nb_status nb_infer_error(const nb_inferring *i, const char *fmt, ...) NB_PRINTF(2, 3);
-/* "op: <what> is too large an expression", NB_LIMIT. */
+/* The same for an invalid dim, NB_LIMIT. */
 nb_status nb_infer_limit(const nb_inferring *i, const char *what);
 static inline const nb_type *nb_in_type(const nb_inferring *i, size_t n) {
     return nb_in(i->op, n)->type;

@@ -239,7 +239,7 @@ static bool of_op(follower *f, const nb_op *op, elements *out) {
 
 /* A number that does not fit would wrap, which expressions do not; conditions are decided. */
 static bool fits(const nb_dim *d, nb_elem elem) {
-    if (nb_dim_is_too_large(d)) return false;
+    if (nb_dim_is_invalid(d)) return false;
     if (!nb_dim_is_const(d)) return elem != NB_BOOL;
     return d->value >= nb_elem_min(elem) && d->value <= nb_elem_max(elem);
 }

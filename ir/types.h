@@ -92,10 +92,10 @@ static inline bool nb_dim_is_const(const nb_dim *d) { return d->kind == NB_DIM_C
 static inline bool nb_dim_is(const nb_dim *d, int64_t value) {
     return d->kind == NB_DIM_CONST && d->value == value;
 }
-/* What stands for an expression that overflows or has too many terms: it has no value and no known
- * bounds, it equals itself, and whatever is computed with it is the same. No op has it in its type
- * (nb_infer refuses it). */
-static inline bool nb_dim_is_too_large(const nb_dim *d) {
+/* What stands for an expression that overflows, divides by what is never positive, or has too many
+ * terms: it has no value and no known bounds, it equals itself, and whatever is computed with it is
+ * the same. No op has it in its type or attributes (nb_infer refuses it). */
+static inline bool nb_dim_is_invalid(const nb_dim *d) {
     return d->kind == NB_DIM_MUL && d->a->kind == NB_DIM_CONST && d->b->kind == NB_DIM_CONST;
 }
 /* Value for given symbol values (indexed by nb_symbol.index); false on overflow or division by 0.
