@@ -146,7 +146,8 @@ START_TEST(special_pow) {
         for (size_t k = 0; k < NB_COUNT(values); k++) {
             double want = pow((double)values[i], (double)values[k]);
             float got = nb_powf(values[i], values[k]);
-            ck_assert_msg(ulps(got, want) <= 0.51 && (isnan(want) || !signbit(got) == !signbit(want)),
+            ck_assert_msg(ulps(got, want) <= 0.51 &&
+                              (isnan(want) || !signbit(got) == !signbit(want)),
                           "%g to the %g is %g, not %g", (double)values[i], (double)values[k],
                           (double)got, want);
         }
