@@ -140,6 +140,8 @@ static nb_value *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x, wor
     nb_arg(&b, x);
     nb_set_quant(&b, "to", q);
     nb_value *codes = nb_end(&b);
+    /* The way back stands for no node: a layer that fuses it keeps its own name. */
+    b.loc = nb_loc_via(ctx->graph, NULL, "insert-qdq");
     nb_value *back = codes ? nb_unary(&b, NB_OP_dequantize, codes) : NULL;
     if (!back) return NULL;
     nb_set_name(ctx->graph, codes, nb_format(ctx->graph->arena, "%s.q", x->name));
