@@ -15,6 +15,20 @@ static inline nb_op *nb_made_by(const nb_value *v, nb_op_kind kind) {
     return v->def && v->def->kind == kind ? v->def : NULL;
 }
 
+/* ---- locations: raise_views.c --------------------------------------------------------------- */
+
+/* The ops that a matcher went through, from the root to its operands. */
+typedef struct nb_trail {
+    const nb_op *ops[32]; /* of a longer one the rest is not kept */
+    size_t n;
+} nb_trail;
+
+static inline void nb_trail_add(nb_trail *t, const nb_op *op) {
+    if (op && t->n < NB_COUNT(t->ops)) t->ops[t->n++] = op;
+}
+/* Their locations, the root's last. */
+const nb_loc *nb_trail_loc(nb_graph *g, const nb_trail *t);
+
 /* ---- views: raise_views.c ------------------------------------------------------------------- */
 
 /* f32, or a narrower float that f32 holds. */
@@ -45,10 +59,10 @@ typedef struct nb_heads {
     int64_t perm[4];
 } nb_heads;
 
-/* Moves the base behind the transposes that made it, whose locations it merges into *loc. */
-void nb_heads_untranspose(nb_heads *h, nb_graph *g, const nb_loc **loc);
+/* Moves the base behind the transposes that made it. */
+void nb_heads_untranspose(nb_heads *h, nb_trail *trail);
 /* Moves the base behind a repetition of heads; false when there is none. */
-bool nb_heads_unrepeat(nb_heads *h, nb_builder *b);
+bool nb_heads_unrepeat(nb_heads *h, nb_builder *b, nb_trail *trail);
 /* The type of the view, and the view as a value. */
 const nb_type *nb_heads_type(const nb_heads *h, nb_graph *g);
 nb_value *nb_heads_build(const nb_heads *h, nb_builder *b);

@@ -28,10 +28,8 @@ typedef struct attention {
     double scale;
     masking masks[MAX_DEPTH]; /* outermost first */
     size_t n_masks;
-    const nb_loc *loc;
+    nb_trail trail;
 } attention;
-
-static void seen(attention *a, const nb_op *op) { a->loc = nb_loc_merge(a->g, a->loc, op->loc); }
 
 /* ---- scores --------------------------------------------------------------------------------- */
 
@@ -39,7 +37,7 @@ static void seen(attention *a, const nb_op *op) { a->loc = nb_loc_merge(a->g, a-
 static nb_value *uncast(attention *a, nb_value *v) {
     for (nb_op *op; (op = nb_made_by(v, NB_OP_cast)) && nb_fits_f32(v) && nb_fits_f32(nb_in(op, 0));
          v = nb_in(op, 0))
-        seen(a, op);
+        nb_trail_add(&a->trail, op);
     return v;
 }
 
@@ -54,7 +52,7 @@ static nb_value *unscale(attention *a, nb_value *v, double *scale) {
         double by = op->kind == NB_OP_mul ? number : 1 / number;
         if (nb_in(op, at)->type != v->type || by == 0 || !isfinite(by)) return v;
         *scale *= by;
-        seen(a, op);
+        nb_trail_add(&a->trail, op);
         v = nb_in(op, at);
     }
     return v;
@@ -82,10 +80,8 @@ static bool follow_mask(attention *a, nb_value *x, size_t scores, size_t other, 
     attention saved = *a;
     if (a->n_masks == MAX_DEPTH || !is_same_shape(nb_in(op, scores)->type, x->type)) return false;
     a->masks[a->n_masks++] = (masking){op, other};
-    if (follow_scores(a, nb_in(op, scores), depth - 1)) {
-        seen(a, op);
-        return true;
-    }
+    nb_trail_add(&a->trail, op);
+    if (follow_scores(a, nb_in(op, scores), depth - 1)) return true;
     *a = saved;
     return false;
 }
@@ -118,7 +114,7 @@ static bool follow_scores(attention *a, nb_value *v, int depth) {
     if (nb_made_by(x, NB_OP_matmul)) {
         a->product = x->def;
         a->scale = scale;
-        seen(a, x->def);
+        nb_trail_add(&a->trail, x->def);
         return is_same_shape(x->type, v->type);
     }
     if (scale != 1) return false;
@@ -167,31 +163,33 @@ static nb_heads keys(attention *a, nb_value *kt) {
     for (const nb_value *old = NULL; old != k.base;) {
         old = k.base;
         k.base = uncast(a, unscale(a, k.base, &a->scale));
-        nb_heads_untranspose(&k, a->g, &a->loc);
+        nb_heads_untranspose(&k, &a->trail);
     }
     return k;
 }
 
 static nb_value *try_attention(attention *a, nb_op *root) {
+    nb_trail_add(&a->trail, root);
     nb_value *weights = uncast(a, nb_in(root, 0)), *v = nb_in(root, 1);
     nb_op *softmax = nb_made_by(weights, NB_OP_softmax);
     if (!softmax || !is_rank4(weights) || !is_rank4(v)) return NULL;
     if (nb_attr_int(softmax, "axis") != 3 && nb_attr_int(softmax, "axis") != -1) return NULL;
+    nb_trail_add(&a->trail, softmax);
     if (!follow_scores(a, nb_in(softmax, 0), MAX_DEPTH)) return NULL;
     nb_value *q = nb_in(a->product, 0), *kt = nb_in(a->product, 1);
     if (!is_rank4(q) || !is_rank4(kt)) return NULL;
-    seen(a, softmax);
-    seen(a, root);
+    nb_heads values = {.base = v, .perm = {0, 1, 2, 3}};
+    nb_heads_untranspose(&values, &a->trail);
+    nb_heads k = keys(a, kt);
     q = uncast(a, unscale(a, uncast(a, q), &a->scale));
-    nb_heads k = keys(a, kt), values = {.base = v, .perm = {0, 1, 2, 3}};
-    nb_heads_untranspose(&values, a->g, &a->loc);
-    nb_builder b = nb_pass_builder(a->ctx, root, a->loc);
+    nb_builder b = nb_pass_builder(a->ctx, root, nb_trail_loc(a->g, &a->trail));
     nb_heads few_k = k, few_v = values;
-    bool repeated = nb_heads_unrepeat(&few_k, &b) && nb_heads_unrepeat(&few_v, &b) &&
-                    fit(q->type, nb_heads_type(&few_k, a->g), nb_heads_type(&few_v, a->g));
-    if (repeated) {
+    nb_trail trail = a->trail;
+    if (nb_heads_unrepeat(&few_v, &b, &trail) && nb_heads_unrepeat(&few_k, &b, &trail) &&
+        fit(q->type, nb_heads_type(&few_k, a->g), nb_heads_type(&few_v, a->g))) {
         k = few_k;
         values = few_v;
+        b.loc = nb_loc_via(a->g, nb_trail_loc(a->g, &trail), "raise");
     }
     if (!fit(q->type, nb_heads_type(&k, a->g), nb_heads_type(&values, a->g))) return NULL;
     q = nb_widened(&b, q);

@@ -164,6 +164,7 @@ static nb_value *find_half(halving *s, nb_value *v, int depth) {
     if (nb_is_const(v)) return half_table(s, v);
     nb_op *op = v->def;
     if (!op) return NULL;
+    s->b->loc = nb_loc_via(s->h->graph, op->loc, "raise");
     switch (op->kind) {
     case NB_OP_concat:
         return s->doubling == NB_TWICE && nb_joins_last(op) && nb_in(op, 0) == nb_in(op, 1)
@@ -189,7 +190,9 @@ static nb_value *half_of(halving *s, nb_value *v, int depth) {
     nb_value *half = nb_map_get(known, v);
     if (half || depth == 0 || v->type->rank < 1 || !nb_dim_is_const(last_dim(v))) return half;
     if (last_dim(v)->value < 2 || last_dim(v)->value % 2 != 0) return NULL;
+    const nb_loc *loc = s->b->loc;
     half = find_half(s, v, depth - 1);
+    s->b->loc = loc;
     if (half) nb_map_set(known, v, half);
     return half;
 }

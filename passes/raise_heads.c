@@ -8,11 +8,11 @@
 
 #include <string.h>
 
-void nb_heads_untranspose(nb_heads *h, nb_graph *g, const nb_loc **loc) {
+void nb_heads_untranspose(nb_heads *h, nb_trail *trail) {
     for (nb_op *op; (op = nb_made_by(h->base, NB_OP_transpose));) {
         const int64_t *inner = nb_attr_of(op, "perm")->ints.items;
         for (size_t i = 0; i < 4; i++) h->perm[i] = inner[h->perm[i]];
-        *loc = nb_loc_merge(g, *loc, op->loc);
+        nb_trail_add(trail, op);
         h->base = nb_in(op, 0);
     }
 }
@@ -37,10 +37,11 @@ static bool merges(nb_graph *g, const nb_type *split, const nb_type *flat, int64
     return true;
 }
 
-bool nb_heads_unrepeat(nb_heads *h, nb_builder *b) {
+bool nb_heads_unrepeat(nb_heads *h, nb_builder *b, nb_trail *trail) {
     int64_t axis = h->perm[1];
     nb_op *expand = nb_made_by(h->base, NB_OP_expand);
     if (expand && widens(nb_in(expand, 0)->type, h->base->type, axis)) {
+        nb_trail_add(trail, expand);
         h->base = nb_in(expand, 0);
         return true;
     }
@@ -53,6 +54,8 @@ bool nb_heads_unrepeat(nb_heads *h, nb_builder *b) {
     for (int d = 0; d < 4; d++) dims[d] = nb_in(wide, 0)->type->dims[d > axis ? d + 1 : d];
     nb_value *narrow = nb_reshape(b, nb_in(wide, 0), 4, dims);
     if (!narrow) return false;
+    nb_trail_add(trail, reshape);
+    nb_trail_add(trail, wide);
     h->base = narrow;
     return true;
 }

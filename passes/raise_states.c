@@ -24,7 +24,7 @@ void nb_raise_states(nb_pass_ctx *ctx, bool *changed) {
     const nb_op *ret = g->body.last;
     for (uint32_t o = 0; o < ret->n_operands; o++) {
         const nb_op *concat = nb_made_by(nb_in(ret, o), NB_OP_concat);
-        if (!concat || concat->n_operands != 2) continue;
+        if (!concat || concat->n_operands != 2 || nb_in(concat, 0) == nb_in(concat, 1)) continue;
         const nb_value *past = nb_in(concat, 0);
         int64_t axis = nb_attr_int(concat, "axis");
         if (past->region != &g->body || !is_length_of_its_own(past->type, axis)) continue;

@@ -1,6 +1,12 @@
 /* Looking through ops that only rearrange, for the matchers of raise. */
 #include "passes/raise.h"
 
+const nb_loc *nb_trail_loc(nb_graph *g, const nb_trail *t) {
+    const nb_loc *loc = NULL;
+    for (size_t i = t->n; i-- > 0;) loc = nb_loc_merge(g, loc, t->ops[i]->loc);
+    return loc;
+}
+
 bool nb_fits_f32(const nb_value *v) {
     nb_elem e = v->type->elem;
     return !v->type->quant && (e == NB_F32 || e == NB_F16 || e == NB_BF16);
