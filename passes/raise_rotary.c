@@ -152,10 +152,6 @@ static nb_value *build(rotary *r, nb_builder *b, nb_value *x, nb_value *cosine, 
     return NULL;
 }
 
-static const nb_loc *merged(rotary *r, const nb_op *a, const nb_op *b, const nb_op *c) {
-    return nb_loc_merge(r->g, nb_loc_merge(r->g, a->loc, b->loc), c->loc);
-}
-
 /* ---- the two forms -------------------------------------------------------------------------- */
 
 /* x * cos + (-x2, x1) * sin */
@@ -171,9 +167,8 @@ static nb_value *from_turned(rotary *r, nb_op *add) {
             if (x->type != nb_out(add)->type || !is_turned(nb_in(turned, i), &t) ||
                 !is_span(x, &t.x))
                 continue;
-            nb_builder b = nb_pass_builder(
-                r->ctx, add,
-                nb_loc_merge(r->g, nb_in(turned, i)->def->loc, merged(r, straight, turned, add)));
+            nb_trail trail = {{add, turned, straight, nb_in(turned, i)->def}, 4};
+            nb_builder b = nb_pass_builder(r->ctx, add, nb_trail_loc(r->g, &trail));
             nb_value *y =
                 build(r, &b, x, nb_in(straight, 1 - k), nb_in(turned, 1 - i), true, t.interleaved);
             if (y) return y;
@@ -208,7 +203,8 @@ static nb_value *from_parts(rotary *r, nb_op *root, nb_value *first, nb_value *s
         if (!fits || x1 != x1_again || x2 != x2_again || cosine != cosine_again ||
             sine != sine_again || !are_parts(x1, x2, interleaved, &t))
             continue;
-        nb_builder b = nb_pass_builder(r->ctx, root, merged(r, sub, add, root));
+        nb_trail trail = {{root, add, sub}, 3};
+        nb_builder b = nb_pass_builder(r->ctx, root, nb_trail_loc(r->g, &trail));
         if (t.x.base->type->rank != 4 || !nb_fits_f32(t.x.base)) continue;
         nb_value *y = build(r, &b, whole(r, &b, &t.x), cosine, sine, false, interleaved);
         if (y) return y;
