@@ -108,6 +108,13 @@ static nb_value *to_gelu(nb_match *m, nb_builder *b) {
     PAT_OP("add", "", PAT_OP("erf", "", PAT_OP("mul", "", X, PAT_CONST("c"))), PAT_NUMBER(1))
 
 static const nb_rule rules[] = {
+    /* Before the RMS norms, which a centred value divided by its root mean square is too. */
+    {"layer-norm-pow",
+     "gain * (d / sqrt(mean(d^2) + eps)), d = x - mean(x)  ->  layer_norm(x, gain)",
+     TIMES(GAIN, PAT_OP("div", "", D, ROOT(POW(D)))), is_layer_norm, to_layer_norm},
+    {"layer-norm-mul",
+     "gain * (d / sqrt(mean(d*d) + eps)), d = x - mean(x)  ->  layer_norm(x, gain)",
+     TIMES(GAIN, PAT_OP("div", "", D, ROOT(MUL(D)))), is_layer_norm, to_layer_norm},
     {"rms-pow-div", "gain * (x * (1 / sqrt(mean(x^2) + eps)))  ->  rms_norm(x, gain)",
      TIMES(GAIN, TIMES(X, ONE_OVER(ROOT(POW(X))))), is_rms, to_rms},
     {"rms-mul-div", "gain * (x * (1 / sqrt(mean(x*x) + eps)))  ->  rms_norm(x, gain)",
@@ -120,12 +127,6 @@ static const nb_rule rules[] = {
      TIMES(GAIN, PAT_OP("div", "", X, ROOT(POW(X)))), is_rms, to_rms},
     {"rms-mul-quotient", "gain * (x / sqrt(mean(x*x) + eps))  ->  rms_norm(x, gain)",
      TIMES(GAIN, PAT_OP("div", "", X, ROOT(MUL(X)))), is_rms, to_rms},
-    {"layer-norm-pow",
-     "gain * (d / sqrt(mean(d^2) + eps)), d = x - mean(x)  ->  layer_norm(x, gain)",
-     TIMES(GAIN, PAT_OP("div", "", D, ROOT(POW(D)))), is_layer_norm, to_layer_norm},
-    {"layer-norm-mul",
-     "gain * (d / sqrt(mean(d*d) + eps)), d = x - mean(x)  ->  layer_norm(x, gain)",
-     TIMES(GAIN, PAT_OP("div", "", D, ROOT(MUL(D)))), is_layer_norm, to_layer_norm},
     {"layer-norm-bias", "layer_norm(x, gain) + bias  ->  layer_norm(x, gain, bias)",
      PAT_OP("add", "", PAT_OP1("layer_norm", "n"), PAT_ANY("bias")), can_take_bias, add_bias},
     {"silu", "x * sigmoid(x)  ->  silu(x)", TIMES(X, PAT_OP("sigmoid", "", X)), NULL, to_silu},
