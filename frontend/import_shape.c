@@ -7,17 +7,6 @@ nb_status nb_import_identity(nb_importer *im) {
     return nb_node_output(im, 0, nb_node_input(im, 0));
 }
 
-/* In inference: the input, and a mask that keeps everything. */
-nb_status nb_import_dropout(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    NB_TRY(nb_node_output(im, 0, x));
-    if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
-    nb_begin(&im->b, NB_OP_expand);
-    nb_arg(&im->b, nb_scalar(im, NB_BOOL, 1));
-    nb_set_dims(&im->b, "shape", (size_t)x->type->rank, x->type->dims);
-    return nb_node_output(im, 1, nb_end(&im->b));
-}
-
 static nb_value *make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar) {
     nb_begin(&im->b, NB_OP_dims);
     nb_set_dims(&im->b, "values", n, dims);
@@ -30,6 +19,20 @@ static nb_value *expand_to(nb_importer *im, nb_value *x, int rank, const nb_dim 
     nb_arg(&im->b, x);
     nb_set_dims(&im->b, "shape", (size_t)rank, dims);
     return nb_end(&im->b);
+}
+
+/* In inference: the input, and a mask that keeps everything. */
+nb_status nb_import_dropout(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0),
+             *training = nb_has_input(im, 2) ? nb_node_input(im, 2) : NULL;
+    bool off =
+        !nb_has_input(im, 2) || (training && nb_is_const(training) && training->blob->size == 1 &&
+                                 *(const uint8_t *)training->blob->data == 0);
+    if (!off) return nb_node_error(im, NB_UNSUPPORTED, "training mode is not supported");
+    NB_TRY(nb_node_output(im, 0, x));
+    if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
+    nb_value *keep = nb_scalar(im, NB_BOOL, 1);
+    return nb_node_output(im, 1, expand_to(im, keep, x->type->rank, x->type->dims));
 }
 
 static nb_status check_rank(nb_importer *im, size_t rank) {

@@ -113,6 +113,15 @@ static const nb_dim *const *of_binary(nb_graph *g, const nb_op *op, size_t n, in
     return out;
 }
 
+static const nb_dim *const *of_negative(nb_graph *g, const nb_op *op, size_t n, int depth) {
+    size_t nx;
+    const nb_dim *const *x = follow(g, nb_in(op, 0), &nx, depth);
+    if (!x || nx != n) return NULL;
+    const nb_dim **out = list(g, n);
+    for (size_t i = 0; i < n; i++) out[i] = nb_dim_sub(g, nb_dim_const(g, 0), x[i]);
+    return out;
+}
+
 static const nb_dim *const *of_where(nb_graph *g, const nb_op *op, size_t n, int depth) {
     size_t nc, na, nb;
     const nb_dim *const *c = follow(g, nb_in(op, 0), &nc, depth), *const *a = follow(
@@ -188,6 +197,8 @@ static const nb_dim *const *follow(nb_graph *g, const nb_value *v, size_t *count
     case NB_OP_reduce_prod:
     case NB_OP_reduce_sum:
         return n == 1 ? of_product(g, op, depth - 1) : NULL;
+    case NB_OP_neg:
+        return of_negative(g, op, n, depth - 1);
     case NB_OP_add:
     case NB_OP_sub:
     case NB_OP_mul:
