@@ -127,8 +127,10 @@ static bool follow_scores(attention *a, nb_value *v, int depth) {
 static nb_value *build_mask(attention *a, nb_builder *b) {
     static const float numbers[2] = {0, -FLT_MAX};
     nb_value *mask = NULL;
+    const nb_loc *loc = b->loc;
     for (size_t i = a->n_masks; i-- > 0;) {
         const masking *m = &a->masks[i];
+        b->loc = nb_loc_via(a->g, m->op->loc, "raise");
         if (m->op->kind == NB_OP_add) {
             nb_value *addend = nb_widened(b, nb_in(m->op, m->other));
             mask = mask ? nb_binary(b, NB_OP_add, mask, addend) : addend;
@@ -142,6 +144,7 @@ static nb_value *build_mask(attention *a, nb_builder *b) {
         nb_arg(b, m->other == 1 ? inner : lowest);
         mask = nb_end(b);
     }
+    b->loc = loc;
     return mask;
 }
 
