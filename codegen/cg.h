@@ -204,8 +204,9 @@ cg_val cg_ceildiv(cg *g, cg_val a, cg_val b);
 /* i64 sums and products that also set `overflow`, a variable of CG_I1, when they overflow. */
 cg_val cg_add_checked(cg *g, cg_val a, cg_val b, cg_var overflow);
 cg_val cg_mul_checked(cg *g, cg_val a, cg_val b, cg_var overflow);
-/* NaN becomes 0x7fc00000 (f64: its counterpart), as at every output. */
-cg_val cg_canonical(cg *g, cg_val a);
+/* The bits of a float as an integer; those of a NaN are 0x7fc00000 (f64: its counterpart), as at
+ * every output. Integers, because to LLVM one NaN is as good as another and it removes a select. */
+cg_val cg_canonical_bits(cg *g, cg_val a);
 
 typedef enum cg_pred {
     CG_EQ,

@@ -174,12 +174,10 @@ static cg_val choose_float(cg *g, cg_val a, cg_val b, bool max) {
 cg_val cg_fmin(cg *g, cg_val a, cg_val b) { return choose_float(g, a, b, false); }
 cg_val cg_fmax(cg *g, cg_val a, cg_val b) { return choose_float(g, a, b, true); }
 
-cg_val cg_canonical(cg *g, cg_val a) {
-    cg_val nan = cg_kind_of(a) == CG_F32
-                     ? cg_from_bits(g, cg_const(g, (cg_type){CG_I32, cg_lanes(a)}, 0x7fc00000))
-                     : cg_from_bits(g, cg_const(g, (cg_type){CG_I64, cg_lanes(a)},
-                                                INT64_C(0x7ff8000000000000)));
-    return cg_select(g, cg_is_nan(g, a), nan, a);
+cg_val cg_canonical_bits(cg *g, cg_val a) {
+    cg_val bits = cg_bits(g, a);
+    int64_t nan = cg_kind_of(a) == CG_F32 ? 0x7fc00000 : INT64_C(0x7ff8000000000000);
+    return cg_select(g, cg_is_nan(g, a), cg_like(g, bits, nan), bits);
 }
 
 /* ---- rounding ------------------------------------------------------------------------------ */

@@ -107,8 +107,10 @@ cg_val cg_buf_row(cg *g, const cg_buf *b, int inner, cg_val row) {
 
 /* ---- elements ------------------------------------------------------------------------------ */
 
-static cg_val finish(cg *g, const cg_buf *b, cg_val v) {
-    return b->canonical && cg_is_float(v) ? cg_canonical(g, v) : v;
+/* What goes to memory. f16 and bf16 have one NaN when they are encoded. */
+static cg_val stored(cg *g, const cg_buf *b, cg_val v) {
+    cg_val r = cg_encode(g, b->elem, v);
+    return b->canonical && cg_is_float(r) ? cg_canonical_bits(g, r) : r;
 }
 
 cg_val cg_buf_load(cg *g, const cg_buf *b, cg_val pointer) {
@@ -118,7 +120,7 @@ cg_val cg_buf_load(cg *g, const cg_buf *b, cg_val pointer) {
 
 void cg_buf_store(cg *g, const cg_buf *b, cg_val pointer, cg_val v) {
     assert(nb_elems[b->elem].bits >= 8);
-    cg_store(g, cg_encode(g, b->elem, finish(g, b, v)), pointer, 0);
+    cg_store(g, stored(g, b, v), pointer, 0);
 }
 
 cg_val cg_buf_load_part(cg *g, const cg_buf *b, cg_val pointer, cg_val stride, cg_val n) {
@@ -148,7 +150,7 @@ cg_val cg_buf_load_part(cg *g, const cg_buf *b, cg_val pointer, cg_val stride, c
 
 void cg_buf_store_part(cg *g, const cg_buf *b, cg_val pointer, cg_val stride, cg_val v, cg_val n) {
     cg_kind kind = cg_storage_kind(b->elem);
-    v = cg_encode(g, b->elem, finish(g, b, v));
+    v = stored(g, b, v);
     if (cg_is(stride, 1)) {
         if (n)
             cg_store_part(g, v, pointer, n);

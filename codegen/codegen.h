@@ -45,8 +45,7 @@ const char *nb_identifier(nb_arena *arena, const char *text);
 
 typedef struct nb_jit nb_jit;
 /* Loads an object for this machine; its code is readable and executable, never writable. */
-nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags,
-                         nb_jit **out);
+nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags, nb_jit **out);
 const struct nb_model *nb_jit_model(const nb_jit *loaded);
 void nb_jit_free(nb_jit *loaded);
 

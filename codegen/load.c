@@ -38,8 +38,7 @@ static LLVMErrorRef add_object(LLVMOrcLLJITRef jit, const nb_object *object) {
     return LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit), buffer);
 }
 
-nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags,
-                         nb_jit **out) {
+nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags, nb_jit **out) {
     LLVMInitializeNativeTarget();
     LLVMInitializeNativeAsmPrinter();
     nb_jit *loaded = (nb_jit *)calloc(1, sizeof *loaded);

@@ -125,15 +125,17 @@ static const nb_value *read_by(const nb_op *op, uint32_t i) {
     return nb_is_product_of_codes(op) ? nb_in(v->def, 0) : v;
 }
 
-/* Nobody reads the floats of a dequantize whose users all work on the codes. */
+/* Is anyone interested in the result? */
 static bool is_needed(const running *r, const nb_op *op) {
-    return op->kind != NB_OP_dequantize || r->values[nb_out(op)->id].readers > 0 ||
-           r->tapped[nb_out(op)->id];
+    if (!nb_has_trait(op, NB_TRAIT_PURE) || op->n_results == 0) return true;
+    return r->values[nb_out(op)->id].readers > 0 || r->tapped[nb_out(op)->id];
 }
 
+/* From the last op to the first, so that ops that are not needed, among them each dequantize whose
+ * users all work on the codes, do not count as readers. */
 static void count_readers(running *r) {
-    for (const nb_op *op = r->g->body.first; op; op = op->next) {
-        for (uint32_t i = 0; i < op->n_operands; i++) {
+    for (const nb_op *op = r->g->body.last; op; op = op->prev) {
+        for (uint32_t i = 0; is_needed(r, op) && i < op->n_operands; i++) {
             if (nb_in(op, i)) r->values[read_by(op, i)->id].readers++;
         }
     }
@@ -163,7 +165,7 @@ static nb_status run_op(running *r, const nb_op *op, const int64_t *symbols, nb_
     assert(op->n_results <= 1);
     if (nb_is_product_of_codes(op))
         status = product_of_codes(op, in, symbols, &result, arena, diags);
-    else if (is_needed(r, op))
+    else
         status = nb_eval_op(op, in, symbols, &result, arena, diags);
     if (status != NB_OK || op->n_results == 0) {
         nb_arena_destroy(arena);
@@ -213,7 +215,9 @@ static nb_status run_all(running *r, const nb_tensor *inputs, nb_tensor *outputs
         r->values[g->body.params[i]->id].tensor = inputs[i];
         show(r, g->body.params[i]);
     }
-    for (const nb_op *op = g->body.first; op; op = op->next) NB_TRY(run_op(r, op, symbols, diags));
+    for (const nb_op *op = g->body.first; op; op = op->next) {
+        if (is_needed(r, op)) NB_TRY(run_op(r, op, symbols, diags));
+    }
     for (uint32_t i = 0; i < g->body.last->n_operands; i++) {
         const nb_value *v = nb_in(g->body.last, i);
         copy_output(v->type, &r->values[v->id].tensor, &outputs[i], arena);

@@ -4,32 +4,32 @@
 
 #include <string.h>
 
-/* ---- matmul -------------------------------------------------------------------------------- */
-
-/* y[n] = sum over k of a[k] * b[k*N+n], each a sequence of fma. Inlined twice: with the CPU's fma
- * where it has one (the same bits, a hundred times faster than the library's), and without. */
-static inline __attribute__((always_inline)) void row_times_matrix(const float *a, const float *b,
-                                                                   int64_t K, int64_t N, float *y) {
-    for (int64_t n = 0; n < N; n++) y[n] = 0;
-    for (int64_t k = 0; k < K; k++) {
-        for (int64_t n = 0; n < N; n++) y[n] = __builtin_fmaf(a[k], b[k * N + n], y[n]);
-    }
-}
-
+/* Inner loops are inlined twice: with the CPU's fma where it has one (the same bits as the
+ * library's, many times faster), and without. */
+#define INNER static inline __attribute__((always_inline))
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) static void row_fast(const float *a, const float *b, int64_t K,
-                                                         int64_t N, float *y) {
-    row_times_matrix(a, b, K, N, y);
-}
+#define FAST __attribute__((target("avx2,fma")))
 static bool have_fast(void) {
     return __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
 }
 #else
-static void row_fast(const float *a, const float *b, int64_t K, int64_t N, float *y) {
-    row_times_matrix(a, b, K, N, y);
-}
+#define FAST
 static bool have_fast(void) { return false; }
 #endif
+
+/* ---- matmul -------------------------------------------------------------------------------- */
+
+/* y[n] = sum over k of a[k] * b[k*N+n], each a sequence of fma. */
+INNER void row_times_matrix(const float *a, const float *b, int64_t K, int64_t N, float *y) {
+    for (int64_t n = 0; n < N; n++) y[n] = 0;
+    for (int64_t k = 0; k < K; k++) {
+        for (int64_t n = 0; n < N; n++) y[n] = fmaf(a[k], b[k * N + n], y[n]);
+    }
+}
+
+FAST static void row_fast(const float *a, const float *b, int64_t K, int64_t N, float *y) {
+    row_times_matrix(a, b, K, N, y);
+}
 static void row_plain(const float *a, const float *b, int64_t K, int64_t N, float *y) {
     row_times_matrix(a, b, K, N, y);
 }
@@ -88,38 +88,54 @@ nb_status nb_eval_matmul(const nb_evaluating *e) {
 
 /* ---- attention ----------------------------------------------------------------------------- */
 
+/* What one row (b, h, s) reads and writes. */
+typedef struct row {
+    const float *q, *k, *v, *mask; /* q[D], k[T,D], v[T,E], mask[T] or NULL */
+    int64_t mask_stride, T, D, E;
+    float scale;
+    float *score, *acc; /* scratch [T], result [E] */
+} row;
+
+INNER void attend(const row *r) {
+    for (int64_t t = 0; t < r->T; t++) {
+        float dot = 0;
+        for (int64_t d = 0; d < r->D; d++) dot = fmaf(r->q[d], r->k[t * r->D + d], dot);
+        r->score[t] = dot * r->scale;
+        if (r->mask) r->score[t] = r->score[t] + r->mask[t * r->mask_stride];
+    }
+    float m = nb_extreme(r->score, r->T, true), l = 0;
+    for (int64_t d = 0; d < r->E; d++) r->acc[d] = 0;
+    for (int64_t t = 0; t < r->T; t++) {
+        float p = nb_expf(r->score[t] - m);
+        l = l + p;
+        for (int64_t d = 0; d < r->E; d++) r->acc[d] = fmaf(p, r->v[t * r->E + d], r->acc[d]);
+    }
+    for (int64_t d = 0; d < r->E; d++) r->acc[d] = r->acc[d] / l;
+}
+
+FAST static void attend_fast(const row *r) { attend(r); }
+static void attend_plain(const row *r) { attend(r); }
+
 nb_status nb_eval_attention(const nb_evaluating *e) {
     const nb_tensor *q = &e->in[0], *k = &e->in[1], *v = &e->in[2];
-    int64_t B = q->dims[0], H = q->dims[1], S = q->dims[2], D = q->dims[3], G = k->dims[1],
-            T = k->dims[2], E = v->dims[3];
-    float scale = nb_attr_float(e->op, "scale");
-    nb_tensor full = {.rank = 4, .dims = {B, H, S, T}};
+    int64_t B = q->dims[0], H = q->dims[1], S = q->dims[2], G = k->dims[1];
+    row r = {.T = k->dims[2], .D = q->dims[3], .E = v->dims[3]};
+    r.scale = nb_attr_float(e->op, "scale");
+    r.score = NB_NEW_ARRAY(e->arena, float, (size_t)r.T + 1);
+    nb_tensor full = {.rank = 4, .dims = {B, H, S, r.T}};
     int64_t ms[NB_MAX_RANK] = {0};
     if (nb_given(e, 3)) nb_broadcast_strides(&e->in[3], &full, ms);
-    float *score = NB_NEW_ARRAY(e->arena, float, (size_t)T + 1),
-          *acc = NB_NEW_ARRAY(e->arena, float, (size_t)E + 1);
-    for (int64_t row = 0; row < B * H * S; row++) {
-        int64_t b = row / (H * S), h = row / S % H, s = row % S, g = h / (H / G);
-        const float *qr = (const float *)q->data + row * D,
-                    *kr = (const float *)k->data + (b * G + g) * T * D;
-        const float *vr = (const float *)v->data + (b * G + g) * T * E;
-        for (int64_t t = 0; t < T; t++) {
-            float dot = 0;
-            for (int64_t d = 0; d < D; d++) dot = fmaf(qr[d], kr[t * D + d], dot);
-            score[t] = dot * scale;
-            if (nb_given(e, 3))
-                score[t] =
-                    score[t] +
-                    ((const float *)e->in[3].data)[b * ms[0] + h * ms[1] + s * ms[2] + t * ms[3]];
-        }
-        float m = nb_extreme(score, T, true), l = 0;
-        memset(acc, 0, (size_t)E * sizeof *acc);
-        for (int64_t t = 0; t < T; t++) {
-            float p = nb_expf(score[t] - m);
-            l = l + p;
-            for (int64_t d = 0; d < E; d++) acc[d] = fmaf(p, vr[t * E + d], acc[d]);
-        }
-        for (int64_t d = 0; d < E; d++) ((float *)e->out->data)[row * E + d] = acc[d] / l;
+    r.mask_stride = ms[3];
+    bool fast = have_fast();
+    for (int64_t i = 0; i < B * H * S; i++) {
+        int64_t b = i / (H * S), h = i / S % H, s = i % S, g = h / (H / G);
+        r.q = (const float *)q->data + i * r.D;
+        r.k = (const float *)k->data + (b * G + g) * r.T * r.D;
+        r.v = (const float *)v->data + (b * G + g) * r.T * r.E;
+        if (nb_given(e, 3))
+            r.mask = (const float *)e->in[3].data + b * ms[0] + h * ms[1] + s * ms[2];
+        r.acc = (float *)e->out->data + i * r.E;
+        (fast ? attend_fast : attend_plain)(&r);
     }
     return NB_OK;
 }

@@ -19,7 +19,8 @@ nb_graph *nb_graph_create(const char *name, nb_oom_fn oom, void *user) {
 void nb_graph_destroy(nb_graph *g) {
     if (!g) return;
     for (size_t i = 0; i < g->constants.count; i++) nb_blob_release(g->constants.items[i]->blob);
-    for (size_t i = 0; i < g->cleanups.count; i++) g->cleanups.items[i].fn(g->cleanups.items[i].user);
+    for (size_t i = 0; i < g->cleanups.count; i++)
+        g->cleanups.items[i].fn(g->cleanups.items[i].user);
     nb_arena_destroy(g->arena);
 }
 

@@ -258,22 +258,24 @@ static void check_outputs(nb_parser *p, const nb_token *ret) {
                            "an output that is a constant needs a name: (name: type)");
         const char *name = named ? nb_token_name(p, &n->name) : v->name;
         nb_vec_push(g->arena, &g->outputs, nb_strdup(g->arena, name));
+        nb_map_set_str(&p->output_numbers, name, strlen(name), (void *)((uintptr_t)i + 1));
     }
 }
 
 static void check_state(nb_parser *p, nb_pending_state *s) {
     const nb_graph *g = p->g;
-    size_t in = 0, out = 0;
-    while (in < g->body.n_params && !nb_token_is(&s->input, g->body.params[in]->name)) in++;
-    while (out < g->outputs.count && !nb_token_is(&s->output, g->outputs.items[out])) out++;
-    if (in == g->body.n_params || out == g->outputs.count) {
-        bool input = in == g->body.n_params;
-        nb_parse_error(p, input ? &s->input : &s->output, "there is no %s '%s'",
-                       input ? "input" : "output",
-                       nb_token_name(p, input ? &s->input : &s->output));
+    const nb_value *input = nb_map_get_str(&p->values, s->input.text, s->input.size);
+    uintptr_t number =
+        (uintptr_t)nb_map_get_str(&p->output_numbers, s->output.text, s->output.size);
+    bool known = input && input->region == &g->body;
+    if (!known || !number) {
+        const nb_token *t = known ? &s->output : &s->input;
+        nb_parse_error(p, t, "there is no %s '%s'", known ? "output" : "input",
+                       nb_token_name(p, t));
         return;
     }
-    const nb_type *a = g->body.params[in]->type, *b = nb_in(g->body.last, out)->type;
+    uint32_t out = (uint32_t)number - 1;
+    const nb_type *a = input->type, *b = nb_in(g->body.last, out)->type;
     bool fits =
         a->elem == b->elem && a->quant == b->quant && a->rank == b->rank && s->state.axis < a->rank;
     for (int d = 0; fits && d < a->rank; d++) fits = d == s->state.axis || a->dims[d] == b->dims[d];
@@ -282,8 +284,8 @@ static void check_state(nb_parser *p, nb_pending_state *s) {
                        nb_type_text(p->scratch, b));
         return;
     }
-    s->state.input = (uint32_t)in;
-    s->state.output = (uint32_t)out;
+    s->state.input = input->index;
+    s->state.output = out;
     nb_vec_push(p->g->arena, &p->g->states, s->state);
 }
 
@@ -382,8 +384,8 @@ nb_status nb_parse(const char *text, size_t length, const char *name, const char
                    .name = name,
                    .base = base,
                    .lex = nb_lexer_make(scratch, text, length)};
-    nb_map *maps[] = {&p.values, &p.constants, &p.quants, &p.types,
-                      &p.dims,   &p.op_kinds,  &p.names,  &p.files};
+    nb_map *maps[] = {&p.values,   &p.constants, &p.quants, &p.types,         &p.dims,
+                      &p.op_kinds, &p.names,     &p.files,  &p.output_numbers};
     for (size_t i = 0; i < NB_COUNT(maps); i++) maps[i]->arena = scratch;
     for (uintptr_t k = 0; k < NB_OP_COUNT; k++)
         nb_map_set_str(&p.op_kinds, nb_ops[k].name, strlen(nb_ops[k].name), (void *)(k + 1));

@@ -108,6 +108,7 @@ typedef struct nb_parser {
     nb_map op_kinds;          /* name -> kind + 1 */
     nb_map names;             /* ONNX nodes and passes -> name_entry of parse_loc.c */
     nb_map files;             /* name -> nb_text_file */
+    nb_map output_numbers;    /* name -> number + 1 */
     nb_value poison;
     bool any_symbol;      /* unknown symbols are new ones: inputs */
     bool header_failed;   /* unknown values are poison */

@@ -65,7 +65,7 @@ nb_rt_status nb_cpu_check(uint64_t needed, char *err) {
         snprintf(names + at, sizeof names - at, "%sunknown features 0x%" PRIx64, at > 0 ? ", " : "",
                  missing);
     }
-    return nb_fail(err, NB_RT_CPU, "the model needs what this CPU lacks: %s", names);
+    return nb_rt_fail(err, NB_RT_CPU, "the model needs what this CPU lacks: %s", names);
 }
 
 int nb_cpu_count(void) {

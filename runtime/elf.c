@@ -67,24 +67,24 @@ static bool read_at(const file *f, uint64_t offset, void *out, size_t size) {
 }
 
 static nb_rt_status cut_short(const file *f, char *err) {
-    return nb_fail(err, NB_RT_CORRUPT, "%s: damaged: its headers point outside its %zu bytes",
-                   f->path, f->size);
+    return nb_rt_fail(err, NB_RT_CORRUPT, "%s: damaged: its headers point outside its %zu bytes",
+                      f->path, f->size);
 }
 
 static nb_rt_status check_header(const file *f, ElfW(Ehdr) * header, char *err) {
     if (f->size < EI_NIDENT || memcmp(f->data, ELFMAG, SELFMAG) != 0)
-        return nb_fail(err, NB_RT_CORRUPT, "%s: not a shared object (ELF)", f->path);
+        return nb_rt_fail(err, NB_RT_CORRUPT, "%s: not a shared object (ELF)", f->path);
     if (f->data[EI_CLASS] != HOST_CLASS || f->data[EI_DATA] != ELFDATA2LSB)
-        return nb_fail(err, NB_RT_ABI, "%s: made for another machine, this is %s", f->path,
-                       machine_name(HOST_MACHINE));
+        return nb_rt_fail(err, NB_RT_ABI, "%s: made for another machine, this is %s", f->path,
+                          machine_name(HOST_MACHINE));
     if (!read_at(f, 0, header, sizeof *header)) return cut_short(f, err);
     if (header->e_machine != HOST_MACHINE)
-        return nb_fail(err, NB_RT_ABI, "%s: made for %s, this is %s", f->path,
-                       machine_name(header->e_machine), machine_name(HOST_MACHINE));
+        return nb_rt_fail(err, NB_RT_ABI, "%s: made for %s, this is %s", f->path,
+                          machine_name(header->e_machine), machine_name(HOST_MACHINE));
     if (header->e_type != ET_DYN)
-        return nb_fail(err, NB_RT_CORRUPT, "%s: an ELF file, but not a shared object", f->path);
+        return nb_rt_fail(err, NB_RT_CORRUPT, "%s: an ELF file, but not a shared object", f->path);
     if (header->e_phentsize != sizeof(ElfW(Phdr)) || header->e_shentsize != sizeof(ElfW(Shdr)))
-        return nb_fail(err, NB_RT_CORRUPT, "%s: damaged: odd header sizes", f->path);
+        return nb_rt_fail(err, NB_RT_CORRUPT, "%s: damaged: odd header sizes", f->path);
     for (unsigned i = 0; i < header->e_phnum; i++) {
         ElfW(Phdr) segment;
         uint64_t at;
@@ -132,7 +132,7 @@ static nb_rt_status find_entry(const file *f, nb_entry_name name, char *err) {
     for (unsigned i = 0; i < header.e_shnum && symbols.sh_type != SHT_DYNSYM; i++)
         if (!read_section(f, &header, i, &symbols)) return cut_short(f, err);
     if (symbols.sh_type != SHT_DYNSYM)
-        return nb_fail(err, NB_RT_CORRUPT, "%s: has no dynamic symbol table", f->path);
+        return nb_rt_fail(err, NB_RT_CORRUPT, "%s: has no dynamic symbol table", f->path);
     if (!read_section(f, &header, symbols.sh_link, &strings) ||
         !inside(f, symbols.sh_offset, symbols.sh_size) ||
         !inside(f, strings.sh_offset, strings.sh_size))
@@ -145,15 +145,15 @@ static nb_rt_status find_entry(const file *f, nb_entry_name name, char *err) {
         const char *candidate = model_name(f, &strings, &symbol);
         if (!candidate) continue;
         if (found)
-            return nb_fail(err, NB_RT_CORRUPT, "%s: exports two models, %s and %s", f->path, found,
-                           candidate);
+            return nb_rt_fail(err, NB_RT_CORRUPT, "%s: exports two models, %s and %s", f->path,
+                              found, candidate);
         found = candidate;
     }
     if (!found)
-        return nb_fail(err, NB_RT_CORRUPT,
-                       "%s: not a compiled model: exports no NAME_model "
-                       "function",
-                       f->path);
+        return nb_rt_fail(err, NB_RT_CORRUPT,
+                          "%s: not a compiled model: exports no NAME_model "
+                          "function",
+                          f->path);
     memcpy(name, found, strlen(found) + 1);
     return NB_RT_OK;
 }
@@ -164,18 +164,18 @@ nb_rt_status nb_elf_entry(const char *path, nb_entry_name name, char *err) {
     if (fd < 0 || fstat(fd, &info) != 0) {
         int reason = errno;
         if (fd >= 0) close(fd);
-        return nb_fail(err, NB_RT_IO, "%s: %s", path, strerror(reason));
+        return nb_rt_fail(err, NB_RT_IO, "%s: %s", path, strerror(reason));
     }
     if (!S_ISREG(info.st_mode) || info.st_size <= 0) {
         close(fd);
-        return nb_fail(err, NB_RT_CORRUPT, "%s: not a shared object (%s)", path,
-                       S_ISREG(info.st_mode) ? "empty" : "not a file");
+        return nb_rt_fail(err, NB_RT_CORRUPT, "%s: not a shared object (%s)", path,
+                          S_ISREG(info.st_mode) ? "empty" : "not a file");
     }
     file f = {path, NULL, (size_t)info.st_size};
     void *map = mmap(NULL, f.size, PROT_READ, MAP_PRIVATE, fd, 0);
     int reason = errno;
     close(fd);
-    if (map == MAP_FAILED) return nb_fail(err, NB_RT_IO, "%s: %s", path, strerror(reason));
+    if (map == MAP_FAILED) return nb_rt_fail(err, NB_RT_IO, "%s: %s", path, strerror(reason));
     f.data = map;
     nb_rt_status status = find_entry(&f, name, err);
     munmap(map, f.size);

@@ -22,21 +22,21 @@ static nb_rt_status open_weights(nb_loaded *loaded, const void *weights, const c
     nb_weights *w = &loaded->weights;
     if (model->weights_size == 0) return NB_RT_OK;
     if (model->weights_size > PTRDIFF_MAX)
-        return nb_fail(err, NB_RT_NO_MEMORY, "the weights of '%s' exceed the address space",
-                       model->name);
+        return nb_rt_fail(err, NB_RT_NO_MEMORY, "the weights of '%s' exceed the address space",
+                          model->name);
     w->data = weights ? weights : model->weights;
     if (!w->data) {
         if (!path)
-            return nb_fail(err, NB_RT_ARGUMENT,
-                           "the weights of '%s' are not inside it: give them, "
-                           "or the path of %s.nbw",
-                           model->name, model->name);
+            return nb_rt_fail(err, NB_RT_ARGUMENT,
+                              "the weights of '%s' are not inside it: give them, "
+                              "or the path of %s.nbw",
+                              model->name, model->name);
         nb_rt_status status = nb_weights_map(path, model, w, err);
         if (status != NB_RT_OK) return status;
     }
     if ((uintptr_t)w->data % 64 != 0)
-        return nb_fail(err, NB_RT_ARGUMENT, "the weights of '%s' are not 64-byte aligned",
-                       model->name);
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "the weights of '%s' are not 64-byte aligned",
+                          model->name);
     nb_rt_status status = NB_RT_OK;
     if (options->huge) status = nb_weights_to_huge(w, model, err);
     if (status == NB_RT_OK && options->verify) status = nb_weights_verify(w, model, err);
@@ -51,7 +51,7 @@ static nb_rt_status finish(const nb_model *model, void *library, const void *wei
     nb_loaded *loaded = calloc(1, sizeof *loaded);
     if (!loaded) {
         if (library) dlclose(library);
-        return nb_fail(err, NB_RT_NO_MEMORY, "no memory to load a model");
+        return nb_rt_fail(err, NB_RT_NO_MEMORY, "no memory to load a model");
     }
     loaded->model = model;
     loaded->library = library;
@@ -68,13 +68,13 @@ static nb_rt_status finish(const nb_model *model, void *library, const void *wei
 
 nb_rt_status nb_load_model(const nb_model *model, const void *weights, const char *weights_path,
                            const nb_load_options *options, nb_loaded **out, char *err) {
-    if (!out) return nb_fail(err, NB_RT_ARGUMENT, "nb_load_model: `out` is null");
+    if (!out) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_load_model: `out` is null");
     *out = NULL;
     if (!model)
-        return nb_fail(err, NB_RT_ARGUMENT,
-                       "nb_load_model: the model is null: it was made for "
-                       "another ABI version than %u",
-                       NB_MODEL_ABI);
+        return nb_rt_fail(err, NB_RT_ARGUMENT,
+                          "nb_load_model: the model is null: it was made for "
+                          "another ABI version than %u",
+                          NB_MODEL_ABI);
     return finish(model, NULL, weights, weights_path, options, out, err);
 }
 
@@ -111,7 +111,7 @@ static void *open_library(const char *path) {
 }
 
 nb_rt_status nb_load(const char *path, const nb_load_options *options, nb_loaded **out, char *err) {
-    if (!path || !out) return nb_fail(err, NB_RT_ARGUMENT, "nb_load: `path` or `out` is null");
+    if (!path || !out) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_load: `path` or `out` is null");
     *out = NULL;
     nb_entry_name entry;
     nb_rt_status status = nb_elf_entry(path, entry, err);
@@ -119,22 +119,23 @@ nb_rt_status nb_load(const char *path, const nb_load_options *options, nb_loaded
     void *library = open_library(path);
     if (!library) {
         const char *reason = dlerror();
-        return nb_fail(err, NB_RT_CORRUPT, "%s", reason ? reason : "no memory to open a library");
+        return nb_rt_fail(err, NB_RT_CORRUPT, "%s",
+                          reason ? reason : "no memory to open a library");
     }
     nb_model_fn get;
     *(void **)&get = dlsym(library, entry); /* as POSIX has it: C has no such cast */
     const nb_model *model = get ? get(NB_MODEL_ABI) : NULL;
     if (!model) {
         dlclose(library);
-        return nb_fail(err, NB_RT_ABI, "%s: was made for another ABI version, expected %u", path,
-                       NB_MODEL_ABI);
+        return nb_rt_fail(err, NB_RT_ABI, "%s: was made for another ABI version, expected %u", path,
+                          NB_MODEL_ABI);
     }
     char *sidecar = NULL;
     if (model->abi == NB_MODEL_ABI && model->name) {
         sidecar = sidecar_path(path, model->name);
         if (!sidecar) {
             dlclose(library);
-            return nb_fail(err, NB_RT_NO_MEMORY, "no memory to load a model");
+            return nb_rt_fail(err, NB_RT_NO_MEMORY, "no memory to load a model");
         }
     }
     status = finish(model, library, NULL, sidecar, options, out, err);

@@ -185,8 +185,8 @@ nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out,
     *out = NULL;
     int started = pool->started;
     nb_pool_destroy(pool);
-    return nb_fail(err, NB_RT_NO_MEMORY, "only %d of %d threads could be started", started + 1,
-                   threads);
+    return nb_rt_fail(err, NB_RT_NO_MEMORY, "only %d of %d threads could be started", started + 1,
+                      threads);
 
 no_done:
     pthread_cond_destroy(&pool->work);
@@ -194,7 +194,7 @@ no_work:
     pthread_mutex_destroy(&pool->mutex);
 no_mutex:
     nb_release(memory, pool);
-    return nb_fail(err, NB_RT_NO_MEMORY, "no memory for threads");
+    return nb_rt_fail(err, NB_RT_NO_MEMORY, "no memory for threads");
 }
 
 void nb_pool_destroy(nb_pool *pool) {

@@ -56,12 +56,12 @@ size_t nb_session_state_size(const nb_session *s) {
 
 nb_rt_status nb_session_save(const nb_session *s, void *buffer, size_t size, char *err) {
     if (!s || !buffer)
-        return nb_fail(err, NB_RT_ARGUMENT, "nb_session_save: the session or buffer is null");
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_save: the session or buffer is null");
     const nb_model *m = s->model;
     saved_header header = {.model = identity(m), .size = nb_session_state_size(s)};
     if (size < header.size)
-        return nb_fail(err, NB_RT_ARGUMENT, "the state has %" PRIu64 " bytes, the buffer %zu",
-                       header.size, size);
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "the state has %" PRIu64 " bytes, the buffer %zu",
+                          header.size, size);
     unsigned char *start = (unsigned char *)buffer + sizeof header, *at = start;
     for (uint32_t i = 0; i < m->n_states; i++, at += sizeof(saved_state)) {
         saved_state saved = {.held = s->states[i].held};
@@ -83,7 +83,7 @@ nb_rt_status nb_session_save(const nb_session *s, void *buffer, size_t size, cha
 }
 
 static nb_rt_status damaged(const char *what, char *err) {
-    return nb_fail(err, NB_RT_CORRUPT, "the saved state is damaged: %s", what);
+    return nb_rt_fail(err, NB_RT_CORRUPT, "the saved state is damaged: %s", what);
 }
 
 static nb_rt_status check_header(const nb_session *s, const unsigned char *bytes, size_t size,
@@ -93,13 +93,14 @@ static nb_rt_status check_header(const nb_session *s, const unsigned char *bytes
         return damaged("it is too short", err);
     memcpy(&header, bytes, sizeof header);
     if (memcmp(header.magic, SAVED_MAGIC, sizeof header.magic) != 0)
-        return nb_fail(err, NB_RT_CORRUPT, "the buffer does not hold a saved state");
+        return nb_rt_fail(err, NB_RT_CORRUPT, "the buffer does not hold a saved state");
     if (header.model != identity(s->model))
-        return nb_fail(err, NB_RT_CORRUPT, "the saved state belongs to another model than '%s'",
-                       s->model->name);
+        return nb_rt_fail(err, NB_RT_CORRUPT, "the saved state belongs to another model than '%s'",
+                          s->model->name);
     if (header.size != size)
-        return nb_fail(err, NB_RT_CORRUPT, "the saved state has %" PRIu64 " bytes, given are %zu",
-                       header.size, size);
+        return nb_rt_fail(err, NB_RT_CORRUPT,
+                          "the saved state has %" PRIu64 " bytes, given are %zu", header.size,
+                          size);
     if (header.hash != nb_weights_hash(bytes + sizeof header, size - sizeof header))
         return damaged("its hash does not match", err);
     return NB_RT_OK;
@@ -130,17 +131,17 @@ static nb_rt_status check_states(const nb_session *s, const unsigned char *bytes
         if (*length >= 0 && entries != *length) return damaged("the lengths differ", err);
         *length = entries;
         if (entries > s->limit)
-            return nb_fail(err, NB_RT_FULL,
-                           "the saved state has %" PRId64 " entries, the capacity "
-                           "is %" PRId64,
-                           entries, s->limit);
+            return nb_rt_fail(err, NB_RT_FULL,
+                              "the saved state has %" PRId64 " entries, the capacity "
+                              "is %" PRId64,
+                              entries, s->limit);
     }
     return left == 0 ? NB_RT_OK : damaged("it is too long", err);
 }
 
 nb_rt_status nb_session_restore(nb_session *s, const void *buffer, size_t size, char *err) {
     if (!s || !buffer)
-        return nb_fail(err, NB_RT_ARGUMENT, "nb_session_restore: the session or buffer is null");
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_restore: the session or buffer is null");
     const nb_model *m = s->model;
     const unsigned char *bytes = buffer;
     int64_t length;
@@ -158,7 +159,7 @@ nb_rt_status nb_session_restore(nb_session *s, const void *buffer, size_t size, 
         size_t room;
         if (!saved.held) continue;
         if (!nb_state_bytes(m, i, saved.dims, capacity, &room))
-            return nb_fail(err, NB_RT_NO_MEMORY, "state '%s' is too large", name);
+            return nb_rt_fail(err, NB_RT_NO_MEMORY, "state '%s' is too large", name);
         status = nb_reserve(&s->memory, &s->states[i].spare, room, name, err);
         if (status != NB_RT_OK) return status;
     }

@@ -27,12 +27,12 @@ static nb_rt_status allocate_tables(nb_session *s, char *err) {
 
 static nb_rt_status check_options(const nb_session_options *o, char *err) {
     if (o->threads < 0 || o->threads > NB_POOL_MAX_THREADS)
-        return nb_fail(err, NB_RT_ARGUMENT, "%d threads: expected 0 .. %d", o->threads,
-                       NB_POOL_MAX_THREADS);
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "%d threads: expected 0 .. %d", o->threads,
+                          NB_POOL_MAX_THREADS);
     if (o->capacity < 0)
-        return nb_fail(err, NB_RT_ARGUMENT, "the capacity is negative: %" PRId64, o->capacity);
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "the capacity is negative: %" PRId64, o->capacity);
     if (!o->allocate != !o->release)
-        return nb_fail(err, NB_RT_ARGUMENT, "`allocate` and `release` come together");
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "`allocate` and `release` come together");
     return NB_RT_OK;
 }
 
@@ -44,10 +44,10 @@ static nb_rt_status choose_limit(nb_session *s, int64_t capacity, char *err) {
         if (!m->states[i].appended) continue;
         const nb_model_symbol *symbol = &m->symbols[m->states[i].symbol];
         if (capacity > symbol->max)
-            return nb_fail(err, NB_RT_ARGUMENT,
-                           "a capacity of %" PRId64 " is asked for, but the "
-                           "model was compiled for at most %" PRId64 " ('%s')",
-                           capacity, symbol->max, symbol->name);
+            return nb_rt_fail(err, NB_RT_ARGUMENT,
+                              "a capacity of %" PRId64 " is asked for, but the "
+                              "model was compiled for at most %" PRId64 " ('%s')",
+                              capacity, symbol->max, symbol->name);
         s->fixed = capacity > 0;
         s->limit = s->fixed ? capacity : symbol->max;
     }
@@ -80,7 +80,7 @@ nb_rt_status nb_session_create(nb_loaded *loaded, const nb_session_options *opti
     static const nb_session_options standard = {0};
     if (!options) options = &standard;
     if (!loaded || !out)
-        return nb_fail(err, NB_RT_ARGUMENT, "nb_session_create: `loaded` or `out` is null");
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_create: `loaded` or `out` is null");
     *out = NULL;
     nb_rt_status status = check_options(options, err);
     if (status != NB_RT_OK) return status;
@@ -126,15 +126,15 @@ static nb_rt_status run_failed(nb_session *s, int32_t result, char *err) {
     const nb_model *m = s->model;
     if (result == NB_RUN_CANCELLED) {
         __atomic_store_n(&s->cancel, 0, __ATOMIC_RELAXED);
-        return nb_fail(err, NB_RT_CANCELLED, "the run was cancelled");
+        return nb_rt_fail(err, NB_RT_CANCELLED, "the run was cancelled");
     }
     int64_t op = s->error_op;
     const char *name = op >= 0 && op < (int64_t)m->n_ops ? m->op_names[op] : NULL;
-    return nb_fail(err, NB_RT_INDEX, "'%s': an index is out of range", name ? name : m->name);
+    return nb_rt_fail(err, NB_RT_INDEX, "'%s': an index is out of range", name ? name : m->name);
 }
 
 nb_rt_status nb_session_run(nb_session *s, char *err) {
-    if (!s) return nb_fail(err, NB_RT_ARGUMENT, "nb_session_run: the session is null");
+    if (!s) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_run: the session is null");
     s->ran = false;
     nb_rt_status status = s->apart ? NB_RT_OK : nb_session_check_apart(s, err);
     if (status == NB_RT_OK && !s->bound) status = nb_session_bind(s, err);

@@ -105,25 +105,26 @@ void nb_session_forget_given(nb_session *s) {
 }
 
 nb_rt_status nb_session_reset(nb_session *s, char *err) {
-    if (!s) return nb_fail(err, NB_RT_ARGUMENT, "nb_session_reset: the session is null");
+    if (!s) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_reset: the session is null");
     for (uint32_t i = 0; i < s->model->n_states; i++) s->states[i].held = false;
     nb_session_forget_given(s);
     return NB_RT_OK;
 }
 
 nb_rt_status nb_session_rewind(nb_session *s, int64_t length, char *err) {
-    if (!s) return nb_fail(err, NB_RT_ARGUMENT, "nb_session_rewind: the session is null");
+    if (!s) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_rewind: the session is null");
     const nb_model *m = s->model;
     int64_t now = nb_session_length(s);
     if (length < 0 || length > now)
-        return nb_fail(err, NB_RT_ARGUMENT,
-                       "cannot go back to %" PRId64 " entries: %" PRId64 " are held", length, now);
+        return nb_rt_fail(err, NB_RT_ARGUMENT,
+                          "cannot go back to %" PRId64 " entries: %" PRId64 " are held", length,
+                          now);
     for (uint32_t i = 0; i < m->n_states && length < now; i++)
         if (!m->states[i].appended)
-            return nb_fail(err, NB_RT_ARGUMENT,
-                           "cannot go back: state '%s' is not appended to, "
-                           "its earlier values are gone",
-                           nb_state_port(m, i)->name);
+            return nb_rt_fail(err, NB_RT_ARGUMENT,
+                              "cannot go back: state '%s' is not appended to, "
+                              "its earlier values are gone",
+                              nb_state_port(m, i)->name);
     for (uint32_t i = 0; i < m->n_states; i++) {
         session_state *st = &s->states[i];
         if (!m->states[i].appended) continue;

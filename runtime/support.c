@@ -9,7 +9,7 @@
 
 #define ALIGNMENT ((size_t)64)
 
-nb_rt_status nb_fail(char *err, nb_rt_status status, const char *format, ...) {
+nb_rt_status nb_rt_fail(char *err, nb_rt_status status, const char *format, ...) {
     if (!err) return status;
     va_list args;
     va_start(args, format);
@@ -106,14 +106,14 @@ void *nb_allocate(const nb_memory *memory, size_t size, const char *what, char *
         block = memory->allocate(memory->user, rounded);
     }
     if (!block) {
-        nb_fail(err, NB_RT_NO_MEMORY, "no memory for %s: %zu bytes", what, size);
+        nb_rt_fail(err, NB_RT_NO_MEMORY, "no memory for %s: %zu bytes", what, size);
     } else if ((uintptr_t)block % ALIGNMENT != 0) {
         memory->release(memory->user, block);
         block = NULL;
-        nb_fail(err, NB_RT_NO_MEMORY,
-                "no memory for %s: the allocator gave %zu bytes that are not "
-                "64-byte aligned",
-                what, size);
+        nb_rt_fail(err, NB_RT_NO_MEMORY,
+                   "no memory for %s: the allocator gave %zu bytes that are not "
+                   "64-byte aligned",
+                   what, size);
     }
     return block;
 }

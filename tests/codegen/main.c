@@ -1,6 +1,6 @@
 /* Objects for every CPU of the table: they need nothing but memcpy, memmove and memset, export
  * nothing but NAME_model, come out the same twice, and make shared libraries that load. */
-#include "codegen/codegen.h"
+#include "codegen/model.h"
 #include "ir/build.h"
 #include "passes/pass.h"
 #include "runtime/nb_model.h"
@@ -177,6 +177,40 @@ static void shared_library(const nb_graph *g, const char *folder, bool embed) {
     unlink(header);
 }
 
+/* ---- the worker ---------------------------------------------------------------------------- */
+
+static nb_status dies(void *user, nb_arena *a, nb_diags *d, nb_object *out) {
+    (void)user, (void)a, (void)d, (void)out;
+    abort();
+}
+
+static nb_status never_ends(void *user, nb_arena *a, nb_diags *d, nb_object *out) {
+    (void)a, (void)d, (void)out;
+    volatile unsigned *turns = (volatile unsigned *)user;
+    while (*turns < 2) *turns ^= 1;
+    return NB_OK;
+}
+
+static nb_status complains(void *user, nb_arena *a, nb_diags *d, nb_object *out) {
+    (void)user, (void)a, (void)out;
+    nb_where where = NB_NOWHERE;
+    where.node = "/node";
+    nb_status status = nb_error(d, NB_UNSUPPORTED, where, "no %d", 7);
+    nb_help(d, "try another");
+    return status;
+}
+
+/* What the worker brings back: a status, and a message that contains `text`. */
+static void worker(const char *what, nb_worker_fn fn, nb_status status, const char *text) {
+    unsigned turns = 0;
+    nb_object object = {0};
+    nb_diags *own = nb_diags_create(arena, NULL);
+    nb_status got = nb_worker_run(fn, &turns, 1, arena, own, &object);
+    bool said =
+        own->list.count == 1 && strstr(nb_diag_render(arena, own->list.items[0]), text) != NULL;
+    check(got == status && said, "a worker that %s", what);
+}
+
 int main(void) {
     arena = nb_arena_create(NULL, NULL);
     diags = nb_diags_create(arena, NULL);
@@ -186,6 +220,10 @@ int main(void) {
     text_mentions(g, "x86_64", "x86-64-v3", NB_FORMAT_ASSEMBLY, "vfmadd");
     text_mentions(g, "aarch64", "generic", NB_FORMAT_ASSEMBLY, "fmla");
     text_mentions(g, "x86_64", "generic", NB_FORMAT_LLVM, "define internal");
+
+    worker("dies", dies, NB_INTERNAL, "signal 6");
+    worker("never ends", never_ends, NB_LIMIT, "1 s of CPU time");
+    worker("complains", complains, NB_UNSUPPORTED, "help: try another");
 
     char folder[] = "/tmp/nibble-test-XXXXXX";
     if (!mkdtemp(folder)) abort();

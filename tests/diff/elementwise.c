@@ -191,5 +191,5 @@ void diff_test_elementwise(void) {
     broadcasts();
     wheres();
     casts();
-    for (int i = 0; i < 40; i++) random_graph(i);
+    for (int i = 0; i < 24; i++) random_graph(i);
 }

@@ -184,6 +184,7 @@ static void reductions(void) {
             bool arithmetic = kind != NB_OP_reduce_max && kind != NB_OP_reduce_min;
             if (elems[e] == NB_BOOL && arithmetic) continue;
             for (size_t i = 0; i < NB_COUNT(cases); i++) {
+                if (elems[e] != NB_F32 && i % 3 != 0) continue;
                 diff d;
                 diff_begin(&d, "%s %s %zu", nb_ops[kind].name, nb_elems[elems[e]].text, i);
                 d.symbols[0] = 4;

@@ -405,6 +405,20 @@ START_TEST(dimension_expressions) {
 }
 END_TEST
 
+/* The example that the README explains. */
+START_TEST(the_readme_is_right) {
+    FILE *f = fopen(NIBBLE_SOURCE_DIR "/ir/README.md", "rb");
+    ck_assert_ptr_nonnull(f);
+    char *text = nb_alloc(arena, 1 << 16);
+    ck_assert_uint_lt(fread(text, 1, (1 << 16) - 1, f), (1 << 16) - 1);
+    fclose(f);
+    char *from = strstr(text, "nir 1\n"), *to = from ? strstr(from, "```") : NULL;
+    ck_assert_ptr_nonnull(to);
+    *to = '\0';
+    expect_same(from);
+}
+END_TEST
+
 START_TEST(messages_show_the_place) {
     const char *text = "nir 1\ngraph @g(%x: f32[B]) -> (y: f32[B]) {\n"
                        "  %y: f32[B] = layernorm %x\n  return %y\n}\n";
@@ -459,6 +473,7 @@ Suite *nb_suite_text(void) {
     tcase_add_test(c, a_file_gets_the_same_text);
     tcase_add_test(c, one_op_as_a_line);
     tcase_add_test(c, dimension_expressions);
+    tcase_add_test(c, the_readme_is_right);
     tcase_add_test(c, messages_show_the_place);
     tcase_add_test(c, limits);
     suite_add_tcase(s, c);

@@ -1,0 +1,133 @@
+/* nibble compile: a model to an object, a shared library, assembly, LLVM IR, or planned .nir text.
+ */
+#include "tools/model.h"
+
+#include "ir/text.h"
+#include "passes/linear.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *kind, *ending;
+    nb_emit emit;
+} kinds[] = {{"so", ".so", NB_EMIT_SHARED},
+             {"obj", ".o", NB_EMIT_OBJECT},
+             {"asm", ".s", NB_EMIT_ASSEMBLY},
+             {"ll", ".ll", NB_EMIT_LLVM}};
+
+static bool ends_with(const char *text, const char *ending) {
+    size_t n = strlen(text), k = strlen(ending);
+    return n >= k && strcmp(text + n - k, ending) == 0;
+}
+
+/* NB_COUNT(kinds) stands for .nir. */
+static nb_status choose_kind(nbt_args *args, const char *path, size_t *out) {
+    const char *kind = nbt_get(args, "emit");
+    for (*out = 0; *out < NB_COUNT(kinds); ++*out) {
+        if (kind ? strcmp(kind, kinds[*out].kind) == 0 : ends_with(path, kinds[*out].ending))
+            return NB_OK;
+    }
+    if (kind ? strcmp(kind, "nir") == 0 : ends_with(path, ".nir")) return NB_OK;
+    return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                    "what to write is one of so, obj, asm, ll, nir; found '%s'",
+                    kind ? kind : path);
+}
+
+nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path) {
+    FILE *f = strcmp(path, "-") == 0 ? stdout : fopen(path, "wb");
+    if (!f)
+        return nb_error(args->diags, NB_IO, (nb_where){.file = path, .offset = -1},
+                        "cannot write: %s", strerror(errno));
+    nb_print(g, &(nb_print_options){0}, f);
+    bool bad = ferror(f) != 0;
+    if (f != stdout && fclose(f) != 0) bad = true;
+    return bad ? nb_error(args->diags, NB_IO, (nb_where){.file = path, .offset = -1},
+                          "cannot write: %s", strerror(errno))
+               : NB_OK;
+}
+
+static const char *scales_text(nb_arena *arena, const nb_quant *q) {
+    if (q->granularity == NB_PER_GROUP)
+        return nb_format(arena, "groups of %lld%s", (long long)q->group,
+                         q->zeros ? " with zero points" : "");
+    return q->granularity == NB_PER_AXIS ? "per channel" : "per tensor";
+}
+
+/* One line for each linear layer and embedding: its kernel, or why it stayed in float. */
+static void print_layers(nbt_args *args, const nb_graph *g) {
+    size_t linear = 0, quantized = 0;
+    for (const nb_op *op = g->body.first; op; op = op->next) {
+        const nb_value *w = nb_linear_weight(op);
+        if (op->kind == NB_OP_qgather) w = nb_in(op, 0);
+        if (!w || nbt_has(args, "quiet")) continue;
+        const nb_quant *q = w->type->quant;
+        bool table = op->kind == NB_OP_qgather;
+        linear += !table;
+        quantized += !table && q != NULL;
+        printf("%-44s %-8s", nb_loc_name(op->loc), nb_info(op)->name);
+        if (!q)
+            printf(" f32 [%s,%s]: the scheme leaves it in float\n",
+                   nb_dim_text(args->arena, w->type->dims[0]),
+                   nb_dim_text(args->arena, w->type->dims[1]));
+        else if (table)
+            printf(" w%d %s\n", nb_elems[q->storage].bits, "per row");
+        else
+            printf(" w%da%d %s%s\n", nb_elems[q->storage].bits,
+                   nb_elems[nb_in(op, 0)->type->elem].bits, scales_text(args->arena, q),
+                   nb_in(op, 3) ? ", + residual" : "");
+    }
+    nbt_size s = nbt_measure_size(g);
+    printf("linear layers: %zu, quantized: %zu\nmatrices: %lld weights, %lld bytes, %.2f bits per "
+           "weight\n",
+           linear, quantized, (long long)s.weights, (long long)s.bytes, s.bits_per_weight);
+}
+
+static const char *stem_of(nb_arena *arena, const char *path) {
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path,
+               *dot = strrchr(base, '.');
+    return nb_strndup(arena, base, dot && dot != base ? (size_t)(dot - base) : strlen(base));
+}
+
+nb_status nbt_compile(nbt_args *args) {
+    const char *in, *pipeline, *out = nbt_get(args, "output");
+    const cg_cpu *cpu;
+    nb_graph *g;
+    size_t kind = 0;
+    NB_TRY(nbt_pipeline_text(args, NULL, &pipeline));
+    if (nbt_has(args, "print-pipeline")) {
+        printf("%s\n", pipeline);
+        return NB_OK;
+    }
+    NB_TRY(nbt_one_input(args, &in));
+    if (!out) return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "expected -o OUT");
+    NB_TRY(choose_kind(args, out, &kind));
+    NB_TRY(nbt_choose_cpu(args, "native", &cpu));
+    const char *weights = nbt_get(args, "weights");
+    if (weights && strcmp(weights, "embed") != 0 && strcmp(weights, "file") != 0)
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--weights is embed or file, found '%s'",
+                        weights);
+    NB_TRY(nbt_read_graph(args, in, &g));
+    nb_status status = g->stage == NB_STAGE_PLANNED ? NB_OK : nbt_run_pipeline(args, g, pipeline);
+    if (status == NB_OK) print_layers(args, g);
+    if (status == NB_OK && kind == NB_COUNT(kinds)) {
+        status = nbt_write_nir(args, g, out);
+    } else if (status == NB_OK) {
+        const char *name = nbt_get(args, "name"), *scheme = nbt_get(args, "scheme");
+        nb_codegen_options code = {
+            .cpu = cpu,
+            .name = nb_identifier(args->arena, name ? name : stem_of(args->arena, out)),
+            .scheme = scheme};
+        nb_emit_options emit = {.emit = kinds[kind].emit,
+                                .path = out,
+                                .embed_weights = weights && strcmp(weights, "embed") == 0,
+                                .header = kinds[kind].emit == NB_EMIT_OBJECT ||
+                                          kinds[kind].emit == NB_EMIT_SHARED};
+        status = nb_emit_files(g, &code, &emit, args->arena, args->diags);
+        if (status == NB_OK && !nbt_has(args, "quiet"))
+            printf("wrote %s for %s (%s)\n", out, cpu->name, cpu->triple);
+    }
+    nb_graph_destroy(g);
+    return status;
+}

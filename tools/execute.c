@@ -1,0 +1,182 @@
+/* Compiled execution (execute.h). */
+#include "tools/execute.h"
+
+#include "ir/text.h"
+#include "passes/pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+nb_status nbt_runtime_error(nb_diags *diags, nb_rt_status status, const char *message) {
+    static const nb_status of[] = {
+        [NB_RT_OK] = NB_OK,
+        [NB_RT_ARGUMENT] = NB_MALFORMED,
+        [NB_RT_NO_MEMORY] = NB_LIMIT,
+        [NB_RT_IO] = NB_IO,
+        [NB_RT_CORRUPT] = NB_MALFORMED,
+        [NB_RT_ABI] = NB_UNSUPPORTED,
+        [NB_RT_CPU] = NB_UNSUPPORTED,
+        [NB_RT_FULL] = NB_LIMIT,
+        [NB_RT_INDEX] = NB_MALFORMED,
+        [NB_RT_CANCELLED] = NB_CHECK_FAILED,
+    };
+    return status == NB_RT_OK ? NB_OK : nb_error(diags, of[status], NB_NOWHERE, "%s", message);
+}
+
+nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, nb_arena *arena,
+                            nb_diags *diags, nbt_program *out) {
+    nb_codegen_options options = {.cpu = cpu, .name = "model"};
+    nb_object object;
+    *out = (nbt_program){0};
+    NB_TRY(nb_codegen(planned, &options, arena, diags, &object));
+    NB_TRY(nb_load_object(&object, "model", diags, &out->jit));
+    size_t size = ((size_t)nb_pack_size(object.pack) + 63) / 64 * 64;
+    out->weights = aligned_alloc(64, size ? size : 64);
+    if (!out->weights)
+        return nb_error(diags, NB_LIMIT, NB_NOWHERE, "out of memory for %zu bytes of weights",
+                        size);
+    nb_pack_copy(object.pack, out->weights);
+    nb_error_text err;
+    return nbt_runtime_error(
+        diags, nb_load_model(nb_jit_model(out->jit), out->weights, NULL, NULL, &out->loaded, err),
+        err);
+}
+
+nb_status nbt_open_shared(const char *path, nb_diags *diags, nbt_program *out) {
+    nb_error_text err;
+    *out = (nbt_program){0};
+    return nbt_runtime_error(diags, nb_load(path, NULL, &out->loaded, err), err);
+}
+
+void nbt_close(nbt_program *program) {
+    if (program->loaded) nb_unload(program->loaded);
+    if (program->jit) nb_jit_free(program->jit);
+    free(program->weights);
+    *program = (nbt_program){0};
+}
+
+static nb_status copy_output(nb_session *session, const nb_model *model, uint32_t i, nb_tensor *out,
+                             nb_arena *arena, nb_diags *diags) {
+    int64_t dims[NB_MODEL_MAX_RANK];
+    const void *data = nb_session_output(session, (int)i, dims);
+    *out = (nb_tensor){.elem = nb_elem_from_onnx(model->outputs[i].elem),
+                       .rank = model->outputs[i].rank};
+    for (int d = 0; d < out->rank; d++) out->dims[d] = dims[d];
+    if (!data || !nb_elem_bytes_of(out->elem, nb_tensor_count(out), &out->bytes))
+        return nb_error(diags, NB_INTERNAL, NB_NOWHERE, "output \"%s\" is not there",
+                        model->outputs[i].name);
+    out->data = nb_alloc(arena, (size_t)out->bytes + 8);
+    if (out->bytes) memcpy(out->data, data, (size_t)out->bytes);
+    return NB_OK;
+}
+
+static nb_status run_session(nb_session *session, const nb_model *model, const nb_tensor *inputs,
+                             nb_tensor *outputs, nb_arena *arena, nb_diags *diags) {
+    nb_error_text err;
+    for (uint32_t i = 0; i < model->n_inputs; i++) {
+        if (!inputs[i].data) continue;
+        NB_TRY(nbt_runtime_error(
+            diags, nb_session_set_input(session, (int)i, inputs[i].data, inputs[i].dims, err),
+            err));
+    }
+    NB_TRY(nbt_runtime_error(diags, nb_session_run(session, err), err));
+    for (uint32_t i = 0; i < model->n_outputs; i++)
+        NB_TRY(copy_output(session, model, i, &outputs[i], arena, diags));
+    return NB_OK;
+}
+
+nb_status nbt_run_once(const nbt_program *program, int threads, const nb_tensor *inputs,
+                       nb_tensor *outputs, nb_arena *arena, nb_diags *diags) {
+    nb_session *session;
+    nb_error_text err;
+    nb_session_options options = {.threads = threads};
+    NB_TRY(
+        nbt_runtime_error(diags, nb_session_create(program->loaded, &options, &session, err), err));
+    nb_status status =
+        run_session(session, nb_loaded_model(program->loaded), inputs, outputs, arena, diags);
+    nb_session_destroy(session);
+    return status;
+}
+
+/* ---- the run of passes ---------------------------------------------------------------------- */
+
+static nb_value *find_value(const nb_graph *g, const char *name) {
+    for (uint32_t i = 0; i < g->body.n_params; i++) {
+        if (strcmp(g->body.params[i]->name, name) == 0) return g->body.params[i];
+    }
+    for (const nb_op *op = g->body.first; op; op = op->next) {
+        for (uint32_t i = 0; i < op->n_results; i++) {
+            if (strcmp(op->results[i]->name, name) == 0) return op->results[i];
+        }
+    }
+    return NULL;
+}
+
+/* A copy whose outputs are the graph's and, behind them, the tapped values. */
+static nb_graph *with_taps(const nb_graph *g, const nb_tap *taps, size_t n_taps) {
+    nb_graph *copy = nb_graph_clone(g);
+    size_t n = g->outputs.count;
+    nb_value **values = (nb_value **)nb_alloc_array(copy->arena, n + n_taps + 1, sizeof *values);
+    const char **names = (const char **)nb_alloc_array(copy->arena, n + n_taps + 1, sizeof *names);
+    for (size_t i = 0; i < n; i++) {
+        values[i] = nb_in(copy->body.last, i);
+        names[i] = copy->outputs.items[i];
+    }
+    for (size_t i = 0; i < n_taps; i++) {
+        values[n + i] = find_value(copy, taps[i].value->name);
+        names[n + i] = taps[i].value->name;
+    }
+    nb_graph_set_outputs(copy, n + n_taps, values, names);
+    return copy;
+}
+
+static uint64_t key_of(const nb_graph *g, const nb_tap *taps, size_t n_taps) {
+    nb_arena *scratch = nb_arena_create_like(g->arena);
+    nb_print_options options = {.elide_weights = true};
+    const char *text = nb_print_string(scratch, g, &options);
+    uint64_t key = nb_hash(text, strlen(text));
+    for (size_t i = 0; i < n_taps; i++) key = nb_hash_mix(key, taps[i].value->id + 1);
+    nb_arena_destroy(scratch);
+    return key | 1;
+}
+
+static nb_status compile_copy(nbt_runner *r, nb_graph *copy, nb_diags *diags) {
+    nb_registry *registry = nb_registry_create(r->arena);
+    nb_pipeline pipeline;
+    /* What is observed is the graph as it stands: only what code generation needs is added. */
+    NB_TRY(nb_pipeline_parse(
+        registry, copy->stage >= NB_STAGE_QDQ ? "fuse-dequant, plan-memory" : "plan-memory",
+        r->arena, diags, &pipeline));
+    nb_pass_env env = {.registry = registry, .diags = diags, .arena = r->arena};
+    NB_TRY(nb_pipeline_run(&pipeline, copy, &env));
+    return nbt_compile_graph(copy, r->cpu, r->arena, diags, &r->program);
+}
+
+nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *inputs,
+                           nb_tensor *outputs, const nb_tap *taps, size_t n_taps, nb_arena *arena,
+                           nb_diags *diags) {
+    nbt_runner *r = user;
+    if (g->stage == NB_STAGE_PLANNED)
+        return nb_eval(g, inputs, outputs, taps, n_taps, arena, diags);
+    for (size_t i = 0; i < n_taps; i++) {
+        /* Codes and constants are no outputs a model can have. */
+        if (taps[i].value->type->quant || nb_is_const(taps[i].value))
+            return nb_eval(g, inputs, outputs, taps, n_taps, arena, diags);
+    }
+    uint64_t key = key_of(g, taps, n_taps);
+    if (key != r->key) {
+        nbt_close(&r->program);
+        r->key = 0;
+        nb_graph *copy = with_taps(g, taps, n_taps);
+        nb_status status = compile_copy(r, copy, diags);
+        nb_graph_destroy(copy);
+        NB_TRY(status);
+        r->key = key;
+    }
+    size_t n = g->outputs.count;
+    nb_tensor *all = NB_NEW_ARRAY(arena, nb_tensor, n + n_taps + 1);
+    NB_TRY(nbt_run_once(&r->program, r->threads, inputs, all, arena, diags));
+    for (size_t i = 0; i < n; i++) outputs[i] = all[i];
+    for (size_t i = 0; i < n_taps; i++) taps[i].seen(taps[i].user, taps[i].value, &all[n + i]);
+    return NB_OK;
+}

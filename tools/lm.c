@@ -1,0 +1,167 @@
+/* Language models (lm.h). */
+#include "tools/lm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool contains(const char *text, const char *part) { return strstr(text, part) != NULL; }
+
+/* What an input is, by its name; caches are recognised by shape elsewhere. */
+typedef enum role { TOKENS, MASK, POSITIONS, OTHER } role;
+
+static role role_of(const char *name) {
+    if (contains(name, "mask")) return MASK;
+    if (contains(name, "position")) return POSITIONS;
+    if (contains(name, "input_ids") || contains(name, "tokens") || contains(name, "ids"))
+        return TOKENS;
+    return OTHER;
+}
+
+nb_status nbt_lm_find(nbt_args *args, const nbt_model *m, nbt_lm *out) {
+    *out = (nbt_lm){.tokens = -1, .mask = -1, .positions = -1, .logits = -1};
+    for (size_t i = 0; i < m->n_inputs; i++) {
+        role r = role_of(m->input_names[i]);
+        int *slot = r == TOKENS      ? &out->tokens
+                    : r == MASK      ? &out->mask
+                    : r == POSITIONS ? &out->positions
+                                     : NULL;
+        if (slot && *slot < 0) *slot = (int)i;
+    }
+    for (size_t i = 0; i < m->n_outputs; i++) {
+        if (contains(m->output_names[i], "logits") && out->logits < 0) out->logits = (int)i;
+    }
+    if (out->tokens >= 0 && out->logits >= 0) return NB_OK;
+    return nb_error(
+        args->diags, NB_UNSUPPORTED, (nb_where){.file = m->path, .offset = -1},
+        "this is no language model: expected an input \"input_ids\" and an output \"logits\"");
+}
+
+/* ---- inputs of a graph ---------------------------------------------------------------------- */
+
+static int64_t *integers(nb_tensor *t, nb_elem elem, int64_t rows, int64_t columns,
+                         nb_arena *arena) {
+    *t = (nb_tensor){.elem = elem,
+                     .rank = 2,
+                     .dims = {rows, columns},
+                     .bytes = rows * columns * (nb_elems[elem].bits / 8)};
+    t->data = nb_alloc(arena, (size_t)(rows * columns) * 8 + 8);
+    return t->data;
+}
+
+/* Narrows i64 values in place when the model wants i32. */
+static void narrow(nb_tensor *t) {
+    if (t->elem != NB_I32) return;
+    int64_t n = nb_tensor_count(t);
+    const int64_t *from = t->data;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t v = (int32_t)from[i];
+        memcpy((char *)t->data + 4 * i, &v, sizeof v);
+    }
+}
+
+static void fill(role r, const int64_t *tokens, int64_t batch, int64_t n, int64_t past,
+                 nb_elem elem, nb_arena *arena, nb_tensor *t) {
+    int64_t columns = r == MASK ? past + n : n;
+    int64_t *v = integers(t, elem, batch, columns, arena);
+    for (int64_t b = 0; b < batch; b++) {
+        for (int64_t i = 0; i < columns; i++)
+            v[b * columns + i] = r == TOKENS ? tokens[b * n + i] : r == MASK ? 1 : past + i;
+    }
+    narrow(t);
+}
+
+nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens, int64_t batch,
+                        int64_t length, nb_arena *arena, nb_tensor **out) {
+    nb_tensor *inputs = NB_NEW_ARRAY(arena, nb_tensor, g->body.n_params + 1);
+    for (uint32_t i = 0; i < g->body.n_params; i++) {
+        const nb_value *v = g->body.params[i];
+        role r = role_of(v->name);
+        if (r != OTHER && v->type->rank == 2 && nb_elem_is_integer(v->type->elem)) {
+            fill(r, tokens, batch, length, 0, v->type->elem, arena, &inputs[i]);
+            continue;
+        }
+        if (v->type->rank != 4)
+            return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = g->file, .offset = -1},
+                            "input \"%s\" is neither tokens, mask, positions nor a cache", v->name);
+        nb_tensor *t = &inputs[i]; /* an empty cache: [batch, heads, 0, size] */
+        *t = (nb_tensor){.elem = v->type->elem, .rank = 4, .data = nb_alloc(arena, 8)};
+        for (int d = 0; d < 4; d++)
+            t->dims[d] = nb_dim_is_const(v->type->dims[d]) ? v->type->dims[d]->value
+                         : d == 0                          ? batch
+                                                           : 0;
+    }
+    *out = inputs;
+    return NB_OK;
+}
+
+nb_status nbt_lm_samples(nbt_args *args, const nb_graph *g, const int64_t *tokens, size_t count,
+                         int64_t context, const nb_sample **samples, size_t *n) {
+    *n = count / (size_t)context;
+    if (*n == 0)
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                        "%zu calibration tokens do not fill a window of %lld", count,
+                        (long long)context);
+    nb_sample *out = NB_NEW_ARRAY(args->arena, nb_sample, *n);
+    for (size_t i = 0; i < *n; i++) {
+        nb_tensor *inputs;
+        NB_TRY(
+            nbt_lm_inputs(args, g, tokens + i * (size_t)context, 1, context, args->arena, &inputs));
+        out[i].inputs = inputs;
+    }
+    *samples = out;
+    return NB_OK;
+}
+
+/* ---- decoding ------------------------------------------------------------------------------- */
+
+nb_status nbt_decoder_open(nbt_args *args, nbt_model *model, int64_t capacity, nbt_decoder *out) {
+    *out = (nbt_decoder){.args = args, .model = model};
+    NB_TRY(nbt_lm_find(args, model, &out->lm));
+    nb_error_text err;
+    nb_session_options options = {.threads = model->threads, .capacity = capacity};
+    return nbt_runtime_error(
+        args->diags, nb_session_create(model->program.loaded, &options, &out->session, err), err);
+}
+
+static nb_status set(nbt_decoder *d, int input, role r, const int64_t *tokens, int64_t batch,
+                     int64_t n, nb_arena *arena) {
+    if (input < 0) return NB_OK;
+    nb_tensor t;
+    nb_error_text err;
+    nb_elem elem = nb_elem_from_onnx(nb_loaded_model(d->model->program.loaded)->inputs[input].elem);
+    fill(r, tokens, batch, n, d->length, elem, arena, &t);
+    return nbt_runtime_error(d->args->diags,
+                             nb_session_set_input(d->session, input, t.data, t.dims, err), err);
+}
+
+static nb_status feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,
+                      nb_arena *arena, const float **logits) {
+    NB_TRY(set(d, d->lm.tokens, TOKENS, tokens, batch, n, arena));
+    NB_TRY(set(d, d->lm.mask, MASK, tokens, batch, n, arena));
+    NB_TRY(set(d, d->lm.positions, POSITIONS, tokens, batch, n, arena));
+    nb_error_text err;
+    NB_TRY(nbt_runtime_error(d->args->diags, nb_session_run(d->session, err), err));
+    int64_t dims[NB_MODEL_MAX_RANK];
+    *logits = nb_session_output(d->session, d->lm.logits, dims);
+    d->lm.vocab = (int)dims[2];
+    d->length += n;
+    return NB_OK;
+}
+
+nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,
+                           const float **logits) {
+    nb_arena *arena = nb_arena_create_like(d->args->arena);
+    nb_status status = feed(d, tokens, batch, n, arena, logits);
+    nb_arena_destroy(arena);
+    return status;
+}
+
+nb_status nbt_decoder_reset(nbt_decoder *d) {
+    nb_error_text err;
+    d->length = 0;
+    return nbt_runtime_error(d->args->diags, nb_session_reset(d->session, err), err);
+}
+
+void nbt_decoder_close(nbt_decoder *d) {
+    if (d->session) nb_session_destroy(d->session);
+}

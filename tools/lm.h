@@ -1,0 +1,40 @@
+/* Language models by the conventions of their exporters: which input is tokens, mask, positions,
+ * cache; samples and sessions made from tokens. */
+#ifndef NBT_LM_H
+#define NBT_LM_H
+
+#include "tools/model.h"
+
+/* Indices of inputs, -1 when there is none; `logits` is an output. */
+typedef struct nbt_lm {
+    int tokens, mask, positions, logits;
+    int vocab;
+} nbt_lm;
+
+/* Finds them by name (input_ids, attention_mask, position_ids, logits), or the only integer input.
+ */
+nb_status nbt_lm_find(nbt_args *args, const nbt_model *model, nbt_lm *out);
+
+/* Inputs of one batch of windows for a graph: tokens, mask of ones, positions 0.., empty caches. */
+nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens, int64_t batch,
+                        int64_t length, nb_arena *arena, nb_tensor **out);
+/* Calibration samples: windows of `context` tokens. */
+nb_status nbt_lm_samples(nbt_args *args, const nb_graph *g, const int64_t *tokens, size_t count,
+                         int64_t context, const nb_sample **samples, size_t *n);
+
+/* A decoder that remembers: prefill and decode through the runtime. Needs a compiled model. */
+typedef struct nbt_decoder {
+    nbt_args *args;
+    nbt_model *model;
+    nbt_lm lm;
+    nb_session *session;
+    int64_t batch, length; /* entries in the cache */
+} nbt_decoder;
+nb_status nbt_decoder_open(nbt_args *args, nbt_model *model, int64_t capacity, nbt_decoder *out);
+/* Feeds batch * n tokens; *logits gets f32[batch, n, vocab], valid until the next call. */
+nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,
+                           const float **logits);
+nb_status nbt_decoder_reset(nbt_decoder *d);
+void nbt_decoder_close(nbt_decoder *d);
+
+#endif

@@ -1,0 +1,238 @@
+/* Reading, pipelines and execution for all subcommands (model.h). */
+#include "tools/model.h"
+
+#include "frontend/frontend.h"
+#include "ir/text.h"
+#include "passes/linear.h"
+#include "passes/presets.h"
+#include "tools/lm.h"
+#include "tools/tensor_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool begins_with(const char *path, const char *magic) {
+    char head[16] = {0};
+    FILE *f = fopen(path, "rb");
+    if (!f) return false;
+    size_t n = fread(head, 1, sizeof head - 1, f);
+    fclose(f);
+    return n >= strlen(magic) && memcmp(head, magic, strlen(magic)) == 0;
+}
+
+bool nbt_is_compiled(const char *path) {
+    return begins_with(path, "\x7f"
+                             "ELF");
+}
+
+static void out_of_memory(void *user) {
+    (void)user;
+    fputs("nibble: error: out of memory\n", stderr);
+    exit(NB_LIMIT);
+}
+
+nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
+    args->diags->file = path;
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && begins_with(path, "nir ")) {
+        char *text;
+        size_t size;
+        NB_TRY(nbt_read_file(path, args->arena, args->diags, &text, &size));
+        const char *slash = strrchr(path, '/');
+        const char *base =
+            slash ? nb_strndup(args->arena, path, (size_t)(slash - path) + (slash == path)) : ".";
+        return nb_parse(text, size, path, base, out_of_memory, NULL, args->diags, out);
+    }
+    return nb_import(path, out_of_memory, NULL, args->diags, out);
+}
+
+nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **out) {
+    const char *name = nbt_get(args, "cpu"),
+               *target = strcmp(args->command, "compile") == 0 ? nbt_get(args, "target") : NULL;
+    if (!name) name = target && strncmp(target, "x86_64", 6) != 0 ? "generic" : fallback;
+    *out = strcmp(name, "help") == 0 ? NULL : cg_cpu_find(target, name);
+    if (*out) return NB_OK;
+    const char *all = "native";
+    for (size_t i = 0; i < cg_n_cpus; i++)
+        all = nb_format(args->arena, "%s, %s (%s)", all, cg_cpus[i].name, cg_cpus[i].triple);
+    nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no CPU '%s'%s%s", name,
+             target ? " for target " : "", target ? target : "");
+    nb_help(args->diags, "CPUs are %s", all);
+    return NB_USAGE;
+}
+
+nb_status nbt_choose_threads(nbt_args *args, int *out) {
+    int64_t threads = 0;
+    NB_TRY(nbt_integer(args, "threads", 1, 1024, &threads));
+    *out = (int)threads;
+    return NB_OK;
+}
+
+/* ---- pipelines ------------------------------------------------------------------------------ */
+
+nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out) {
+    const char *passes = scheme ? NULL : nbt_get(args, "passes");
+    if (passes) {
+        *out = passes;
+        return NB_OK;
+    }
+    bool has_scheme = strcmp(args->command, "opt") != 0 && strcmp(args->command, "inspect") != 0;
+    if (!scheme) scheme = has_scheme ? nbt_get(args, "scheme") : NULL;
+    nb_preset_options options = {.group = -1, .calibrated = has_scheme && nbt_has(args, "calib")};
+    if (has_scheme) NB_TRY(nbt_integer(args, "group", 0, 65536, &options.group));
+    *out = nb_preset(scheme ? scheme : "f32", &options, args->arena);
+    if (*out) return NB_OK;
+    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no scheme '%s'; schemes are %s",
+                    scheme, nb_preset_names(args->arena));
+}
+
+typedef struct observer {
+    nbt_args *args;
+    const char *dump;
+    bool time;
+    size_t dumped;
+} observer;
+
+static void after_pass(void *user, const nb_pass_event *e) {
+    observer *o = user;
+    if (o->time)
+        printf("%-20s %8.1f ms%s\n", e->name, 1e3 * e->seconds,
+               e->result == NB_PASS_UNCHANGED ? "  unchanged" : "");
+    if (!o->dump || e->result == NB_PASS_UNCHANGED) return;
+    const char *path = nb_format(o->args->arena, "%s/%02zu-%s.nir", o->dump, e->index, e->name);
+    FILE *f = fopen(path, "wb");
+    if (!f) {
+        nb_warn(o->args->diags, (nb_where){.file = path, .offset = -1}, "cannot write: %s",
+                strerror(errno));
+        return;
+    }
+    nb_print(e->graph, &(nb_print_options){.elide_weights = true}, f);
+    if (fclose(f) == 0) o->dumped++;
+}
+
+static nb_status make_registry(nbt_args *args, nb_registry **out) {
+    *out = nb_registry_create(args->arena);
+    const nbt_strings *plugins = nbt_all(args, "load");
+    for (size_t i = 0; i < plugins->count; i++)
+        NB_TRY(nb_registry_load(*out, plugins->items[i], args->diags));
+    return NB_OK;
+}
+
+static nb_status read_samples(nbt_args *args, const nb_graph *g, nb_pass_env *env) {
+    const char *path = nbt_get(args, "calib");
+    if (!path) return NB_OK;
+    int64_t context = 256;
+    NB_TRY(nbt_integer(args, "context", 2, 1 << 20, &context));
+    int64_t *tokens;
+    size_t count;
+    NB_TRY(nbt_read_tokens(path, args->arena, args->diags, &tokens, &count));
+    return nbt_lm_samples(args, g, tokens, count, context, &env->samples, &env->n_samples);
+}
+
+nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text) {
+    nb_pass_env env = {.diags = args->diags, .arena = args->arena, .run = nbt_run_compiled};
+    nbt_runner runner = {.threads = 0, .arena = args->arena};
+    nb_pipeline pipeline;
+    observer o = {.args = args, .dump = nbt_get(args, "dump")};
+    bool has_time = strcmp(args->command, "opt") == 0 || strcmp(args->command, "compile") == 0;
+    o.time = has_time && nbt_has(args, "time");
+    NB_TRY(make_registry(args, &env.registry));
+    NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
+    if (o.dump && mkdir(o.dump, 0777) != 0 && errno != EEXIST)
+        return nb_error(args->diags, NB_IO, (nb_where){.file = o.dump, .offset = -1},
+                        "cannot make the folder: %s", strerror(errno));
+    runner.cpu = cg_cpu_find(NULL, "native");
+    env.run_user = &runner;
+    env.verify_each = nbt_has(args, "verify-each");
+    env.check_each = nbt_has(args, "check-each");
+    env.after = after_pass;
+    env.after_user = &o;
+    NB_TRY(read_samples(args, g, &env));
+    nb_status status = nb_pipeline_run(&pipeline, g, &env);
+    nbt_close(&runner.program);
+    return status;
+}
+
+/* ---- models that run ------------------------------------------------------------------------ */
+
+static void names_of_graph(nbt_args *args, nbt_model *m) {
+    m->n_inputs = m->graph->body.n_params;
+    m->n_outputs = m->graph->outputs.count;
+    m->input_names = (const char **)nb_alloc_array(args->arena, m->n_inputs + 1, sizeof(char *));
+    m->output_names = m->graph->outputs.items;
+    for (size_t i = 0; i < m->n_inputs; i++) m->input_names[i] = m->graph->body.params[i]->name;
+}
+
+static void names_of_program(nbt_args *args, nbt_model *m) {
+    const nb_model *model = nb_loaded_model(m->program.loaded);
+    m->n_inputs = model->n_inputs;
+    m->n_outputs = model->n_outputs;
+    m->input_names = (const char **)nb_alloc_array(args->arena, m->n_inputs + 1, sizeof(char *));
+    m->output_names = (const char **)nb_alloc_array(args->arena, m->n_outputs + 1, sizeof(char *));
+    for (size_t i = 0; i < m->n_inputs; i++) m->input_names[i] = model->inputs[i].name;
+    for (size_t i = 0; i < m->n_outputs; i++) m->output_names[i] = model->outputs[i].name;
+}
+
+nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, nbt_model *out) {
+    *out = (nbt_model){.path = path};
+    NB_TRY(nbt_choose_threads(args, &out->threads));
+    if (nbt_is_compiled(path)) {
+        NB_TRY(nbt_open_shared(path, args->diags, &out->program));
+        names_of_program(args, out);
+        return NB_OK;
+    }
+    const char *text;
+    const cg_cpu *cpu;
+    NB_TRY(nbt_choose_cpu(args, "native", &cpu));
+    NB_TRY(nbt_pipeline_text(args, scheme, &text));
+    NB_TRY(nbt_read_graph(args, path, &out->graph));
+    if (out->graph->stage != NB_STAGE_PLANNED) {
+        NB_TRY(nbt_run_pipeline(args, out->graph, text));
+        if (out->graph->stage != NB_STAGE_PLANNED)
+            NB_TRY(nbt_run_pipeline(args, out->graph, "plan-memory"));
+    }
+    names_of_graph(args, out);
+    bool can_interpret = args->command[0] == 'r' || args->command[0] == 'e';
+    out->interpret = can_interpret && nbt_has(args, "interpret");
+    return out->interpret
+               ? NB_OK
+               : nbt_compile_graph(out->graph, cpu, args->arena, args->diags, &out->program);
+}
+
+void nbt_close_model(nbt_model *m) {
+    nbt_close(&m->program);
+    nb_graph_destroy(m->graph);
+}
+
+nb_status nbt_run_model(nbt_args *args, nbt_model *m, const nb_tensor *inputs, nb_tensor *outputs,
+                        nb_arena *arena) {
+    if (m->interpret) return nb_eval(m->graph, inputs, outputs, NULL, 0, arena, args->diags);
+    return nbt_run_once(&m->program, m->threads, inputs, outputs, arena, args->diags);
+}
+
+/* ---- sizes ---------------------------------------------------------------------------------- */
+
+nbt_size nbt_measure_size(const nb_graph *g) {
+    nbt_size s = {0};
+    int64_t all = 0;
+    for (size_t i = 0; i < g->constants.count; i++) {
+        const nb_value *c = g->constants.items[i];
+        int64_t count;
+        all += c->blob->size;
+        bool matrix = false;
+        for (const nb_use *u = c->uses; u && !matrix; u = u->next)
+            matrix = u->user->kind == NB_OP_qmatmul || u->user->kind == NB_OP_matmul ||
+                     u->user->kind == NB_OP_qgather || nb_is_embedding(u->user);
+        if (!matrix || c->type->rank != 2 || !nb_type_static_count(c->type, &count)) continue;
+        s.weights += count;
+        s.bytes += c->blob->size;
+        if (c->type->quant && c->type->quant->scales) s.bytes += c->type->quant->scales->blob->size;
+        if (c->type->quant && c->type->quant->zeros) s.bytes += c->type->quant->zeros->blob->size;
+    }
+    s.other_bytes = all - s.bytes;
+    s.bits_per_weight = s.weights ? 8.0 * (double)s.bytes / (double)s.weights : 0;
+    return s;
+}

@@ -1,0 +1,49 @@
+/* A model as subcommands use it: read from .onnx, .nir or .so, taken through a pipeline, compiled.
+ */
+#ifndef NBT_MODEL_H
+#define NBT_MODEL_H
+
+#include "passes/pass.h"
+#include "tools/args.h"
+#include "tools/execute.h"
+
+/* Reads .onnx or .nir, by content. */
+nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out);
+/* Is it a compiled model (an ELF file)? */
+bool nbt_is_compiled(const char *path);
+/* --cpu, or the default `fallback`; `--target` picks the architecture. */
+nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **out);
+nb_status nbt_choose_threads(nbt_args *args, int *out);
+
+/* The pipeline that the options ask for: --passes, or --scheme's. `scheme` overrides --scheme when
+ * it is not NULL. */
+nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out);
+/* Runs it on the graph, with --calib, --dump, --verify-each, --check-each, --time, --load. */
+nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text);
+
+/* What run, eval, generate and bench execute. */
+typedef struct nbt_model {
+    const char *path;
+    nb_graph *graph;     /* planned; NULL for a .so */
+    nbt_program program; /* not with --interpret */
+    bool interpret;      /* use the evaluator on `graph` */
+    int threads;
+    const char **input_names, **output_names;
+    size_t n_inputs, n_outputs;
+} nbt_model;
+
+nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, nbt_model *out);
+void nbt_close_model(nbt_model *model);
+/* Runs once from empty state. Inputs by index; data NULL: not given. */
+nb_status nbt_run_model(nbt_args *args, nbt_model *model, const nb_tensor *inputs,
+                        nb_tensor *outputs, nb_arena *arena);
+
+/* Weights, their bits and bits per weight over linear layers and embeddings of a planned graph. */
+typedef struct nbt_size {
+    int64_t weights, bytes; /* of matrices, with scales and zero points */
+    int64_t other_bytes;
+    double bits_per_weight;
+} nbt_size;
+nbt_size nbt_measure_size(const nb_graph *g);
+
+#endif
