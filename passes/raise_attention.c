@@ -4,8 +4,9 @@
  *
  * The scale is numbers multiplied or divided by, after the product or on q or k before it. Masks
  * are any addends that broadcast, and where(c, scores, lowest), which adds where(c, 0, lowest).
- * k and v may be transposed and have their heads repeated (raise_heads.c). Narrow floats are
- * computed in f32, with casts around. */
+ * A row all of whose scores were replaced by -inf is the mean of v then, not NaN. k and v may be
+ * transposed and have their heads repeated (raise_heads.c). Narrow floats are computed in f32, with
+ * casts around. */
 #include "passes/raise.h"
 
 #include <float.h>
