@@ -101,11 +101,11 @@ nb_status nb_eval_quantize(const nb_evaluating *e) {
 nb_status nb_eval_dequantize(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0];
     const nb_quant *q = nb_in(e->op, 0)->type->quant;
-    int64_t n = nb_tensor_count(x), last = x->rank ? x->dims[x->rank - 1] : 1;
+    int64_t n = nb_tensor_count(x), last = x->rank ? nb_max_i64(x->dims[x->rank - 1], 1) : 1;
     float *y = e->out->data;
     if (x->scales) {
         int64_t block = q->granularity == NB_PER_BLOCK ? q->group : last,
-                blocks = last ? nb_ceildiv(last, block) : 0;
+                blocks = nb_ceildiv(last, block);
         for (int64_t i = 0; i < n; i++)
             y[i] = (float)nb_tensor_get_int(x, i) * x->scales[i / last * blocks + i % last / block];
         return NB_OK;

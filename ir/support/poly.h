@@ -8,14 +8,14 @@
 #define NB_LOG2E 1.44269504f
 /* ln 2 in two parts: n * NB_LN2_HI is exact for the n that occur. */
 #define NB_LN2_HI 0.693359375f
-#define NB_LN2_LO -2.12194440e-4f
+#define NB_LN2_LO (-2.12194440e-4f)
 /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits. */
 #define NB_ROUND_MAGIC      12582912.0f
 #define NB_ROUND_MAGIC_BITS 0x4b400000
 
 /* exp: arguments are clamped to these; beyond, the result is infinity or 0 anyway. */
 #define NB_EXP_MAX 89.0f
-#define NB_EXP_MIN -104.0f
+#define NB_EXP_MIN (-104.0f)
 #define NB_EXP_POLY                                                                               \
     {                                                                                             \
         1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, \
