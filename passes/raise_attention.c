@@ -4,8 +4,9 @@
  *
  * The scale is numbers multiplied or divided by, after the product or on q or k before it. Masks
  * are any addends that broadcast, and where(c, scores, lowest), which adds where(c, 0, lowest).
- * k and v may be transposed and have their heads repeated (raise_heads.c). Narrow floats are
- * computed in f32, with casts around. */
+ * A row all of whose scores were replaced by -inf is the mean of v then, not NaN. k and v may be
+ * transposed and have their heads repeated (raise_heads.c). Narrow floats are computed in f32, with
+ * casts around. */
 #include "passes/raise.h"
 
 #include <float.h>
@@ -127,8 +128,10 @@ static bool follow_scores(attention *a, nb_value *v, int depth) {
 static nb_value *build_mask(attention *a, nb_builder *b) {
     static const float numbers[2] = {0, -FLT_MAX};
     nb_value *mask = NULL;
+    const nb_loc *loc = b->loc;
     for (size_t i = a->n_masks; i-- > 0;) {
         const masking *m = &a->masks[i];
+        b->loc = nb_loc_via(a->g, m->op->loc, "raise");
         if (m->op->kind == NB_OP_add) {
             nb_value *addend = nb_widened(b, nb_in(m->op, m->other));
             mask = mask ? nb_binary(b, NB_OP_add, mask, addend) : addend;
@@ -142,6 +145,7 @@ static nb_value *build_mask(attention *a, nb_builder *b) {
         nb_arg(b, m->other == 1 ? inner : lowest);
         mask = nb_end(b);
     }
+    b->loc = loc;
     return mask;
 }
 

@@ -123,11 +123,14 @@ static nb_value *angles(rotary *r, nb_builder *b, nb_value *v, const nb_type *x,
     if (dims[0] != x->dims[0] && !nb_dim_is(dims[0], 1)) return NULL;
     int64_t half = x->dims[3]->value / 2;
     if (!nb_dim_is(dims[3], doubled ? 2 * half : half)) return NULL;
+    const nb_loc *loc = b->loc;
+    if (v->def) b->loc = nb_loc_via(r->g, v->def->loc, "raise");
     if (doubled) v = nb_half_of(&r->halves, b, v, interleaved ? NB_PAIRS : NB_TWICE);
     v = nb_widened(b, v);
-    return v ? nb_reshape(b, v, 3,
-                          (const nb_dim *[]){dims[0], dims[3 - heads], nb_dim_const(r->g, half)})
-             : NULL;
+    const nb_dim *shape[3] = {dims[0], dims[3 - heads], nb_dim_const(r->g, half)};
+    v = v ? nb_reshape(b, v, 3, shape) : NULL;
+    b->loc = loc;
+    return v;
 }
 
 static nb_value *build(rotary *r, nb_builder *b, nb_value *x, nb_value *cosine, nb_value *sine,
