@@ -2,6 +2,7 @@
 #include "frontend/import.h"
 
 #include "frontend/frontend.h"
+#include "frontend/guard.h"
 #include "ir/eval.h"
 #include "ir/verify.h"
 
@@ -361,6 +362,19 @@ nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags
     return import_file(&file, file.bytes, file.size, path, directory, oom, user, diags, out);
 }
 
+static nb_status unpack_tensor(nb_onnx *m, nb_onnx_tensor *out) {
+    uint8_t *skeleton;
+    size_t size;
+    NB_TRY(nb_guard_tensor(m->bytes, m->size, m->name, m->arena, m->diags, &skeleton, &size));
+    Onnx__TensorProto *t = onnx__tensor_proto__unpack(NULL, size, skeleton);
+    nb_status status =
+        t ? nb_onnx_read_tensor(m, t, "tensor", out)
+          : nb_error(m->diags, NB_MALFORMED, (nb_where){.file = m->name, .offset = -1},
+                     "expected a TensorProto");
+    onnx__tensor_proto__free_unpacked(t, NULL);
+    return status;
+}
+
 nb_status nb_read_tensor_file(const char *path, nb_arena *arena, nb_diags *diags,
                               struct nb_tensor *out) {
     nb_file file;
@@ -371,12 +385,10 @@ nb_status nb_read_tensor_file(const char *path, nb_arena *arena, nb_diags *diags
                  .graph = g,
                  .name = path,
                  .bytes = file.bytes,
-                 .size = file.size};
-    Onnx__TensorProto *t = onnx__tensor_proto__unpack(NULL, file.size, file.bytes);
+                 .size = file.size,
+                 .skeleton = true};
     nb_onnx_tensor tensor;
-    nb_status status = t ? nb_onnx_read_tensor(&m, t, "tensor", &tensor)
-                         : nb_error(diags, NB_MALFORMED, (nb_where){.file = path, .offset = -1},
-                                    "expected a TensorProto");
+    nb_status status = unpack_tensor(&m, &tensor);
     if (status == NB_OK) {
         *out = (nb_tensor){.elem = tensor.elem,
                            .rank = tensor.rank,
@@ -386,7 +398,6 @@ nb_status nb_read_tensor_file(const char *path, nb_arena *arena, nb_diags *diags
         if (out->bytes) memcpy(out->data, tensor.blob->data, (size_t)out->bytes);
         nb_blob_release(tensor.blob);
     }
-    onnx__tensor_proto__free_unpacked(t, NULL);
     nb_graph_destroy(g);
     nb_file_close(&file);
     return status;
