@@ -29,6 +29,9 @@ static nb_status read_shape(nb_onnx *m, const Onnx__TensorProto *t, const char *
                             nb_onnx_tensor *out, int64_t *count) {
     if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__STRING)
         return refuse(m, NB_UNSUPPORTED, what, "tensors of strings are not supported");
+    if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__COMPLEX64 ||
+        t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__COMPLEX128)
+        return refuse(m, NB_UNSUPPORTED, what, "tensors of complex numbers are not supported");
     out->elem = nb_elem_from_onnx(t->data_type);
     if (out->elem == NB_ELEM_COUNT)
         return refuse(m, NB_MALFORMED, what, "element type %d is not one Nibble knows",
@@ -54,7 +57,9 @@ static nb_status check_range(nb_onnx *m, const Onnx__TensorProto *t, const char 
                              const nb_onnx_tensor *tensor) {
     int bits = nb_elems[tensor->elem].bits;
     bool is_signed = nb_elems[tensor->elem].class_ == NB_CLASS_INT && bits >= 8;
-    int64_t least = is_signed ? nb_elem_min(tensor->elem) : 0,
+    int64_t least = is_signed  ? nb_elem_min(tensor->elem)
+                    : bits < 8 ? -128
+                               : 0,
             most = is_signed  ? nb_elem_max(tensor->elem)
                    : bits < 8 ? 255
                               : (INT64_C(1) << bits) - 1;
