@@ -182,7 +182,7 @@ static void name_node(nb_importer *im) {
         if (!d->where.node) continue;
         d->message = node_text(im, d->message);
         d->where.node = NULL;
-        d->where.file = im->m->name;
+        d->where.file = nb_strdup(im->diags->arena, im->m->name);
     }
 }
 

@@ -82,6 +82,8 @@ nb_status nb_axis(nb_importer *im, int64_t axis, int rank, int64_t *out);
 /* Axes from attribute `axes` (old opsets) or from operand `input`; *count 0 and NULL when absent.
  */
 nb_status nb_axes(nb_importer *im, size_t input, int rank, const int64_t **axes, size_t *count);
+/* Elements of an integer tensor that constants alone give; NULL otherwise (fold.c). */
+const nb_dim *const *nb_fold(nb_importer *im, const nb_value *v, size_t *count);
 /* Elements of operand i as expressions; an error when they depend on data. */
 nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count);
 /* The same, but all must be numbers. */

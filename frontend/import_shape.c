@@ -131,6 +131,9 @@ nb_status nb_import_reshape(nb_importer *im) {
     int unknown = -1;
     for (size_t d = 0; d < n; d++) {
         dims[d] = shape[d];
+        if (nb_dim_is_const(shape[d]) && shape[d]->value < -1)
+            return nb_node_error(im, NB_MALFORMED, "dimension %zu is %lld", d,
+                                 (long long)shape[d]->value);
         if (nb_dim_is(shape[d], 0) && !zero_is_zero) {
             if ((int)d >= x->type->rank)
                 return nb_node_error(im, NB_MALFORMED,

@@ -184,6 +184,7 @@ nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size
     nb_value *v = nb_node_input(im, i);
     if (!v) return NB_MALFORMED;
     *dims = nb_symbolic(im->g, v, count);
+    if (!*dims) *dims = nb_fold(im, v, count);
     if (*dims) return NB_OK;
     nb_node_error(im, NB_UNSUPPORTED,
                   "input %zu \"%s\" must be known at compile time or computed from shapes; it "
