@@ -1,8 +1,14 @@
-/* Runs a graph op by op (eval.h): binds symbols, keeps tensors while someone still reads them. */
+/* Runs a graph op by op (eval.h): binds symbols from the inputs, computes each op with its family's
+ * function, keeps a tensor while someone still reads it, and copies the outputs.
+ *
+ * A result lives in an arena of its own that goes with its last reader; scratch memory of an op
+ * goes when the op is done. Constants are borrowed. */
 #include "ir/eval.h"
 
 #include "ir/eval_private.h"
 
+#include <assert.h>
+#include <math.h>
 #include <string.h>
 
 static nb_status (*const families[NB_OP_COUNT])(const nb_evaluating *) = {
@@ -20,9 +26,11 @@ nb_status nb_eval_error(const nb_evaluating *e, const char *fmt, ...) {
     return nb_error(e->diags, NB_MALFORMED, where, "%s: %s", nb_info(e->op)->name, message);
 }
 
-int64_t nb_dim_value(const nb_evaluating *e, const nb_dim *d) {
-    int64_t v = 0;
-    return nb_dim_eval(d, e->symbols, &v) ? v : 0;
+nb_status nb_dim_value(const nb_evaluating *e, const nb_dim *d, int64_t *value) {
+    const nb_symbol *loose = nb_unbound_in(d, e->symbols);
+    if (loose) return nb_eval_error(e, "no input has an axis that is just %s", loose->name);
+    if (nb_dim_eval(d, e->symbols, value)) return NB_OK;
+    return nb_eval_error(e, "%s has no value", nb_dim_text(e->arena, d));
 }
 
 nb_status nb_eval_return(const nb_evaluating *e) {
@@ -30,86 +38,48 @@ nb_status nb_eval_return(const nb_evaluating *e) {
     return NB_OK;
 }
 
-/* Shape and zeroed memory for a result. */
-static nb_status allocate(const nb_evaluating *e, const nb_type *type, nb_tensor *t) {
+/* How many scales travel with the codes of `t`. */
+static int64_t count_scales(const nb_type *type, const nb_tensor *t) {
+    int64_t last = t->dims[t->rank - 1];
+    int64_t blocks =
+        type->quant->granularity == NB_PER_BLOCK ? nb_ceildiv(last, type->quant->group) : 1;
+    return last ? nb_tensor_count(t) / last * blocks : 0;
+}
+
+/* Shape and zeroed memory for a result, in `arena`. */
+static nb_status allocate(const nb_evaluating *e, const nb_type *type, nb_tensor *t,
+                          nb_arena *arena) {
     int64_t count = 1;
     *t = (nb_tensor){.elem = type->elem, .rank = type->rank};
     for (int d = 0; d < type->rank; d++) {
-        if (!nb_dim_eval(type->dims[d], e->symbols, &t->dims[d]) || t->dims[d] < 0 ||
-            !nb_mul_i64(count, t->dims[d], &count))
-            return nb_eval_error(e, "axis %d of the result has no valid size (%s)", d,
-                                 nb_dim_text(e->arena, type->dims[d]));
+        NB_TRY(nb_dim_value(e, type->dims[d], &t->dims[d]));
+        if (t->dims[d] < 0 || !nb_mul_i64(count, t->dims[d], &count))
+            return nb_eval_error(e, "axis %d of the result, %s, would be %lld", d,
+                                 nb_dim_text(e->arena, type->dims[d]), (long long)t->dims[d]);
     }
     if (!nb_elem_bytes_of(type->elem, count, &t->bytes) || t->bytes > INT64_C(1) << 40)
         return nb_eval_error(e, "the result of %lld elements is too large", (long long)count);
-    t->data = nb_alloc(e->arena, (size_t)t->bytes + 8);
-    if (type->quant &&
-        (type->quant->granularity == NB_PER_TOKEN || type->quant->granularity == NB_PER_BLOCK)) {
-        int64_t last = t->dims[t->rank - 1], blocks = type->quant->granularity == NB_PER_BLOCK
-                                                          ? nb_ceildiv(last, type->quant->group)
-                                                          : 1;
-        int64_t rows = last ? count / last : 0;
-        t->scales = NB_NEW_ARRAY(e->arena, float, (size_t)(rows * blocks) + 1);
-    }
+    t->data = nb_alloc(arena, (size_t)t->bytes + 8);
+    if (nb_has_own_scales(type))
+        t->scales = NB_NEW_ARRAY(arena, float, (size_t)count_scales(type, t) + 1);
     return NB_OK;
 }
 
 nb_status nb_eval_op(const nb_op *op, const nb_tensor *operands, const int64_t *symbols,
                      nb_tensor *results, nb_arena *arena, nb_diags *diags) {
+    nb_arena *scratch = nb_arena_create_like(arena);
     nb_evaluating e = {.op = op,
                        .in = operands,
                        .out = results,
                        .symbols = symbols,
-                       .arena = arena,
+                       .arena = scratch,
                        .diags = diags};
-    for (uint32_t i = 0; i < op->n_results; i++)
-        NB_TRY(allocate(&e, op->results[i]->type, &results[i]));
-    return families[op->kind](&e);
-}
-
-/* ---- binding symbols ----------------------------------------------------------------------- */
-
-static nb_status input_error(const nb_graph *g, uint32_t input, nb_diags *diags, const char *what) {
-    return nb_error(diags, NB_MALFORMED,
-                    (nb_where){.offset = -1, .file = g->file, .node = g->body.params[input]->name},
-                    "input \"%s\": %s", g->body.params[input]->name, what);
-}
-
-static nb_status bind(const nb_graph *g, const nb_tensor *inputs, int64_t *symbols, nb_arena *arena,
-                      nb_diags *diags) {
-    for (size_t i = 0; i < g->symbols.count; i++) symbols[i] = -1;
-    for (uint32_t i = 0; i < g->body.n_params; i++) {
-        const nb_type *t = g->body.params[i]->type;
-        if (inputs[i].elem != t->elem || inputs[i].rank != t->rank)
-            return input_error(g, i, diags,
-                               nb_format(arena, "expected %s, found %s of rank %d",
-                                         nb_type_text(arena, t), nb_elems[inputs[i].elem].text,
-                                         inputs[i].rank));
-        for (int d = 0; d < t->rank; d++) {
-            if (t->dims[d]->kind == NB_DIM_SYMBOL && symbols[t->dims[d]->symbol->index] < 0)
-                symbols[t->dims[d]->symbol->index] = inputs[i].dims[d];
-        }
-    }
-    for (size_t i = 0; i < g->symbols.count; i++) {
-        const nb_symbol *s = g->symbols.items[i];
-        if (symbols[i] < 0) continue; /* nothing depends on it, or a check below fails */
-        if (symbols[i] < s->min || symbols[i] > s->max)
-            return nb_error(diags, NB_MALFORMED, (nb_where){.offset = -1, .file = g->file},
-                            "dimension %s is %lld, outside %lld..%lld", s->name,
-                            (long long)symbols[i], (long long)s->min, (long long)s->max);
-    }
-    for (uint32_t i = 0; i < g->body.n_params; i++) {
-        const nb_type *t = g->body.params[i]->type;
-        for (int d = 0; d < t->rank; d++) {
-            int64_t want;
-            if (nb_dim_eval(t->dims[d], symbols, &want) && want == inputs[i].dims[d]) continue;
-            return input_error(g, i, diags,
-                               nb_format(arena, "axis %d is %lld, expected %s", d,
-                                         (long long)inputs[i].dims[d],
-                                         nb_dim_text(arena, t->dims[d])));
-        }
-    }
-    return NB_OK;
+    nb_status status = NB_OK;
+    for (uint32_t i = 0; status == NB_OK && i < op->n_results; i++)
+        status = allocate(&e, op->results[i]->type, &results[i], arena);
+    if (status == NB_OK) status = families[op->kind](&e);
+    nb_arena_destroy(scratch);
+    return status;
 }
 
 /* ---- the run ------------------------------------------------------------------------------- */
@@ -144,68 +114,115 @@ static void release(running *r, const nb_value *v) {
 }
 
 static void drop(running *r, const nb_value *v) {
-    if (!v) return;
     r->values[v->id].readers--;
     release(r, v);
 }
 
-/* A matmul of two dequantized values reads the codes behind them. */
-static const nb_value *codes_behind(const nb_op *op, size_t i) {
-    return nb_in(nb_in(op, i)->def, 0);
+/* The values that `op` reads: its operands, but the codes behind them where a matmul of two
+ * dequantized values is a product of codes. NULL for operands that are not given. */
+static const nb_value *read_by(const nb_op *op, uint32_t i) {
+    const nb_value *v = nb_in(op, i);
+    return nb_is_product_of_codes(op) ? nb_in(v->def, 0) : v;
 }
 
+/* Is anyone interested in the result? */
+static bool is_needed(const running *r, const nb_op *op) {
+    if (!nb_has_trait(op, NB_TRAIT_PURE) || op->n_results == 0) return true;
+    return r->values[nb_out(op)->id].readers > 0 || r->tapped[nb_out(op)->id];
+}
+
+/* From the last op to the first, so that ops that are not needed, among them each dequantize whose
+ * users all work on the codes, do not count as readers. */
 static void count_readers(running *r) {
-    for (const nb_op *op = r->g->body.first; op; op = op->next) {
-        for (uint32_t i = 0; i < op->n_operands; i++) {
-            if (nb_in(op, i)) r->values[nb_in(op, i)->id].readers++;
+    for (const nb_op *op = r->g->body.last; op; op = op->prev) {
+        for (uint32_t i = 0; is_needed(r, op) && i < op->n_operands; i++) {
+            if (nb_in(op, i)) r->values[read_by(op, i)->id].readers++;
         }
-        for (size_t i = 0; nb_is_product_of_codes(op) && i < 2; i++)
-            r->values[codes_behind(op, i)->id].readers++;
     }
 }
 
+static nb_status product_of_codes(const nb_op *op, const nb_tensor *in, const int64_t *symbols,
+                                  nb_tensor *out, nb_arena *arena, nb_diags *diags) {
+    nb_arena *scratch = nb_arena_create_like(arena);
+    nb_evaluating e = {
+        .op = op, .in = in, .out = out, .symbols = symbols, .arena = scratch, .diags = diags};
+    nb_status status = allocate(&e, nb_out(op)->type, out, arena);
+    if (status == NB_OK)
+        status = nb_eval_product_of_codes(&e, &in[0], read_by(op, 0)->type->quant, &in[1],
+                                          read_by(op, 1)->type->quant, NULL, NULL, out);
+    nb_arena_destroy(scratch);
+    return status;
+}
+
+/* Every op has at most one result, whose memory is `arena`. */
 static nb_status run_op(running *r, const nb_op *op, const int64_t *symbols, nb_diags *diags) {
     nb_arena *arena = nb_arena_create_like(r->g->arena);
-    nb_tensor *in = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_operands + 1), results[8];
+    nb_tensor *in = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_operands + 1), result = {0};
     for (uint32_t i = 0; i < op->n_operands; i++) {
-        if (nb_in(op, i)) in[i] = r->values[nb_in(op, i)->id].tensor;
+        if (nb_in(op, i)) in[i] = r->values[read_by(op, i)->id].tensor;
     }
-    nb_status status;
-    if (nb_is_product_of_codes(op)) {
-        const nb_value *a = codes_behind(op, 0), *b = codes_behind(op, 1);
-        nb_evaluating e = {
-            .op = op, .in = in, .out = results, .symbols = symbols, .arena = arena, .diags = diags};
-        status = allocate(&e, nb_out(op)->type, &results[0]);
-        if (status == NB_OK)
-            status = nb_eval_product_of_codes(&e, &r->values[a->id].tensor, a->type->quant,
-                                              &r->values[b->id].tensor, b->type->quant, NULL, NULL,
-                                              results);
-    } else {
-        status = nb_eval_op(op, in, symbols, results, arena, diags);
-    }
-    if (status != NB_OK) {
+    nb_status status = NB_OK;
+    assert(op->n_results <= 1);
+    if (nb_is_product_of_codes(op))
+        status = product_of_codes(op, in, symbols, &result, arena, diags);
+    else
+        status = nb_eval_op(op, in, symbols, &result, arena, diags);
+    if (status != NB_OK || op->n_results == 0) {
         nb_arena_destroy(arena);
         return status;
     }
-    for (uint32_t i = 0; i < op->n_results; i++) {
-        holder *h = &r->values[op->results[i]->id];
-        h->tensor = results[i];
-        h->arena = arena; /* every op of today has one result, so this is its only owner */
-        show(r, op->results[i]);
+    holder *h = &r->values[nb_out(op)->id];
+    h->tensor = result;
+    h->arena = arena;
+    show(r, nb_out(op));
+    release(r, nb_out(op));
+    for (uint32_t i = 0; i < op->n_operands; i++) {
+        if (nb_in(op, i)) drop(r, read_by(op, i));
     }
-    if (!op->n_results) nb_arena_destroy(arena);
-    for (uint32_t i = 0; i < op->n_results; i++) release(r, op->results[i]);
-    if (nb_has_trait(op, NB_TRAIT_TERMINATOR)) return NB_OK;
-    for (uint32_t i = 0; i < op->n_operands; i++) drop(r, nb_in(op, i));
-    for (size_t i = 0; nb_is_product_of_codes(op) && i < 2; i++) drop(r, codes_behind(op, i));
     return NB_OK;
 }
 
-static void copy_output(const nb_tensor *from, nb_tensor *to, nb_arena *arena) {
+/* Every NaN as the positive quiet one without payload. */
+static void canonical_nans(nb_tensor *t) {
+    int64_t n = nb_elem_is_float(t->elem) ? nb_tensor_count(t) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (isnan(nb_tensor_get(t, i))) nb_tensor_set_float(t, i, (double)NAN);
+    }
+}
+
+static void copy_output(const nb_type *type, const nb_tensor *from, nb_tensor *to,
+                        nb_arena *arena) {
     *to = *from;
     to->data = nb_alloc(arena, (size_t)from->bytes + 8);
     if (from->bytes) memcpy(to->data, from->data, (size_t)from->bytes);
-    to->scales = NULL;
+    canonical_nans(to);
+    if (!nb_has_own_scales(type)) return;
+    int64_t n = count_scales(type, from);
+    to->scales = NB_NEW_ARRAY(arena, float, (size_t)n + 1);
+    for (int64_t i = 0; i < n; i++) to->scales[i] = isnan(from->scales[i]) ? NAN : from->scales[i];
+}
+
+/* Constants, inputs, then the ops in order; the outputs are copied at the end. */
+static nb_status run_all(running *r, const nb_tensor *inputs, nb_tensor *outputs,
+                         const int64_t *symbols, nb_arena *arena, nb_diags *diags) {
+    const nb_graph *g = r->g;
+    count_readers(r);
+    for (size_t i = 0; i < g->constants.count; i++) {
+        r->values[g->constants.items[i]->id].tensor = nb_tensor_of_const(g->constants.items[i]);
+        show(r, g->constants.items[i]);
+    }
+    for (uint32_t i = 0; i < g->body.n_params; i++) {
+        r->values[g->body.params[i]->id].tensor = inputs[i];
+        show(r, g->body.params[i]);
+    }
+    for (const nb_op *op = g->body.first; op; op = op->next) {
+        if (is_needed(r, op)) NB_TRY(run_op(r, op, symbols, diags));
+    }
+    for (uint32_t i = 0; i < g->body.last->n_operands; i++) {
+        const nb_value *v = nb_in(g->body.last, i);
+        copy_output(v->type, &r->values[v->id].tensor, &outputs[i], arena);
+    }
+    return NB_OK;
 }
 
 nb_status nb_eval(const nb_graph *g, const nb_tensor *inputs, nb_tensor *outputs,
@@ -216,20 +233,8 @@ nb_status nb_eval(const nb_graph *g, const nb_tensor *inputs, nb_tensor *outputs
     r.tapped = NB_NEW_ARRAY(scratch, bool, (size_t)g->n_values + 1);
     int64_t *symbols = NB_NEW_ARRAY(scratch, int64_t, g->symbols.count + 1);
     for (size_t i = 0; i < n_taps; i++) r.tapped[taps[i].value->id] = true;
-    nb_status status = bind(g, inputs, symbols, scratch, diags);
-    if (status == NB_OK) count_readers(&r);
-    for (size_t i = 0; status == NB_OK && i < g->constants.count; i++) {
-        r.values[g->constants.items[i]->id].tensor = nb_tensor_of_const(g->constants.items[i]);
-        show(&r, g->constants.items[i]);
-    }
-    for (uint32_t i = 0; status == NB_OK && i < g->body.n_params; i++) {
-        r.values[g->body.params[i]->id].tensor = inputs[i];
-        show(&r, g->body.params[i]);
-    }
-    for (const nb_op *op = g->body.first; op && status == NB_OK; op = op->next)
-        status = run_op(&r, op, symbols, diags);
-    for (uint32_t i = 0; status == NB_OK && i < g->body.last->n_operands; i++)
-        copy_output(&r.values[nb_in(g->body.last, i)->id].tensor, &outputs[i], arena);
+    nb_status status = nb_eval_bind(g, inputs, symbols, diags);
+    if (status == NB_OK) status = run_all(&r, inputs, outputs, symbols, arena, diags);
     for (uint32_t i = 0; i < g->n_values; i++) nb_arena_destroy(r.values[i].arena);
     nb_arena_destroy(scratch);
     return status;

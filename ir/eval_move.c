@@ -76,15 +76,16 @@ nb_status nb_eval_slice(const nb_evaluating *e) {
     int64_t from[NB_MAX_RANK], strides[1][NB_MAX_RANK], base = 0;
     row_major(x, from);
     for (int d = 0; d < x->rank; d++) {
-        int64_t s = nb_dim_value(e, start->dims.items[d]), n = e->out->dims[d],
-                by = step->ints.items[d];
-        if (n == 0) return NB_OK;
-        int64_t last = s + (n - 1) * by;
-        if (s < 0 || s >= x->dims[d] || last < 0 || last >= x->dims[d])
-            return nb_eval_error(e, "elements %lld to %lld of an axis of length %lld", (long long)s,
-                                 (long long)last, (long long)x->dims[d]);
+        int64_t s, n = e->out->dims[d], by = step->ints.items[d], last;
+        NB_TRY(nb_dim_value(e, start->dims.items[d], &s));
+        if (nb_tensor_count(e->out) == 0) continue;
+        bool fits = nb_mul_i64(n - 1, by, &last) && nb_add_i64(s, last, &last);
+        if (!fits || s < 0 || s >= x->dims[d] || last < 0 || last >= x->dims[d])
+            return nb_eval_error(
+                e, "start %lld, count %lld, step %lld leave axis %d of length %lld", (long long)s,
+                (long long)n, (long long)by, d, (long long)x->dims[d]);
         base += s * from[d];
-        strides[0][d] = by * from[d];
+        strides[0][d] = n == 1 ? 0 : by * from[d]; /* one element takes no step, however large */
     }
     copy_strided(x, base, strides, e->out);
     return NB_OK;
@@ -112,15 +113,21 @@ nb_status nb_eval_gather(const nb_evaluating *e) {
 
 nb_status nb_eval_pad(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0];
-    const nb_attr *before = nb_attr_of(e->op, "before");
-    int64_t n = nb_tensor_count(e->out), to[NB_MAX_RANK], index[NB_MAX_RANK] = {0}, base = 0,
+    const nb_attr *before = nb_attr_of(e->op, "before"), *after = nb_attr_of(e->op, "after");
+    int64_t n = nb_tensor_count(e->out), to[NB_MAX_RANK] = {0}, index[NB_MAX_RANK] = {0}, base = 0,
             strides[1][NB_MAX_RANK];
-    for (int64_t i = 0; nb_given(e, 1) && i < n; i++) copy(&e->in[1], 0, e->out, i);
     row_major(e->out, to);
     for (int d = 0; d < x->rank; d++) {
-        base += nb_dim_value(e, before->dims.items[d]) * to[d];
+        int64_t b, a;
+        NB_TRY(nb_dim_value(e, before->dims.items[d], &b));
+        NB_TRY(nb_dim_value(e, after->dims.items[d], &a));
+        if (a < 0 || b < 0)
+            return nb_eval_error(e, "axis %d would get %lld elements before and %lld after it", d,
+                                 (long long)b, (long long)a);
+        base += b * to[d];
         strides[0][d] = to[d];
     }
+    for (int64_t i = 0; nb_given(e, 1) && i < n; i++) copy(&e->in[1], 0, e->out, i);
     n = nb_tensor_count(x);
     for (int64_t i = 0; i < n; i++) {
         copy(x, i, e->out, base);
@@ -132,13 +139,14 @@ nb_status nb_eval_pad(const nb_evaluating *e) {
 nb_status nb_eval_dims(const nb_evaluating *e) {
     const nb_attr *values = nb_attr_of(e->op, "values");
     for (size_t i = 0; i < values->dims.count; i++)
-        ((int64_t *)e->out->data)[i] = nb_dim_value(e, values->dims.items[i]);
+        NB_TRY(nb_dim_value(e, values->dims.items[i], (int64_t *)e->out->data + i));
     return NB_OK;
 }
 
 nb_status nb_eval_iota(const nb_evaluating *e) {
-    int64_t start = nb_dim_value(e, nb_attr_of(e->op, "start")->dims.items[0]),
-            step = nb_attr_int(e->op, "step");
-    for (int64_t i = 0; i < e->out->dims[0]; i++) ((int64_t *)e->out->data)[i] = start + i * step;
+    int64_t start, *y = e->out->data;
+    NB_TRY(nb_dim_value(e, nb_attr_of(e->op, "start")->dims.items[0], &start));
+    uint64_t value = (uint64_t)start, step = (uint64_t)nb_attr_int(e->op, "step"); /* wraps */
+    for (int64_t i = 0; i < e->out->dims[0]; i++, value += step) y[i] = (int64_t)value;
     return NB_OK;
 }

@@ -9,7 +9,7 @@ typedef struct nb_evaluating {
     const nb_tensor *in; /* one per operand slot; of absent operands, nothing is set */
     nb_tensor *out;      /* one per result: shape set, data allocated and zeroed */
     const int64_t *symbols;
-    nb_arena *arena; /* for scratch */
+    nb_arena *arena; /* for scratch: gone when the op is done */
     nb_diags *diags;
 } nb_evaluating;
 
@@ -18,10 +18,23 @@ typedef struct nb_evaluating {
 #include "ir/ops.def"
 #undef OP
 
+/* Symbol values from the shapes of the inputs, NB_UNBOUND where no input says. */
+#define NB_UNBOUND INT64_MIN
+nb_status nb_eval_bind(const nb_graph *g, const nb_tensor *inputs, int64_t *symbols,
+                       nb_diags *diags);
+/* The first symbol of `d` that is not bound, or NULL. */
+const nb_symbol *nb_unbound_in(const nb_dim *d, const int64_t *symbols);
+
+/* Do scales travel with the codes of such a value? */
+static inline bool nb_has_own_scales(const nb_type *type) {
+    return type->quant &&
+           (type->quant->granularity == NB_PER_TOKEN || type->quant->granularity == NB_PER_BLOCK);
+}
+
 /* An error at the op's location. */
 nb_status nb_eval_error(const nb_evaluating *e, const char *fmt, ...) NB_PRINTF(2, 3);
-/* A dimension's value at this run (shapes were checked before). */
-int64_t nb_dim_value(const nb_evaluating *e, const nb_dim *d);
+/* A dimension's value at this run; an error when the inputs do not determine it. */
+nb_status nb_dim_value(const nb_evaluating *e, const nb_dim *d, int64_t *value);
 static inline bool nb_given(const nb_evaluating *e, size_t i) {
     return i < e->op->n_operands && nb_in(e->op, i);
 }
@@ -43,9 +56,12 @@ void nb_step(const nb_tensor *out, int64_t *index, int n, int64_t *offsets,
 
 /* Sums of floats in sixteen accumulators and a fixed tree (NUMBERS.md). */
 float nb_sum16(const float *v, int64_t n);
+/* Largest or smallest, NaN if there is one, +0 above -0; of nothing, -infinity or infinity. */
+float nb_extreme(const float *v, int64_t n, bool largest);
 
 /* qmatmul on tensors: a has quant `qa` (and scales of its own if dynamic), b `qb`; bias and
- * residual may be NULL. Used for matmul(dequantize, dequantize) too, which is defined as this. */
+ * residual may be NULL. Used for matmul(dequantize, dequantize) too, which is defined as this.
+ * Descriptors that do not multiply, and codes out of range, are errors. */
 nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, const nb_quant *qa,
                                    const nb_tensor *b, const nb_quant *qb, const nb_tensor *bias,
                                    const nb_tensor *residual, nb_tensor *out);

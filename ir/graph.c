@@ -19,7 +19,8 @@ nb_graph *nb_graph_create(const char *name, nb_oom_fn oom, void *user) {
 void nb_graph_destroy(nb_graph *g) {
     if (!g) return;
     for (size_t i = 0; i < g->constants.count; i++) nb_blob_release(g->constants.items[i]->blob);
-    for (size_t i = 0; i < g->cleanups.count; i++) g->cleanups.items[i].fn(g->cleanups.items[i].user);
+    for (size_t i = 0; i < g->cleanups.count; i++)
+        g->cleanups.items[i].fn(g->cleanups.items[i].user);
     nb_arena_destroy(g->arena);
 }
 
@@ -120,6 +121,11 @@ const char *nb_unique_name(nb_graph *g, const char *name, bool constant) {
 
 /* A name is taken once a value has it. */
 static const char *take_name(nb_graph *g, const char *name, bool constant) {
+    name_use *own = name_entry(constant ? &g->interner->consts : &g->interner->values, name);
+    if (!own->taken) {
+        own->taken = true;
+        return nb_strdup(g->arena, name);
+    }
     const char *unique = nb_unique_name(g, name, constant);
     name_entry(constant ? &g->interner->consts : &g->interner->values, unique)->taken = true;
     return unique;

@@ -252,7 +252,7 @@ struct nb_graph {
     NB_VEC(nb_value *)
     constants; /* in order of creation; dead ones are dropped by nb_graph_sweep */
     NB_VEC(const nb_quant *) quants;
-    uint32_t n_values, n_ops;     /* next ids */
+    uint32_t n_values, n_ops; /* next ids */
     NB_VEC(nb_cleanup) cleanups;
     struct nb_interner *interner; /* private to ir/ */
 };

@@ -198,7 +198,7 @@ void nb_lex(nb_lexer *l) {
 }
 
 void nb_lex_element(nb_lexer *l) {
-    skip_space(l, true);
+    skip_space(l, l->multiline);
     begin(l, NB_TOKEN_NUMBER);
     while (l->at < l->end && (nb_name_char(*l->at) || *l->at == '-' || *l->at == '+')) l->at++;
     finish(l);

@@ -45,10 +45,11 @@ static uint32_t largest(format f) {
 static uint32_t encode_e8m0(float x) {
     uint32_t u = nb_bits(x);
     if (x != x) return 255;
-    if (u >> 31 || u < 0x00400000u) return 0;
-    /* nearest power of two, ties to the even exponent code */
-    uint32_t e = u >> 23, m = u & 0x7fffffu;
-    e += m > 0x400000u || (m == 0x400000u && (e & 1));
+    if (u >> 31) return 0;
+    /* The nearest power of two, ties to the even code. Code 0 is 2^-127, a denormal f32: half way
+     * to code 1 is 0x600000 there, and half way between other neighbours has a fraction of 1/2. */
+    uint32_t e = u >> 23, m = u & 0x7fffffu, half = e ? 0x400000u : 0x600000u;
+    e += m > half || (m == half && (e & 1));
     return e > 254 ? 254 : e;
 }
 
@@ -99,6 +100,8 @@ float nb_float_decode(nb_elem e, uint32_t bits) {
         mantissa |= 1u << f.mantissa;
     else
         exponent = 1;
-    float value = ldexpf((float)mantissa, exponent - f.bias - f.mantissa);
+    /* mantissa * 2^k: k goes down to -133, beyond f32's powers of two, but the product is exact. */
+    int32_t k = exponent - f.bias - f.mantissa;
+    float value = (float)((double)mantissa * nb_from_bits_d((uint64_t)(k + 1023) << 52));
     return sign ? -value : value;
 }

@@ -16,11 +16,11 @@ bool nb_accept_punct(nb_parser *p, char c) {
 
 bool nb_want_punct(nb_parser *p, char c) {
     char what[4] = {'\'', c, '\'', '\0'};
-    return nb_accept_punct(p, c) || nb_fail_expected(p, what);
+    return nb_accept_punct(p, c) || nb_parse_expected(p, what);
 }
 
 bool nb_want_word(nb_parser *p, const char *word) {
-    if (!nb_at_word(&p->lex, word)) return nb_fail_expected(p, word);
+    if (!nb_at_word(&p->lex, word)) return nb_parse_expected(p, word);
     nb_lex(&p->lex);
     return true;
 }
@@ -43,14 +43,14 @@ bool nb_digits(const char *text, size_t length, int64_t *out) {
 bool nb_want_int(nb_parser *p, int64_t min, int64_t max, int64_t *out) {
     bool minus = nb_accept_punct(p, '-');
     nb_token t = p->lex.token;
-    if (t.kind != NB_TOKEN_NUMBER) return nb_fail_expected(p, "an integer");
+    if (t.kind != NB_TOKEN_NUMBER) return nb_parse_expected(p, "an integer");
     const char *from = minus ? t.begin - 1 : t.begin;
     for (size_t i = 0; i < t.length; i++)
-        if (t.begin[i] < '0' || t.begin[i] > '9') return nb_fail_expected(p, "an integer");
+        if (t.begin[i] < '0' || t.begin[i] > '9') return nb_parse_expected(p, "an integer");
     if (!nb_digits(from, t.length + (minus ? 1 : 0), out) || *out < min || *out > max)
-        return nb_fail(p, &t, "%s%.*s is out of range %lld..%lld", minus ? "-" : "",
-                       (int)nb_min_i64((int64_t)t.length, 40), t.begin, (long long)min,
-                       (long long)max);
+        return nb_parse_error(p, &t, "%s%.*s is out of range %lld..%lld", minus ? "-" : "",
+                              (int)nb_min_i64((int64_t)t.length, 40), t.begin, (long long)min,
+                              (long long)max);
     nb_lex(&p->lex);
     return true;
 }
@@ -59,7 +59,7 @@ bool nb_want_end(nb_parser *p) {
     nb_token_kind k = p->lex.token.kind;
     p->ended = k == NB_TOKEN_END || k == NB_TOKEN_NEWLINE;
     if (k == NB_TOKEN_END) return true;
-    if (k != NB_TOKEN_NEWLINE) return nb_fail_expected(p, "the end of the line");
+    if (k != NB_TOKEN_NEWLINE) return nb_parse_expected(p, "the end of the line");
     nb_lex(&p->lex);
     return true;
 }
@@ -67,7 +67,7 @@ bool nb_want_end(nb_parser *p) {
 nb_value *nb_find_const(nb_parser *p, const nb_token *t) {
     nb_value *v = nb_map_get_str(&p->constants, t->text, t->size);
     if (v) return v;
-    nb_fail(p, t, "constant '@%s' is not declared", nb_token_name(p, t));
+    nb_parse_error(p, t, "constant '@%s' is not declared", nb_token_name(p, t));
     if (nb_map_get_str(&p->values, t->text, t->size))
         nb_help(p->diags, "there is a value '%%%s'", nb_token_name(p, t));
     return NULL;
@@ -78,7 +78,7 @@ nb_value *nb_find_const(nb_parser *p, const nb_token *t) {
 static bool want_typed_name(nb_parser *p, nb_token_kind kind, nb_typed_name *n) {
     n->name = p->lex.token;
     if (n->name.kind != kind && !(kind == NB_TOKEN_WORD && n->name.kind == NB_TOKEN_STRING))
-        return nb_fail_expected(p, kind == NB_TOKEN_VALUE ? "%input" : "an output's name");
+        return nb_parse_expected(p, kind == NB_TOKEN_VALUE ? "%input" : "an output's name");
     nb_lex(&p->lex);
     if (!nb_want_punct(p, ':')) return false;
     n->type = p->lex;
@@ -93,7 +93,8 @@ static bool want_inputs(nb_parser *p) {
         if (p->inputs.count && !nb_want_punct(p, ',')) return false;
         if (!want_typed_name(p, NB_TOKEN_VALUE, &n)) return false;
         if (nb_map_get_str(&p->values, n.name.text, n.name.size))
-            return nb_fail(p, &n.name, "two inputs are named '%%%s'", nb_token_name(p, &n.name));
+            return nb_parse_error(p, &n.name, "two inputs are named '%%%s'",
+                                  nb_token_name(p, &n.name));
         nb_map_set_str(&p->values, n.name.text, n.name.size, &p->poison);
         nb_vec_push(p->scratch, &p->inputs, n);
     }
@@ -103,7 +104,7 @@ static bool want_inputs(nb_parser *p) {
 
 /* A type, or (name: type, ...). */
 static bool want_outputs(nb_parser *p) {
-    if (p->lex.token.kind != NB_TOKEN_ARROW) return nb_fail_expected(p, "'->'");
+    if (p->lex.token.kind != NB_TOKEN_ARROW) return nb_parse_expected(p, "'->'");
     nb_lex(&p->lex);
     if (!nb_at_punct(&p->lex, '(')) {
         nb_typed_name n = {.type = p->lex};
@@ -118,7 +119,8 @@ static bool want_outputs(nb_parser *p) {
         if (p->outputs.count && !nb_want_punct(p, ',')) return false;
         if (!want_typed_name(p, NB_TOKEN_WORD, &n)) return false;
         if (nb_map_get_str(&seen, n.name.text, n.name.size))
-            return nb_fail(p, &n.name, "two outputs are named '%s'", nb_token_name(p, &n.name));
+            return nb_parse_error(p, &n.name, "two outputs are named '%s'",
+                                  nb_token_name(p, &n.name));
         nb_map_set_str(&seen, n.name.text, n.name.size, p);
         nb_vec_push(p->scratch, &p->outputs, n);
     }
@@ -130,7 +132,7 @@ static bool want_outputs(nb_parser *p) {
 static bool want_header(nb_parser *p) {
     p->lex.multiline = true;
     if (!nb_want_word(p, "graph")) return false;
-    if (p->lex.token.kind != NB_TOKEN_CONST) return nb_fail_expected(p, "@name");
+    if (p->lex.token.kind != NB_TOKEN_CONST) return nb_parse_expected(p, "@name");
     p->g->name = nb_strndup(p->g->arena, p->lex.token.text, p->lex.token.size);
     nb_lex(&p->lex);
     if (!want_inputs(p) || !want_outputs(p)) return false;
@@ -140,7 +142,7 @@ static bool want_header(nb_parser *p) {
             if (!nb_want_symbol_range(p)) return false;
         } while (nb_at_punct(&p->lex, ','));
     }
-    if (!nb_at_punct(&p->lex, '{')) return nb_fail_expected(p, "'{'");
+    if (!nb_at_punct(&p->lex, '{')) return nb_parse_expected(p, "'{'");
     p->lex.multiline = false;
     nb_lex(&p->lex);
     return nb_want_end(p);
@@ -154,8 +156,8 @@ static bool want_version(nb_parser *p) {
     t = p->lex.token;
     if (!nb_want_int(p, 0, INT64_MAX, &version)) return false;
     if (version != NB_TEXT_VERSION)
-        return nb_fail(p, &t, "this is version %lld of the text form, this program reads %d",
-                       (long long)version, NB_TEXT_VERSION);
+        return nb_parse_error(p, &t, "this is version %lld of the text form, this program reads %d",
+                              (long long)version, NB_TEXT_VERSION);
     if (!nb_want_end(p)) return false;
     while (p->lex.token.kind == NB_TOKEN_NEWLINE) nb_lex(&p->lex);
     return true;
@@ -171,7 +173,7 @@ static bool parse_stage(nb_parser *p) {
         nb_lex(&p->lex);
         return nb_want_end(p);
     }
-    return nb_fail_expected(p, "float, qdq, fused or planned");
+    return nb_parse_expected(p, "float, qdq, fused or planned");
 }
 
 /* state past -> present axis 2 appended */
@@ -181,10 +183,10 @@ static bool parse_state(nb_parser *p) {
     for (int i = 0; i < 2; i++) {
         nb_token t = p->lex.token;
         if (t.kind != NB_TOKEN_WORD && t.kind != NB_TOKEN_STRING)
-            return nb_fail_expected(p, i ? "an output's name" : "an input's name");
+            return nb_parse_expected(p, i ? "an output's name" : "an input's name");
         *(i ? &s.output : &s.input) = t;
         nb_lex(&p->lex);
-        if (i == 0 && p->lex.token.kind != NB_TOKEN_ARROW) return nb_fail_expected(p, "'->'");
+        if (i == 0 && p->lex.token.kind != NB_TOKEN_ARROW) return nb_parse_expected(p, "'->'");
         if (i == 0) nb_lex(&p->lex);
     }
     if (nb_at_word(&p->lex, "axis")) {
@@ -240,45 +242,50 @@ static void check_outputs(nb_parser *p, const nb_token *ret) {
     const nb_op *op = p->g->body.last;
     nb_graph *g = p->g;
     if (op->n_operands != p->outputs.count) {
-        nb_fail(p, ret, "%u values for %zu outputs", op->n_operands, p->outputs.count);
+        nb_parse_error(p, ret, "%u values for %zu outputs", op->n_operands, p->outputs.count);
         return;
     }
     for (uint32_t i = 0; i < op->n_operands; i++) {
         const nb_typed_name *n = &p->outputs.items[i];
         const nb_value *v = nb_in(op, i);
         if (n->known && n->known != v->type)
-            nb_fail(p, &n->type.token, "the type says %s, '%s' is %s",
-                    nb_type_text(p->scratch, n->known), v->name, nb_type_text(p->scratch, v->type));
+            nb_parse_error(p, &n->type.token, "the type says %s, '%s' is %s",
+                           nb_type_text(p->scratch, n->known), v->name,
+                           nb_type_text(p->scratch, v->type));
         bool named = n->name.kind != NB_TOKEN_END;
         if (!named && nb_is_const(v))
-            nb_fail(p, &n->type.token, "an output that is a constant needs a name: (name: type)");
+            nb_parse_error(p, &n->type.token,
+                           "an output that is a constant needs a name: (name: type)");
         const char *name = named ? nb_token_name(p, &n->name) : v->name;
         nb_vec_push(g->arena, &g->outputs, nb_strdup(g->arena, name));
+        nb_map_set_str(&p->output_numbers, name, strlen(name), (void *)((uintptr_t)i + 1));
     }
 }
 
 static void check_state(nb_parser *p, nb_pending_state *s) {
     const nb_graph *g = p->g;
-    size_t in = 0, out = 0;
-    while (in < g->body.n_params && !nb_token_is(&s->input, g->body.params[in]->name)) in++;
-    while (out < g->outputs.count && !nb_token_is(&s->output, g->outputs.items[out])) out++;
-    if (in == g->body.n_params || out == g->outputs.count) {
-        bool input = in == g->body.n_params;
-        nb_fail(p, input ? &s->input : &s->output, "there is no %s '%s'",
-                input ? "input" : "output", nb_token_name(p, input ? &s->input : &s->output));
+    const nb_value *input = nb_map_get_str(&p->values, s->input.text, s->input.size);
+    uintptr_t number =
+        (uintptr_t)nb_map_get_str(&p->output_numbers, s->output.text, s->output.size);
+    bool known = input && input->region == &g->body;
+    if (!known || !number) {
+        const nb_token *t = known ? &s->output : &s->input;
+        nb_parse_error(p, t, "there is no %s '%s'", known ? "output" : "input",
+                       nb_token_name(p, t));
         return;
     }
-    const nb_type *a = g->body.params[in]->type, *b = nb_in(g->body.last, out)->type;
+    uint32_t out = (uint32_t)number - 1;
+    const nb_type *a = input->type, *b = nb_in(g->body.last, out)->type;
     bool fits =
         a->elem == b->elem && a->quant == b->quant && a->rank == b->rank && s->state.axis < a->rank;
     for (int d = 0; fits && d < a->rank; d++) fits = d == s->state.axis || a->dims[d] == b->dims[d];
     if (!fits) {
-        nb_fail(p, &s->at, "%s does not carry over to %s", nb_type_text(p->scratch, a),
-                nb_type_text(p->scratch, b));
+        nb_parse_error(p, &s->at, "%s does not carry over to %s", nb_type_text(p->scratch, a),
+                       nb_type_text(p->scratch, b));
         return;
     }
-    s->state.input = (uint32_t)in;
-    s->state.output = (uint32_t)out;
+    s->state.input = input->index;
+    s->state.output = out;
     nb_vec_push(p->g->arena, &p->g->states, s->state);
 }
 
@@ -295,13 +302,13 @@ static bool parse_statement(nb_parser *p, nb_token *ret) {
     nb_token t = p->lex.token;
     for (size_t i = 0; i < NB_COUNT(declarations); i++) {
         if (!nb_at_word(&p->lex, declarations[i].word)) continue;
-        if (p->declared) return nb_fail(p, &t, "declarations stand in front of operations");
+        if (p->declared) return nb_parse_error(p, &t, "declarations stand in front of operations");
         return declarations[i].parse(p);
     }
     if (t.kind != NB_TOKEN_VALUE && t.kind != NB_TOKEN_WORD)
-        return nb_fail_expected(p, "a declaration, an operation or '}'");
+        return nb_parse_expected(p, "a declaration, an operation or '}'");
     end_declarations(p);
-    if (ret->kind != NB_TOKEN_END) return nb_fail(p, &t, "return stands last");
+    if (ret->kind != NB_TOKEN_END) return nb_parse_error(p, &t, "return stands last");
     if (nb_at_word(&p->lex, "return")) *ret = t;
     return nb_parse_op(p);
 }
@@ -318,13 +325,14 @@ static void parse_body(nb_parser *p) {
     end_declarations(p);
     nb_token close = p->lex.token;
     if (close.kind == NB_TOKEN_END) {
-        nb_fail_expected(p, "'}'");
+        /* A statement that the end cut off has said so. */
+        if (p->diags->errors == p->errors_before) nb_parse_expected(p, "'}'");
         return;
     }
-    if (ret.kind == NB_TOKEN_END) nb_fail(p, &close, "the graph has no return");
+    if (ret.kind == NB_TOKEN_END) nb_parse_error(p, &close, "the graph has no return");
     p->lex.multiline = true;
     nb_lex(&p->lex);
-    if (p->lex.token.kind != NB_TOKEN_END) nb_fail_expected(p, "the end of the text");
+    if (p->lex.token.kind != NB_TOKEN_END) nb_parse_expected(p, "the end of the text");
     const nb_op *last = p->g->body.last;
     if (!last || last->kind != NB_OP_return || p->header_failed) return;
     check_outputs(p, &ret);
@@ -376,8 +384,8 @@ nb_status nb_parse(const char *text, size_t length, const char *name, const char
                    .name = name,
                    .base = base,
                    .lex = nb_lexer_make(scratch, text, length)};
-    nb_map *maps[] = {&p.values, &p.constants, &p.quants, &p.types,
-                      &p.dims,   &p.op_kinds,  &p.names,  &p.files};
+    nb_map *maps[] = {&p.values,   &p.constants, &p.quants, &p.types,         &p.dims,
+                      &p.op_kinds, &p.names,     &p.files,  &p.output_numbers};
     for (size_t i = 0; i < NB_COUNT(maps); i++) maps[i]->arena = scratch;
     for (uintptr_t k = 0; k < NB_OP_COUNT; k++)
         nb_map_set_str(&p.op_kinds, nb_ops[k].name, strlen(nb_ops[k].name), (void *)(k + 1));

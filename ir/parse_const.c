@@ -43,24 +43,25 @@ static bool read_hex(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *bits)
     }
     int width = nb_elems[e].bits;
     if (!ok || (width < 64 && *bits >> width))
-        return nb_fail(p, t, "expected the bits of one %s", nb_elems[e].text);
+        return nb_parse_error(p, t, "expected the bits of one %s", nb_elems[e].text);
     return true;
 }
 
 static bool out_of_range(nb_parser *p, nb_elem e, const nb_token *t) {
     int shown = (int)nb_min_i64((int64_t)t->length, 40);
     if (nb_elem_is_float(e))
-        return nb_fail(p, t, "%.*s is out of range for %s", shown, t->begin, nb_elems[e].text);
-    if (e == NB_U64) return nb_fail(p, t, "%.*s is out of range for u64", shown, t->begin);
-    return nb_fail(p, t, "%.*s is out of range for %s (%lld..%lld)", shown, t->begin,
-                   nb_elems[e].text, (long long)nb_elem_min(e), (long long)nb_elem_max(e));
+        return nb_parse_error(p, t, "%.*s is out of range for %s", shown, t->begin,
+                              nb_elems[e].text);
+    if (e == NB_U64) return nb_parse_error(p, t, "%.*s is out of range for u64", shown, t->begin);
+    return nb_parse_error(p, t, "%.*s is out of range for %s (%lld..%lld)", shown, t->begin,
+                          nb_elems[e].text, (long long)nb_elem_min(e), (long long)nb_elem_max(e));
 }
 
 static bool read_float(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *bits) {
     bool integer, nan = nb_token_is(t, "nan"), minus = nb_token_is(t, "-inf");
     bool infinite = minus || nb_token_is(t, "inf");
     if (!nan && !infinite && !nb_number_form(t->begin, t->length, &integer))
-        return nb_fail(p, t, "expected a number of type %s", nb_elems[e].text);
+        return nb_parse_error(p, t, "expected a number of type %s", nb_elems[e].text);
     double special = nan ? (double)NAN : minus ? -INFINITY : INFINITY;
     if (e == NB_F64) {
         double d = nan || infinite ? special : nb_f64_read(t->begin, t->length);
@@ -88,9 +89,9 @@ static bool read_integer(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *b
     bool minus = s < end && *s == '-';
     uint64_t u = 0;
     if (minus) s++;
-    if (s == end) return nb_fail(p, t, "expected an integer");
+    if (s == end) return nb_parse_error(p, t, "expected an integer");
     for (; s < end; s++) {
-        if (*s < '0' || *s > '9') return nb_fail(p, t, "expected an integer");
+        if (*s < '0' || *s > '9') return nb_parse_error(p, t, "expected an integer");
         if (u > (UINT64_MAX - (uint64_t)(*s - '0')) / 10) return out_of_range(p, e, t);
         u = u * 10 + (uint64_t)(*s - '0');
     }
@@ -105,7 +106,7 @@ static bool read_integer(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *b
 bool nb_want_element(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *bits) {
     if (t->kind != NB_TOKEN_NUMBER) {
         p->lex.token = *t;
-        return nb_fail_expected(p, "a number");
+        return nb_parse_expected(p, "a number");
     }
     bool integer = nb_elem_is_integer(e);
     if (!integer && t->length > 2 && t->begin[0] == '0' && t->begin[1] == 'x')
@@ -113,7 +114,7 @@ bool nb_want_element(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *bits)
     if (integer) return read_integer(p, e, t, bits);
     if (nb_elem_is_float(e)) return read_float(p, e, t, bits);
     *bits = nb_token_is(t, "true");
-    return *bits || nb_token_is(t, "false") ? true : nb_fail(p, t, "expected true or false");
+    return *bits || nb_token_is(t, "false") ? true : nb_parse_error(p, t, "expected true or false");
 }
 
 /* ---- data ------------------------------------------------------------------------------------ */
@@ -121,14 +122,14 @@ bool nb_want_element(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *bits)
 /* An owned blob for the constant; counted against what a text may hold. */
 static nb_blob *allocate(nb_parser *p, const nb_token *at, int64_t bytes, void **data) {
     if (bytes > NB_TEXT_MAX_INLINE - p->inline_bytes) {
-        nb_fail_limit(p, at, "the constants in this text are larger than %lld bytes",
-                      (long long)NB_TEXT_MAX_INLINE);
+        nb_parse_limit(p, at, "the constants in this text are larger than %lld bytes",
+                       (long long)NB_TEXT_MAX_INLINE);
         return NULL;
     }
     p->inline_bytes += bytes;
     nb_blob *blob = nb_blob_create(bytes, data);
     if (!blob) {
-        nb_fail_limit(p, at, "out of memory for %lld bytes", (long long)bytes);
+        nb_parse_limit(p, at, "out of memory for %lld bytes", (long long)bytes);
         return NULL;
     }
     memset(*data, 0, (size_t)bytes);
@@ -138,13 +139,15 @@ static nb_blob *allocate(nb_parser *p, const nb_token *at, int64_t bytes, void *
 /* {1, 2, 3}; the current token is the brace. */
 static bool read_list(nb_parser *p, nb_elem e, int64_t count, void *data) {
     int64_t n = 0;
+    p->lex.multiline = true;
     nb_lex_element(&p->lex);
     bool more = !nb_at_punct(&p->lex, '}');
     while (more) {
         uint64_t bits;
         nb_token t = p->lex.token;
         if (n == count && t.kind == NB_TOKEN_NUMBER)
-            return nb_fail(p, &t, "more than the %lld elements of the type", (long long)count);
+            return nb_parse_error(p, &t, "more than the %lld elements of the type",
+                                  (long long)count);
         if (!nb_want_element(p, e, &t, &bits)) return false;
         nb_bits_put(e, data, n++, bits);
         nb_lex_element(&p->lex);
@@ -152,11 +155,12 @@ static bool read_list(nb_parser *p, nb_elem e, int64_t count, void *data) {
         if (more)
             nb_lex_element(&p->lex);
         else if (!nb_at_punct(&p->lex, '}'))
-            return nb_fail_expected(p, "',' or '}'");
+            return nb_parse_expected(p, "',' or '}'");
     }
     if (n < count)
-        return nb_fail(p, &p->lex.token, "%lld elements, the type has %lld", (long long)n,
-                       (long long)count);
+        return nb_parse_error(p, &p->lex.token, "%lld elements, the type has %lld", (long long)n,
+                              (long long)count);
+    p->lex.multiline = false;
     nb_lex(&p->lex);
     return true;
 }
@@ -174,10 +178,10 @@ static bool want_bound(nb_parser *p, double *out) {
     bool integer, minus = nb_accept_punct(p, '-');
     nb_token t = p->lex.token;
     if (t.kind != NB_TOKEN_NUMBER || !nb_number_form(t.begin, t.length, &integer))
-        return nb_fail_expected(p, "a number");
+        return nb_parse_expected(p, "a number");
     *out = nb_f64_read(t.begin, t.length);
     if (minus) *out = -*out;
-    if (!(fabs(*out) <= 0x1p62)) return nb_fail(p, &t, "a bound is below 2^62");
+    if (!(fabs(*out) <= 0x1p62)) return nb_parse_error(p, &t, "a bound is below 2^62");
     nb_lex(&p->lex);
     return true;
 }
@@ -193,16 +197,17 @@ static bool read_random(nb_parser *p, nb_elem e, int64_t count, void *data) {
         return false;
     nb_token bounds = p->lex.token;
     if (!want_bound(p, &lo)) return false;
-    if (p->lex.token.kind != NB_TOKEN_DOTS) return nb_fail_expected(p, "'..'");
+    if (p->lex.token.kind != NB_TOKEN_DOTS) return nb_parse_expected(p, "'..'");
     nb_lex(&p->lex);
     if (!want_bound(p, &hi) || !nb_want_punct(p, ')')) return false;
-    if (hi < lo) return nb_fail(p, &bounds, "the range is empty");
-    if (nb_elems[e].class_ == NB_CLASS_BOOL) return nb_fail(p, &at, "random gives numbers");
+    if (hi < lo) return nb_parse_error(p, &bounds, "the range is empty");
+    if (nb_elems[e].class_ == NB_CLASS_BOOL) return nb_parse_error(p, &at, "random gives numbers");
     bool is_float = nb_elem_is_float(e);
     if (!is_float) {
         double most = e == NB_U64 ? 0x1p62 : (double)nb_elem_max(e);
         if (lo != rint(lo) || hi != rint(hi) || lo < (double)nb_elem_min(e) || hi > most)
-            return nb_fail(p, &bounds, "the bounds are not integers of type %s", nb_elems[e].text);
+            return nb_parse_error(p, &bounds, "the bounds are not integers of type %s",
+                                  nb_elems[e].text);
     }
     uint64_t state = (uint64_t)seed;
     for (int64_t i = 0; i < count; i++) {
@@ -229,14 +234,14 @@ static bool read_blob(nb_parser *p, int64_t bytes, nb_blob **blob) {
     int64_t from, to;
     nb_lex(&p->lex);
     nb_token file = p->lex.token;
-    if (file.kind != NB_TOKEN_STRING) return nb_fail_expected(p, "a file name in quotes");
+    if (file.kind != NB_TOKEN_STRING) return nb_parse_expected(p, "a file name in quotes");
     nb_lex(&p->lex);
     nb_token range = p->lex.token;
     if (!nb_want_punct(p, '[') || !nb_want_int(p, 0, INT64_MAX, &from)) return false;
-    if (p->lex.token.kind != NB_TOKEN_DOTS) return nb_fail_expected(p, "'..'");
+    if (p->lex.token.kind != NB_TOKEN_DOTS) return nb_parse_expected(p, "'..'");
     nb_lex(&p->lex);
     if (!nb_want_int(p, from, INT64_MAX, &to) || !nb_want_punct(p, ']')) return false;
-    if (!nb_at_word(&p->lex, "hash")) return nb_fail_expected(p, "hash");
+    if (!nb_at_word(&p->lex, "hash")) return nb_parse_expected(p, "hash");
     nb_lex_element(&p->lex);
     nb_token t = p->lex.token;
     uint64_t hash = 0;
@@ -247,16 +252,16 @@ static bool read_blob(nb_parser *p, int64_t bytes, nb_blob **blob) {
         ok = digit >= 0;
         hash = hash << 4 | (uint64_t)(digit & 15);
     }
-    if (!ok) return nb_fail_expected(p, "a hash of 16 hexadecimal digits");
+    if (!ok) return nb_parse_expected(p, "a hash of 16 hexadecimal digits");
     if (to - from != bytes)
-        return nb_fail(p, &range, "%lld bytes, the type has %lld", (long long)(to - from),
-                       (long long)bytes);
+        return nb_parse_error(p, &range, "%lld bytes, the type has %lld", (long long)(to - from),
+                              (long long)bytes);
     *blob = nb_text_blob(p, &file, from, to);
     if (!*blob) return false;
     uint64_t found = nb_blob_hash(*blob);
     if (found != hash) {
         nb_blob_release(*blob);
-        return nb_fail(p, &t, "the bytes have hash %016llx", (unsigned long long)found);
+        return nb_parse_error(p, &t, "the bytes have hash %016llx", (unsigned long long)found);
     }
     nb_lex(&p->lex);
     return true;
@@ -280,18 +285,19 @@ static bool read_data(nb_parser *p, const nb_type *type, nb_blob **blob) {
     nb_token t = p->lex.token;
     int64_t count, bytes;
     if (!nb_type_static_count(type, &count) || !nb_elem_bytes_of(type->elem, count, &bytes))
-        return nb_fail(p, &t, "a constant's shape is made of numbers, and not too large");
+        return nb_parse_error(p, &t, "a constant's shape is made of numbers, and not too large");
     bool list = nb_at_punct(&p->lex, '{');
     if (!list && t.kind != NB_TOKEN_WORD)
-        return nb_fail_expected(p, "{elements}, splat, random or blob");
+        return nb_parse_expected(p, "{elements}, splat, random or blob");
     if (nb_at_word(&p->lex, "elided"))
-        return nb_fail(p, &t, "the data was left out when this text was printed");
+        return nb_parse_error(p, &t, "the data was left out when this text was printed");
     if (nb_at_word(&p->lex, "blob")) return read_blob(p, bytes, blob);
     bool splat = nb_at_word(&p->lex, "splat"), random = nb_at_word(&p->lex, "random");
-    if (!list && !splat && !random) return nb_fail_expected(p, "{elements}, splat, random or blob");
+    if (!list && !splat && !random)
+        return nb_parse_expected(p, "{elements}, splat, random or blob");
     /* An element takes two characters or more: a text that is too short asks for no memory. */
     if (list && count > (p->lex.end - t.begin) / 2 + 1)
-        return nb_fail(p, &t, "fewer elements than the %lld of the type", (long long)count);
+        return nb_parse_error(p, &t, "fewer elements than the %lld of the type", (long long)count);
     void *data;
     *blob = allocate(p, &t, bytes, &data);
     if (!*blob) return false;
@@ -312,9 +318,9 @@ static void remember_codes(nb_parser *p, nb_value *v, nb_pending_quant *q) {
 bool nb_parse_const(nb_parser *p) {
     nb_lex(&p->lex);
     nb_token name = p->lex.token;
-    if (name.kind != NB_TOKEN_CONST) return nb_fail_expected(p, "@name");
+    if (name.kind != NB_TOKEN_CONST) return nb_parse_expected(p, "@name");
     if (nb_map_get_str(&p->constants, name.text, name.size))
-        return nb_fail(p, &name, "'@%s' is declared twice", nb_token_name(p, &name));
+        return nb_parse_error(p, &name, "'@%s' is declared twice", nb_token_name(p, &name));
     const char *text = nb_map_set_str(&p->constants, name.text, name.size, &p->poison);
     nb_lex(&p->lex);
     if (!nb_want_punct(p, ':')) return false;

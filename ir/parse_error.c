@@ -37,7 +37,7 @@ static void report(nb_parser *p, nb_status status, const nb_token *at, const cha
     nb_error(p->diags, status, where, "%s", message);
 }
 
-bool nb_fail(nb_parser *p, const nb_token *at, const char *fmt, ...) {
+bool nb_parse_error(nb_parser *p, const nb_token *at, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     const char *message = nb_vformat(p->scratch, fmt, args);
@@ -46,7 +46,7 @@ bool nb_fail(nb_parser *p, const nb_token *at, const char *fmt, ...) {
     return false;
 }
 
-bool nb_fail_limit(nb_parser *p, const nb_token *at, const char *fmt, ...) {
+bool nb_parse_limit(nb_parser *p, const nb_token *at, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     const char *message = nb_vformat(p->scratch, fmt, args);
@@ -55,24 +55,24 @@ bool nb_fail_limit(nb_parser *p, const nb_token *at, const char *fmt, ...) {
     return false;
 }
 
-bool nb_fail_expected(nb_parser *p, const char *what) {
+bool nb_parse_expected(nb_parser *p, const char *what) {
     const nb_token *t = &p->lex.token;
     switch (t->kind) {
     case NB_TOKEN_BAD:
-        return nb_fail(p, t, "%s", t->problem);
+        return nb_parse_error(p, t, "%s", t->problem);
     case NB_TOKEN_END:
-        return nb_fail(p, t, "expected %s, found the end of the text", what);
+        return nb_parse_error(p, t, "expected %s, found the end of the text", what);
     case NB_TOKEN_NEWLINE:
-        return nb_fail(p, t, "expected %s, found the end of the line", what);
+        return nb_parse_error(p, t, "expected %s, found the end of the line", what);
     default:
-        return nb_fail(p, t, "expected %s, found '%.*s'", what,
-                       (int)nb_min_i64((int64_t)t->length, 80), t->begin);
+        return nb_parse_error(p, t, "expected %s, found '%.*s'", what,
+                              (int)nb_min_i64((int64_t)t->length, 80), t->begin);
     }
 }
 
-bool nb_fail_trial(nb_parser *p, const nb_token *at) {
+bool nb_parse_trial(nb_parser *p, const nb_token *at) {
     size_t n = p->trial->list.count;
-    nb_fail(p, at, "%s", n ? p->trial->list.items[n - 1]->message : "this does not fit");
+    nb_parse_error(p, at, "%s", n ? p->trial->list.items[n - 1]->message : "this does not fit");
     /* The list is kept short: it is a buffer, not a record. */
     p->trial->list.count = 0;
     p->trial->errors = p->trial->dropped = 0;

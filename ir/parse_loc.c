@@ -16,7 +16,7 @@ static const char *take_name(nb_parser *p, const nb_token *t) {
         nb_map_set_str(&p->names, t->text, t->size, n);
     }
     if (n->used_by == p->n_locs) {
-        nb_fail(p, t, "'%s' stands here twice", n->text);
+        nb_parse_error(p, t, "'%s' stands here twice", n->text);
         return NULL;
     }
     n->used_by = p->n_locs;
@@ -35,7 +35,7 @@ static bool want_names(nb_parser *p, bool dashed, char separator, const char *co
             nb_lex(&p->lex);
         nb_token t = p->lex.token;
         if (t.kind != NB_TOKEN_STRING && !(dashed && t.kind == NB_TOKEN_WORD))
-            return nb_fail_expected(p, dashed ? "a pass" : "a node's name in quotes");
+            return nb_parse_expected(p, dashed ? "a pass" : "a node's name in quotes");
         const char *name = take_name(p, &t);
         if (!name) return false;
         nb_vec_push(p->g->arena, &list, name);
@@ -60,12 +60,12 @@ bool nb_want_storage(nb_parser *p, nb_storage *storage, size_t n) {
     for (size_t i = 0; i < n; i++) storage[i] = (nb_storage){.kind = NB_STORE_NONE};
     if (!nb_at_word(&p->lex, "in")) return true;
     for (size_t i = 0; i < n; i++) {
-        if (i && !nb_at_punct(&p->lex, ',')) return nb_fail_expected(p, "',' and a place");
+        if (i && !nb_at_punct(&p->lex, ',')) return nb_parse_expected(p, "',' and a place");
         nb_lex(&p->lex);
         size_t kind = NB_STORE_NONE;
         while (kind <= NB_STORE_WEIGHT && !nb_at_word(&p->lex, nb_storage_names[kind])) kind++;
         if (kind > NB_STORE_WEIGHT)
-            return nb_fail_expected(p, "none, slot, input, output, state or weight");
+            return nb_parse_expected(p, "none, slot, input, output, state or weight");
         storage[i].kind = (nb_storage_kind)kind;
         nb_lex(&p->lex);
         bool number = p->lex.token.kind == NB_TOKEN_NUMBER;

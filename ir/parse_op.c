@@ -35,12 +35,12 @@ static nb_value *want_value(nb_parser *p, statement *s) {
         v = nb_map_get_str(&p->values, t.text, t.size);
         if (!v && p->header_failed) v = &p->poison;
         if (!v) {
-            nb_fail(p, &t, "'%%%s' is not defined", nb_token_name(p, &t));
+            nb_parse_error(p, &t, "'%%%s' is not defined", nb_token_name(p, &t));
             if (nb_map_get_str(&p->constants, t.text, t.size))
                 nb_help(p->diags, "there is a constant '@%s'", nb_token_name(p, &t));
         }
     } else {
-        nb_fail_expected(p, "%value or @constant");
+        nb_parse_expected(p, "%value or @constant");
     }
     if (!v) return NULL;
     if (v == &p->poison) s->poisoned = true;
@@ -64,9 +64,10 @@ static bool named_operand(nb_parser *p, statement *s) {
              nb_token_is(&t, s->info->operands[i].name)))
         i++;
     if (i == NB_MAX_OPERAND_SPECS || s->info->operands[i].mode == NB_OPERAND_END)
-        return nb_fail(p, &t, "%s has no optional operand '%s'", s->info->name,
-                       nb_token_name(p, &t));
-    if (s->fixed[i]) return nb_fail(p, &t, "operand '%s' is given twice", nb_token_name(p, &t));
+        return nb_parse_error(p, &t, "%s has no optional operand '%s'", s->info->name,
+                              nb_token_name(p, &t));
+    if (s->fixed[i])
+        return nb_parse_error(p, &t, "operand '%s' is given twice", nb_token_name(p, &t));
     nb_lex(&p->lex);
     if (!nb_want_punct(p, '=')) return false;
     s->fixed[i] = want_value(p, s);
@@ -93,19 +94,20 @@ static bool want_operands(nb_parser *p, statement *s) {
         nb_token t = p->lex.token;
         nb_value *v = want_value(p, s);
         if (!v) return false;
-        if (named) return nb_fail(p, &t, "operands with names stand last");
+        if (named) return nb_parse_error(p, &t, "operands with names stand last");
         if (n < required)
             s->fixed[n++] = v;
         else if (any)
             nb_vec_push(p->scratch, &s->rest, v);
         else
-            return nb_fail(p, &t, "%s takes %zu operand%s%s", s->info->name, required,
-                           required == 1 ? "" : "s",
-                           count_mode(s->info, NB_OPERAND_OPT) ? "; optional ones have names" : "");
+            return nb_parse_error(p, &t, "%s takes %zu operand%s%s", s->info->name, required,
+                                  required == 1 ? "" : "s",
+                                  count_mode(s->info, NB_OPERAND_OPT) ? "; optional ones have names"
+                                                                      : "");
     }
     if (n < required)
-        return nb_fail(p, &s->op, "%s lacks operand '%s'", s->info->name,
-                       s->info->operands[n].name);
+        return nb_parse_error(p, &s->op, "%s lacks operand '%s'", s->info->name,
+                              s->info->operands[n].name);
     return true;
 }
 
@@ -124,10 +126,10 @@ static bool want_float(nb_parser *p, float *out) {
             t = p->lex.token;
         }
     } else if (t.kind == NB_TOKEN_NUMBER && !nb_number_form(t.begin, t.length, &integer)) {
-        return nb_fail_expected(p, "a number");
+        return nb_parse_expected(p, "a number");
     }
     if (t.kind != NB_TOKEN_NUMBER && !nb_at_word(&p->lex, "inf") && !nb_at_word(&p->lex, "nan"))
-        return nb_fail_expected(p, "a number");
+        return nb_parse_expected(p, "a number");
     t.kind = NB_TOKEN_NUMBER;
     if (!nb_want_element(p, NB_F32, &t, &bits)) return false;
     uint32_t low = (uint32_t)bits;
@@ -155,16 +157,17 @@ static bool want_ints(nb_parser *p, nb_attr *a) {
 static bool want_elem(nb_parser *p, nb_attr *a) {
     nb_token t = p->lex.token;
     a->elem = t.kind == NB_TOKEN_WORD ? nb_elem_from_text(t.text, t.size) : NB_ELEM_COUNT;
-    if (a->elem == NB_ELEM_COUNT) return nb_fail_expected(p, "an element type");
+    if (a->elem == NB_ELEM_COUNT) return nb_parse_expected(p, "an element type");
     nb_lex(&p->lex);
     return true;
 }
 
 static bool want_quant(nb_parser *p, nb_attr *a) {
     nb_token t = p->lex.token;
-    if (t.kind != NB_TOKEN_QUANT) return nb_fail_expected(p, "#quantization");
+    if (t.kind != NB_TOKEN_QUANT) return nb_parse_expected(p, "#quantization");
     const nb_pending_quant *q = nb_map_get_str(&p->quants, t.text, t.size);
-    if (!q) return nb_fail(p, &t, "quantization '#%s' is not declared", nb_token_name(p, &t));
+    if (!q)
+        return nb_parse_error(p, &t, "quantization '#%s' is not declared", nb_token_name(p, &t));
     nb_lex(&p->lex);
     a->quant = q->quant;
     return q->quant != NULL; /* its own line has the error */
@@ -185,7 +188,7 @@ static bool want_attr_value(nb_parser *p, nb_attr_kind kind, nb_attr *a) {
     case NB_ATTR_QUANT:
         return want_quant(p, a);
     case NB_ATTR_STR:
-        if (p->lex.token.kind != NB_TOKEN_STRING) return nb_fail_expected(p, "a string");
+        if (p->lex.token.kind != NB_TOKEN_STRING) return nb_parse_expected(p, "a string");
         a->str = nb_strndup(p->g->arena, p->lex.token.text, p->lex.token.size);
         nb_lex(&p->lex);
         return true;
@@ -207,14 +210,15 @@ static bool want_attrs(nb_parser *p, statement *s) {
             names[n] = s->info->attrs[n].name;
             n++;
         }
-        if (t.kind != NB_TOKEN_WORD) return nb_fail_expected(p, "an attribute's name");
+        if (t.kind != NB_TOKEN_WORD) return nb_parse_expected(p, "an attribute's name");
         while (i < n && !nb_token_is(&t, names[i])) i++;
         if (i == n) {
-            nb_fail(p, &t, "%s has no attribute '%s'", s->info->name, nb_token_name(p, &t));
+            nb_parse_error(p, &t, "%s has no attribute '%s'", s->info->name, nb_token_name(p, &t));
             nb_suggest(p, &t, names, n);
             return false;
         }
-        if (s->attrs[i].set) return nb_fail(p, &t, "attribute '%s' is given twice", names[i]);
+        if (s->attrs[i].set)
+            return nb_parse_error(p, &t, "attribute '%s' is given twice", names[i]);
         s->attrs[i].set = true;
         nb_lex(&p->lex);
         if (s->info->attrs[i].kind == NB_ATTR_BOOL)
@@ -231,12 +235,12 @@ static bool want_attrs(nb_parser *p, statement *s) {
 static bool want_results(nb_parser *p, statement *s) {
     while (p->lex.token.kind == NB_TOKEN_VALUE) {
         nb_token t = p->lex.token;
-        if (s->n_results == MAX_RESULTS) return nb_fail(p, &t, "too many results");
+        if (s->n_results == MAX_RESULTS) return nb_parse_error(p, &t, "too many results");
         bool twice = nb_map_get_str(&p->values, t.text, t.size) != NULL;
         for (size_t i = 0; i < s->n_results; i++)
             twice = twice ||
                     (s->names[i].size == t.size && memcmp(s->names[i].text, t.text, t.size) == 0);
-        if (twice) return nb_fail(p, &t, "'%%%s' is defined twice", nb_token_name(p, &t));
+        if (twice) return nb_parse_error(p, &t, "'%%%s' is defined twice", nb_token_name(p, &t));
         s->names[s->n_results] = t;
         s->types[s->n_results++] = NULL;
         nb_lex(&p->lex);
@@ -246,31 +250,31 @@ static bool want_results(nb_parser *p, statement *s) {
         if (!s->types[s->n_results - 1]) return false;
         if (!nb_accept_punct(p, ',')) return nb_want_punct(p, '=');
     }
-    return s->n_results ? nb_fail_expected(p, "%name") : true;
+    return s->n_results ? nb_parse_expected(p, "%name") : true;
 }
 
 static bool want_kind(nb_parser *p, statement *s) {
     nb_token t = s->op = p->lex.token;
-    if (t.kind != NB_TOKEN_WORD) return nb_fail_expected(p, "an operation");
+    if (t.kind != NB_TOKEN_WORD) return nb_parse_expected(p, "an operation");
     uintptr_t kind = (uintptr_t)nb_map_get_str(&p->op_kinds, t.text, t.size);
     if (!kind) {
         const char *names[NB_OP_COUNT];
         for (int k = 0; k < NB_OP_COUNT; k++) names[k] = nb_ops[k].name;
-        nb_fail(p, &t, "there is no operation '%s'", nb_token_name(p, &t));
+        nb_parse_error(p, &t, "there is no operation '%s'", nb_token_name(p, &t));
         nb_suggest(p, &t, names, NB_OP_COUNT);
         return false;
     }
     s->kind = (nb_op_kind)(kind - 1);
     s->info = &nb_ops[s->kind];
     if ((int)s->n_results != s->info->results)
-        return nb_fail(p, s->n_results ? &s->names[0] : &t, "%s has %d result%s, not %zu",
-                       s->info->name, s->info->results, s->info->results == 1 ? "" : "s",
-                       s->n_results);
+        return nb_parse_error(p, s->n_results ? &s->names[0] : &t, "%s has %d result%s, not %zu",
+                              s->info->name, s->info->results, s->info->results == 1 ? "" : "s",
+                              s->n_results);
     if (!nb_legal_in(s->kind, p->g->stage))
-        return nb_fail(p, &t, "%s is not legal in stage %s", s->info->name,
-                       nb_stage_names[p->g->stage]);
+        return nb_parse_error(p, &t, "%s is not legal in stage %s", s->info->name,
+                              nb_stage_names[p->g->stage]);
     if (p->n_ops == NB_TEXT_MAX_OPS)
-        return nb_fail_limit(p, &t, "more than %u operations", NB_TEXT_MAX_OPS);
+        return nb_parse_limit(p, &t, "more than %u operations", NB_TEXT_MAX_OPS);
     p->n_ops++;
     nb_lex(&p->lex);
     return true;
@@ -285,8 +289,8 @@ static bool read_statement(nb_parser *p, statement *s) {
     if (!nb_want_end(p)) return false;
     for (size_t i = 0; i < s->n_results; i++)
         if (p->g->stage == NB_STAGE_PLANNED && s->storage[i].kind == NB_STORE_NONE)
-            return nb_fail(p, &at, "'%%%s' has no storage, which stage planned asks for",
-                           nb_token_name(p, &s->names[i]));
+            return nb_parse_error(p, &at, "'%%%s' has no storage, which stage planned asks for",
+                                  nb_token_name(p, &s->names[i]));
     return true;
 }
 
@@ -310,12 +314,12 @@ static nb_op *make_op(nb_parser *p, const statement *s) {
 
 static bool check_types(nb_parser *p, const statement *s, const nb_op *op) {
     const nb_type *types[MAX_RESULTS] = {NULL};
-    if (nb_infer(p->g, op, types, p->trial) != NB_OK) return nb_fail_trial(p, &s->op);
+    if (nb_infer(p->g, op, types, p->trial) != NB_OK) return nb_parse_trial(p, &s->op);
     for (size_t i = 0; i < s->n_results; i++)
         if (types[i] != s->types[i])
-            return nb_fail(p, &s->type_at[i], "the type says %s, the operands give %s",
-                           nb_type_text(p->scratch, s->types[i]),
-                           nb_type_text(p->scratch, types[i]));
+            return nb_parse_error(p, &s->type_at[i], "the type says %s, the operands give %s",
+                                  nb_type_text(p->scratch, s->types[i]),
+                                  nb_type_text(p->scratch, types[i]));
     return true;
 }
 
@@ -332,10 +336,8 @@ bool nb_parse_op(nb_parser *p) {
     /* Results are known from here on, if only by their type. */
     for (size_t i = 0; i < s.n_results; i++) {
         const nb_token *t = &s.names[i];
-        if (nb_map_get_str(&p->values, t->text, t->size)) continue;
-        const char *name = nb_map_set_str(&p->values, t->text, t->size, &p->poison);
-        if (!s.types[i]) continue;
-        nb_value *v = nb_value_create(p->g, name, s.types[i], false);
+        nb_value *v = &p->poison;
+        if (s.types[i]) v = nb_value_create(p->g, nb_token_name(p, t), s.types[i], false);
         nb_map_set_str(&p->values, t->text, t->size, v);
         if (!op) continue;
         v->def = op;

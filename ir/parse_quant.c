@@ -12,10 +12,10 @@ static bool want_scale_number(nb_parser *p, float *out) {
     nb_token t = p->lex.token;
     bool integer;
     if (t.kind != NB_TOKEN_NUMBER || !nb_number_form(t.begin, t.length, &integer))
-        return nb_fail_expected(p, "a positive number or a constant");
+        return nb_parse_expected(p, "a positive number or a constant");
     *out = nb_f32_read(t.begin, t.length);
     if (!(*out > 0 && isfinite(*out)))
-        return nb_fail(p, &t, "the scale is not positive and finite");
+        return nb_parse_error(p, &t, "the scale is not positive and finite");
     nb_lex(&p->lex);
     return true;
 }
@@ -68,14 +68,14 @@ static bool want_granularity(nb_parser *p, nb_pending_quant *q) {
         nb_lex(&p->lex);
         return nb_want_int(p, 1, INT64_MAX, &m->group) && want_amax(p, m);
     } else if (!nb_at_word(&p->lex, "scale")) {
-        return nb_fail_expected(p, "axis, group, token, block or scale");
+        return nb_parse_expected(p, "axis, group, token, block or scale");
     }
     nb_token at = p->lex.token;
     if (!want_scale(p, q)) return false;
     if (m->granularity != NB_PER_TENSOR && q->scales.kind != NB_TOKEN_CONST)
-        return nb_fail(p, &at, "scales along an axis are a constant");
+        return nb_parse_error(p, &at, "scales along an axis are a constant");
     if (q->zeros.kind == NB_TOKEN_CONST && q->scales.kind != NB_TOKEN_CONST)
-        return nb_fail(p, &q->zeros, "a constant of zero points needs a constant of scales");
+        return nb_parse_error(p, &q->zeros, "a constant of zero points needs a constant of scales");
     return true;
 }
 
@@ -83,17 +83,17 @@ static bool want_granularity(nb_parser *p, nb_pending_quant *q) {
 bool nb_parse_quant(nb_parser *p) {
     nb_lex(&p->lex);
     nb_token name = p->lex.token;
-    if (name.kind != NB_TOKEN_QUANT) return nb_fail_expected(p, "#name");
+    if (name.kind != NB_TOKEN_QUANT) return nb_parse_expected(p, "#name");
     if (nb_map_get_str(&p->quants, name.text, name.size))
-        return nb_fail(p, &name, "'#%s' is declared twice", nb_token_name(p, &name));
+        return nb_parse_error(p, &name, "'#%s' is declared twice", nb_token_name(p, &name));
     if (p->pending_quants.count == NB_TEXT_MAX_QUANTS)
-        return nb_fail_limit(p, &name, "more than %d quantizations", NB_TEXT_MAX_QUANTS);
+        return nb_parse_limit(p, &name, "more than %d quantizations", NB_TEXT_MAX_QUANTS);
     nb_lex(&p->lex);
     if (!nb_want_punct(p, ':')) return false;
     nb_token t = p->lex.token;
     nb_elem storage = t.kind == NB_TOKEN_WORD ? nb_elem_from_text(t.text, t.size) : NB_ELEM_COUNT;
     if (storage == NB_ELEM_COUNT || !nb_elem_is_integer(storage))
-        return nb_fail_expected(p, "an integer type");
+        return nb_parse_expected(p, "an integer type");
     /* Known from here on, so that a later mistake of this line is one error. */
     nb_pending_quant *q = NB_NEW(p->scratch, nb_pending_quant);
     q->name = name;
@@ -102,7 +102,7 @@ bool nb_parse_quant(nb_parser *p) {
     nb_lex(&p->lex);
     if (nb_at_word(&p->lex, "narrow")) {
         if (nb_elems[storage].class_ != NB_CLASS_INT)
-            return nb_fail(p, &p->lex.token, "only signed codes can be narrow");
+            return nb_parse_error(p, &p->lex.token, "only signed codes can be narrow");
         q->members.narrow = true;
         nb_lex(&p->lex);
     }
@@ -119,8 +119,9 @@ static bool check_scales(nb_parser *p, const nb_pending_quant *q) {
         float scale;
         memcpy(&scale, data + 4 * i, sizeof scale);
         if (!(scale > 0 && isfinite(scale)))
-            return nb_fail(p, &q->scales, "scale %lld of '@%s' is %g, not positive and finite",
-                           (long long)i, v->name, (double)scale);
+            return nb_parse_error(p, &q->scales,
+                                  "scale %lld of '@%s' is %g, not positive and finite",
+                                  (long long)i, v->name, (double)scale);
     }
     return true;
 }
@@ -135,9 +136,9 @@ static void resolve(nb_parser *p, nb_pending_quant *q) {
     const char *name = nb_token_name(p, &q->name);
     q->quant = nb_quant_intern(p->g, m, name, p->trial);
     if (!q->quant) {
-        nb_fail_trial(p, &q->name);
+        nb_parse_trial(p, &q->name);
     } else if (strcmp(q->quant->name, name) != 0) {
-        nb_fail(p, &q->name, "'#%s' is the same as '#%s'", name, q->quant->name);
+        nb_parse_error(p, &q->name, "'#%s' is the same as '#%s'", name, q->quant->name);
         q->quant = NULL;
     }
 }

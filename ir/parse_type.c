@@ -50,14 +50,14 @@ static void reduce(nb_parser *p, expression *x, int precedence) {
 
 static bool push_operator(nb_parser *p, expression *x, char op) {
     if (x->n_operators == NB_COUNT(x->operators))
-        return nb_fail_limit(p, &p->lex.token, "this expression nests too deeply");
+        return nb_parse_limit(p, &p->lex.token, "this expression nests too deeply");
     x->operators[x->n_operators++] = op;
     return true;
 }
 
 static bool open(nb_parser *p, expression *x, nb_dim_kind kind) {
     if (x->n_brackets == NB_COUNT(x->brackets))
-        return nb_fail_limit(p, &p->lex.token, "this expression nests too deeply");
+        return nb_parse_limit(p, &p->lex.token, "this expression nests too deeply");
     x->brackets[x->n_brackets++] = (open_bracket){.call = kind};
     return push_operator(p, x, '(');
 }
@@ -67,8 +67,8 @@ static const nb_dim *find_symbol(nb_parser *p, const nb_token *t) {
     if (known) return nb_dim_symbol(p->g, known);
     if (p->any_symbol)
         return nb_dim_symbol(p->g, nb_graph_symbol(p->g, nb_token_name(p, t), false));
-    nb_fail(p, t, "symbol '%s' stands in no input's type and not behind `where`",
-            nb_token_name(p, t));
+    nb_parse_error(p, t, "symbol '%s' stands in no input's type and not behind `where`",
+                   nb_token_name(p, t));
     return NULL;
 }
 
@@ -92,11 +92,11 @@ static bool read_operand(nb_parser *p, expression *x) {
             /* The sign belongs to the digits: the smallest number has no positive. */
             const char *from = minus ? t.begin - 1 : t.begin;
             if (!nb_digits(from, t.length + (minus ? 1 : 0), &value))
-                return nb_fail(p, &t, "a dimension is an integer of 64 bits");
+                return nb_parse_error(p, &t, "a dimension is an integer of 64 bits");
             d = nb_dim_const(p->g, value);
             nb_lex(&p->lex);
         } else if (minus) {
-            return nb_fail_expected(p, "a number behind '-'");
+            return nb_parse_expected(p, "a number behind '-'");
         } else if (nb_accept_punct(p, '(')) {
             if (!open(p, x, NB_DIM_CONST)) return false;
             continue;
@@ -110,10 +110,10 @@ static bool read_operand(nb_parser *p, expression *x) {
             d = find_symbol(p, &t);
             if (!d) return false;
         } else {
-            return nb_fail_expected(p, "a dimension");
+            return nb_parse_expected(p, "a dimension");
         }
         if (x->n_values == NB_COUNT(x->values))
-            return nb_fail_limit(p, &t, "this expression nests too deeply");
+            return nb_parse_limit(p, &t, "this expression nests too deeply");
         x->values[x->n_values++] = d;
         return true;
     }
@@ -125,11 +125,11 @@ static bool close_bracket(nb_parser *p, expression *x) {
     open_bracket b = x->brackets[--x->n_brackets];
     x->n_operators--;
     if (b.call == NB_DIM_CONST) return true;
-    if (!b.second) return nb_fail_expected(p, "',' and a second argument");
+    if (!b.second) return nb_parse_expected(p, "',' and a second argument");
     const nb_dim *right = x->values[--x->n_values], **left = &x->values[x->n_values - 1];
     if ((b.call == NB_DIM_FLOORDIV || b.call == NB_DIM_CEILDIV) && nb_dim_is_const(right) &&
         right->value < 1)
-        return nb_fail(p, &p->lex.token, "the divisor is not positive");
+        return nb_parse_error(p, &p->lex.token, "the divisor is not positive");
     *left = call(p->g, b.call, *left, right);
     return true;
 }
@@ -160,7 +160,7 @@ static const nb_dim *read_expression(nb_parser *p) {
                 break;
             }
             if (b) {
-                nb_fail_expected(p, "')'");
+                nb_parse_expected(p, "')'");
                 return NULL;
             }
             reduce(p, &x, 0);
@@ -191,19 +191,19 @@ static const nb_dim *want_dim(nb_parser *p) {
     const nb_dim *d = read_expression(p);
     if (!d || nb_dim_is_const(d) || d->kind == NB_DIM_SYMBOL) return d;
     if (t.line != p->lex.token.line && p->lex.token.kind != NB_TOKEN_NEWLINE) {
-        nb_fail(p, &t, "an expression stands on one line");
+        nb_parse_error(p, &t, "an expression stands on one line");
         return NULL;
     }
     size_t length = (size_t)((p->lex.token.begin < end ? p->lex.token.begin : end) - t.begin);
     if (nb_map_get_str(&p->dims, t.begin, length)) return d;
     if (length > NB_TEXT_MAX_DIM || p->dims.count >= NB_TEXT_MAX_DIMS) {
-        nb_fail_limit(p, &t, "%s",
-                      length > NB_TEXT_MAX_DIM ? "this expression is too long"
-                                               : "too many different dimension expressions");
+        nb_parse_limit(p, &t, "%s",
+                       length > NB_TEXT_MAX_DIM ? "this expression is too long"
+                                                : "too many different dimension expressions");
         return NULL;
     }
     if (!is_stable(p, d)) {
-        nb_fail_limit(p, &t, "this expression is too large for its normal form");
+        nb_parse_limit(p, &t, "this expression is too large for its normal form");
         return NULL;
     }
     nb_map_set_str(&p->dims, t.begin, length, (void *)(uintptr_t)d);
@@ -217,7 +217,7 @@ bool nb_want_dims(nb_parser *p, size_t max, const nb_dim **dims, size_t *count) 
     if (!nb_want_punct(p, '[')) return false;
     while (!nb_at_punct(&p->lex, ']')) {
         if (*count && !nb_want_punct(p, ',')) return false;
-        if (*count == max) return nb_fail_limit(p, &p->lex.token, "more than %zu dimensions", max);
+        if (*count == max) return nb_parse_limit(p, &p->lex.token, "more than %zu dimensions", max);
         const nb_dim *d = want_dim(p);
         if (!d) return false;
         dims[(*count)++] = d;
@@ -250,19 +250,19 @@ static const nb_type *read_type(nb_parser *p) {
         if (elem == NB_ELEM_COUNT) {
             const char *names[NB_ELEM_COUNT];
             for (int e = 0; e < NB_ELEM_COUNT; e++) names[e] = nb_elems[e].text;
-            nb_fail(p, &t, "there is no element type '%s'", nb_token_name(p, &t));
+            nb_parse_error(p, &t, "there is no element type '%s'", nb_token_name(p, &t));
             nb_suggest(p, &t, names, NB_ELEM_COUNT);
             return NULL;
         }
     } else if (t.kind == NB_TOKEN_QUANT) {
         q = nb_map_get_str(&p->quants, t.text, t.size);
         if (!q) {
-            nb_fail(p, &t, "quantization '#%s' is not declared", nb_token_name(p, &t));
+            nb_parse_error(p, &t, "quantization '#%s' is not declared", nb_token_name(p, &t));
             return NULL;
         }
         elem = q->members.storage;
     } else {
-        nb_fail_expected(p, "a type");
+        nb_parse_expected(p, "a type");
         return NULL;
     }
     if (q && p->declared && !q->quant) return NULL; /* its own line has the error */
@@ -272,7 +272,7 @@ static const nb_type *read_type(nb_parser *p) {
     if (!nb_want_dims(p, NB_MAX_RANK, dims, &rank)) return NULL;
     for (size_t i = 0; i < rank; i++) {
         if (!nb_dim_is_const(dims[i]) || dims[i]->value >= 0) continue;
-        nb_fail(p, &t, "dimension %zu is negative", i);
+        nb_parse_error(p, &t, "dimension %zu is negative", i);
         return NULL;
     }
     /* Before quantizations are resolved, only the storage is asked for. */
@@ -302,13 +302,13 @@ const nb_type *nb_want_type(nb_parser *p) {
 
 bool nb_skip_type(nb_parser *p) {
     if (p->lex.token.kind != NB_TOKEN_WORD && p->lex.token.kind != NB_TOKEN_QUANT)
-        return nb_fail_expected(p, "a type");
+        return nb_parse_expected(p, "a type");
     nb_lex(&p->lex);
     if (!nb_want_punct(p, '[')) return false;
     while (!nb_at_punct(&p->lex, ']')) {
         nb_token_kind k = p->lex.token.kind;
         if (k == NB_TOKEN_END || k == NB_TOKEN_BAD || nb_at_punct(&p->lex, '{'))
-            return nb_fail_expected(p, "']'");
+            return nb_parse_expected(p, "']'");
         nb_lex(&p->lex);
     }
     nb_lex(&p->lex);
@@ -319,17 +319,18 @@ bool nb_want_symbol_range(nb_parser *p) {
     nb_token t = p->lex.token;
     int64_t min, max = INT64_MAX;
     if (t.kind != NB_TOKEN_WORD && t.kind != NB_TOKEN_SYMBOL)
-        return nb_fail_expected(p, "a symbol");
+        return nb_parse_expected(p, "a symbol");
     nb_lex(&p->lex);
     if (!nb_want_word(p, "in") || !nb_want_int(p, 0, INT64_MAX, &min)) return false;
-    if (p->lex.token.kind != NB_TOKEN_DOTS) return nb_fail_expected(p, "'..'");
+    if (p->lex.token.kind != NB_TOKEN_DOTS) return nb_parse_expected(p, "'..'");
     nb_lex(&p->lex);
     nb_token at = p->lex.token;
     if (at.kind == NB_TOKEN_NUMBER && !nb_want_int(p, 0, INT64_MAX, &max)) return false;
     if (max < min)
-        return nb_fail(p, &at, "the range %lld..%lld is empty", (long long)min, (long long)max);
+        return nb_parse_error(p, &at, "the range %lld..%lld is empty", (long long)min,
+                              (long long)max);
     if (nb_map_get_str(&p->g->interner->symbols, t.text, t.size))
-        return nb_fail(p, &t, "symbol '%s' stands here twice", nb_token_name(p, &t));
+        return nb_parse_error(p, &t, "symbol '%s' stands here twice", nb_token_name(p, &t));
     const nb_symbol *s = nb_graph_symbol(p->g, nb_token_name(p, &t), true);
     nb_symbol_narrow(p->g, s, min, max);
     return true;
@@ -347,7 +348,7 @@ const nb_dim *nb_parse_dim(nb_graph *g, const char *text, size_t length, nb_diag
     nb_lex(&p.lex);
     const nb_dim *d = want_dim(&p);
     if (d && p.lex.token.kind != NB_TOKEN_END) {
-        nb_fail_expected(&p, "the end of the expression");
+        nb_parse_expected(&p, "the end of the expression");
         d = NULL;
     }
     nb_arena_destroy(scratch);

@@ -66,21 +66,22 @@ static mapping *map_file(nb_parser *p, const nb_token *t, const char *name) {
     struct stat info;
     int fd = open_below(p->base, name);
     if (fd < 0) {
-        nb_fail(p, t, "cannot open '%s' below the text's directory: %s", name, strerror(errno));
+        nb_parse_error(p, t, "cannot open '%s' below the text's directory: %s", name,
+                       strerror(errno));
         return NULL;
     }
     mapping *m = calloc(1, sizeof *m);
     char *copy = strdup(name);
     bool ok = m && copy && fstat(fd, &info) == 0;
     if (ok && !S_ISREG(info.st_mode)) {
-        nb_fail(p, t, "'%s' is not a regular file", name);
+        nb_parse_error(p, t, "'%s' is not a regular file", name);
     } else if (ok) {
         m->size = (size_t)info.st_size;
         void *data = m->size ? mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
         ok = data != MAP_FAILED;
         m->data = ok ? data : NULL;
     }
-    if (!ok) nb_fail(p, t, "cannot read '%s': %s", name, strerror(errno));
+    if (!ok) nb_parse_error(p, t, "cannot read '%s': %s", name, strerror(errno));
     close(fd);
     if (!ok || !S_ISREG(info.st_mode)) {
         free(copy);
@@ -95,13 +96,14 @@ static mapping *map_file(nb_parser *p, const nb_token *t, const char *name) {
 nb_blob *nb_text_blob(nb_parser *p, const nb_token *t, int64_t begin, int64_t end) {
     const char *name = nb_token_name(p, t);
     if (!p->base) {
-        nb_fail(p, t, "this text may not name files");
+        nb_parse_error(p, t, "this text may not name files");
         return NULL;
     }
     nb_text_file *file = nb_map_get_str(&p->files, name, strlen(name));
     if (!file) {
         if (name[0] == '/') {
-            nb_fail(p, t, "'%s' is an absolute path; files stand below the text's directory", name);
+            nb_parse_error(p, t, "'%s' is an absolute path; files stand below the text's directory",
+                           name);
             return NULL;
         }
         file = NB_NEW(p->scratch, nb_text_file);
@@ -112,14 +114,14 @@ nb_blob *nb_text_blob(nb_parser *p, const nb_token *t, int64_t begin, int64_t en
     mapping *m = file->mapping;
     if (!m || (uint64_t)end > m->size) {
         if (m)
-            nb_fail(p, t, "'%s' has %zu bytes", name, m->size);
+            nb_parse_error(p, t, "'%s' has %zu bytes", name, m->size);
         else
-            nb_fail(p, t, "'%s' could not be read", name);
+            nb_parse_error(p, t, "'%s' could not be read", name);
         return NULL;
     }
     nb_blob *blob = calloc(1, sizeof *blob);
     if (!blob) {
-        nb_fail_limit(p, t, "out of memory");
+        nb_parse_limit(p, t, "out of memory");
         return NULL;
     }
     m->references++;

@@ -57,7 +57,7 @@ typedef struct nb_lexer {
 nb_lexer nb_lexer_make(nb_arena *arena, const char *text, size_t length);
 /* Moves on to the next token. */
 void nb_lex(nb_lexer *l);
-/* The same for a list of elements: numbers with sign, nan, true, 0x... as NUMBER, any line. */
+/* The same where an element stands: numbers with sign, nan, true, 0x... are a NUMBER. */
 void nb_lex_element(nb_lexer *l);
 /* Moves on to a word of letters, digits, '_', '.' and '-', where the grammar wants one. */
 void nb_lex_dashed(nb_lexer *l);
@@ -108,6 +108,7 @@ typedef struct nb_parser {
     nb_map op_kinds;          /* name -> kind + 1 */
     nb_map names;             /* ONNX nodes and passes -> name_entry of parse_loc.c */
     nb_map files;             /* name -> nb_text_file */
+    nb_map output_numbers;    /* name -> number + 1 */
     nb_value poison;
     bool any_symbol;      /* unknown symbols are new ones: inputs */
     bool header_failed;   /* unknown values are poison */
@@ -128,12 +129,12 @@ typedef struct nb_parser {
 
 /* ---- errors (parse_error.c): all return false ------------------------------------------------ */
 
-bool nb_fail(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
-bool nb_fail_limit(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
+bool nb_parse_error(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
+bool nb_parse_limit(nb_parser *p, const nb_token *at, const char *fmt, ...) NB_PRINTF(3, 4);
 /* "expected X, found Y" at the current token. */
-bool nb_fail_expected(nb_parser *p, const char *what);
+bool nb_parse_expected(nb_parser *p, const char *what);
 /* Repeats what the graph's own check said last, at a position. */
-bool nb_fail_trial(nb_parser *p, const nb_token *at);
+bool nb_parse_trial(nb_parser *p, const nb_token *at);
 /* The candidate nearest to a token, as a help line, if one is near. */
 void nb_suggest(nb_parser *p, const nb_token *t, const char *const *names, size_t n);
 /* Name of a token for messages. */

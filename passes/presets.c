@@ -1,6 +1,6 @@
 /* The schemes (presets.h). Defaults: symmetric codes per channel for 8 bits; for 4 bits groups of
  * 32 with zero points, the range searched, and the head in 8 bits, whose errors reach the logits
- * directly; embeddings in 8 bits with a scale per row. 16-bit activations stay dynamic with
+ * directly; embeddings in 8 bits, groups of 32. 16-bit activations stay dynamic with
  * calibration too: a scale per token costs nothing there, and a static one loses to outliers. */
 #include "passes/presets.h"
 
@@ -27,8 +27,9 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     }
     if (!s) return NULL;
     if (!s->bits) return FRONT ", plan-memory";
-    int64_t group = options->group >= 0 ? options->group : s->bits == 4 ? 32 : 0;
-    const char *weights = s->bits == 4 ? ", asymmetric, search, head=8" : ", search";
+    int64_t group = options->group >= 0 ? options->group : 32;
+    const char *weights = s->bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
+                                       : ", search, embedding-group=32";
     bool fixed = options->calibrated && strcmp(s->act, "i8") == 0;
     return nb_format(
         arena, FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=%s%s}, " BACK,

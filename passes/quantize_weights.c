@@ -46,7 +46,13 @@ static const nb_option options[] = {
      .fallback = "8",
      .min = 0,
      .max = 8,
-     .summary = "bits of embedding tables, a scale per row: 0 (float), 4 or 8"},
+     .summary = "bits of embedding tables: 0 (float), 4 or 8"},
+    {.name = "embedding-group",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = 65536,
+     .summary = "entries of an embedding's row that share a scale; 0: the whole row"},
     {.name = "skip",
      .kind = NB_OPTION_STRING,
      .fallback = "",
@@ -54,12 +60,12 @@ static const nb_option options[] = {
     {.name = NULL},
 };
 
-/* How one matrix [rows, cols] is cut into runs that share a scale. */
+/* How one matrix [rows, cols] is cut into runs that share a scale: `group` elements along `axis`
+ * (0: inputs of a linear layer, 1: a row of an embedding), the last run may be shorter. */
 typedef struct cut {
     nb_rtn rtn;
-    bool by_row;   /* runs lie along a row (embeddings); else along a column */
-    int64_t group; /* length of a run, the last may be shorter */
-    int64_t groups;
+    int axis;
+    int64_t group, groups; /* groups along the axis; group 0: the whole axis */
 } cut;
 
 typedef struct job {
@@ -70,7 +76,7 @@ typedef struct job {
     const float *data;
     cut cut;
     uint8_t *codes; /* packed */
-    float *scales;  /* [groups, cols], or [rows] */
+    float *scales;  /* [groups, cols], or [rows, groups] */
     uint8_t *zeros; /* packed, as scales; NULL when symmetric */
 } job;
 
@@ -93,16 +99,16 @@ static void quantize_run(job *j, const float *w, int64_t n, int64_t stride, int6
 }
 
 static void quantize_all(job *j) {
-    if (j->cut.by_row) {
-        for (int64_t r = 0; r < j->rows; r++)
-            quantize_run(j, j->data + r * j->cols, j->cols, 1, r * j->cols, r);
-        return;
-    }
-    for (int64_t g = 0; g < j->cut.groups; g++) {
-        int64_t start = g * j->cut.group, n = nb_min_i64(j->cut.group, j->rows - start);
-        for (int64_t c = 0; c < j->cols; c++)
-            quantize_run(j, j->data + start * j->cols + c, n, j->cols, start * j->cols + c,
-                         g * j->cols + c);
+    const cut *c = &j->cut;
+    int64_t length = c->axis ? j->cols : j->rows, others = c->axis ? j->rows : j->cols;
+    int64_t along = c->axis ? 1 : j->cols, across = c->axis ? j->cols : 1;
+    for (int64_t g = 0; g < c->groups; g++) {
+        int64_t start = g * c->group, n = nb_min_i64(c->group, length - start);
+        for (int64_t o = 0; o < others; o++) {
+            int64_t first = start * along + o * across;
+            int64_t run = c->axis ? o * c->groups + g : g * others + o;
+            quantize_run(j, j->data + first, n, along, first, run);
+        }
     }
 }
 
@@ -147,7 +153,7 @@ static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros,
 static nb_value *quantize_matrix(job *j) {
     nb_graph *g = j->ctx->graph;
     if (!weights_are_finite(j)) return NULL;
-    int64_t runs = j->cut.by_row ? j->rows : j->cut.groups * j->cols;
+    int64_t others = j->cut.axis ? j->rows : j->cols, runs = j->cut.groups * others;
     nb_blob *codes, *scales, *zeros;
     if (!allocate(j, &codes, &scales, &zeros, runs)) {
         nb_error(nb_diags_of(j->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the codes of '@%s'",
@@ -155,24 +161,20 @@ static nb_value *quantize_matrix(job *j) {
         return NULL;
     }
     quantize_all(j);
-    bool grouped = !j->cut.by_row && j->cut.groups > 1;
-    const nb_dim *dims[2] = {nb_dim_const(g, j->cut.groups), nb_dim_const(g, j->cols)};
-    const nb_dim *line = nb_dim_const(g, j->cut.by_row ? j->rows : j->cols);
+    bool grouped = j->cut.groups > 1;
+    int axis = j->cut.axis;
+    const nb_dim *dims[2] = {nb_dim_const(g, others), nb_dim_const(g, others)};
+    dims[axis] = nb_dim_const(g, j->cut.groups);
+    int rank = grouped ? 2 : 1;
+    const nb_dim *const *shape = grouped ? dims : &dims[1 - axis];
     nb_elem elem = j->cut.rtn.bits == 8 ? (zeros ? NB_U8 : NB_I8) : (zeros ? NB_U4 : NB_I4);
     nb_quant q = {.storage = elem,
                   .narrow = !zeros,
-                  .axis = j->cut.by_row || grouped ? 0 : 1,
+                  .axis = grouped ? axis : 1 - axis,
                   .granularity = grouped ? NB_PER_GROUP : NB_PER_AXIS,
                   .group = grouped ? j->cut.group : 0};
-    q.scales = add_const(j, ".scale",
-                         grouped ? nb_type_intern(g, NB_F32, NULL, 2, dims)
-                                 : nb_type_intern(g, NB_F32, NULL, 1, &line),
-                         scales);
-    if (zeros)
-        q.zeros = add_const(j, ".zero",
-                            grouped ? nb_type_intern(g, elem, NULL, 2, dims)
-                                    : nb_type_intern(g, elem, NULL, 1, &line),
-                            zeros);
+    q.scales = add_const(j, ".scale", nb_type_intern(g, NB_F32, NULL, rank, shape), scales);
+    if (zeros) q.zeros = add_const(j, ".zero", nb_type_intern(g, elem, NULL, rank, shape), zeros);
     const nb_quant *interned = nb_quant_intern(g, &q, j->w->name, nb_diags_of(j->ctx));
     return interned ? add_const(j, ".q", nb_type_with_quant(g, j->w->type, interned), codes) : NULL;
 }
@@ -188,8 +190,9 @@ static bool quantize_operand(nb_pass_ctx *ctx, nb_map *done, nb_op *op, uint32_t
                  .cols = w->type->dims[1]->value,
                  .data = w->blob->data,
                  .cut = how};
-        if (!how.by_row && (how.group == 0 || how.group > j.rows)) j.cut.group = j.rows;
-        if (!how.by_row) j.cut.groups = j.cut.group ? nb_ceildiv(j.rows, j.cut.group) : 1;
+        int64_t length = how.axis ? j.cols : j.rows;
+        if (how.group == 0 || how.group > length) j.cut.group = length;
+        j.cut.groups = nb_ceildiv(length, j.cut.group);
         codes = quantize_matrix(&j);
         if (!codes) return false;
         nb_map_set(done, w, codes);
@@ -235,7 +238,9 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
             changed = true;
         } else if (embedding && nb_is_embedding(op) && is_float_matrix(nb_in(op, 0))) {
             if (nb_skip_op(ctx, &skip, op)) continue;
-            cut how = {.rtn = {embedding, false, search}, .by_row = true};
+            cut how = {.rtn = {embedding, false, search},
+                       .axis = 1,
+                       .group = nb_option_of(ctx, "embedding-group")->i};
             if (!quantize_operand(ctx, &tables, op, 0, how)) return NB_PASS_FAILED;
             changed = true;
         }

@@ -11,7 +11,7 @@
 #include "passes/raise.h"
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
-    bool changed = false;
+    bool changed = nb_graph_sweep(ctx->graph) > 0;
     bool ok = nb_raise_layers(ctx, &changed) && nb_raise_rotary(ctx, &changed) &&
               nb_raise_attention(ctx, &changed);
     if (!ok) return NB_PASS_FAILED;

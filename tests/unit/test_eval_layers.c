@@ -1,0 +1,292 @@
+/* Reductions, norms, softmax, rotary, attention and matmul: cases worked out by hand, the order of
+ * sums, and the promise that a row of attention does not depend on what else is computed. */
+#include "ir/scalar.h"
+#include "tests/unit/test_eval_graph.h"
+
+static eval_graph t;
+static void open_graph(void) { eval_open(&t); }
+static void close_graph(void) { eval_close(&t); }
+
+#define I(...) ((const int64_t[]){__VA_ARGS__})
+
+/* ---- reductions ---------------------------------------------------------------------------- */
+
+static nb_value *reduce(nb_op_kind kind, nb_value *x, size_t n, const int64_t *axes, bool keep) {
+    nb_begin(&t.b, kind);
+    nb_arg(&t.b, x);
+    nb_set_ints(&t.b, "axes", n, axes);
+    nb_set_bool(&t.b, "keep", keep);
+    return nb_end(&t.b);
+}
+
+START_TEST(reductions) {
+    nb_value *x = eval_f32(&t, DIMS(2, 3), 1, 2, 3, 4, 5, 9);
+    eval_expect(&t, reduce(NB_OP_reduce_sum, x, 1, I(1), false), "6 18");
+    eval_expect(&t, reduce(NB_OP_reduce_sum, x, 1, I(0), true), "5 7 12");
+    eval_expect(&t, reduce(NB_OP_reduce_sum, x, 0, NULL, false), "24");
+    eval_expect(&t, reduce(NB_OP_reduce_mean, x, 2, I(1, 0), false), "4");
+    eval_expect(&t, reduce(NB_OP_reduce_prod, x, 1, I(1), false), "6 180");
+    eval_expect(&t, reduce(NB_OP_reduce_max, x, 1, I(0), false), "4 5 9");
+    eval_expect(&t, reduce(NB_OP_reduce_min, x, 1, I(1), false), "1 4");
+    nb_value *special = eval_f32(&t, DIMS(3, 2), -0.0, 0, NAN, 1, -INFINITY, 2);
+    eval_expect(&t, reduce(NB_OP_reduce_max, special, 1, I(1), false), "0 nan 2");
+    eval_expect(&t, reduce(NB_OP_reduce_min, special, 1, I(1), false), "-0 nan -inf");
+}
+END_TEST
+
+START_TEST(reductions_of_nothing) {
+    nb_value *none = eval_value(&t, NB_F32, NULL, DIMS(2, 0), 0, NULL);
+    eval_expect(&t, reduce(NB_OP_reduce_sum, none, 1, I(1), false), "0 0");
+    eval_expect(&t, reduce(NB_OP_reduce_max, none, 1, I(1), false), "-inf -inf");
+    eval_expect(&t, reduce(NB_OP_reduce_min, none, 1, I(1), false), "inf inf");
+    eval_expect(&t, reduce(NB_OP_reduce_prod, none, 1, I(1), false), "1 1");
+    eval_expect(&t, reduce(NB_OP_reduce_mean, none, 1, I(1), false), "nan nan");
+    eval_expect(&t, reduce(NB_OP_reduce_sum, none, 1, I(0), false), "");
+}
+END_TEST
+
+START_TEST(reductions_of_integers) {
+    nb_value *x = eval_const(&t, NB_I8, NULL, DIMS(4), 100, 100, -3, -100);
+    eval_expect(&t, reduce(NB_OP_reduce_sum, x, 0, NULL, false), "97");
+    eval_expect(&t, reduce(NB_OP_reduce_mean, x, 0, NULL, false), "24"); /* 97 / 4 truncated */
+    eval_expect(&t, reduce(NB_OP_reduce_max, x, 0, NULL, false), "100");
+    nb_value *u = eval_const(&t, NB_U8, NULL, DIMS(2), 200, 100);
+    eval_expect(&t, reduce(NB_OP_reduce_sum, u, 0, NULL, false), "44"); /* wraps */
+    eval_expect(&t, reduce(NB_OP_reduce_mean, u, 0, NULL, false), "150");
+    nb_value *b = eval_const(&t, NB_BOOL, NULL, DIMS(2), 0, 1);
+    eval_expect(&t, reduce(NB_OP_reduce_max, b, 0, NULL, false), "1");
+    eval_expect(&t, reduce(NB_OP_reduce_min, b, 0, NULL, false), "0");
+}
+END_TEST
+
+/* 2^24 swallows a 1 that is added to it, so the result tells which numbers met first. */
+START_TEST(sums_in_sixteen_lanes) {
+    nb_value *apart =
+        eval_f32(&t, DIMS(18), 16777216, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0);
+    /* lane 0: 2^24 + 1 is lost; lanes 1 and 9 make 2, which is not. */
+    eval_expect(&t, reduce(NB_OP_reduce_sum, apart, 0, NULL, false), "16777218");
+    nb_value *in_order = eval_const(&t, NB_F64, NULL, DIMS(3), 9007199254740992, 1, 1);
+    eval_expect(&t, reduce(NB_OP_reduce_sum, in_order, 0, NULL, false), "9007199254740992");
+}
+END_TEST
+
+/* ---- softmax and norms --------------------------------------------------------------------- */
+
+static nb_value *softmax(nb_value *x, int64_t axis) {
+    nb_begin(&t.b, NB_OP_softmax);
+    nb_arg(&t.b, x);
+    nb_set_int(&t.b, "axis", axis);
+    return nb_end(&t.b);
+}
+
+START_TEST(softmaxes) {
+    nb_value *x = eval_f32(&t, DIMS(2, 2), 7, 7, 7, -INFINITY);
+    eval_expect(&t, softmax(x, 1), "0.5 0.5 1 0");
+    eval_expect(&t, softmax(x, 0), "0.5 1 0.5 0");
+    eval_expect(&t, softmax(eval_f32(&t, DIMS(1), -3.4028235e38), 0), "1");
+    /* a row that is masked completely: by the smallest number, by minus infinity */
+    eval_expect(&t, softmax(eval_f32(&t, DIMS(2), -3.4028235e38, -3.4028235e38), 0), "0.5 0.5");
+    eval_expect(&t, softmax(eval_f32(&t, DIMS(2), -INFINITY, -INFINITY), 0), "nan nan");
+    eval_expect(&t, softmax(eval_f32(&t, DIMS(2), INFINITY, 0), 0), "nan nan");
+    eval_expect(&t, softmax(eval_const(&t, NB_F16, NULL, DIMS(2), 1, 1), 0), "0.5 0.5");
+    eval_expect(&t, softmax(eval_value(&t, NB_F32, NULL, DIMS(2, 0), 0, NULL), 1), "");
+}
+END_TEST
+
+static nb_value *norm(nb_op_kind kind, nb_value *x, nb_value *gain, nb_value *bias, float eps) {
+    nb_begin(&t.b, kind);
+    nb_arg(&t.b, x);
+    nb_arg(&t.b, gain);
+    if (kind == NB_OP_layer_norm) nb_arg(&t.b, bias);
+    nb_set_float(&t.b, "eps", eps);
+    return nb_end(&t.b);
+}
+
+START_TEST(norms) {
+    nb_value *gain = eval_f32(&t, DIMS(2), 10, 100), *bias = eval_f32(&t, DIMS(2), 1, -1);
+    nb_value *x = eval_f32(&t, DIMS(2, 2), 2, -2, 4, 4);
+    eval_expect(&t, norm(NB_OP_rms_norm, x, gain, NULL, 0), "10 -100 10 100");
+    /* mean 0, deviation 2; mean 4, deviation 0 saved by eps */
+    eval_expect(&t, norm(NB_OP_layer_norm, x, gain, NULL, 0), "10 -100 nan nan");
+    eval_expect(&t, norm(NB_OP_layer_norm, x, gain, bias, 12), "6 -51 1 -1");
+    nb_value *ones = eval_const(&t, NB_F16, NULL, DIMS(2), 1, 1);
+    nb_value *half = eval_const(&t, NB_F16, NULL, DIMS(2), 3, -3);
+    eval_expect(&t, norm(NB_OP_rms_norm, half, ones, NULL, 0), "1 -1");
+}
+END_TEST
+
+/* ---- rotary -------------------------------------------------------------------------------- */
+
+static nb_value *rotary(nb_value *x, nb_value *cosine, nb_value *sine, bool interleaved) {
+    nb_begin(&t.b, NB_OP_rotary);
+    nb_arg(&t.b, x);
+    nb_arg(&t.b, cosine);
+    nb_arg(&t.b, sine);
+    nb_set_bool(&t.b, "interleaved", interleaved);
+    return nb_end(&t.b);
+}
+
+START_TEST(rotations) {
+    nb_value *x = eval_f32(&t, DIMS(1, 1, 2, 4), 1, 2, 3, 4, 5, 6, 7, 8);
+    /* position 0 stays; position 1 turns its first pair by 90 degrees, its second by 180 */
+    nb_value *cosine = eval_f32(&t, DIMS(1, 2, 2), 1, 1, 0, -1);
+    nb_value *sine = eval_f32(&t, DIMS(1, 2, 2), 0, 0, 1, 0);
+    eval_expect(&t, rotary(x, cosine, sine, false), "1 2 3 4 -7 -6 5 -8");
+    eval_expect(&t, rotary(x, cosine, sine, true), "1 2 3 4 -6 5 -7 -8");
+}
+END_TEST
+
+/* ---- matmul -------------------------------------------------------------------------------- */
+
+#define MATMUL(x, y) nb_binary(&t.b, NB_OP_matmul, x, y)
+
+START_TEST(matmuls) {
+    nb_value *a = eval_f32(&t, DIMS(2, 3), 1, 2, 3, 4, 5, 6);
+    nb_value *b = eval_f32(&t, DIMS(3, 2), 1, 0, 0, 1, 1, 1);
+    eval_expect(&t, MATMUL(a, b), "4 5 10 11");
+    nb_value *batch = eval_f32(&t, DIMS(2, 1, 1, 2), 1, 2, 3, 4);
+    nb_value *others = eval_f32(&t, DIMS(2, 2, 1), 1, 10, 100, 1000);
+    eval_expect(&t, MATMUL(batch, others), "21 2100 43 4300");
+    nb_value *none = eval_value(&t, NB_F32, NULL, DIMS(2, 0), 0, NULL);
+    nb_value *empty = eval_value(&t, NB_F32, NULL, DIMS(0, 2), 0, NULL);
+    eval_expect(&t, MATMUL(none, empty), "0 0 0 0");
+    eval_expect(&t, MATMUL(empty, eval_f32(&t, DIMS(2, 1), 1, 2)), "");
+    nb_value *i = eval_const(&t, NB_I8, NULL, DIMS(1, 2), 100, -1);
+    eval_expect(&t, MATMUL(i, eval_const(&t, NB_I8, NULL, DIMS(2, 1), 2, 1)), "-57"); /* 199-256 */
+    nb_value *h = eval_const(&t, NB_F16, NULL, DIMS(1, 2), 2048, 1);
+    /* 2049.5 in f32, rounded once to 2050 */
+    eval_expect(&t, MATMUL(h, eval_const(&t, NB_F16, NULL, DIMS(2, 1), 1, 1.5)), "2050");
+    nb_value *d = eval_const(&t, NB_F64, NULL, DIMS(1, 1), 0.1);
+    eval_expect(&t, MATMUL(d, eval_const(&t, NB_F64, NULL, DIMS(1, 1), 3)), "0.30000000000000004");
+}
+END_TEST
+
+/* (1+e)(1+e) - (1+2e) is e^2 only if the product is not rounded before it is added. */
+START_TEST(matmul_is_fma) {
+    float e = 1.0f / 8192 / 1024;
+    nb_value *a = eval_f32(&t, DIMS(1, 2), 1, (double)(1 + e));
+    nb_value *b = eval_f32(&t, DIMS(2, 1), -1 - 2 * (double)e, (double)(1 + e));
+    eval_expect(&t, MATMUL(a, b), "1.42108547e-14");
+}
+END_TEST
+
+/* The quick loop and the plain one have the same bits as the definition. */
+START_TEST(matmul_as_defined) {
+    enum { M = 3, K = 37, N = 29 };
+    nb_tensor a = nb_tensor_of_const(eval_random(&t, 1, DIMS(M, K)));
+    nb_tensor b = nb_tensor_of_const(eval_random(&t, 2, DIMS(K, N)));
+    nb_tensor y =
+        eval_run(&t, MATMUL(eval_random(&t, 1, DIMS(M, K)), eval_random(&t, 2, DIMS(K, N))));
+    for (int m = 0; m < M; m++) {
+        for (int n = 0; n < N; n++) {
+            float acc = 0;
+            for (int k = 0; k < K; k++)
+                acc = fmaf(((float *)a.data)[m * K + k], ((float *)b.data)[k * N + n], acc);
+            ck_assert_uint_eq(nb_bits(acc), nb_bits(((float *)y.data)[m * N + n]));
+        }
+    }
+}
+END_TEST
+
+/* ---- attention ----------------------------------------------------------------------------- */
+
+static nb_value *attention(nb_value *q, nb_value *k, nb_value *v, nb_value *mask) {
+    nb_begin(&t.b, NB_OP_attention);
+    nb_arg(&t.b, q);
+    nb_arg(&t.b, k);
+    nb_arg(&t.b, v);
+    nb_arg(&t.b, mask);
+    nb_set_float(&t.b, "scale", 0.5f);
+    return nb_end(&t.b);
+}
+
+START_TEST(attentions) {
+    nb_value *q = eval_f32(&t, DIMS(1, 2, 1, 1), 0, 1e6);
+    nb_value *k = eval_f32(&t, DIMS(1, 1, 2, 1), 1, -1);
+    nb_value *v = eval_f32(&t, DIMS(1, 1, 2, 3), 1, 2, 3, 3, 4, 5);
+    /* head 0 looks at both keys, head 1 at the first; they share keys and values */
+    eval_expect(&t, attention(q, k, v, NULL), "2 3 4 1 2 3");
+    eval_expect(&t, attention(q, k, v, eval_f32(&t, DIMS(2), -3.4028235e38, 0)), "3 4 5 3 4 5");
+    /* all keys masked: the mean where the mask is finite, else NaN; no keys: NaN */
+    nb_value *lowest = eval_f32(&t, DIMS(1, 1), -3.4028235e38),
+             *minus = eval_f32(&t, SCALAR, -INFINITY);
+    nb_value *zero = eval_f32(&t, DIMS(1, 2, 1, 1), 0, 0);
+    eval_expect(&t, attention(zero, k, v, lowest), "2 3 4 2 3 4");
+    eval_expect(&t, attention(zero, k, v, minus), "nan nan nan nan nan nan");
+    nb_value *no_k = eval_value(&t, NB_F32, NULL, DIMS(1, 1, 0, 1), 0, NULL);
+    nb_value *no_v = eval_value(&t, NB_F32, NULL, DIMS(1, 1, 0, 1), 0, NULL);
+    eval_expect(&t, attention(q, no_k, no_v, NULL), "nan nan");
+}
+END_TEST
+
+enum { HEADS = 4, GROUPS = 2, WIDTH = 8 };
+
+/* Rows [from, from+n) of axis 2 of x[1,heads,rows,WIDTH], `extra` rows of other numbers before. */
+static nb_value *rows_of(nb_value *x, int64_t from, int64_t n, int64_t extra) {
+    nb_tensor all = nb_tensor_of_const(x);
+    int64_t heads = all.dims[1], rows = all.dims[2], length = n + extra;
+    nb_value *part = eval_random(&t, 99, DIMS(1, heads, length, WIDTH));
+    float *to = nb_tensor_of_const(part).data;
+    const float *source = all.data;
+    for (int64_t h = 0; h < heads; h++) {
+        for (int64_t i = 0; i < n * WIDTH; i++)
+            to[(h * length + extra) * WIDTH + i] = source[(h * rows + from) * WIDTH + i];
+    }
+    return part;
+}
+
+/* Row s of a prompt whose first query is number `from` sees keys 0..from+s after the padding. */
+static nb_value *causal(int64_t from, int64_t n, int64_t keys, int64_t padding) {
+    nb_value *mask = eval_random(&t, 1, DIMS(n, keys + padding));
+    float *m = nb_tensor_of_const(mask).data;
+    for (int64_t s = 0; s < n; s++) {
+        for (int64_t k = 0; k < keys + padding; k++)
+            m[s * (keys + padding) + k] =
+                k < padding || k > padding + from + s ? -3.4028235e38f : 0.0f;
+    }
+    return mask;
+}
+
+START_TEST(rows_stand_alone) {
+    enum { LENGTH = 19 };
+    nb_value *q = eval_random(&t, 1, DIMS(1, HEADS, LENGTH, WIDTH));
+    nb_value *k = eval_random(&t, 2, DIMS(1, GROUPS, LENGTH, WIDTH));
+    nb_value *v = eval_random(&t, 3, DIMS(1, GROUPS, LENGTH, WIDTH));
+    nb_tensor whole = eval_run(&t, attention(q, k, v, causal(0, LENGTH, LENGTH, 0)));
+    /* {first query, queries, keys, padding}: a prompt in pieces, decoding, left padding. Keys that
+     * no query may see yet are there or not. */
+    static const int64_t cases[][4] = {{0, 7, 7, 0},  {7, 12, 19, 0}, {7, 5, 12, 0},
+                                       {3, 4, 19, 0}, {18, 1, 19, 0}, {5, 1, 6, 0},
+                                       {0, 1, 1, 0},  {0, 19, 19, 3}, {9, 2, 11, 17}};
+    for (size_t c = 0; c < NB_COUNT(cases); c++) {
+        int64_t from = cases[c][0], n = cases[c][1], keys = cases[c][2], padding = cases[c][3];
+        nb_tensor part =
+            eval_run(&t, attention(rows_of(q, from, n, 0), rows_of(k, 0, keys, padding),
+                                   rows_of(v, 0, keys, padding), causal(from, n, keys, padding)));
+        for (int64_t h = 0; h < HEADS; h++)
+            ck_assert_msg(
+                eval_same(&whole, (h * LENGTH + from) * WIDTH, &part, h * n * WIDTH, n * WIDTH),
+                "case %zu, head %d", c, (int)h);
+    }
+}
+END_TEST
+
+Suite *nb_suite_eval_layers(void) {
+    Suite *suite = suite_create("eval_layers");
+    TCase *tests = tcase_create("eval_layers");
+    tcase_add_checked_fixture(tests, open_graph, close_graph);
+    tcase_add_test(tests, reductions);
+    tcase_add_test(tests, reductions_of_nothing);
+    tcase_add_test(tests, reductions_of_integers);
+    tcase_add_test(tests, sums_in_sixteen_lanes);
+    tcase_add_test(tests, softmaxes);
+    tcase_add_test(tests, norms);
+    tcase_add_test(tests, rotations);
+    tcase_add_test(tests, matmuls);
+    tcase_add_test(tests, matmul_is_fma);
+    tcase_add_test(tests, matmul_as_defined);
+    tcase_add_test(tests, attentions);
+    tcase_add_test(tests, rows_stand_alone);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
