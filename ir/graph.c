@@ -53,7 +53,12 @@ void nb_symbol_narrow(nb_graph *g, const nb_symbol *symbol, int64_t min, int64_t
 static const nb_type *substitute_type(nb_graph *g, const nb_type *t, const nb_symbol *symbol,
                                       const nb_dim *by) {
     const nb_dim *dims[NB_MAX_RANK];
-    for (int i = 0; i < t->rank; i++) dims[i] = nb_dim_substitute(g, t->dims[i], symbol, by);
+    bool same = true;
+    for (int i = 0; i < t->rank; i++) {
+        dims[i] = nb_dim_substitute(g, t->dims[i], symbol, by);
+        same = same && dims[i] == t->dims[i];
+    }
+    if (same) return t;
     return nb_type_intern(g, t->elem, t->quant, t->rank, dims);
 }
 
