@@ -27,7 +27,8 @@ START_TEST(broken_bytes) {
     front_expect(RAW("\x0d\x00\x00\x00\x00"), NB_MALFORMED, "wire type 5, which is not its own");
     front_expect(RAW("\x0a\x00"), NB_MALFORMED, "is a number, found bytes");
     front_expect(RAW("\x38\x00"), NB_MALFORMED, "wire type 0, which is not its own");
-    front_expect(W(front_model(17, small_graph()), RAW("\x01\x02")), NB_MALFORMED, "field number 0");
+    front_expect(W(front_model(17, small_graph()), RAW("\x01\x02")), NB_MALFORMED,
+                 "field number 0");
     front_expect(W(front_model(17, small_graph()), RAW("tail!")), NB_MALFORMED, "error: ");
 }
 END_TEST
