@@ -54,6 +54,11 @@ static nb_status parse_location(nb_onnx *m, const Onnx__TensorProto *t, const ch
         if (k == 2 && !parse_number(value, &out->length))
             return refuse(m, what, "length \"%s\" is not a number", value);
     }
+    if (seen[3] && !m->warned_checksum) {
+        m->warned_checksum = true;
+        nb_warn(m->diags, (nb_where){.file = m->name, .offset = -1},
+                "checksums of external data are not compared");
+    }
     if (!out->path || !*out->path) return refuse(m, what, "no location");
     return NB_OK;
 }
@@ -70,6 +75,9 @@ static bool is_plain_path(const char *path) {
 }
 
 static int open_component_by_component(int dir, const char *path) {
+    struct stat st;
+    if (fstat(dir, &st) != 0) return -1;
+    dev_t device = st.st_dev;
     int fd = dup(dir);
     for (const char *p = path; fd >= 0 && *p;) {
         char part[256];
@@ -84,7 +92,14 @@ static int open_component_by_component(int dir, const char *path) {
         p += n + (p[n] == '/');
         int next = openat(fd, part,
                           O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (*p ? O_DIRECTORY : 0));
+        if (next >= 0 && fstat(next, &st) == 0 && st.st_dev != device) { /* another file system */
+            close(next);
+            next = -1;
+            errno = EXDEV;
+        }
+        int saved = errno;
         close(fd);
+        errno = saved;
         fd = next;
     }
     return fd;
@@ -120,13 +135,15 @@ static nb_status open_file(nb_onnx *m, const char *what, const char *path, nb_fi
     int fd = open_beneath(m->directory, path);
     if (fd < 0) {
         bool outside = errno == ELOOP || errno == EXDEV;
-        return nb_error(
+        nb_error(
             m->diags, outside ? NB_MALFORMED : NB_IO, (nb_where){.file = m->name, .offset = -1},
             "%s: external data \"%s\": %s", what, path,
-            outside ? "it leads through a link, out of the model's directory" : strerror(errno));
+            outside ? "it leads through a link or out of the model's directory" : strerror(errno));
+        if (outside) nb_help(m->diags, "copy the file itself beside the model");
+        return outside ? NB_MALFORMED : NB_IO;
     }
     struct stat st;
-    if (fstat(fd, &st) == 0 && st.st_nlink > 1) {
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1) {
         close(fd);
         return refuse(m, what, "\"%s\" is a hard link to a file that also stands elsewhere", path);
     }
@@ -157,9 +174,8 @@ nb_status nb_onnx_external(nb_onnx *m, const Onnx__TensorProto *t, const char *w
         return refuse(m, what, "length is %lld, the tensor needs %lld bytes",
                       (long long)where.length, (long long)size);
     if (where.offset > (int64_t)file->size || size > (int64_t)file->size - where.offset)
-        return refuse(m, what, "bytes %lld to %lld of \"%s\", which has %zu",
-                      (long long)where.offset, (long long)where.offset + size, where.path,
-                      file->size);
+        return refuse(m, what, "%lld bytes from byte %lld of \"%s\", which has %zu",
+                      (long long)size, (long long)where.offset, where.path, file->size);
     *out = nb_blob_borrow(m->graph->arena, file->bytes + where.offset, size);
     (*out)->file = nb_strdup(m->graph->arena, where.path);
     (*out)->offset = where.offset;

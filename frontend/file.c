@@ -40,13 +40,19 @@ static nb_status read_whole(int fd, const char *path, size_t size, nb_diags *dia
     return NB_OK;
 }
 
+static const char *kind_of(mode_t mode) {
+    return S_ISDIR(mode)    ? "a directory"
+           : S_ISFIFO(mode) ? "a pipe"
+           : S_ISSOCK(mode) ? "a socket"
+                            : "a device";
+}
+
 static nb_status from_descriptor(int fd, const char *path, nb_diags *diags, nb_file *out) {
     struct stat st;
     if (fstat(fd, &st) != 0) return io_error(diags, path, "cannot read");
     if (!S_ISREG(st.st_mode))
         return nb_error(diags, NB_IO, (nb_where){.file = path, .offset = -1},
-                        "expected a regular file, found %s",
-                        S_ISDIR(st.st_mode) ? "a directory" : "a pipe or device");
+                        "expected a regular file, found %s", kind_of(st.st_mode));
     if (st.st_size <= READ_WHOLE) return read_whole(fd, path, (size_t)st.st_size, diags, out);
     void *memory = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (memory == MAP_FAILED) return io_error(diags, path, "cannot map");

@@ -39,6 +39,7 @@ typedef enum kind {
     MSGS,
     TEXT,
     TEXTS,
+    NOTE,
     BYTES,
     BYTESS,
     RAW,
@@ -52,7 +53,7 @@ typedef enum kind {
 } kind;
 
 typedef struct field {
-    uint8_t kind, sub;
+    uint8_t kind, sub; /* sub: a message, or the largest value of an ENUM */
 } field;
 
 #define MAX_FIELD 32
@@ -66,16 +67,21 @@ enum { VARINT = 0, FIXED64 = 1, BYTES_WIRE = 2, FIXED32 = 5 };
 
 #define MAX_DEPTH 100
 #define MAX_NAME  65536
-enum { LIMIT_DEPTH, LIMIT_MESSAGES, LIMIT_TEXTS, LIMIT_DIMS, LIMIT_NAME, LIMIT_UNKNOWN };
+enum { LIMIT_DEPTH, LIMIT_NODES, LIMIT_INPUTS, LIMIT_DIMS, LIMIT_NAME, LIMIT_MEMORY };
 const nb_guard_limit nb_guard_limits[] = {
     [LIMIT_DEPTH] = {"nested messages", MAX_DEPTH},
-    [LIMIT_MESSAGES] = {"messages in the file", UINT64_C(1) << 23},
-    [LIMIT_TEXTS] = {"strings in the file", UINT64_C(1) << 23},
+    [LIMIT_NODES] = {"nodes in the file", UINT64_C(1) << 20},
+    [LIMIT_INPUTS] = {"inputs or outputs of a graph", 4096},
     [LIMIT_DIMS] = {"dimensions of a tensor", 64},
-    [LIMIT_NAME] = {"bytes of a string", MAX_NAME},
-    [LIMIT_UNKNOWN] = {"bytes of unknown fields", UINT64_C(1) << 24},
+    [LIMIT_NAME] = {"bytes in a name", MAX_NAME},
+    [LIMIT_MEMORY] = {"bytes of memory for what the file describes, weights aside", UINT64_C(1)
+                                                                                        << 30},
     {NULL, 0},
 };
+
+/* What protobuf-c allocates, in bytes, no less: for each field met, for each message, for each
+ * string, for each number of a list. */
+enum { FIELD_COST = 48, MESSAGE_COST = 320, TEXT_COST = 48, NUMBER_COST = 8 };
 
 typedef struct frame {
     message message;
@@ -83,7 +89,7 @@ typedef struct frame {
     size_t prefix;      /* where the output's length prefix stands */
     size_t prefix_size; /* its bytes */
     uint32_t seen;      /* singular submessages seen, by field number */
-    uint64_t dims;
+    uint64_t dims, ports;
 } frame;
 
 typedef struct guard {
@@ -94,7 +100,8 @@ typedef struct guard {
     size_t out_size, out_capacity;
     frame stack[MAX_DEPTH + 1];
     size_t depth;
-    uint64_t messages, texts, unknown;
+    uint64_t nodes, memory;
+    const char *name;
     nb_diags *diags;
 } guard;
 
@@ -104,12 +111,18 @@ static nb_status refuse(guard *g, nb_status status, size_t offset, const char *f
     va_start(args, fmt);
     const char *text = nb_vformat(g->diags->arena, fmt, args);
     va_end(args);
-    return nb_error(g->diags, status, (nb_where){.offset = (int64_t)offset}, "%s", text);
+    return nb_error(g->diags, status, (nb_where){.file = g->name, .offset = (int64_t)offset}, "%s",
+                    text);
 }
 
 static nb_status over(guard *g, int limit, size_t offset) {
     return refuse(g, NB_LIMIT, offset, "more than %llu %s",
                   (unsigned long long)nb_guard_limits[limit].most, nb_guard_limits[limit].what);
+}
+
+static nb_status charge(guard *g, uint64_t cost, size_t offset) {
+    g->memory += cost; /* no overflow: each charge is at most a small multiple of the file's size */
+    return g->memory > nb_guard_limits[LIMIT_MEMORY].most ? over(g, LIMIT_MEMORY, offset) : NB_OK;
 }
 
 static nb_status read_varint(guard *g, size_t end, uint64_t *value) {
@@ -168,9 +181,9 @@ static size_t utf8(const uint8_t *s, size_t n) {
                                                                                         : length;
 }
 
-static nb_status check_text(guard *g, size_t start, size_t length) {
-    if (++g->texts > nb_guard_limits[LIMIT_TEXTS].most) return over(g, LIMIT_TEXTS, start);
-    if (length > MAX_NAME) return over(g, LIMIT_NAME, start);
+static nb_status check_text(guard *g, kind k, size_t start, size_t length) {
+    NB_TRY(charge(g, TEXT_COST + length, start));
+    if (k != NOTE && length > MAX_NAME) return over(g, LIMIT_NAME, start);
     for (size_t i = 0, n; i < length; i += n) {
         if (g->in[start + i] == 0)
             return refuse(g, NB_MALFORMED, start + i, "a string holds a NUL byte");
@@ -194,6 +207,7 @@ static nb_status check_packed(guard *g, kind k, frame *f, size_t start, size_t l
         NB_TRY(read_varint(g, end, &value));
         if (k == DIMS && ++f->dims > nb_guard_limits[LIMIT_DIMS].most)
             return over(g, LIMIT_DIMS, start);
+        NB_TRY(charge(g, NUMBER_COST, start));
     }
     g->at = saved;
     return NB_OK;
@@ -208,7 +222,13 @@ static nb_status open_message(guard *g, field fd, uint32_t number, size_t start,
                           message_names[fd.sub], message_names[f->message]);
         f->seen |= 1u << number;
     }
-    if (++g->messages > nb_guard_limits[LIMIT_MESSAGES].most) return over(g, LIMIT_MESSAGES, start);
+    if (fd.sub == Node && ++g->nodes > nb_guard_limits[LIMIT_NODES].most)
+        return over(g, LIMIT_NODES, start);
+    /* value_info, field 13, may list every value */
+    if (fd.sub == ValueInfo && f->message == Graph && number != 13 &&
+        ++f->ports > nb_guard_limits[LIMIT_INPUTS].most)
+        return over(g, LIMIT_INPUTS, start);
+    NB_TRY(charge(g, MESSAGE_COST, start));
     if (g->depth == MAX_DEPTH) return over(g, LIMIT_DEPTH, start);
     g->stack[++g->depth] = (frame){.message = fd.sub,
                                    .end = g->at + (size_t)length,
@@ -244,7 +264,8 @@ static nb_status delimited(guard *g, field fd, uint32_t number, size_t key) {
         return open_message(g, fd, number, key, length, prefix_size);
     case TEXT:
     case TEXTS:
-        NB_TRY(check_text(g, start, (size_t)length));
+    case NOTE:
+        NB_TRY(check_text(g, fd.kind, start, (size_t)length));
         break;
     case RAW:
         if (length > NB_TOKEN_ABOVE) {
@@ -254,7 +275,7 @@ static nb_status delimited(guard *g, field fd, uint32_t number, size_t key) {
         break;
     case BYTES:
     case BYTESS:
-        if (++g->texts > nb_guard_limits[LIMIT_TEXTS].most) return over(g, LIMIT_TEXTS, start);
+        NB_TRY(charge(g, TEXT_COST + length, start));
         break;
     case INTS:
     case DIMS:
@@ -263,8 +284,7 @@ static nb_status delimited(guard *g, field fd, uint32_t number, size_t key) {
         NB_TRY(check_packed(g, fd.kind, f, start, (size_t)length));
         break;
     case UNKNOWN:
-        g->unknown += length;
-        if (g->unknown > nb_guard_limits[LIMIT_UNKNOWN].most) return over(g, LIMIT_UNKNOWN, key);
+        NB_TRY(charge(g, TEXT_COST + length, key));
         break;
     case INT:
     case F32:
@@ -291,7 +311,7 @@ static nb_status number_field(guard *g, field fd, uint32_t number, int wire, siz
     if (wire == VARINT) {
         uint64_t value;
         NB_TRY(read_varint(g, f->end, &value));
-        if (fd.kind == ENUM && value > 1024)
+        if (fd.kind == ENUM && value > fd.sub)
             return refuse(g, NB_MALFORMED, key, "field %u of a %s is %lld, which is no known value",
                           number, message_names[f->message], (long long)value);
         if (fd.kind == DIMS && ++f->dims > nb_guard_limits[LIMIT_DIMS].most)
@@ -320,19 +340,17 @@ static nb_status scan_field(guard *g) {
     if (wire == 3 || wire == 4) return refuse(g, NB_MALFORMED, key, "groups are not part of ONNX");
     if (wire > FIXED32) return refuse(g, NB_MALFORMED, key, "wire type %d does not exist", wire);
     field fd = number < MAX_FIELD ? schema[f->message][number] : (field){0};
+    NB_TRY(charge(g, FIELD_COST, key));
     if (wire == BYTES_WIRE) return delimited(g, fd, (uint32_t)number, key);
     return number_field(g, fd, (uint32_t)number, wire, key);
 }
 
-nb_status nb_guard(const uint8_t *bytes, size_t size, nb_arena *arena, nb_diags *diags,
-                   uint8_t **skeleton, size_t *skeleton_size) {
+static nb_status scan(const uint8_t *bytes, size_t size, message root, const char *name,
+                      nb_arena *arena, nb_diags *diags, uint8_t **skeleton, size_t *skeleton_size) {
     guard *g = NB_NEW(arena, guard);
-    g->arena = arena;
-    g->in = bytes;
-    g->size = size;
-    g->diags = diags;
+    *g = (guard){.arena = arena, .in = bytes, .size = size, .name = name, .diags = diags};
     if (size == 0) return refuse(g, NB_MALFORMED, 0, "the file is empty");
-    g->stack[0] = (frame){.message = Model, .end = size};
+    g->stack[0] = (frame){.message = root, .end = size};
     for (;;) {
         frame *f = &g->stack[g->depth];
         if (g->at < f->end) {
@@ -346,4 +364,14 @@ nb_status nb_guard(const uint8_t *bytes, size_t size, nb_arena *arena, nb_diags 
     *skeleton = g->out;
     *skeleton_size = g->out_size;
     return NB_OK;
+}
+
+nb_status nb_guard(const uint8_t *bytes, size_t size, const char *name, nb_arena *arena,
+                   nb_diags *diags, uint8_t **skeleton, size_t *skeleton_size) {
+    return scan(bytes, size, Model, name, arena, diags, skeleton, skeleton_size);
+}
+
+nb_status nb_guard_tensor(const uint8_t *bytes, size_t size, const char *name, nb_arena *arena,
+                          nb_diags *diags, uint8_t **skeleton, size_t *skeleton_size) {
+    return scan(bytes, size, Tensor, name, arena, diags, skeleton, skeleton_size);
 }

@@ -23,9 +23,12 @@ typedef struct nb_guard_limit {
 /* The limits, for documentation and tests; ends with a NULL name. */
 extern const nb_guard_limit nb_guard_limits[];
 
-/* One pass over `bytes`. NB_MALFORMED or NB_LIMIT with the byte offset; else the skeleton, in
- * memory of `arena`. */
-nb_status nb_guard(const uint8_t *bytes, size_t size, nb_arena *arena, nb_diags *diags,
-                   uint8_t **skeleton, size_t *skeleton_size);
+/* One pass over the bytes of a ModelProto. NB_MALFORMED or NB_LIMIT with the byte offset; else the
+ * skeleton, in memory of `arena`. `name` is the file's, for messages. */
+nb_status nb_guard(const uint8_t *bytes, size_t size, const char *name, nb_arena *arena,
+                   nb_diags *diags, uint8_t **skeleton, size_t *skeleton_size);
+/* The same for a file that is one TensorProto. */
+nb_status nb_guard_tensor(const uint8_t *bytes, size_t size, const char *name, nb_arena *arena,
+                          nb_diags *diags, uint8_t **skeleton, size_t *skeleton_size);
 
 #endif

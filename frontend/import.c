@@ -2,48 +2,24 @@
 #include "frontend/import.h"
 
 #include "frontend/frontend.h"
+#include "frontend/guard.h"
 #include "ir/eval.h"
 #include "ir/verify.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct row {
-    const char *domain, *op;
-    int64_t first, last;
-    nb_import_fn fn;
-    int argument;
-} row;
+#define MOST_SYMBOLS 4096
 
-static const row table[] = {
-#define IMPORT(domain, op, first, last, function, argument) \
-    {domain, #op, first, last, nb_import_##function, argument},
-#include "frontend/import_ops.def"
-#undef IMPORT
-};
+/* Stands in the map of values for what a failed node or initializer would have defined. */
+static nb_value failed;
 
-const char *const *nb_import_operators(void) {
-    static const char *const names[] = {
-#define IMPORT(domain, op, first, last, function, argument) domain "::" #op,
-#include "frontend/import_ops.def"
-#undef IMPORT
-        NULL,
-    };
-    return names;
-}
-
-static const char *domain_of(const Onnx__NodeProto *n) {
-    return !n->domain || strcmp(n->domain, "ai.onnx") == 0 ? "" : n->domain;
-}
-
-static const row *find_row(const nb_importer *im, const Onnx__NodeProto *n) {
-    int64_t opset = nb_onnx_opset(im->m, n->domain);
-    for (size_t i = 0; i < NB_COUNT(table); i++) {
-        if (strcmp(table[i].op, n->op_type) == 0 && strcmp(table[i].domain, domain_of(n)) == 0 &&
-            opset <= table[i].last && (opset >= table[i].first || opset == 0))
-            return &table[i];
-    }
-    return NULL;
+/* `message` with the node in front. */
+static const char *node_text(const nb_importer *im, const char *message) {
+    const Onnx__NodeProto *n = im->node;
+    const char *domain = *nb_node_domain(n) ? nb_node_domain(n) : "ai.onnx";
+    return nb_format(im->diags->arena, "node #%zu \"%s\" (%s, %s %lld): %s", im->index,
+                     n->name ? n->name : "", n->op_type, domain, (long long)im->opset, message);
 }
 
 nb_status nb_node_error(nb_importer *im, nb_status status, const char *fmt, ...) {
@@ -51,47 +27,8 @@ nb_status nb_node_error(nb_importer *im, nb_status status, const char *fmt, ...)
     va_start(args, fmt);
     const char *text = nb_vformat(im->arena, fmt, args);
     va_end(args);
-    const Onnx__NodeProto *n = im->node;
-    const char *domain = *domain_of(n) ? domain_of(n) : "ai.onnx";
-    return nb_error(im->diags, status, (nb_where){.file = im->m->name, .offset = -1},
-                    "node #%zu \"%s\" (%s, %s %lld): %s", im->index, n->name ? n->name : "",
-                    n->op_type, domain, (long long)im->opset, text);
-}
-
-/* ---- what cannot be imported ---------------------------------------------------------------- */
-
-/* Every unsupported operator with its count, in one error. */
-static nb_status check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
-    nb_map counts = {.arena = im->arena};
-    const char *list = "";
-    size_t kinds = 0, nodes = 0;
-    for (size_t i = 0; i < graph->n_node; i++) {
-        const Onnx__NodeProto *n = graph->node[i];
-        if (!n->op_type)
-            return nb_error(im->diags, NB_MALFORMED, (nb_where){.file = im->m->name, .offset = -1},
-                            "node #%zu has no op_type", i);
-        if (find_row(im, n)) continue;
-        const char *key =
-            nb_format(im->arena, "%s%s%s", domain_of(n), *domain_of(n) ? "::" : "", n->op_type);
-        size_t *count = nb_map_get_str(&counts, key, strlen(key));
-        if (!count) {
-            count = NB_NEW(im->arena, size_t);
-            nb_map_set_str(&counts, key, strlen(key), count);
-            kinds++;
-        }
-        ++*count;
-        nodes++;
-    }
-    if (!kinds) return NB_OK;
-    for (size_t i = 0; i < counts.count; i++)
-        list = nb_format(im->arena, "%s%s%s %zu", list, i ? ", " : "",
-                         (const char *)counts.entries[i].key, *(size_t *)counts.entries[i].value);
-    nb_error(im->diags, NB_UNSUPPORTED, (nb_where){.file = im->m->name, .offset = -1},
-             "%zu operator%s in %zu node%s not supported at opset %lld: %s", kinds,
-             kinds == 1 ? "" : "s", nodes, nodes == 1 ? " is" : "s are",
-             (long long)nb_onnx_opset(im->m, ""), list);
-    nb_help(im->diags, "`nibble inspect --operators` lists what is supported");
-    return NB_UNSUPPORTED;
+    return nb_error(im->diags, status, (nb_where){.file = im->m->name, .offset = -1}, "%s",
+                    node_text(im, text));
 }
 
 /* ---- inputs --------------------------------------------------------------------------------- */
@@ -99,7 +36,7 @@ static nb_status check_operators(nb_importer *im, const Onnx__GraphProto *graph)
 /* "past_sequence_length + 1": names and numbers joined by +; NULL when it is not that. */
 static const nb_dim *parse_sum(nb_importer *im, const char *text) {
     const nb_dim *sum = NULL;
-    if (!strchr(text, '+')) return NULL;
+    if (!strchr(text, '+') || strlen(text) > 256) return NULL;
     for (const char *p = text;;) {
         p += strspn(p, " ");
         size_t n = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789.");
@@ -182,18 +119,19 @@ static nb_status import_initializer(nb_importer *im, const Onnx__TensorProto *t)
     if (nb_map_get_str(&im->values, t->name, strlen(t->name)))
         return value_error(im, NB_MALFORMED, "initializer", t->name, "it is defined twice");
     nb_onnx_tensor tensor;
-    NB_TRY(nb_onnx_read_tensor(im->m, t, nb_format(im->arena, "initializer \"%s\"", t->name),
-                               &tensor));
-    nb_map_set_str(&im->values, t->name, strlen(t->name), add_constant(im, t->name, &tensor, NULL));
-    return NB_OK;
+    nb_status status =
+        nb_onnx_read_tensor(im->m, t, nb_format(im->arena, "initializer \"%s\"", t->name), &tensor);
+    nb_map_set_str(&im->values, t->name, strlen(t->name),
+                   status == NB_OK ? add_constant(im, t->name, &tensor, NULL) : &failed);
+    return status;
 }
 
 nb_status nb_import_constant(nb_importer *im) {
     const Onnx__AttributeProto *a = im->node->n_attribute == 1 ? im->node->attribute[0] : NULL;
-    if (!a || !a->name)
+    if (!a)
         return nb_node_error(im, NB_MALFORMED, "expected one attribute, found %zu",
                              im->node->n_attribute);
-    const char *name = im->node->n_output ? im->node->output[0] : "constant";
+    const char *name = *im->node->output[0] ? im->node->output[0] : "constant";
     int64_t n = 0;
     nb_value *v = NULL;
     if (strcmp(a->name, "value") == 0 && a->t) {
@@ -220,31 +158,68 @@ nb_status nb_import_constant(nb_importer *im) {
 
 /* ---- nodes and outputs ---------------------------------------------------------------------- */
 
-static nb_status import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index) {
-    const row *r = find_row(im, n);
-    im->node = n;
-    im->index = index;
-    im->opset = nb_onnx_opset(im->m, n->domain);
-    im->argument = r->argument;
-    const char *name =
-        n->name && *n->name ? n->name : nb_format(im->arena, "%s_%zu", n->op_type, index);
-    im->b.loc = nb_loc_at(im->g, name);
+/* Is every input there? *skip: one is missing because of an earlier error, which is enough said. */
+static nb_status check_inputs(nb_importer *im, bool *skip) {
+    const Onnx__NodeProto *n = im->node;
+    *skip = false;
     for (size_t i = 0; i < n->n_input; i++) {
-        if (*n->input[i] && !nb_map_get_str(&im->values, n->input[i], strlen(n->input[i])))
+        if (!*n->input[i]) continue;
+        const nb_value *v = nb_map_get_str(&im->values, n->input[i], strlen(n->input[i]));
+        if (!v)
             return nb_node_error(im, NB_MALFORMED,
                                  "input %zu \"%s\" is not defined before this node", i,
                                  n->input[i]);
+        if (v == &failed) *skip = true;
     }
-    size_t errors = im->diags->errors;
-    nb_status status = r->fn(im);
-    if (status == NB_OK && im->diags->errors != errors) status = nb_diags_status(im->diags);
-    /* The builder's messages name the op; this names the node. */
-    if (status != NB_OK && im->diags->errors == errors)
-        status = nb_node_error(im, status, "cannot be lowered");
-    return status;
+    return NB_OK;
 }
 
-static nb_status check_declared(nb_importer *im, const Onnx__ValueInfoProto *v,
+/* The builder's messages name the op; a user knows the node. */
+static void name_node(nb_importer *im) {
+    size_t kept = im->diags->list.count;
+    for (size_t i = im->first_diag; i < kept; i++) {
+        nb_diag *d = im->diags->list.items[i];
+        if (!d->where.node) continue;
+        d->message = node_text(im, d->message);
+        d->where.node = NULL;
+        d->where.file = nb_strdup(im->diags->arena, im->m->name);
+    }
+}
+
+static nb_status lower_node(nb_importer *im) {
+    bool skip;
+    NB_TRY(check_inputs(im, &skip));
+    if (skip) return nb_diags_status(im->diags);
+    NB_TRY(nb_import_check_node(im));
+    nb_status status = im->row->fn(im);
+    if (status != NB_OK && im->diags->errors == im->errors)
+        status = nb_node_error(im, status, "cannot be lowered");
+    return im->diags->errors != im->errors ? nb_diags_status(im->diags) : status;
+}
+
+/* An error is recorded and what the node defines is marked, so that other nodes' errors show. */
+static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index) {
+    im->node = n;
+    im->row = nb_import_find(im, n);
+    im->index = index;
+    im->opset = nb_onnx_opset(im->m, n->domain);
+    im->argument = im->row->argument;
+    im->errors = im->diags->errors;
+    im->first_diag = im->diags->list.count;
+    const char *name =
+        n->name && *n->name ? n->name : nb_format(im->arena, "%s_%zu", n->op_type, index);
+    im->b.loc = nb_loc_at(im->g, name);
+    if (lower_node(im) == NB_OK) return;
+    name_node(im);
+    for (size_t i = 0; i < n->n_output; i++) {
+        if (!nb_map_get_str(&im->values, n->output[i], strlen(n->output[i])))
+            nb_map_set_str(&im->values, n->output[i], strlen(n->output[i]), &failed);
+    }
+}
+
+/* Declared types are checked, never trusted: what is stated must not contradict what the nodes
+ * give. */
+static nb_status check_declared(nb_importer *im, const char *what, const Onnx__ValueInfoProto *v,
                                 const nb_type *type) {
     if (!v->type || v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) return NB_OK;
     const Onnx__TypeProto__Tensor *t = v->type->tensor_type;
@@ -255,11 +230,20 @@ static nb_status check_declared(nb_importer *im, const Onnx__ValueInfoProto *v,
         fits = dim->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ||
                !nb_dim_is_const(type->dims[d]) || dim->dim_value == type->dims[d]->value;
     }
-    return fits ? NB_OK
-                : value_error(im, NB_MALFORMED, "output", v->name,
-                              nb_format(im->arena,
-                                        "its declared type is not %s, which the nodes give",
-                                        nb_type_text(im->arena, type)));
+    if (fits) return NB_OK;
+    return value_error(im, NB_MALFORMED, what, v->name,
+                       nb_format(im->arena,
+                                 "its declared type contradicts %s, which the model gives",
+                                 nb_type_text(im->arena, type)));
+}
+
+static void check_value_info(nb_importer *im, const char *what, size_t n,
+                             Onnx__ValueInfoProto *const *infos) {
+    for (size_t i = 0; i < n; i++) {
+        const char *name = infos[i]->name ? infos[i]->name : "";
+        const nb_value *v = nb_map_get_str(&im->values, name, strlen(name));
+        if (v && v != &failed) (void)!check_declared(im, what, infos[i], v->type);
+    }
 }
 
 static nb_status import_outputs(nb_importer *im, const Onnx__GraphProto *graph) {
@@ -269,22 +253,22 @@ static nb_status import_outputs(nb_importer *im, const Onnx__GraphProto *graph) 
                         "the graph has no output");
     nb_value **values = (nb_value **)nb_alloc_array(im->arena, n, sizeof *values);
     const char **names = (const char **)nb_alloc_array(im->arena, n, sizeof *names);
+    nb_map seen = {.arena = im->arena};
     for (size_t i = 0; i < n; i++) {
         names[i] = graph->output[i]->name ? graph->output[i]->name : "";
         values[i] = nb_map_get_str(&im->values, names[i], strlen(names[i]));
         if (!values[i])
             return value_error(im, NB_MALFORMED, "output", names[i], "nothing defines it");
-        NB_TRY(check_declared(im, graph->output[i], values[i]->type));
+        if (nb_map_get_str(&seen, names[i], strlen(names[i])))
+            return value_error(im, NB_MALFORMED, "output", names[i], "it is listed twice");
+        nb_map_set_str(&seen, names[i], strlen(names[i]), values[i]);
     }
+    if (im->diags->errors != im->errors_before) return nb_diags_status(im->diags);
     nb_graph_set_outputs(im->g, n, values, names);
     return NB_OK;
 }
 
-static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
-    if (graph->n_sparse_initializer)
-        return nb_error(im->diags, NB_UNSUPPORTED, (nb_where){.file = im->m->name, .offset = -1},
-                        "sparse initializers are not supported");
-    NB_TRY(check_operators(im, graph));
+static nb_status import_inputs(nb_importer *im, const Onnx__GraphProto *graph) {
     nb_map initializers = {.arena = im->arena};
     for (size_t i = 0; i < graph->n_initializer; i++) {
         const char *name = graph->initializer[i]->name;
@@ -296,9 +280,30 @@ static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
         if (!name || !nb_map_get_str(&initializers, name, strlen(name)))
             NB_TRY(import_input(im, graph->input[i]));
     }
-    for (size_t i = 0; i < graph->n_initializer; i++)
-        NB_TRY(import_initializer(im, graph->initializer[i]));
-    for (size_t i = 0; i < graph->n_node; i++) NB_TRY(import_node(im, graph->node[i], i));
+    if (im->g->symbols.count > MOST_SYMBOLS)
+        return nb_error(im->diags, NB_LIMIT, (nb_where){.file = im->m->name, .offset = -1},
+                        "%zu symbolic dimensions, more than %d", im->g->symbols.count,
+                        MOST_SYMBOLS);
+    return NB_OK;
+}
+
+static bool too_many(const nb_importer *im) {
+    return im->diags->errors - im->errors_before >= NB_DIAGS_CAP;
+}
+
+static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
+    if (graph->n_sparse_initializer)
+        return nb_error(im->diags, NB_UNSUPPORTED, (nb_where){.file = im->m->name, .offset = -1},
+                        "sparse initializers are not supported");
+    NB_TRY(nb_import_check_operators(im, graph));
+    NB_TRY(import_inputs(im, graph));
+    for (size_t i = 0; i < graph->n_initializer && !too_many(im); i++)
+        (void)!import_initializer(im, graph->initializer[i]);
+    for (size_t i = 0; i < graph->n_node && !too_many(im); i++) import_node(im, graph->node[i], i);
+    if (too_many(im)) return nb_diags_status(im->diags);
+    check_value_info(im, "input", graph->n_input, graph->input);
+    check_value_info(im, "value", graph->n_value_info, graph->value_info);
+    check_value_info(im, "output", graph->n_output, graph->output);
     NB_TRY(import_outputs(im, graph));
     nb_graph_sweep(im->g);
     return nb_verify(im->g, im->diags);
@@ -311,8 +316,14 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
     if (m->proto->n_functions)
         return nb_error(m->diags, NB_UNSUPPORTED, (nb_where){.file = m->name, .offset = -1},
                         "model-local functions are not supported");
-    nb_importer im = {
-        .m = m, .g = g, .diags = m->diags, .arena = m->arena, .values = {.arena = m->arena}};
+    nb_importer im = {.m = m,
+                      .g = g,
+                      .diags = m->diags,
+                      .arena = m->arena,
+                      .values = {.arena = m->arena},
+                      .rows = {.arena = m->arena},
+                      .errors_before = m->diags->errors};
+    nb_import_index(&im);
     im.b = (nb_builder){.graph = g, .diags = m->diags};
     const char *name = m->proto->graph->name;
     if (name && *name) g->name = nb_strdup(g->arena, name);
@@ -361,6 +372,19 @@ nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags
     return import_file(&file, file.bytes, file.size, path, directory, oom, user, diags, out);
 }
 
+static nb_status unpack_tensor(nb_onnx *m, nb_onnx_tensor *out) {
+    uint8_t *skeleton;
+    size_t size;
+    NB_TRY(nb_guard_tensor(m->bytes, m->size, m->name, m->arena, m->diags, &skeleton, &size));
+    Onnx__TensorProto *t = onnx__tensor_proto__unpack(NULL, size, skeleton);
+    nb_status status =
+        t ? nb_onnx_read_tensor(m, t, "tensor", out)
+          : nb_error(m->diags, NB_MALFORMED, (nb_where){.file = m->name, .offset = -1},
+                     "expected a TensorProto");
+    onnx__tensor_proto__free_unpacked(t, NULL);
+    return status;
+}
+
 nb_status nb_read_tensor_file(const char *path, nb_arena *arena, nb_diags *diags,
                               struct nb_tensor *out) {
     nb_file file;
@@ -371,12 +395,10 @@ nb_status nb_read_tensor_file(const char *path, nb_arena *arena, nb_diags *diags
                  .graph = g,
                  .name = path,
                  .bytes = file.bytes,
-                 .size = file.size};
-    Onnx__TensorProto *t = onnx__tensor_proto__unpack(NULL, file.size, file.bytes);
+                 .size = file.size,
+                 .skeleton = true};
     nb_onnx_tensor tensor;
-    nb_status status = t ? nb_onnx_read_tensor(&m, t, "tensor", &tensor)
-                         : nb_error(diags, NB_MALFORMED, (nb_where){.file = path, .offset = -1},
-                                    "expected a TensorProto");
+    nb_status status = unpack_tensor(&m, &tensor);
     if (status == NB_OK) {
         *out = (nb_tensor){.elem = tensor.elem,
                            .rank = tensor.rank,
@@ -386,7 +408,6 @@ nb_status nb_read_tensor_file(const char *path, nb_arena *arena, nb_diags *diags
         if (out->bytes) memcpy(out->data, tensor.blob->data, (size_t)out->bytes);
         nb_blob_release(tensor.blob);
     }
-    onnx__tensor_proto__free_unpacked(t, NULL);
     nb_graph_destroy(g);
     nb_file_close(&file);
     return status;

@@ -11,20 +11,46 @@
 #include "ir/build.h"
 #include "ir/symbolic.h"
 
-typedef struct nb_importer {
+typedef struct nb_importer nb_importer;
+typedef nb_status (*nb_import_fn)(nb_importer *im);
+
+typedef struct nb_import_row {
+    const char *domain, *op;
+    int64_t first, last;
+    uint32_t least_inputs, most_inputs, most_outputs;
+    const char *attributes;
+    nb_import_fn fn;
+    int argument;
+} nb_import_row;
+
+struct nb_importer {
     nb_onnx *m;
     nb_graph *g;
     nb_builder b; /* appends to the graph's body with the node's location */
     nb_diags *diags;
     nb_arena *arena; /* scratch */
     nb_map values;   /* ONNX name -> nb_value* */
+    nb_map rows;     /* "domain::Op" -> nb_import_row* */
     const Onnx__NodeProto *node;
-    size_t index;  /* of the node */
-    int64_t opset; /* of the node's domain */
-    int argument;  /* of the table's row */
-} nb_importer;
+    const nb_import_row *row;  /* of the node's operator */
+    size_t index;              /* of the node */
+    int64_t opset;             /* of the node's domain */
+    int argument;              /* of the row */
+    size_t errors, first_diag; /* before the node */
+    size_t errors_before;      /* before the import */
+};
 
-typedef nb_status (*nb_import_fn)(nb_importer *im);
+/* ---- the table ---- */
+/* Fills im->rows. */
+void nb_import_index(nb_importer *im);
+/* "" for ai.onnx */
+const char *nb_node_domain(const Onnx__NodeProto *n);
+/* NULL when the operator is not supported at the model's opset. */
+const nb_import_row *nb_import_find(const nb_importer *im, const Onnx__NodeProto *n);
+/* Every unsupported operator with its count, in one error. */
+nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph);
+/* Inputs, outputs and attributes of the node at hand against its row. */
+nb_status nb_import_check_node(nb_importer *im);
 
 /* "node #12 "conv3" (Conv, ai.onnx 22): ...": status as given. */
 nb_status nb_node_error(nb_importer *im, nb_status status, const char *fmt, ...) NB_PRINTF(3, 4);
@@ -34,8 +60,8 @@ size_t nb_node_inputs(const nb_importer *im);
 bool nb_has_input(const nb_importer *im, size_t i);
 /* Operand i; NULL when it is not given. */
 nb_value *nb_node_input(nb_importer *im, size_t i);
-/* Names output i; does nothing when the node does not name it. NULL is an error that is recorded
- * already (by the builder). */
+/* Names output i; does nothing when the node does not name it. Refuses types that no run could
+ * have: negative or huge dimensions. NULL is an error that is recorded already (by the builder). */
 nb_status nb_node_output(nb_importer *im, size_t i, nb_value *v);
 
 /* ---- attributes ---- */
@@ -56,6 +82,8 @@ nb_status nb_axis(nb_importer *im, int64_t axis, int rank, int64_t *out);
 /* Axes from attribute `axes` (old opsets) or from operand `input`; *count 0 and NULL when absent.
  */
 nb_status nb_axes(nb_importer *im, size_t input, int rank, const int64_t **axes, size_t *count);
+/* Elements of an integer tensor that constants alone give; NULL otherwise (fold.c). */
+const nb_dim *const *nb_fold(nb_importer *im, const nb_value *v, size_t *count);
 /* Elements of operand i as expressions; an error when they depend on data. */
 nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count);
 /* The same, but all must be numbers. */
@@ -78,7 +106,7 @@ nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, con
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
 nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b);
 
-#define IMPORT(domain, op, first, last, function, argument) \
+#define IMPORT(domain, op, first, last, least, most, outputs, attributes, function, argument) \
     nb_status nb_import_##function(nb_importer *im);
 #include "frontend/import_ops.def"
 #undef IMPORT

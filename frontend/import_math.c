@@ -203,3 +203,24 @@ nb_status nb_import_reduce(nb_importer *im) {
     if (kind == NB_OP_sqrt || kind == NB_OP_log) y = nb_unary(&im->b, kind, y);
     return nb_node_output(im, 0, y);
 }
+
+/* log(sum(exp(x - m))) + m with m the largest, where it is finite: nothing overflows. */
+nb_status nb_import_log_sum_exp(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    const int64_t *axes;
+    size_t n;
+    NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
+    if (n == 0 && nb_node_int(im, "noop_with_empty_axes", 0)) return nb_node_output(im, 0, x);
+    nb_value *m = nb_reduce(im, NB_OP_reduce_max, x, n, axes, true);
+    if (!m) return NB_MALFORMED;
+    nb_value *huge = nb_scalar(im, x->type->elem, 3e38), *zero = nb_scalar(im, x->type->elem, 0);
+    nb_value *finite = nb_combine(im, NB_OP_lt, nb_unary(&im->b, NB_OP_abs, m), huge);
+    m = nb_choose(im, finite, m, zero);
+    nb_value *e = nb_unary(&im->b, NB_OP_exp, nb_combine(im, NB_OP_sub, x, m));
+    nb_value *sum = nb_reduce(im, NB_OP_reduce_sum, e, n, axes, true);
+    nb_value *y = nb_combine(im, NB_OP_add, nb_unary(&im->b, NB_OP_log, sum), m);
+    if (y && !nb_node_int(im, "keepdims", 1)) /* each reduced axis has length 1 */
+        y = nb_reduce(im, NB_OP_reduce_max, y, n, axes, false);
+    return nb_node_output(im, 0, y);
+}

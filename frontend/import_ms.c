@@ -2,6 +2,7 @@
 #include "frontend/import.h"
 
 #include <math.h>
+#include <string.h>
 
 /* [B,S,H*D] -> [B,H,S,D] */
 static nb_value *split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size) {
@@ -24,14 +25,22 @@ static nb_value *join_heads(nb_importer *im, nb_value *x) {
         (const nb_dim *[]){t->dims[0], t->dims[1], nb_dim_mul(im->g, t->dims[2], t->dims[3])});
 }
 
+/* Rotary and attention compute in f32. */
+static nb_value *as(nb_importer *im, nb_value *x, nb_elem elem) {
+    return x && x->type->elem != elem ? nb_cast(&im->b, x, elem) : x;
+}
+
 static nb_value *rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
                         bool interleaved) {
+    if (!x || !cosine || !sine) return NULL;
+    nb_elem elem = x->type->elem;
+    nb_value *c = as(im, cosine, NB_F32), *s = as(im, sine, NB_F32), *wide = as(im, x, NB_F32);
     nb_begin(&im->b, NB_OP_rotary);
-    nb_arg(&im->b, x);
-    nb_arg(&im->b, cosine);
-    nb_arg(&im->b, sine);
+    nb_arg(&im->b, wide);
+    nb_arg(&im->b, c);
+    nb_arg(&im->b, s);
     nb_set_bool(&im->b, "interleaved", interleaved);
-    return nb_end(&im->b);
+    return as(im, nb_end(&im->b), elem);
 }
 
 static nb_value *iota(nb_importer *im, const nb_dim *start, const nb_dim *count) {
@@ -49,6 +58,8 @@ nb_status nb_import_ms_rotary(nb_importer *im) {
     if (nb_node_int(im, "rotary_embedding_dim", 0))
         return nb_node_error(im, NB_UNSUPPORTED,
                              "rotation of a part of each head is not supported");
+    if (nb_node_float(im, "scale", 1) != 1.0f || nb_node_int(im, "is_packed_batching", 0))
+        return nb_node_error(im, NB_UNSUPPORTED, "scale and packed batches are not supported");
     if (cosine->type->rank != 2 || !nb_dim_is_const(cosine->type->dims[1]))
         return nb_node_error(im, NB_MALFORMED, "the table of cosines is not a matrix");
     int64_t size = 2 * cosine->type->dims[1]->value;
@@ -58,6 +69,10 @@ nb_status nb_import_ms_rotary(nb_importer *im) {
         if (!nb_dim_is_const(width) || size == 0 || width->value % size)
             return nb_node_error(im, NB_MALFORMED, "%s is not a multiple of the head size %lld",
                                  nb_dim_text(im->arena, width), (long long)size);
+        int64_t heads = nb_node_int(im, "num_heads", 0);
+        if (heads && heads != width->value / size)
+            return nb_node_error(im, NB_MALFORMED, "num_heads is %lld, the tables give %lld",
+                                 (long long)heads, (long long)(width->value / size));
         x = split_heads(im, x, width->value / size, size);
     }
     if (!x || x->type->rank != 4) return nb_node_error(im, NB_MALFORMED, "expected rank 3 or 4");
@@ -68,6 +83,9 @@ nb_status nb_import_ms_rotary(nb_importer *im) {
             nb_reshape(&im->b, position, 2, (const nb_dim *[]){nb_num(im, 1), nb_num(im, 1)}),
             steps);
     } else {
+        if (position->type->rank != 2)
+            return nb_node_error(im, NB_MALFORMED, "positions have rank %d, expected 1 or 2",
+                                 position->type->rank);
         NB_TRY(nb_unify(im, position->type->dims[0], x->type->dims[0]));
         NB_TRY(nb_unify(im, position->type->dims[1], x->type->dims[2]));
     }
@@ -94,6 +112,13 @@ static nb_status check_attributes(nb_importer *im) {
         return nb_node_error(im, NB_UNSUPPORTED, "softcap is not supported");
     if (nb_node_int(im, "smooth_softmax", 0))
         return nb_node_error(im, NB_UNSUPPORTED, "smooth_softmax is not supported");
+    if (nb_node_int(im, "qk_output", 0) || nb_node_int(im, "kv_cache_bit_width", 0) ||
+        strcmp(nb_node_string(im, "k_quant_type", "NONE"), "NONE") != 0 ||
+        strcmp(nb_node_string(im, "v_quant_type", "NONE"), "NONE") != 0)
+        return nb_node_error(im, NB_UNSUPPORTED,
+                             "scores as an output and quantized caches are not supported");
+    if (im->node->n_output > 3 && *im->node->output[3])
+        return nb_node_error(im, NB_UNSUPPORTED, "output 3 is not supported");
     for (size_t i = 9; i < nb_node_inputs(im); i++) {
         if (nb_has_input(im, i))
             return nb_node_error(im, NB_UNSUPPORTED, "input %zu is not supported", i);
@@ -216,13 +241,15 @@ nb_status nb_import_gqa(nb_importer *im) {
              *v = a.past_v ? nb_join(im, a.past_v, a.v, 2) : a.v;
     float scale = nb_node_float(im, "scale", 0);
     nb_value *bias = mask(im, &a);
+    nb_elem elem = a.q ? a.q->type->elem : NB_F32;
+    nb_value *qf = as(im, a.q, NB_F32), *kf = as(im, k, NB_F32), *vf = as(im, v, NB_F32);
     nb_begin(&im->b, NB_OP_attention);
-    nb_arg(&im->b, a.q);
-    nb_arg(&im->b, k);
-    nb_arg(&im->b, v);
+    nb_arg(&im->b, qf);
+    nb_arg(&im->b, kf);
+    nb_arg(&im->b, vf);
     nb_arg(&im->b, bias);
     nb_set_float(&im->b, "scale", scale != 0.0f ? scale : 1.0f / sqrtf((float)a.size));
-    nb_value *y = bias ? nb_end(&im->b) : NULL;
+    nb_value *y = bias ? as(im, nb_end(&im->b), elem) : NULL;
     NB_TRY(nb_node_output(im, 0, join_heads(im, y)));
     NB_TRY(nb_node_output(im, 1, k));
     return nb_node_output(im, 2, v);

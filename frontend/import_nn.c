@@ -101,9 +101,12 @@ nb_status nb_import_batch_norm(nb_importer *im) {
 static nb_value *norm(nb_importer *im, nb_op_kind kind, nb_value *x, nb_value *gain,
                       nb_value *bias) {
     if (!x || !gain) return NULL;
-    if (nb_unify(im, gain->type->dims[gain->type->rank - 1], x->type->dims[x->type->rank - 1]) !=
-        NB_OK)
+    if (gain->type->rank != 1 || x->type->rank < 1) {
+        nb_node_error(im, NB_MALFORMED, "expected a vector of factors, found rank %d",
+                      gain->type->rank);
         return NULL;
+    }
+    if (nb_unify(im, gain->type->dims[0], x->type->dims[x->type->rank - 1]) != NB_OK) return NULL;
     nb_begin(&im->b, kind);
     nb_arg(&im->b, x);
     nb_arg(&im->b, gain);

@@ -3,32 +3,39 @@
 
 #include <string.h>
 
+#define MOST_PAD (INT64_C(1) << 40)
+
 nb_status nb_import_identity(nb_importer *im) {
     return nb_node_output(im, 0, nb_node_input(im, 0));
-}
-
-/* In inference: the input, and a mask that keeps everything. */
-nb_status nb_import_dropout(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    NB_TRY(nb_node_output(im, 0, x));
-    if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
-    nb_begin(&im->b, NB_OP_expand);
-    nb_arg(&im->b, nb_scalar(im, NB_BOOL, 1));
-    nb_set_dims(&im->b, "shape", (size_t)x->type->rank, x->type->dims);
-    return nb_node_output(im, 1, nb_end(&im->b));
-}
-
-static nb_value *make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar) {
-    nb_begin(&im->b, NB_OP_dims);
-    nb_set_dims(&im->b, "values", n, dims);
-    nb_set_bool(&im->b, "scalar", scalar);
-    return nb_end(&im->b);
 }
 
 static nb_value *expand_to(nb_importer *im, nb_value *x, int rank, const nb_dim *const *dims) {
     nb_begin(&im->b, NB_OP_expand);
     nb_arg(&im->b, x);
     nb_set_dims(&im->b, "shape", (size_t)rank, dims);
+    return nb_end(&im->b);
+}
+
+/* In inference: the input, and a mask that keeps everything. */
+nb_status nb_import_dropout(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (nb_has_input(im, 2)) {
+        const int64_t *training;
+        size_t n;
+        NB_TRY(nb_ints_of(im, 2, &training, &n));
+        if (n != 1 || training[0])
+            return nb_node_error(im, NB_UNSUPPORTED, "training mode is not supported");
+    }
+    NB_TRY(nb_node_output(im, 0, x));
+    if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
+    return nb_node_output(im, 1,
+                          expand_to(im, nb_scalar(im, NB_BOOL, 1), x->type->rank, x->type->dims));
+}
+
+static nb_value *make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar) {
+    nb_begin(&im->b, NB_OP_dims);
+    nb_set_dims(&im->b, "values", n, dims);
+    nb_set_bool(&im->b, "scalar", scalar);
     return nb_end(&im->b);
 }
 
@@ -48,8 +55,11 @@ nb_status nb_import_constant_of_shape(nb_importer *im) {
     if (a && a->t) {
         nb_onnx_tensor t;
         NB_TRY(nb_onnx_read_tensor(im->m, a->t, "attribute \"value\"", &t));
-        if (t.blob->size != (nb_elems[t.elem].bits + 7) / 8)
+        if (t.blob->size != (nb_elems[t.elem].bits + 7) / 8) {
+            nb_blob_release(t.blob);
             return nb_node_error(im, NB_MALFORMED, "the value is not one element");
+        }
+        t.rank = 0;
         v = nb_graph_add_const(im->g, "value", nb_type_intern(im->g, t.elem, NULL, 0, NULL), t.blob,
                                im->b.loc);
     } else {
@@ -84,10 +94,16 @@ nb_status nb_import_range(nb_importer *im) {
     if (!first) return NB_MALFORMED;
     if (nb_elem_is_float(first->type->elem))
         return nb_node_error(im, NB_UNSUPPORTED, "ranges of floats are not supported");
+    for (size_t i = 0; i < 3; i++) {
+        int64_t elements;
+        if (!nb_type_static_count(nb_node_input(im, i)->type, &elements) || elements != 1)
+            return nb_node_error(im, NB_MALFORMED, "input %zu is not a scalar", i);
+    }
     NB_TRY(nb_dims_of(im, 0, &start, &n));
     NB_TRY(nb_dims_of(im, 1, &limit, &n));
     NB_TRY(nb_ints_of(im, 2, &step, &n));
-    if (step[0] == 0) return nb_node_error(im, NB_MALFORMED, "the step is 0");
+    if (step[0] == 0 || step[0] == INT64_MIN)
+        return nb_node_error(im, NB_MALFORMED, "the step is %lld", (long long)step[0]);
     nb_graph *g = im->g;
     const nb_dim *span =
         step[0] > 0 ? nb_dim_sub(g, *limit, *start) : nb_dim_sub(g, *start, *limit);
@@ -115,6 +131,9 @@ nb_status nb_import_reshape(nb_importer *im) {
     int unknown = -1;
     for (size_t d = 0; d < n; d++) {
         dims[d] = shape[d];
+        if (nb_dim_is_const(shape[d]) && shape[d]->value < -1)
+            return nb_node_error(im, NB_MALFORMED, "dimension %zu is %lld", d,
+                                 (long long)shape[d]->value);
         if (nb_dim_is(shape[d], 0) && !zero_is_zero) {
             if ((int)d >= x->type->rank)
                 return nb_node_error(im, NB_MALFORMED,
@@ -136,7 +155,8 @@ nb_status nb_import_reshape(nb_importer *im) {
     } else {
         /* Two ways to count the same elements: what differs in form only is equal. */
         const nb_dim *count = nb_type_count(im->g, x->type);
-        if (count != rest && !nb_dim_is_const(rest)) NB_TRY(nb_unify(im, count, rest));
+        if (count != rest) NB_TRY(nb_unify(im, count, rest));
+        NB_TRY(nb_dims_of(im, 1, &shape, &n)); /* again: a symbol may have been replaced */
         for (size_t d = 0; d < n; d++)
             dims[d] = nb_dim_is(shape[d], 0) && !zero_is_zero ? x->type->dims[d] : shape[d];
     }
@@ -282,7 +302,7 @@ nb_status nb_import_concat(nb_importer *im) {
 /* ---- slices --------------------------------------------------------------------------------- */
 
 /* A bound of Slice, brought to low..high: negative counts from the end, beyond the end is the end.
- */
+ * NULL after an error: a bound that is negative in some runs only has no one expression. */
 static const nb_dim *bound(nb_importer *im, const nb_dim *at, const nb_dim *length, int64_t low,
                            const nb_dim *high) {
     nb_graph *g = im->g;
@@ -290,25 +310,37 @@ static const nb_dim *bound(nb_importer *im, const nb_dim *at, const nb_dim *leng
     if (nb_dim_is_const(at) && at->value <= -INT32_MAX) return nb_num(im, low);
     int64_t least, most;
     nb_dim_range(at, &least, &most);
-    if (most < 0) at = nb_dim_add(g, at, length);
+    const nb_dim *next = nb_dim_add(g, at, nb_num(im, 1));
+    if (most < 0) {
+        at = nb_dim_add(g, at, length);
+    } else if (least < 0 && next != length) {
+        /* s-1 with s = 0 would count from the end: such runs are refused instead. (With s the
+         * length itself there is nothing to count.) */
+        if (next->kind != NB_DIM_SYMBOL) {
+            nb_node_error(im, NB_UNSUPPORTED,
+                          "a bound of %s counts from the start or the end, depending on the run",
+                          nb_dim_text(im->arena, at));
+            return NULL;
+        }
+        nb_symbol_narrow(g, next->symbol, 1, INT64_MAX);
+    }
     return nb_dim_max(g, nb_num(im, low), nb_dim_min(g, at, high));
 }
 
 static nb_value *slice_one(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
                            const nb_dim *end, int64_t step) {
     nb_graph *g = im->g;
-    const nb_dim *length = x->type->dims[axis], *last = nb_dim_sub(g, length, nb_num(im, 1)),
-                 *zero = nb_num(im, 0), *count;
-    if (step > 0) {
-        start = bound(im, start, length, 0, length);
-        end = bound(im, end, length, 0, length);
-        count = nb_dim_ceildiv(g, nb_dim_max(g, nb_dim_sub(g, end, start), zero), nb_num(im, step));
-    } else {
-        start = bound(im, start, length, 0, last);
-        end = bound(im, end, length, -1, last);
-        count =
-            nb_dim_ceildiv(g, nb_dim_max(g, nb_dim_sub(g, start, end), zero), nb_num(im, -step));
-    }
+    bool forward = step > 0;
+    const nb_dim *length = x->type->dims[axis],
+                 *high = forward ? length : nb_dim_sub(g, length, nb_num(im, 1));
+    start = bound(im, start, length, 0, high);
+    end = start ? bound(im, end, length, forward ? 0 : -1, high) : NULL;
+    if (!end) return NULL;
+    const nb_dim *span = forward ? nb_dim_sub(g, end, start) : nb_dim_sub(g, start, end);
+    const nb_dim *count =
+        nb_dim_ceildiv(g, nb_dim_max(g, span, nb_num(im, 0)), nb_num(im, forward ? step : -step));
+    /* The start of a backward slice is at least 0, where an empty axis has nothing. */
+    if (!forward) count = nb_dim_min(g, count, length);
     return nb_slice_axis(im, x, axis, start, count, step);
 }
 
@@ -336,9 +368,13 @@ nb_status nb_import_slice(nb_importer *im) {
     if (ne != n || (axes && na != n) || (steps && ns != n) || (int)n > x->type->rank)
         return nb_node_error(im, NB_MALFORMED,
                              "starts, ends, axes and steps have different lengths");
+    bool sliced[NB_MAX_RANK] = {false};
     for (size_t i = 0; i < n && x; i++) {
         int64_t axis, step = steps ? steps[i] : 1;
         NB_TRY(nb_axis(im, axes ? axes[i] : (int64_t)i, x->type->rank, &axis));
+        if (sliced[axis])
+            return nb_node_error(im, NB_MALFORMED, "axis %lld is sliced twice", (long long)axis);
+        sliced[axis] = true;
         if (step == 0 || step == INT64_MIN)
             return nb_node_error(im, NB_MALFORMED, "step %lld along axis %lld", (long long)step,
                                  (long long)axis);
@@ -424,6 +460,9 @@ nb_status nb_import_pad(nb_importer *im) {
     for (size_t i = 0; i < padded; i++) {
         int64_t axis, low = pads[i], high = pads[padded + i];
         NB_TRY(nb_axis(im, axes ? axes[i] : (int64_t)i, x->type->rank, &axis));
+        if (low < -MOST_PAD || low > MOST_PAD || high < -MOST_PAD || high > MOST_PAD)
+            return nb_node_error(im, NB_LIMIT, "pads %lld and %lld are beyond 2^40", (long long)low,
+                                 (long long)high);
         before[axis] = nb_num(im, nb_max_i64(low, 0));
         after[axis] = nb_num(im, nb_max_i64(high, 0));
         /* Negative pads crop first. */

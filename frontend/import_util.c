@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define MAX_ELEMENTS (INT64_C(1) << 40)
+
 /* ---- operands and results ------------------------------------------------------------------- */
 
 size_t nb_node_inputs(const nb_importer *im) { return im->node->n_input; }
@@ -18,8 +20,30 @@ nb_value *nb_node_input(nb_importer *im, size_t i) {
     return nb_map_get_str(&im->values, im->node->input[i], strlen(im->node->input[i]));
 }
 
+/* Dimensions that no run could have: below 0, or more than 2^40 elements. */
+static nb_status check_type(nb_importer *im, const nb_type *type) {
+    int64_t least = 1;
+    for (int d = 0; d < type->rank; d++) {
+        if (!nb_dim_is_simple(type->dims[d]))
+            return nb_node_error(im, NB_LIMIT, "dimension %d is too long an expression", d);
+        int64_t low, high;
+        nb_dim_range(type->dims[d], &low, &high);
+        if (high < 0)
+            return nb_node_error(im, NB_MALFORMED, "dimension %d of %s is negative", d,
+                                 nb_type_text(im->arena, type));
+        if (nb_dim_is(type->dims[d], 0)) least = 0;
+        if (nb_dim_is_const(type->dims[d]) &&
+            (!nb_mul_i64(least, type->dims[d]->value, &least) || least > MAX_ELEMENTS))
+            return nb_node_error(im, NB_LIMIT, "%s has more than 2^40 elements",
+                                 nb_type_text(im->arena, type));
+    }
+    return NB_OK;
+}
+
 nb_status nb_node_output(nb_importer *im, size_t i, nb_value *v) {
+    if (!v && im->diags->errors != im->errors) return nb_diags_status(im->diags);
     if (!v) return nb_node_error(im, NB_MALFORMED, "output %zu cannot be computed", i);
+    NB_TRY(check_type(im, v->type));
     if (i >= im->node->n_output || !*im->node->output[i]) return NB_OK;
     const char *name = im->node->output[i];
     if (nb_map_get_str(&im->values, name, strlen(name)))
@@ -43,17 +67,18 @@ const Onnx__AttributeProto *nb_node_attr(const nb_importer *im, const char *name
 
 int64_t nb_node_int(const nb_importer *im, const char *name, int64_t fallback) {
     const Onnx__AttributeProto *a = nb_node_attr(im, name);
-    return a && a->has_i ? a->i : fallback;
+    return a ? a->i : fallback;
 }
 
 float nb_node_float(const nb_importer *im, const char *name, float fallback) {
     const Onnx__AttributeProto *a = nb_node_attr(im, name);
-    return a && a->has_f ? a->f : fallback;
+    return a ? a->f : fallback;
 }
 
 const char *nb_node_string(const nb_importer *im, const char *name, const char *fallback) {
     const Onnx__AttributeProto *a = nb_node_attr(im, name);
-    return a && a->has_s ? nb_strndup(im->arena, (const char *)a->s.data, a->s.len) : fallback;
+    if (!a) return fallback;
+    return a->s.len ? nb_strndup(im->arena, (const char *)a->s.data, a->s.len) : "";
 }
 
 const int64_t *nb_node_ints(const nb_importer *im, const char *name, size_t *count) {
@@ -81,8 +106,41 @@ static const nb_dim *solvable_term(nb_graph *g, const nb_dim *d) {
     }
 }
 
+/* The symbol's range goes with it: what replaces it must be able to lie there. */
+static nb_status replace(nb_importer *im, const nb_symbol *symbol, const nb_dim *by) {
+    int64_t low, high;
+    nb_dim_range(by, &low, &high);
+    if (high < symbol->min || low > symbol->max)
+        return nb_node_error(im, NB_MALFORMED, "dimension %s cannot be %s", symbol->name,
+                             nb_dim_text(im->arena, by));
+    if (by->kind == NB_DIM_SYMBOL) nb_symbol_narrow(im->g, by->symbol, symbol->min, symbol->max);
+    if (!nb_dim_is_simple(by))
+        return nb_node_error(im, NB_LIMIT, "dimension %s is too long an expression", symbol->name);
+    nb_graph_substitute(im->g, symbol, by);
+    return NB_OK;
+}
+
+/* min(most, s) is to be s, a symbol: then s is at most `most`, which makes all such min() go. */
+static bool narrow(nb_importer *im, const nb_dim *s, const nb_dim *min) {
+    nb_graph *g = im->g;
+    if (s->kind != NB_DIM_SYMBOL || min->kind != NB_DIM_MIN) return false;
+    const nb_dim *most = min->a == s ? min->b : min->b == s ? min->a : NULL;
+    if (!most || !nb_dim_is_const(most) || most->value < s->symbol->min) return false;
+    /* Expressions are rebuilt only where a symbol is replaced: there and back. */
+    const char *name = s->symbol->name;
+    int64_t least = s->symbol->min;
+    for (int pass = 0; pass < 2; pass++) {
+        const nb_symbol *fresh =
+            nb_graph_symbol(g, pass ? name : nb_format(im->arena, "%s'", name), true);
+        nb_symbol_narrow(g, fresh, least, most->value);
+        nb_graph_substitute(g, s->symbol, nb_dim_symbol(g, fresh));
+        s = nb_dim_symbol(g, fresh);
+    }
+    return true;
+}
+
 nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
-    if (a == b) return NB_OK;
+    if (a == b || narrow(im, a, b) || narrow(im, b, a)) return NB_OK;
     nb_graph *g = im->g;
     const nb_dim *plain = a->kind == NB_DIM_SYMBOL ? a : b->kind == NB_DIM_SYMBOL ? b : NULL;
     const nb_dim *other = plain == a ? b : a;
@@ -93,17 +151,16 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
             plain = other;
             other = swap;
         }
-        nb_graph_substitute(g, plain->symbol, other);
-        return NB_OK;
+        return replace(im, plain->symbol, other);
     }
     const nb_dim *difference = nb_dim_sub(g, a, b), *s = solvable_term(g, difference);
-    if (!s)
-        return nb_node_error(im, NB_MALFORMED, "dimensions %s and %s must be equal",
-                             nb_dim_text(im->arena, a), nb_dim_text(im->arena, b));
+    if (!s) /* numbers differ; of expressions it is not known */
+        return nb_node_error(im, nb_dim_is_const(difference) ? NB_MALFORMED : NB_UNSUPPORTED,
+                             "dimensions %s and %s must be equal", nb_dim_text(im->arena, a),
+                             nb_dim_text(im->arena, b));
     const nb_dim *rest = nb_dim_substitute(g, difference, s->symbol, nb_dim_const(g, 0));
     bool negative = nb_dim_add(g, rest, s) != difference;
-    nb_graph_substitute(g, s->symbol, negative ? rest : nb_dim_sub(g, nb_dim_const(g, 0), rest));
-    return NB_OK;
+    return replace(im, s->symbol, negative ? rest : nb_dim_sub(g, nb_dim_const(g, 0), rest));
 }
 
 nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b) {
@@ -127,6 +184,7 @@ nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size
     nb_value *v = nb_node_input(im, i);
     if (!v) return NB_MALFORMED;
     *dims = nb_symbolic(im->g, v, count);
+    if (!*dims) *dims = nb_fold(im, v, count);
     if (*dims) return NB_OK;
     nb_node_error(im, NB_UNSUPPORTED,
                   "input %zu \"%s\" must be known at compile time or computed from shapes; it "

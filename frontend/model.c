@@ -7,24 +7,32 @@
 
 #define NEWEST_IR    13
 #define NEWEST_OPSET 28
+#define MOST_OPSETS  256
 
-/* What people hand in by mistake, by its first bytes. */
+/* What people hand in by mistake, by bytes at a fixed place. */
 static const struct {
+    size_t offset;
     const char *magic;
     size_t length;
     const char *what;
 } others[] = {
-    {"PK\x03\x04", 4, "a zip archive (a PyTorch checkpoint?)"},
-    {"GGUF", 4, "a GGUF file"},
-    {"\x7f"
+    {0, "PK\x03\x04", 4, "a zip archive (a PyTorch checkpoint?)"},
+    {0, "\x80\x02", 2, "a Python pickle (an old PyTorch checkpoint?)"},
+    {0, "GGUF", 4, "a GGUF file"},
+    {8, "{\"", 2, "a safetensors file"},
+    {4, "TFL3", 4, "a TensorFlow Lite model"},
+    {4, "ORTM", 4, "an ONNX Runtime .ort model; use the .onnx it was made from"},
+    {0,
+     "\x7f"
      "ELF",
      4, "an ELF object"},
-    {"\x89HDF", 4, "an HDF5 file"},
-    {"\x93NUMPY", 6, "a NumPy array"},
-    {"nir 1", 5, "Nibble's own text form; name it .nir"},
-    {"{", 1, "JSON text"},
-    {"<", 1, "markup text"},
-    {"version https://git-lfs", 23, "a Git LFS pointer; fetch the file itself"},
+    {0, "\x89HDF", 4, "an HDF5 file"},
+    {0, "\x93NUMPY", 6, "a NumPy array"},
+    {0, "\x1f\x8b", 2, "a gzip archive"},
+    {0, "nir 1", 5, "Nibble's own text form; name it .nir"},
+    {0, "{", 1, "JSON text"},
+    {0, "<", 1, "markup text"},
+    {0, "version https://git-lfs", 23, "a Git LFS pointer; fetch the file itself"},
 };
 
 static void *allocate(void *arena, size_t size) { return nb_alloc(arena, size); }
@@ -56,11 +64,21 @@ static nb_status check_versions(nb_onnx *m) {
     if (!p->has_ir_version || p->ir_version < 1) return malformed(m, "the model has no ir_version");
     if (!p->graph) return malformed(m, "the model has no graph");
     if (p->n_opset_import == 0) return malformed(m, "the model imports no operator set");
+    if (p->n_opset_import > MOST_OPSETS)
+        return nb_error(m->diags, NB_LIMIT, (nb_where){.file = m->name, .offset = -1},
+                        "%zu operator sets, more than %d", p->n_opset_import, MOST_OPSETS);
     for (size_t i = 0; i < p->n_opset_import; i++) {
         for (size_t k = 0; k < i; k++) {
             if (same_domain(p->opset_import[i]->domain, p->opset_import[k]->domain))
-                return malformed(m, "the model imports an operator set twice");
+                return malformed(
+                    m, nb_format(m->arena, "the model imports operator set \"%s\" twice",
+                                 p->opset_import[i]->domain ? p->opset_import[i]->domain : ""));
         }
+        if (p->opset_import[i]->version < 1)
+            return malformed(m,
+                             nb_format(m->arena, "operator set \"%s\" has version %lld",
+                                       p->opset_import[i]->domain ? p->opset_import[i]->domain : "",
+                                       (long long)p->opset_import[i]->version));
     }
     int64_t opset = nb_onnx_opset(m, "");
     if (p->ir_version <= NEWEST_IR && opset <= NEWEST_OPSET) return NB_OK;
@@ -73,13 +91,14 @@ static nb_status check_versions(nb_onnx *m) {
 
 nb_status nb_onnx_unpack(nb_onnx *m) {
     for (size_t i = 0; i < NB_COUNT(others); i++) {
-        if (m->size >= others[i].length && memcmp(m->bytes, others[i].magic, others[i].length) == 0)
+        if (m->size >= others[i].offset + others[i].length &&
+            memcmp(m->bytes + others[i].offset, others[i].magic, others[i].length) == 0)
             return malformed(
                 m, nb_format(m->arena, "expected an ONNX model, found %s", others[i].what));
     }
     uint8_t *skeleton;
     size_t size;
-    NB_TRY(nb_guard(m->bytes, m->size, m->arena, m->diags, &skeleton, &size));
+    NB_TRY(nb_guard(m->bytes, m->size, m->name, m->arena, m->diags, &skeleton, &size));
     ProtobufCAllocator allocator = {.alloc = allocate, .free = release, .allocator_data = m->arena};
     m->proto = onnx__model_proto__unpack(&allocator, size, skeleton);
     m->skeleton = true;

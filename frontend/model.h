@@ -30,6 +30,7 @@ typedef struct nb_onnx {
     Onnx__ModelProto *proto;
     bool skeleton;   /* proto was unpacked from the guard's skeleton, with tokens for weights */
     nb_map external; /* location -> nb_file*, open while the graph lives */
+    bool warned_checksum;
 } nb_onnx;
 
 /* Guard and unpack m->bytes into m->proto; checks versions. */

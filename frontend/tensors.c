@@ -29,6 +29,9 @@ static nb_status read_shape(nb_onnx *m, const Onnx__TensorProto *t, const char *
                             nb_onnx_tensor *out, int64_t *count) {
     if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__STRING)
         return refuse(m, NB_UNSUPPORTED, what, "tensors of strings are not supported");
+    if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__COMPLEX64 ||
+        t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__COMPLEX128)
+        return refuse(m, NB_UNSUPPORTED, what, "tensors of complex numbers are not supported");
     out->elem = nb_elem_from_onnx(t->data_type);
     if (out->elem == NB_ELEM_COUNT)
         return refuse(m, NB_MALFORMED, what, "element type %d is not one Nibble knows",
@@ -44,6 +47,31 @@ static nb_status read_shape(nb_onnx *m, const Onnx__TensorProto *t, const char *
             return refuse(m, NB_MALFORMED, what, "dimension %d is %lld", i, (long long)t->dims[i]);
         if (!nb_mul_i64(*count, t->dims[i], count) || *count > MAX_ELEMENTS)
             return refuse(m, NB_LIMIT, what, "more than 2^40 elements");
+    }
+    return NB_OK;
+}
+
+/* Entries of int32_data and uint64_data may be wider than the element: none may lose bits. Packed
+ * entries are bytes; floats are bit patterns. */
+static nb_status check_range(nb_onnx *m, const Onnx__TensorProto *t, const char *what,
+                             const nb_onnx_tensor *tensor) {
+    int bits = nb_elems[tensor->elem].bits;
+    bool is_signed = nb_elems[tensor->elem].class_ == NB_CLASS_INT && bits >= 8;
+    int64_t least = is_signed  ? nb_elem_min(tensor->elem)
+                    : bits < 8 ? -128
+                               : 0,
+            most = is_signed  ? nb_elem_max(tensor->elem)
+                   : bits < 8 ? 255
+                              : (INT64_C(1) << bits) - 1;
+    for (size_t i = 0; bits < 32 && i < t->n_int32_data; i++) {
+        if (t->int32_data[i] < least || t->int32_data[i] > most)
+            return refuse(m, NB_MALFORMED, what, "value %zu is %d, beyond %s", i, t->int32_data[i],
+                          nb_elems[tensor->elem].text);
+    }
+    for (size_t i = 0; tensor->elem == NB_U32 && i < t->n_uint64_data; i++) {
+        if (t->uint64_data[i] > UINT32_MAX)
+            return refuse(m, NB_MALFORMED, what, "value %zu is %llu, beyond u32", i,
+                          (unsigned long long)t->uint64_data[i]);
     }
     return NB_OK;
 }
@@ -72,6 +100,7 @@ static nb_status from_typed(nb_onnx *m, const Onnx__TensorProto *t, const char *
     if (n != wanted)
         return refuse(m, NB_MALFORMED, what, "%zu values, %s needs %zu", n, type_text(m, tensor),
                       wanted);
+    NB_TRY(check_range(m, t, what, tensor));
     size_t bytes = bits < 8 ? 1 : (size_t)bits / 8;
     for (size_t i = 0; i < n; i++)
         memcpy(to + i * bytes, (const uint8_t *)from + i * width,
@@ -79,9 +108,10 @@ static nb_status from_typed(nb_onnx *m, const Onnx__TensorProto *t, const char *
     return NB_OK;
 }
 
-static bool has_typed_data(const Onnx__TensorProto *t) {
-    return t->n_float_data || t->n_double_data || t->n_int32_data || t->n_int64_data ||
-           t->n_uint64_data || t->n_string_data;
+/* How many of the typed fields hold something. */
+static int typed_fields(const Onnx__TensorProto *t) {
+    return (t->n_float_data != 0) + (t->n_double_data != 0) + (t->n_int32_data != 0) +
+           (t->n_int64_data != 0) + (t->n_uint64_data != 0) + (t->n_string_data != 0);
 }
 
 /* The bytes that a token of the guard stands for, or the field's own. */
@@ -103,12 +133,15 @@ static nb_status owned(nb_onnx *m, const char *what, int64_t size, nb_blob **blo
                  : refuse(m, NB_LIMIT, what, "out of memory for %lld bytes", (long long)size);
 }
 
+static size_t alignment(nb_elem elem) {
+    return nb_elems[elem].bits < 8 ? 1 : (size_t)nb_elems[elem].bits / 8;
+}
+
 /* Borrows bytes that outlive the graph and are aligned for their element; copies others. */
 static nb_status borrow_or_copy(nb_onnx *m, const char *what, const uint8_t *bytes, int64_t size,
                                 nb_elem elem, nb_blob **out) {
-    size_t align = nb_elems[elem].bits < 8 ? 1 : (size_t)nb_elems[elem].bits / 8;
     bool in_file = bytes >= m->bytes && bytes < m->bytes + m->size;
-    if (in_file && (uintptr_t)bytes % align == 0) {
+    if (in_file && (uintptr_t)bytes % alignment(elem) == 0) {
         *out = nb_blob_borrow(m->graph->arena, bytes, size);
         (*out)->file = m->graph->file;
         (*out)->offset = bytes - m->bytes;
@@ -120,10 +153,15 @@ static nb_status borrow_or_copy(nb_onnx *m, const char *what, const uint8_t *byt
     return NB_OK;
 }
 
-static nb_status check_bools(nb_onnx *m, const char *what, const nb_onnx_tensor *t) {
+/* Gives up the blob when it holds a bool that is neither 0 nor 1. */
+static nb_status check_bools(nb_onnx *m, const char *what, nb_onnx_tensor *t) {
     const uint8_t *b = t->blob->data;
     for (int64_t i = 0; t->elem == NB_BOOL && i < t->blob->size; i++) {
-        if (b[i] > 1) return refuse(m, NB_MALFORMED, what, "bool %lld is %d", (long long)i, b[i]);
+        if (b[i] <= 1) continue;
+        refuse(m, NB_MALFORMED, what, "bool %lld is %d", (long long)i, b[i]);
+        nb_blob_release(t->blob);
+        t->blob = NULL;
+        return NB_MALFORMED;
     }
     return NB_OK;
 }
@@ -138,11 +176,11 @@ nb_status nb_onnx_read_tensor(nb_onnx *m, const Onnx__TensorProto *t, const char
     if (t->segment) return refuse(m, NB_UNSUPPORTED, what, "tensors in segments are not supported");
     bool external =
         t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
-    if (external + (t->has_raw_data != 0) + has_typed_data(t) > 1)
+    if (external + (t->has_raw_data != 0) + typed_fields(t) > 1)
         return refuse(m, NB_MALFORMED, what, "its data stand in two places");
     if (external) {
         NB_TRY(nb_onnx_external(m, t, what, bytes, &out->blob));
-        if ((uintptr_t)out->blob->data % 8)
+        if ((uintptr_t)out->blob->data % alignment(out->elem))
             NB_TRY(borrow_or_copy(m, what, out->blob->data, bytes, out->elem, &out->blob));
         return check_bools(m, what, out);
     }
@@ -150,8 +188,9 @@ nb_status nb_onnx_read_tensor(nb_onnx *m, const Onnx__TensorProto *t, const char
         void *data;
         NB_TRY(owned(m, what, bytes, &out->blob, &data));
         nb_status status = from_typed(m, t, what, out, count, data);
-        if (status != NB_OK) nb_blob_release(out->blob);
-        return status == NB_OK ? check_bools(m, what, out) : status;
+        if (status == NB_OK) return check_bools(m, what, out);
+        nb_blob_release(out->blob);
+        return status;
     }
     const uint8_t *raw;
     NB_TRY(raw_bytes(m, t, &raw, &size));

@@ -33,6 +33,10 @@ typedef struct nb_tap {
 nb_status nb_eval(const nb_graph *g, const nb_tensor *inputs, nb_tensor *outputs,
                   const nb_tap *taps, size_t n_taps, nb_arena *arena, nb_diags *diags);
 
+/* Is `op` a matmul that is defined as a qmatmul (NUMBERS.md)? Then its operands' defining ops are
+ * dequantize. */
+bool nb_is_product_of_codes(const nb_op *op);
+
 /* Computes one op from tensors of its operands (entries for absent operands are ignored). */
 nb_status nb_eval_op(const nb_op *op, const nb_tensor *operands, const int64_t *symbols,
                      nb_tensor *results, nb_arena *arena, nb_diags *diags);

@@ -350,20 +350,17 @@ nb_status nb_eval_cast(const nb_evaluating *e) {
         if (y->elem == NB_BOOL)
             nb_tensor_set_int(y, i,
                               from_float ? nb_tensor_get(x, i) != 0 : nb_tensor_get_int(x, i) != 0);
-        else if (from_float && to_float)
+        else if (to_float && (from_float || y->elem == NB_F64))
             nb_tensor_set_float(y, i, nb_tensor_get(x, i));
         else if (from_float)
             nb_tensor_set_int(y, i, to_integer(y->elem, nb_tensor_get(x, i)));
         else if (!to_float)
             nb_tensor_set_int(
                 y, i, x->elem == NB_BOOL ? nb_tensor_get_int(x, i) != 0 : nb_tensor_get_int(x, i));
-        else if (x->elem == NB_U64 && y->elem != NB_F64)
+        else if (x->elem == NB_U64)
             nb_tensor_set_float(y, i, (double)(float)(uint64_t)nb_tensor_get_int(x, i));
-        else if (y->elem != NB_F64)
-            nb_tensor_set_float(y, i,
-                                (double)(float)nb_tensor_get_int(x, i)); /* one rounding to f32 */
-        else
-            nb_tensor_set_float(y, i, nb_tensor_get(x, i));
+        else /* one rounding to f32 */
+            nb_tensor_set_float(y, i, (double)(float)nb_tensor_get_int(x, i));
     }
     return NB_OK;
 }

@@ -114,7 +114,7 @@ nb_status nb_eval_gather(const nb_evaluating *e) {
 nb_status nb_eval_pad(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0];
     const nb_attr *before = nb_attr_of(e->op, "before"), *after = nb_attr_of(e->op, "after");
-    int64_t n = nb_tensor_count(e->out), to[NB_MAX_RANK], index[NB_MAX_RANK] = {0}, base = 0,
+    int64_t n = nb_tensor_count(e->out), to[NB_MAX_RANK] = {0}, index[NB_MAX_RANK] = {0}, base = 0,
             strides[1][NB_MAX_RANK];
     row_major(e->out, to);
     for (int d = 0; d < x->rank; d++) {

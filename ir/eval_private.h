@@ -65,7 +65,5 @@ float nb_extreme(const float *v, int64_t n, bool largest);
 nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, const nb_quant *qa,
                                    const nb_tensor *b, const nb_quant *qb, const nb_tensor *bias,
                                    const nb_tensor *residual, nb_tensor *out);
-/* Is `op` a matmul that is defined as a qmatmul? Then its operands' defining ops are dequantize. */
-bool nb_is_product_of_codes(const nb_op *op);
 
 #endif

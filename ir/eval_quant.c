@@ -47,12 +47,9 @@ static int64_t zero_at(const scale_map *m, int64_t i) {
     return m->q->zeros ? nb_tensor_get_int(&m->zeros, scale_index(m, i)) : m->q->zero;
 }
 
-/* The largest 16-bit activation whose two bytes are signed: 32639 = 256 * 127 + 127. */
-#define WIDE_MAX 32639
-
 static int64_t clip(const nb_quant *q, float v, int64_t zero) {
     if (v != v) v = 0;
-    int64_t smallest = nb_quant_min(q), largest = q->storage == NB_I16 ? WIDE_MAX : nb_quant_max(q);
+    int64_t smallest = nb_quant_min(q), largest = nb_quant_max(q);
     /* In double: exact for every code and zero point of up to 32 bits. */
     double c = (double)v + (double)zero;
     if (c < (double)smallest) return smallest;
@@ -101,11 +98,11 @@ nb_status nb_eval_quantize(const nb_evaluating *e) {
 nb_status nb_eval_dequantize(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0];
     const nb_quant *q = nb_in(e->op, 0)->type->quant;
-    int64_t n = nb_tensor_count(x), last = x->rank ? x->dims[x->rank - 1] : 1;
+    int64_t n = nb_tensor_count(x), last = x->rank ? nb_max_i64(x->dims[x->rank - 1], 1) : 1;
     float *y = e->out->data;
     if (x->scales) {
         int64_t block = q->granularity == NB_PER_BLOCK ? q->group : last,
-                blocks = last ? nb_ceildiv(last, block) : 0;
+                blocks = nb_ceildiv(last, block);
         for (int64_t i = 0; i < n; i++)
             y[i] = (float)nb_tensor_get_int(x, i) * x->scales[i / last * blocks + i % last / block];
         return NB_OK;
@@ -138,27 +135,6 @@ nb_status nb_eval_qgather(const nb_evaluating *e) {
 
 /* ---- products of codes --------------------------------------------------------------------- */
 
-/* Longest group whose integer sums are exact in 32 bits: 65536 * 128 * 255 < 2^31. */
-#define MAX_GROUP 65536
-
-/* Why codes of these descriptors do not multiply, or NULL. */
-static const char *obstacle(const nb_quant *qa, const nb_quant *qb) {
-    if (qa->storage != NB_I8 && qa->storage != NB_I16) return "the activations are not i8 or i16";
-    if (qa->zero || qa->zeros) return "the activations have a zero point";
-    if (qa->granularity == NB_PER_AXIS || qa->granularity == NB_PER_GROUP)
-        return "the activations are quantized along an axis";
-    if (qa->storage == NB_I16 && qa->amax_code > WIDE_MAX)
-        return "16-bit activations above 32639 do not split into signed bytes";
-    if (nb_elems[qb->storage].bits > 8) return "the weights have more than 8 bits";
-    bool groups = qb->granularity == NB_PER_GROUP && qb->axis == 0;
-    if (qa->granularity == NB_PER_BLOCK && !(groups && qb->group == qa->group))
-        return "the blocks of the activations are not the groups of the weights";
-    bool columns = qb->granularity == NB_PER_AXIS && qb->axis == 1;
-    if (!groups && !columns && qb->granularity != NB_PER_TENSOR)
-        return "the scales of the weights lie along the axis that is summed over";
-    return NULL;
-}
-
 static int64_t group_of(const nb_quant *qb, int64_t K) {
     return qb->granularity == NB_PER_GROUP ? nb_min_i64(qb->group, K) : K;
 }
@@ -168,8 +144,8 @@ bool nb_is_product_of_codes(const nb_op *op) {
     const nb_op *a = nb_in(op, 0)->def, *b = nb_in(op, 1)->def;
     if (!a || !b || a->kind != NB_OP_dequantize || b->kind != NB_OP_dequantize) return false;
     const nb_value *x = nb_in(a, 0), *w = nb_in(b, 0);
-    return nb_is_const(w) && w->type->rank == 2 && !obstacle(x->type->quant, w->type->quant) &&
-           group_of(w->type->quant, w->type->dims[0]->value) <= MAX_GROUP;
+    return nb_is_const(w) && w->type->rank == 2 &&
+           !nb_product_obstacle(x->type->quant, w->type->quant, w->type->dims[0]->value);
 }
 
 /* Columns of one row: sum over k of code * weight, in 32 bits. */
@@ -185,12 +161,9 @@ nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, c
                                    const nb_tensor *residual, nb_tensor *out) {
     int64_t K = b->dims[0], N = b->dims[1],
             rows = K ? nb_tensor_count(a) / K : nb_tensor_count(out) / nb_max_i64(N, 1);
-    const char *why = obstacle(qa, qb);
+    const char *why = nb_product_obstacle(qa, qb, K);
     if (why) return nb_eval_error(e, "%s", why);
     int64_t group = nb_max_i64(group_of(qb, K), 1), groups = nb_ceildiv(K, group);
-    if (group > MAX_GROUP)
-        return nb_eval_error(e, "a sum of %lld products does not fit 32 bits, at most %d do",
-                             (long long)group, MAX_GROUP);
     bool wide = a->elem == NB_I16, blocks = qa->granularity == NB_PER_BLOCK;
     scale_map m = map_scales(qb, b);
     int16_t *w = NB_NEW_ARRAY(e->arena, int16_t, (size_t)(K * N) + 1);
@@ -203,8 +176,9 @@ nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, c
         float *y = (float *)out->data + r * N;
         for (int64_t k = 0; k < K; k++) {
             int32_t code = (int32_t)nb_tensor_get_int(a, r * K + k);
-            if (code > WIDE_MAX)
-                return nb_eval_error(e, "code %d of the activations is above %d", code, WIDE_MAX);
+            if (code > nb_quant_max(qa))
+                return nb_eval_error(e, "code %d of the activations is above %lld", code,
+                                     (long long)nb_quant_max(qa));
             high[k] = (code + 128) >> 8;
             low[k] = wide ? code - 256 * high[k] : code;
         }

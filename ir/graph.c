@@ -65,8 +65,12 @@ static const nb_dim *rewrite_dim(const rewriter *r, const nb_dim *d) {
 
 static const nb_type *rewrite_type(const rewriter *r, const nb_type *t) {
     const nb_dim *dims[NB_MAX_RANK];
-    for (int i = 0; i < t->rank; i++) dims[i] = rewrite_dim(r, t->dims[i]);
-    return nb_type_intern(r->g, t->elem, t->quant, t->rank, dims);
+    bool same = true;
+    for (int i = 0; i < t->rank; i++) {
+        dims[i] = rewrite_dim(r, t->dims[i]);
+        same = same && dims[i] == t->dims[i];
+    }
+    return same ? t : nb_type_intern(r->g, t->elem, t->quant, t->rank, dims);
 }
 
 static void rewrite_region(const rewriter *r, nb_region *region) {

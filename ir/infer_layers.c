@@ -106,14 +106,8 @@ nb_status nb_infer_qmatmul(const nb_inferring *i) {
                               nb_in_text(i, 0), nb_in_text(i, 1));
     NB_TRY(check_quant(i, a->quant, a));
     NB_TRY(check_quant(i, b->quant, b));
-    bool scales_a = a->quant->granularity == NB_PER_TENSOR ||
-                    a->quant->granularity == NB_PER_TOKEN || a->quant->granularity == NB_PER_BLOCK;
-    bool scales_b = b->quant->granularity == NB_PER_TENSOR ||
-                    (b->quant->granularity == NB_PER_AXIS && b->quant->axis == 1) ||
-                    (b->quant->granularity == NB_PER_GROUP && b->quant->axis == 0);
-    if (!scales_a || !scales_b)
-        return nb_infer_error(i, "the scales of %s or %s lie along an axis that is summed over",
-                              nb_in_text(i, 0), nb_in_text(i, 1));
+    const char *why = nb_product_obstacle(a->quant, b->quant, b->dims[0]->value);
+    if (why) return nb_infer_error(i, "%s (%s and %s)", why, nb_in_text(i, 0), nb_in_text(i, 1));
     if (a->dims[a->rank - 1] != b->dims[0])
         return nb_infer_error(i, "the inner dimensions of %s and %s differ", nb_in_text(i, 0),
                               nb_in_text(i, 1));

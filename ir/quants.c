@@ -4,8 +4,34 @@
 #include <math.h>
 #include <string.h>
 
+/* 16-bit codes end here, so that both bytes of 256*h + l are signed. */
+#define WIDE_MAX 32639
+
 int64_t nb_quant_min(const nb_quant *q) { return nb_elem_min(q->storage) + (q->narrow ? 1 : 0); }
-int64_t nb_quant_max(const nb_quant *q) { return nb_elem_max(q->storage); }
+
+int64_t nb_quant_max(const nb_quant *q) {
+    return q->storage == NB_I16 ? WIDE_MAX : nb_elem_max(q->storage);
+}
+
+/* Longest group whose integer sums are exact in 32 bits: 65536 * 128 * 255 < 2^31. */
+#define MAX_GROUP 65536
+
+const char *nb_product_obstacle(const nb_quant *a, const nb_quant *b, int64_t K) {
+    if (a->storage != NB_I8 && a->storage != NB_I16) return "the activations are not i8 or i16";
+    if (a->zero || a->zeros) return "the activations have a zero point";
+    if (a->granularity == NB_PER_AXIS || a->granularity == NB_PER_GROUP)
+        return "the activations are quantized along an axis";
+    if (nb_elems[b->storage].bits > 8) return "the weights have more than 8 bits";
+    bool groups = b->granularity == NB_PER_GROUP && b->axis == 0;
+    if (a->granularity == NB_PER_BLOCK && !(groups && b->group == a->group))
+        return "the blocks of the activations are not the groups of the weights";
+    bool columns = b->granularity == NB_PER_AXIS && b->axis == 1;
+    if (!groups && !columns && b->granularity != NB_PER_TENSOR)
+        return "the scales of the weights lie along the axis that is summed over";
+    if (K > MAX_GROUP && !(groups && b->group <= MAX_GROUP))
+        return "a group of more than 65536 inputs is not exact in 32 bits";
+    return NULL;
+}
 
 static const char *problem(const nb_quant *q) {
     bool dynamic = q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK;

@@ -112,12 +112,25 @@ static const nb_dim *verdict(follower *f, int decided) {
     return decided < 0 ? NULL : number(f, decided);
 }
 
+static bool is_positive(const nb_dim *d) {
+    int64_t low, high;
+    nb_dim_range(d, &low, &high);
+    return low > 0;
+}
+
 /* Division truncates: that is floordiv where nothing is negative. */
 static const nb_dim *quotient(follower *f, const nb_dim *a, const nb_dim *b) {
-    int64_t low, least, high;
+    int64_t low, high;
+    if (!is_positive(b)) return NULL;
+    if (nb_dim_is_const(a) && nb_dim_is_const(b)) return number(f, a->value / b->value);
     nb_dim_range(a, &low, &high);
-    nb_dim_range(b, &least, &high);
-    return low >= 0 && least > 0 ? nb_dim_floordiv(f->g, a, b) : NULL;
+    return low >= 0 ? nb_dim_floordiv(f->g, a, b) : NULL;
+}
+
+/* With the sign of b. */
+static const nb_dim *remainder_of(follower *f, const nb_dim *a, const nb_dim *b) {
+    if (!is_positive(b)) return NULL;
+    return nb_dim_sub(f->g, a, nb_dim_mul(f->g, nb_dim_floordiv(f->g, a, b), b));
 }
 
 /* Conditions are 0 or 1. */
@@ -138,6 +151,8 @@ static const nb_dim *combine(follower *f, nb_op_kind kind, const nb_dim *a, cons
         return nb_dim_mul(f->g, a, b);
     case NB_OP_div:
         return quotient(f, a, b);
+    case NB_OP_mod:
+        return remainder_of(f, a, b);
     case NB_OP_min:
         return nb_dim_min(f->g, a, b);
     case NB_OP_max:
@@ -163,9 +178,15 @@ static bool of_binary(follower *f, const nb_op *op, elements *out) {
     return true;
 }
 
-static bool of_not(follower *f, const nb_op *op, elements *out) {
+static bool of_unary(follower *f, const nb_op *op, elements *out) {
+    const nb_dim *zero = number(f, 0);
     if (!of_operand(f, op, out)) return false;
-    for (size_t i = 0; i < out->count; i++) out->items[i] = number(f, out->items[i]->value ^ 1);
+    for (size_t i = 0; i < out->count; i++) {
+        const nb_dim *x = out->items[i], *minus = nb_dim_sub(f->g, zero, x);
+        out->items[i] = op->kind == NB_OP_neg   ? minus
+                        : op->kind == NB_OP_abs ? nb_dim_max(f->g, x, minus)
+                                                : number(f, x->value ^ 1); /* 0 or 1 */
+    }
     return true;
 }
 
@@ -217,12 +238,15 @@ static bool of_op(follower *f, const nb_op *op, elements *out) {
     case NB_OP_reduce_prod:
     case NB_OP_reduce_sum:
         return of_reduce(f, op, out);
+    case NB_OP_neg:
+    case NB_OP_abs:
     case NB_OP_not:
-        return of_not(f, op, out);
+        return of_unary(f, op, out);
     case NB_OP_add:
     case NB_OP_sub:
     case NB_OP_mul:
     case NB_OP_div:
+    case NB_OP_mod:
     case NB_OP_min:
     case NB_OP_max:
     case NB_OP_eq:

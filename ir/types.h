@@ -149,6 +149,11 @@ const nb_quant *nb_quant_intern(nb_graph *g, const nb_quant *q, const char *hint
 int64_t nb_quant_min(const nb_quant *q);
 int64_t nb_quant_max(const nb_quant *q);
 
+/* Why activations of descriptor `a` and a matrix [K,N] of descriptor `b` do not multiply as
+ * integers (NUMBERS.md, qmatmul), or NULL. The one place for this rule: shape inference,
+ * fuse-dequant, evaluator and code generation ask it. */
+const char *nb_product_obstacle(const nb_quant *a, const nb_quant *b, int64_t K);
+
 /* ---- types --------------------------------------------------------------------------------- */
 
 #define NB_MAX_RANK 8

@@ -11,32 +11,11 @@
 #include "passes/linear.h"
 #include "passes/rewrite.h"
 
-static bool is_weight_quant(const nb_type *t) {
-    const nb_quant *q = t->quant;
-    if (t->rank != 2) return false;
-    if (q->granularity == NB_PER_AXIS) return q->axis == 1;
-    if (q->granularity == NB_PER_GROUP) return q->axis == 0;
-    return q->granularity == NB_PER_TENSOR;
-}
-
-static const char *activation_refuses(const nb_type *a, const nb_type *b) {
-    const nb_quant *q = a->quant;
-    if (q->storage != NB_I8 && q->storage != NB_I16) return "the activations are not i8 or i16";
-    if (q->zero != 0 || q->zeros) return "the activations have a zero point";
-    if (q->granularity == NB_PER_BLOCK &&
-        (b->quant->granularity != NB_PER_GROUP || b->quant->group != q->group))
-        return "the blocks of the activations are not the groups of the weight";
-    if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP)
-        return "the activations have scales along an axis";
-    return NULL;
-}
-
 static const char *can_fuse_matmul(const nb_match *m) {
     const nb_value *a = nb_got(m, "a"), *b = nb_got(m, "b");
-    if (!nb_is_const(b)) return "the right operand is not a constant";
-    if (a->type->rank < 1 || !is_weight_quant(b->type))
-        return "the weight's scales are not per column, or groups along its rows";
-    return activation_refuses(a->type, b->type);
+    if (!nb_is_const(b) || b->type->rank != 2) return "the right operand is not a constant matrix";
+    if (a->type->rank < 1) return "the left operand is a scalar";
+    return nb_product_obstacle(a->type->quant, b->type->quant, b->type->dims[0]->value);
 }
 
 static nb_value *qmatmul(nb_builder *b, nb_value *a, nb_value *w, nb_value *bias,

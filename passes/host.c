@@ -178,7 +178,7 @@ static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_
            strcmp(info->attrs[i].name, arg->name) != 0)
         i++;
     nb_attr_kind attr = i < NB_MAX_ATTRS ? info->attrs[i].kind : NB_ATTR_END;
-    const nb_dim **dims = nb_alloc_array(nb_state_of(ctx)->scratch, arg->count + 1, sizeof *dims);
+    const nb_dim **dims;
     nb_elem elem;
     switch (attr) {
     case NB_ATTR_INT:
@@ -191,11 +191,13 @@ static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_
         nb_set_bool(b, arg->name, arg->i != 0);
         return true;
     case NB_ATTR_INTS:
+        if (arg->count && !arg->ints) return false;
         nb_set_ints(b, arg->name, arg->count, arg->ints);
         return true;
     case NB_ATTR_DIMS:
+        dims = nb_alloc_array(nb_state_of(ctx)->scratch, arg->count + 1, sizeof *dims);
         for (size_t k = 0; k < arg->count; k++) {
-            dims[k] = arg->dims ? parse_dim(ctx, arg->dims[k]) : NULL;
+            dims[k] = arg->dims && arg->dims[k] ? parse_dim(ctx, arg->dims[k]) : NULL;
             if (!dims[k]) return false;
         }
         nb_set_dims(b, arg->name, arg->count, dims);
@@ -219,12 +221,23 @@ static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_
     return false;
 }
 
+/* A removed op is still memory, but stands nowhere. */
+static bool is_in_graph(const nb_op *op) { return op->prev || op->next || op->parent->first == op; }
+
 static nb_value *build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value *const *operands,
                        size_t n_operands, const nb_attr_arg *attrs, size_t n_attrs) {
     nb_op_kind kind = op ? nb_op_from_name(op, strlen(op)) : NB_OP_COUNT;
-    if (kind == NB_OP_COUNT || !before || (n_operands && !operands)) {
-        MISUSE(ctx, "expected an op to place before and the name of an op, found '%s'",
+    if (kind == NB_OP_COUNT || nb_ops[kind].traits & NB_TRAIT_TERMINATOR || !before ||
+        !is_in_graph(before)) {
+        MISUSE(ctx,
+               "expected an op of the graph to place before and the name of an op other than "
+               "return, found '%s'",
                op ? op : "NULL");
+        return NULL;
+    }
+    if ((n_operands && !operands) || (n_attrs && !attrs)) {
+        MISUSE(ctx, "expected %zu operands and %zu attributes of '%s', found NULL", n_operands,
+               n_attrs, op);
         return NULL;
     }
     nb_builder b = nb_pass_builder(ctx, before, before->loc);
@@ -236,7 +249,10 @@ static nb_value *build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value
                attrs[i].name ? attrs[i].name : "NULL", op);
         return NULL;
     }
+    size_t errors = nb_diags_of(ctx)->errors;
     nb_value *v = nb_end(&b);
+    if (!v && nb_diags_of(ctx)->errors == errors)
+        MISUSE(ctx, "an operand that '%s' requires is NULL", op);
     if (!v) nb_state_of(ctx)->failed = true;
     return v;
 }
@@ -264,8 +280,8 @@ static int replace_uses(nb_pass_ctx *ctx, nb_value *from, nb_value *to) {
 }
 
 static int remove_op(nb_pass_ctx *ctx, nb_op *op) {
-    if (!op || nb_has_trait(op, NB_TRAIT_TERMINATOR)) {
-        MISUSE(ctx, "expected an op other than return");
+    if (!op || nb_has_trait(op, NB_TRAIT_TERMINATOR) || !is_in_graph(op)) {
+        MISUSE(ctx, "expected an op of the graph other than return");
         return 0;
     }
     for (uint32_t i = 0; i < op->n_results; i++) {
@@ -313,6 +329,11 @@ static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs,
         in[i].rank = type->rank;
         memcpy(in[i].dims, inputs[i].dims, sizeof in[i].dims);
         in[i].data = (void *)(uintptr_t)inputs[i].data;
+    }
+    for (size_t i = 0; i < n_taps; i++) {
+        if (taps[i]) continue;
+        MISUSE(ctx, "tap %zu is NULL", i);
+        return 0;
     }
     tap_bridge bridge = {seen, user_data};
     nb_tap *t = NB_NEW_ARRAY(s->scratch, nb_tap, n_taps + 1);

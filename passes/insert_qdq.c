@@ -11,6 +11,10 @@
 #include "ir/build.h"
 #include "passes/linear.h"
 
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
 static const char *const acts[] = {"i8", "i16", NULL};
 static const char *const modes[] = {"dynamic", "static", NULL};
 
@@ -48,6 +52,70 @@ static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, n
     return true;
 }
 
+static int ascending(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Channels this many times the median take bits from all others of their token. */
+#define OUTLIER 16.0f
+
+/* Ranges of x's channels: what calibrate saw, or, without data, the gain of the norm that made it.
+ */
+static const float *channel_ranges(nb_pass_ctx *ctx, const nb_value *x, int64_t *n) {
+    const nb_stats *stats = nb_map_get(&nb_state_of(ctx)->env->stats, x);
+    if (stats) {
+        *n = stats->channels;
+        return stats->amax;
+    }
+    bool norm = x->def && (x->def->kind == NB_OP_rms_norm || x->def->kind == NB_OP_layer_norm);
+    const nb_value *gain = norm ? nb_in(x->def, 1) : NULL;
+    if (!gain || !nb_is_const(gain) || gain->type->elem != NB_F32) return NULL;
+    *n = gain->type->dims[0]->value;
+    return gain->blob->data;
+}
+
+/* Outliers are few; a layer most of whose channels rest has none. */
+#define FEW 20
+
+/* The layer whose input has the worst outlier channels, and how many layers have some. */
+typedef struct worst {
+    const nb_op *op;
+    const nb_value *x;
+    float ratio; /* of the largest channel to the median */
+    int64_t outliers, channels;
+    size_t layers;
+} worst;
+
+static void look_for_outliers(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, worst *w) {
+    int64_t n = 0, outliers = 0;
+    const float *range = channel_ranges(ctx, x, &n);
+    if (!range || n < FEW) return;
+    float *sorted = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, float, (size_t)n);
+    for (int64_t i = 0; i < n; i++) sorted[i] = fabsf(range[i]);
+    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
+    float median = sorted[n / 2], ratio = sorted[n - 1] / median;
+    for (int64_t i = 0; i < n; i++) outliers += sorted[i] > OUTLIER * median;
+    if (!outliers || outliers > n / FEW || !(median > 0)) return;
+    w->layers++;
+    if (ratio > w->ratio) *w = (worst){op, x, ratio, outliers, n, w->layers};
+}
+
+/* Says when 8 bits will not do: the loss is visible here, long before anyone measures it. */
+static void warn_outliers(nb_pass_ctx *ctx, const worst *w) {
+    if (!w->layers) return;
+    ctx->host->report(
+        ctx, NB_LEVEL_WARNING, w->op,
+        "%zu layers take inputs with outlier channels; here, the worst, %lld of %lld "
+        "channels of '%%%s' reach %.0f times the median: 8-bit codes leave the others "
+        "about %.1f bits",
+        w->layers, (long long)w->outliers, (long long)w->channels, w->x->name, (double)w->ratio,
+        fmax(0, 8 - log2((double)w->ratio)));
+    ctx->host->help(ctx,
+                    "smooth-fold moves such channels into the weights: give --calib FILE.npy, or "
+                    "use 16-bit activations");
+}
+
 static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x) {
     bool wide = nb_option_of(ctx, "act")->i == 1;
     nb_quant q = {.storage = wide ? NB_I16 : NB_I8,
@@ -60,17 +128,20 @@ static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const
 }
 
 /* dequantize(quantize(x)), placed once behind x and shared. */
-static nb_value *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x) {
+static nb_value *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x, worst *w) {
     nb_value *known = nb_map_get(done, x);
     if (known) return known;
     const nb_quant *q = activation_quant(ctx, op, x);
     if (!q) return NULL;
+    if (q->storage == NB_I8) look_for_outliers(ctx, op, x, w);
     /* Before the first user in list order, which is this op: later ones see it defined. */
     nb_builder b = nb_pass_builder(ctx, op, x->def ? x->def->loc : op->loc);
     nb_begin(&b, NB_OP_quantize);
     nb_arg(&b, x);
     nb_set_quant(&b, "to", q);
     nb_value *codes = nb_end(&b);
+    /* The way back stands for no node: a layer that fuses it keeps its own name. */
+    b.loc = nb_loc_via(ctx->graph, NULL, "insert-qdq");
     nb_value *back = codes ? nb_unary(&b, NB_OP_dequantize, codes) : NULL;
     if (!back) return NULL;
     nb_set_name(ctx->graph, codes, nb_format(ctx->graph->arena, "%s.q", x->name));
@@ -86,18 +157,20 @@ static bool is_quantized(const nb_value *v) {
 static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_map done = {.arena = nb_state_of(ctx)->scratch};
     nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
+    worst outliers = {0};
     bool changed = false;
     NB_FOR_OPS(op, &ctx->graph->body) {
         const nb_value *w = nb_linear_weight(op);
         if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0)))
             continue;
         if (nb_skip_op(ctx, &skip, op)) continue;
-        nb_value *x = qdq(ctx, &done, op, nb_in(op, 0));
+        nb_value *x = qdq(ctx, &done, op, nb_in(op, 0), &outliers);
         if (!x) return NB_PASS_FAILED;
         nb_set_operand(&op->operands[0], x);
         changed = true;
     }
     if (!nb_skip_end(ctx, &skip)) return NB_PASS_FAILED;
+    warn_outliers(ctx, &outliers);
     if (changed && ctx->graph->stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
     return nb_pass_end(ctx, changed);
 }

@@ -44,8 +44,11 @@ static nb_status failure(const nb_pass_env *env, const nb_pass *pass, size_t err
         return nb_error(env->diags, NB_INTERNAL, NB_NOWHERE,
                         "pass '%s' failed without giving a reason", pass->name);
     nb_note(env->diags, "pass '%s' stopped here", pass->name);
-    nb_status status = env->diags->list.items[env->diags->list.count - 1]->status;
-    return status == NB_OK ? NB_INTERNAL : status;
+    for (size_t i = env->diags->list.count; i-- > 0;) { /* warnings may follow the error */
+        if (env->diags->list.items[i]->severity == NB_ERROR)
+            return env->diags->list.items[i]->status;
+    }
+    return NB_INTERNAL;
 }
 
 static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb_pass_env *env) {

@@ -28,7 +28,8 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     if (!s) return NULL;
     if (!s->bits) return FRONT ", plan-memory";
     int64_t group = options->group >= 0 ? options->group : 32;
-    const char *weights = s->bits == 4 ? ", asymmetric, search, head=8, embedding-group=32" : ", search, embedding-group=32";
+    const char *weights = s->bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
+                                       : ", search, embedding-group=32";
     bool fixed = options->calibrated && strcmp(s->act, "i8") == 0;
     return nb_format(
         arena, FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=%s%s}, " BACK,

@@ -1,7 +1,8 @@
 /* raise: finds layers in plain operators, by what they compute and never by their names.
  *
  *   requires   simplify before it: no identities, casts to the same type, or run-time shapes
- *   maintains  the function, up to rounding; most forms to the bit
+ *   maintains  the function, up to rounding; f16 and bf16 become more exact, since norms, rotary
+ *              and attention are computed in f32
  *
  * Norms, SiLU and GELU, rotary embeddings, attention with its mask and repeated heads, and pairs of
  * inputs and outputs that carry a cache from one run to the next.
@@ -11,7 +12,7 @@
 #include "passes/raise.h"
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
-    bool changed = false;
+    bool changed = nb_graph_sweep(ctx->graph) > 0;
     bool ok = nb_raise_layers(ctx, &changed) && nb_raise_rotary(ctx, &changed) &&
               nb_raise_attention(ctx, &changed);
     if (!ok) return NB_PASS_FAILED;
@@ -25,5 +26,5 @@ const nb_pass nb_pass_raise = {
     .name = "raise",
     .run = run,
     .promises = NB_PASS_KEEPS_NUMBERS,
-    .summary = "find norms, SiLU, rotary, attention and state pairs in plain operators",
+    .summary = "find norms, SiLU, GELU, rotary, attention and state pairs in plain operators",
 };

@@ -2,26 +2,45 @@
  *
  *   softmax(q . transpose(k) * scale + mask) . v  ->  attention(q, k, v, mask){scale}
  *
- * The scale may be multiplied or divided by, after the product or on q or k before it, or absent;
- * masks are any addends that broadcast. Heads of k and v that were repeated for groups of query
- * heads (reshape(expand(reshape(k)))) are taken once. */
+ * The scale is numbers multiplied or divided by, after the product or on q or k before it. Masks
+ * are any addends that broadcast, and where(c, scores, lowest), which adds where(c, 0, lowest).
+ * A row all of whose scores were replaced by -inf is the mean of v then, not NaN. k and v may be
+ * transposed and have their heads repeated (raise_heads.c). Narrow floats are computed in f32, with
+ * casts around. */
 #include "passes/raise.h"
 
-#include <string.h>
+#include <float.h>
+#include <math.h>
 
 #define MAX_DEPTH 8
+/* A score replaced by this or less has no weight: exp(-1e4) is 0. */
+#define MASKING -1e4
+
+/* Something added to the scores. */
+typedef struct masking {
+    nb_op *op;    /* add or where */
+    size_t other; /* add: which operand is the mask; where: which one is the fill, 1 or 2 */
+} masking;
 
 typedef struct attention {
     nb_pass_ctx *ctx;
     nb_graph *g;
     nb_op *product; /* q . k^T */
     double scale;
-    nb_value *masks[MAX_DEPTH];
+    masking masks[MAX_DEPTH]; /* outermost first */
     size_t n_masks;
-    const nb_loc *loc;
+    nb_trail trail;
 } attention;
 
-static void seen(attention *a, const nb_op *op) { a->loc = nb_loc_merge(a->g, a->loc, op->loc); }
+/* ---- scores --------------------------------------------------------------------------------- */
+
+/* Behind casts between floats that f32 holds. */
+static nb_value *uncast(attention *a, nb_value *v) {
+    for (nb_op *op; (op = nb_made_by(v, NB_OP_cast)) && nb_fits_f32(v) && nb_fits_f32(nb_in(op, 0));
+         v = nb_in(op, 0))
+        nb_trail_add(&a->trail, op);
+    return v;
+}
 
 /* v = x * number or x / number: takes the number into *scale and returns x; else v. */
 static nb_value *unscale(attention *a, nb_value *v, double *scale) {
@@ -31,75 +50,22 @@ static nb_value *unscale(attention *a, nb_value *v, double *scale) {
         if (op->kind != NB_OP_mul && op->kind != NB_OP_div) return v;
         size_t at = nb_const_number(nb_in(op, 1), &number) ? 0 : 1;
         if (at == 1 && (op->kind == NB_OP_div || !nb_const_number(nb_in(op, 0), &number))) return v;
-        if (nb_in(op, at)->type != v->type || number == 0) return v;
-        *scale *= op->kind == NB_OP_mul ? number : 1 / number;
-        seen(a, op);
+        double by = op->kind == NB_OP_mul ? number : 1 / number;
+        if (nb_in(op, at)->type != v->type || by == 0 || !isfinite(by)) return v;
+        *scale *= by;
+        nb_trail_add(&a->trail, op);
         v = nb_in(op, at);
     }
     return v;
 }
 
-/* Follows scores down to the product of q and k, collecting scale and masks. A scale that stands
- * outside of a mask would scale the mask too: then there is no match. */
-static bool follow_scores(attention *a, nb_value *v, int depth) {
-    if (depth == 0 || !v->def) return false;
-    double scale = 1;
-    nb_value *x = unscale(a, v, &scale);
-    if (nb_made_by(x, NB_OP_matmul)) {
-        a->product = x->def;
-        a->scale = scale;
-        seen(a, x->def);
-        return true;
-    }
-    nb_op *add = nb_made_by(x, NB_OP_add);
-    if (!add || scale != 1 || a->n_masks == MAX_DEPTH) return false;
-    const nb_loc *loc = a->loc;
-    for (size_t i = 0; i < 2; i++) {
-        size_t masks = a->n_masks;
-        a->loc = loc;
-        a->masks[a->n_masks++] = nb_in(add, 1 - i);
-        if (nb_in(add, i)->type == x->type && follow_scores(a, nb_in(add, i), depth - 1)) {
-            seen(a, add);
-            return true;
-        }
-        a->n_masks = masks;
-    }
-    a->loc = loc;
-    return false;
+static bool is_same_shape(const nb_type *a, const nb_type *b) {
+    return a->rank == 4 && b->rank == 4 && a->dims[0] == b->dims[0] && a->dims[1] == b->dims[1] &&
+           a->dims[2] == b->dims[2] && a->dims[3] == b->dims[3];
 }
 
-/* Heads that were repeated: [B,G,T,D] behind [B,H,T,D] = reshape(expand(reshape(k))), else v. */
-static nb_value *unrepeat(attention *a, nb_value *v) {
-    nb_op *flat = nb_made_by(v, NB_OP_reshape),
-          *wide = flat ? nb_made_by(nb_in(flat, 0), NB_OP_expand) : NULL;
-    nb_op *added = wide ? nb_made_by(nb_in(wide, 0), NB_OP_reshape) : NULL;
-    if (!added || v->type->rank != 4) return v;
-    const nb_type *k = nb_in(added, 0)->type, *w = nb_out(wide)->type, *t = v->type;
-    if (k->rank != 4 || w->rank != 5 || nb_out(added)->type->rank != 5 ||
-        !nb_dim_is(nb_out(added)->type->dims[2], 1))
-        return v;
-    bool same = k->dims[0] == w->dims[0] && k->dims[1] == w->dims[1] && k->dims[2] == w->dims[3] &&
-                k->dims[3] == w->dims[4];
-    same = same && t->dims[0] == k->dims[0] && t->dims[2] == k->dims[2] && t->dims[3] == k->dims[3];
-    if (!same || t->dims[1] != nb_dim_mul(a->g, w->dims[1], w->dims[2])) return v;
-    seen(a, flat);
-    seen(a, wide);
-    return nb_in(added, 0);
-}
-
-/* k [B,H,T,D] from the right operand of q . k^T. */
-static nb_value *untransposed(attention *a, nb_builder *b, nb_value *kt) {
-    static const int64_t swap[4] = {0, 1, 3, 2};
-    nb_op *t = nb_made_by(kt, NB_OP_transpose);
-    if (t && memcmp(nb_attr_of(t, "perm")->ints.items, swap, sizeof swap) == 0) {
-        seen(a, t);
-        return nb_in(t, 0);
-    }
-    return nb_transpose(b, kt, swap); /* simplify merges it with what made kt */
-}
-
-static bool fits_mask(const nb_value *m, const nb_type *scores) {
-    if (m->type->elem != NB_F32 || m->type->rank > 4) return false;
+static bool broadcasts(const nb_value *m, const nb_type *scores) {
+    if (m->type->rank > 4) return false;
     for (int i = 1; i <= m->type->rank; i++) {
         const nb_dim *d = m->type->dims[m->type->rank - i];
         if (d != scores->dims[4 - i] && !nb_dim_is(d, 1)) return false;
@@ -107,51 +73,141 @@ static bool fits_mask(const nb_value *m, const nb_type *scores) {
     return true;
 }
 
-static nb_value *sum_of_masks(attention *a, nb_builder *b) {
-    nb_value *sum = NULL;
-    for (size_t i = 0; i < a->n_masks; i++)
-        sum = sum ? nb_binary(b, NB_OP_add, a->masks[i], sum) : a->masks[i];
-    return sum;
+static bool follow_scores(attention *a, nb_value *v, int depth);
+
+/* Operand `scores` of x's op holds the scores, the op masks them. */
+static bool follow_mask(attention *a, nb_value *x, size_t scores, size_t other, int depth) {
+    nb_op *op = x->def;
+    attention saved = *a;
+    if (a->n_masks == MAX_DEPTH || !is_same_shape(nb_in(op, scores)->type, x->type)) return false;
+    a->masks[a->n_masks++] = (masking){op, other};
+    nb_trail_add(&a->trail, op);
+    if (follow_scores(a, nb_in(op, scores), depth - 1)) return true;
+    *a = saved;
+    return false;
 }
 
-static bool is_rank4_f32(const nb_value *v) {
-    return v->type->rank == 4 && v->type->elem == NB_F32 && !v->type->quant;
+static bool follow_add(attention *a, nb_value *x, int depth) {
+    for (size_t i = 0; i < 2; i++) {
+        const nb_value *mask = nb_in(x->def, 1 - i);
+        if (nb_fits_f32(mask) && broadcasts(mask, x->type) && follow_mask(a, x, i, 1 - i, depth))
+            return true;
+    }
+    return false;
+}
+
+static bool follow_where(attention *a, nb_value *x, int depth) {
+    double fill;
+    for (size_t other = 1; other <= 2; other++) {
+        if (nb_const_number(nb_in(x->def, other), &fill) && fill <= MASKING &&
+            broadcasts(nb_in(x->def, 0), x->type) && follow_mask(a, x, 3 - other, other, depth))
+            return true;
+    }
+    return false;
+}
+
+/* Follows scores down to the product of q and k, collecting scale and masks. A scale that stands
+ * outside of a mask would scale the mask too: then there is no match. */
+static bool follow_scores(attention *a, nb_value *v, int depth) {
+    if (depth == 0 || !nb_fits_f32(v) || v->type->rank != 4) return false;
+    double scale = 1;
+    nb_value *x = uncast(a, unscale(a, uncast(a, v), &scale));
+    if (nb_made_by(x, NB_OP_matmul)) {
+        a->product = x->def;
+        a->scale = scale;
+        nb_trail_add(&a->trail, x->def);
+        return is_same_shape(x->type, v->type);
+    }
+    if (scale != 1) return false;
+    if (nb_made_by(x, NB_OP_add)) return follow_add(a, x, depth);
+    if (nb_made_by(x, NB_OP_where)) return follow_where(a, x, depth);
+    return false;
+}
+
+/* All masks as one addend, from the innermost out; NULL when there is none. */
+static nb_value *build_mask(attention *a, nb_builder *b) {
+    static const float numbers[2] = {0, -FLT_MAX};
+    nb_value *mask = NULL;
+    const nb_loc *loc = b->loc;
+    for (size_t i = a->n_masks; i-- > 0;) {
+        const masking *m = &a->masks[i];
+        b->loc = nb_loc_via(a->g, m->op->loc, "raise");
+        if (m->op->kind == NB_OP_add) {
+            nb_value *addend = nb_widened(b, nb_in(m->op, m->other));
+            mask = mask ? nb_binary(b, NB_OP_add, mask, addend) : addend;
+            continue;
+        }
+        nb_value *lowest = nb_const_f32(a->g, "lowest", 0, NULL, &numbers[1]);
+        nb_value *inner = mask ? mask : nb_const_f32(a->g, "zero", 0, NULL, &numbers[0]);
+        nb_begin(b, NB_OP_where);
+        nb_arg(b, nb_in(m->op, 0));
+        nb_arg(b, m->other == 1 ? lowest : inner);
+        nb_arg(b, m->other == 1 ? inner : lowest);
+        mask = nb_end(b);
+    }
+    b->loc = loc;
+    return mask;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static bool is_rank4(const nb_value *v) { return v->type->rank == 4 && nb_fits_f32(v); }
+
+/* Do the operands fit together, with H a multiple of G? */
+static bool fit(const nb_type *q, const nb_type *k, const nb_type *v) {
+    return nb_dim_is_const(q->dims[1]) && nb_dim_is_const(k->dims[1]) && k->dims[1]->value > 0 &&
+           q->dims[1]->value % k->dims[1]->value == 0 && k->dims[1] == v->dims[1] &&
+           q->dims[0] == k->dims[0] && q->dims[0] == v->dims[0] && k->dims[2] == v->dims[2] &&
+           q->dims[3] == k->dims[3];
+}
+
+/* k as a view behind k^T, its transposes, casts and scale. */
+static nb_heads keys(attention *a, nb_value *kt) {
+    nb_heads k = {.base = kt, .perm = {0, 1, 3, 2}};
+    for (const nb_value *old = NULL; old != k.base;) {
+        old = k.base;
+        k.base = uncast(a, unscale(a, k.base, &a->scale));
+        nb_heads_untranspose(&k, &a->trail);
+    }
+    return k;
 }
 
 static nb_value *try_attention(attention *a, nb_op *root) {
-    nb_op *softmax = nb_made_by(nb_in(root, 0), NB_OP_softmax);
-    if (!softmax || !is_rank4_f32(nb_in(root, 0)) || !is_rank4_f32(nb_in(root, 1)) ||
-        nb_attr_int(softmax, "axis") != 3)
-        return NULL;
+    nb_trail_add(&a->trail, root);
+    nb_value *weights = uncast(a, nb_in(root, 0)), *v = nb_in(root, 1);
+    nb_op *softmax = nb_made_by(weights, NB_OP_softmax);
+    if (!softmax || !is_rank4(weights) || !is_rank4(v)) return NULL;
+    if (nb_attr_int(softmax, "axis") != 3 && nb_attr_int(softmax, "axis") != -1) return NULL;
+    nb_trail_add(&a->trail, softmax);
     if (!follow_scores(a, nb_in(softmax, 0), MAX_DEPTH)) return NULL;
-    const nb_type *scores = nb_out(a->product)->type;
     nb_value *q = nb_in(a->product, 0), *kt = nb_in(a->product, 1);
-    if (scores != nb_in(softmax, 0)->type || !is_rank4_f32(q) || !is_rank4_f32(kt)) return NULL;
-    for (size_t i = 0; i < a->n_masks; i++) {
-        if (!fits_mask(a->masks[i], scores)) return NULL;
+    if (!is_rank4(q) || !is_rank4(kt)) return NULL;
+    nb_heads values = {.base = v, .perm = {0, 1, 2, 3}};
+    nb_heads_untranspose(&values, &a->trail);
+    nb_heads k = keys(a, kt);
+    q = uncast(a, unscale(a, uncast(a, q), &a->scale));
+    nb_builder b = nb_pass_builder(a->ctx, root, nb_trail_loc(a->g, &a->trail));
+    nb_heads few_k = k, few_v = values;
+    nb_trail trail = a->trail;
+    if (nb_heads_unrepeat(&few_v, &b, &trail) && nb_heads_unrepeat(&few_k, &b, &trail) &&
+        fit(q->type, nb_heads_type(&few_k, a->g), nb_heads_type(&few_v, a->g))) {
+        k = few_k;
+        values = few_v;
+        b.loc = nb_loc_via(a->g, nb_trail_loc(a->g, &trail), "raise");
     }
-    q = unscale(a, q, &a->scale);
-    kt = unscale(a, kt, &a->scale);
-    seen(a, softmax);
-    seen(a, root);
-    nb_builder b = nb_pass_builder(a->ctx, root, NULL);
-    nb_value *k = untransposed(a, &b, kt);
-    k = k ? unscale(a, k, &a->scale) : NULL;
-    if (!k) return NULL;
-    nb_value *v = nb_in(root, 1), *k1 = unrepeat(a, k), *v1 = unrepeat(a, v);
-    if (k1->type->dims[1] == v1->type->dims[1]) {
-        k = k1;
-        v = v1;
-    }
-    b.loc = nb_loc_via(a->g, a->loc, "raise");
-    nb_value *mask = sum_of_masks(a, &b);
+    if (!fit(q->type, nb_heads_type(&k, a->g), nb_heads_type(&values, a->g))) return NULL;
+    q = nb_widened(&b, q);
+    nb_value *key = nb_widened(&b, nb_heads_build(&k, &b)),
+             *value = nb_widened(&b, nb_heads_build(&values, &b)), *mask = build_mask(a, &b);
     nb_begin(&b, NB_OP_attention);
     nb_arg(&b, q);
-    nb_arg(&b, k);
-    nb_arg(&b, v);
+    nb_arg(&b, key);
+    nb_arg(&b, value);
     nb_arg(&b, mask);
     nb_set_float(&b, "scale", (float)a->scale);
-    return nb_end(&b);
+    nb_value *y = nb_end(&b);
+    return y && y->type->elem != nb_out(root)->type->elem ? nb_cast(&b, y, nb_out(root)->type->elem)
+                                                          : y;
 }
 
 bool nb_raise_attention(nb_pass_ctx *ctx, bool *changed) {

@@ -1,146 +1,158 @@
-/* Norms and activations: trees of plain ops, as rows. */
+/* Norms and activations: formulas of plain ops, as rows.
+ *
+ * Products match in every spelling (rewrite.h), so a row is the formula, not one exporter's way to
+ * write it. Layer norm stands before RMS norm, which its centred form contains. */
 #include "passes/raise.h"
 
-#include <math.h>
+#include <string.h>
 
 /* ---- conditions ----------------------------------------------------------------------------- */
-
-static bool near(const nb_match *m, const char *name, double value) {
-    double number;
-    return nb_const_number(nb_got(m, name), &number) && fabs(number - value) <= 1e-4 * fabs(value);
-}
 
 /* reduce_mean over the last axis, kept. */
 static bool over_last(const nb_op *mean) {
     const nb_attr *axes = nb_attr_of(mean, "axes");
+    int rank = nb_in(mean, 0)->type->rank;
     return nb_attr_bool(mean, "keep") && axes->ints.count == 1 &&
-           axes->ints.items[0] == nb_in(mean, 0)->type->rank - 1;
+           (axes->ints.items[0] == rank - 1 || axes->ints.items[0] == -1);
 }
 
-static const char *norm_refuses(const nb_match *m, const char *x, const char *gain) {
+/* One number for each index of the last axis of x, the same for all rows. */
+static bool is_row_vector(const nb_value *v, const nb_type *x) {
+    const nb_type *t = v->type;
+    if (t->rank < 1 || t->rank > x->rank || t->quant || x->rank < 1) return false;
+    for (int d = 0; d < t->rank - 1; d++) {
+        if (!nb_dim_is(t->dims[d], 1)) return false;
+    }
+    return t->dims[t->rank - 1] == x->dims[x->rank - 1];
+}
+
+static bool same_shape(const nb_type *a, const nb_type *b) {
+    return a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
+}
+
+static const char *norm_refuses(const nb_match *m, const char *x) {
     double eps;
-    const nb_type *t = nb_got(m, x)->type, *g = nb_got(m, gain)->type;
-    if (!over_last(nb_got_op(m, "mean"))) return "the mean is not over the last axis";
+    const nb_type *t = nb_got(m, x)->type;
+    if (!over_last(nb_got_op(m, "mean"))) return "the mean is not over the last axis, kept";
     if (!nb_const_number(nb_got(m, "eps"), &eps)) return "epsilon is not a constant number";
-    if (g->rank != 1 || g->dims[0] != t->dims[t->rank - 1] || g->elem != t->elem)
-        return "the gain is not a vector along the last axis";
-    return NULL;
+    if (!is_row_vector(nb_got(m, "gain"), t)) return "the gain is not a vector along the last axis";
+    return same_shape(t, nb_out(m->root)->type) ? NULL : "the shape changes";
 }
 
-static const char *is_rms(const nb_match *m) { return norm_refuses(m, "x", "gain"); }
+static const char *is_rms(const nb_match *m) { return norm_refuses(m, "x"); }
 
-static nb_value *norm(nb_builder *b, nb_op_kind kind, nb_value *x, nb_value *gain, nb_value *bias,
-                      double eps) {
-    nb_begin(b, kind);
-    nb_arg(b, x);
-    nb_arg(b, gain);
-    if (bias) nb_arg(b, bias);
-    nb_set_float(b, "eps", (float)eps);
-    return nb_end(b);
-}
-
-static nb_value *to_rms(nb_match *m, nb_builder *b) {
-    double eps = 0;
-    nb_const_number(nb_got(m, "eps"), &eps);
-    return norm(b, NB_OP_rms_norm, nb_got(m, "x"), nb_got(m, "gain"), NULL, eps);
-}
-
-/* d = x - mean(x) */
 static const char *is_layer_norm(const nb_match *m) {
-    const nb_op *sub = nb_got_op(m, "d"),
-                *mean = sub ? nb_made_by(nb_in(sub, 1), NB_OP_reduce_mean) : NULL;
-    if (!sub || sub->kind != NB_OP_sub || !mean || nb_in(mean, 0) != nb_in(sub, 0) ||
-        !over_last(mean))
-        return "it is not centred on its own mean";
-    return norm_refuses(m, "d", "gain");
-}
-
-static nb_value *to_layer_norm(nb_match *m, nb_builder *b) {
-    double eps = 0;
-    nb_const_number(nb_got(m, "eps"), &eps);
-    return norm(b, NB_OP_layer_norm, nb_in(nb_got_op(m, "d"), 0), nb_got(m, "gain"), NULL, eps);
+    if (!over_last(nb_got_op(m, "centre"))) return "the centre is not the mean of the last axis";
+    return norm_refuses(m, "d");
 }
 
 static const char *can_take_bias(const nb_match *m) {
     const nb_op *n = nb_got_op(m, "n");
     if (nb_in(n, 2)) return "it has a bias already";
-    return nb_got(m, "bias")->type == nb_in(n, 1)->type
+    return is_row_vector(nb_got(m, "bias"), nb_out(n)->type)
                ? NULL
                : "the addend is not a vector along the last axis";
+}
+
+static const char *keeps_type(const nb_match *m) {
+    const nb_type *x = nb_got(m, "x")->type;
+    return x == nb_out(m->root)->type && nb_elem_is_float(x->elem) ? NULL : "the type changes";
+}
+
+/* ---- replacements --------------------------------------------------------------------------- */
+
+static nb_value *flat(nb_builder *b, nb_value *v) {
+    return v->type->rank == 1 ? v : nb_reshape(b, v, 1, &v->type->dims[v->type->rank - 1]);
+}
+
+static nb_value *norm(nb_builder *b, nb_op_kind kind, nb_value *x, nb_value *gain, nb_value *bias,
+                      float eps) {
+    nb_value *vector = flat(b, gain), *addend = bias ? flat(b, bias) : NULL;
+    nb_begin(b, kind);
+    nb_arg(b, x);
+    nb_arg(b, vector);
+    if (addend) nb_arg(b, addend);
+    nb_set_float(b, "eps", eps);
+    return nb_end(b);
+}
+
+static float epsilon(const nb_match *m) {
+    double eps = 0;
+    nb_const_number(nb_got(m, "eps"), &eps);
+    return (float)eps;
+}
+
+static nb_value *to_rms(nb_match *m, nb_builder *b) {
+    return norm(b, NB_OP_rms_norm, nb_got(m, "x"), nb_got(m, "gain"), NULL, epsilon(m));
+}
+
+/* The gain is applied before the cast instead of after it: one rounding less. */
+static nb_value *to_rms_cast(nb_match *m, nb_builder *b) {
+    nb_value *x = nb_got(m, "x"), *gain = nb_cast(b, nb_got(m, "gain"), x->type->elem);
+    if (!gain) return NULL;
+    return nb_cast(b, norm(b, NB_OP_rms_norm, x, gain, NULL, epsilon(m)),
+                   nb_out(m->root)->type->elem);
+}
+
+static nb_value *to_layer_norm(nb_match *m, nb_builder *b) {
+    return norm(b, NB_OP_layer_norm, nb_got(m, "x"), nb_got(m, "gain"), NULL, epsilon(m));
 }
 
 static nb_value *add_bias(nb_match *m, nb_builder *b) {
     const nb_op *n = nb_got_op(m, "n");
     return norm(b, NB_OP_layer_norm, nb_in(n, 0), nb_in(n, 1), nb_got(m, "bias"),
-                (double)nb_attr_float(n, "eps"));
+                nb_attr_float(n, "eps"));
 }
 
 static nb_value *to_silu(nb_match *m, nb_builder *b) {
     return nb_unary(b, NB_OP_silu, nb_got(m, "x"));
 }
-
-static const char *is_gelu_divided(const nb_match *m) {
-    return near(m, "c", sqrt(2.0)) ? NULL : "erf's argument is not x / sqrt(2)";
-}
-static const char *is_gelu_multiplied(const nb_match *m) {
-    return near(m, "c", sqrt(0.5)) ? NULL : "erf's argument is not x / sqrt(2)";
-}
 static nb_value *to_gelu(nb_match *m, nb_builder *b) {
     return nb_unary(b, NB_OP_gelu, nb_got(m, "x"));
+}
+static nb_value *to_gelu_tanh(nb_match *m, nb_builder *b) {
+    return nb_unary(b, NB_OP_gelu_tanh, nb_got(m, "x"));
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
-#define X    PAT_ANY("x")
-#define D    PAT_ANY("d")
-#define GAIN PAT_ANY("gain")
-/* sqrt(mean(v*v) + eps) */
-#define ROOT(square) \
-    PAT_OP("sqrt", "", PAT_OP("add", "", PAT_OP("reduce_mean", "mean", square), PAT_CONST("eps")))
-#define POW(v)      PAT_OP("pow", "", v, PAT_NUMBER(2))
-#define MUL(v)      PAT_OP("mul", "", v, v)
-#define ONE_OVER(v) PAT_OP("div", "", PAT_NUMBER(1), v)
-#define INVERSE(v)  PAT_OP("reciprocal", "", v)
-#define TIMES(a, b) PAT_OP("mul", "", a, b)
-#define ERF_DIV \
-    PAT_OP("add", "", PAT_OP("erf", "", PAT_OP("div", "", X, PAT_CONST("c"))), PAT_NUMBER(1))
-#define ERF_MUL \
-    PAT_OP("add", "", PAT_OP("erf", "", PAT_OP("mul", "", X, PAT_CONST("c"))), PAT_NUMBER(1))
+#define X            PAT_ANY("x")
+#define GAIN         PAT_ANY("gain")
+#define MEAN(v)      PAT_OP("reduce_mean", "mean", v)
+#define SQUARE(v)    PAT_PRODUCT(1, PAT_POWER(2, v))
+#define ONE_PLUS(v)  PAT_OP("add", "", v, PAT_NUMBER(1))
+#define HALF_X(v)    PAT_PRODUCT(0.5, X, ONE_PLUS(v))
+#define SQRT_HALF    0.70710678118654752
+#define SQRT_2_PI    0.79788456080286536 /* sqrt(2/pi) */
+#define OVER_RMS(v)  PAT_POWER(-0.5, PAT_OP("add", "", MEAN(SQUARE(v)), PAT_CONST("eps")))
+#define CENTRED      PAT_OP("sub", "d", X, PAT_OP("reduce_mean", "centre", X))
+#define EXP_MINUS(v) PAT_OP("exp", "", PAT_PRODUCT(-1, v))
 
 static const nb_rule rules[] = {
-    {"rms-pow-div", "gain * (x * (1 / sqrt(mean(x^2) + eps)))  ->  rms_norm(x, gain)",
-     TIMES(GAIN, TIMES(X, ONE_OVER(ROOT(POW(X))))), is_rms, to_rms},
-    {"rms-mul-div", "gain * (x * (1 / sqrt(mean(x*x) + eps)))  ->  rms_norm(x, gain)",
-     TIMES(GAIN, TIMES(X, ONE_OVER(ROOT(MUL(X))))), is_rms, to_rms},
-    {"rms-pow-reciprocal", "gain * (x * reciprocal(sqrt(mean(x^2) + eps)))  ->  rms_norm(x, gain)",
-     TIMES(GAIN, TIMES(X, INVERSE(ROOT(POW(X))))), is_rms, to_rms},
-    {"rms-mul-reciprocal", "gain * (x * reciprocal(sqrt(mean(x*x) + eps)))  ->  rms_norm(x, gain)",
-     TIMES(GAIN, TIMES(X, INVERSE(ROOT(MUL(X))))), is_rms, to_rms},
-    {"rms-pow-quotient", "gain * (x / sqrt(mean(x^2) + eps))  ->  rms_norm(x, gain)",
-     TIMES(GAIN, PAT_OP("div", "", X, ROOT(POW(X)))), is_rms, to_rms},
-    {"rms-mul-quotient", "gain * (x / sqrt(mean(x*x) + eps))  ->  rms_norm(x, gain)",
-     TIMES(GAIN, PAT_OP("div", "", X, ROOT(MUL(X)))), is_rms, to_rms},
-    {"layer-norm-pow",
-     "gain * (d / sqrt(mean(d^2) + eps)), d = x - mean(x)  ->  layer_norm(x, gain)",
-     TIMES(GAIN, PAT_OP("div", "", D, ROOT(POW(D)))), is_layer_norm, to_layer_norm},
-    {"layer-norm-mul",
-     "gain * (d / sqrt(mean(d*d) + eps)), d = x - mean(x)  ->  layer_norm(x, gain)",
-     TIMES(GAIN, PAT_OP("div", "", D, ROOT(MUL(D)))), is_layer_norm, to_layer_norm},
+    {"layer-norm", "gain * d / sqrt(mean(d^2) + eps), d = x - mean(x)  ->  layer_norm(x, gain)",
+     PAT_PRODUCT(1, CENTRED, OVER_RMS(PAT_ANY("d")), GAIN), is_layer_norm, to_layer_norm},
     {"layer-norm-bias", "layer_norm(x, gain) + bias  ->  layer_norm(x, gain, bias)",
      PAT_OP("add", "", PAT_OP1("layer_norm", "n"), PAT_ANY("bias")), can_take_bias, add_bias},
-    {"silu", "x * sigmoid(x)  ->  silu(x)", TIMES(X, PAT_OP("sigmoid", "", X)), NULL, to_silu},
-    {"gelu-1", "(x * (erf(x / sqrt(2)) + 1)) * 0.5  ->  gelu(x)",
-     TIMES(TIMES(X, ERF_DIV), PAT_NUMBER(0.5)), is_gelu_divided, to_gelu},
-    {"gelu-2", "(x * 0.5) * (erf(x / sqrt(2)) + 1)  ->  gelu(x)",
-     TIMES(TIMES(X, PAT_NUMBER(0.5)), ERF_DIV), is_gelu_divided, to_gelu},
-    {"gelu-3", "x * ((erf(x / sqrt(2)) + 1) * 0.5)  ->  gelu(x)",
-     TIMES(X, TIMES(ERF_DIV, PAT_NUMBER(0.5))), is_gelu_divided, to_gelu},
-    {"gelu-4", "(x * (erf(x * sqrt(1/2)) + 1)) * 0.5  ->  gelu(x)",
-     TIMES(TIMES(X, ERF_MUL), PAT_NUMBER(0.5)), is_gelu_multiplied, to_gelu},
-    {"gelu-5", "(x * 0.5) * (erf(x * sqrt(1/2)) + 1)  ->  gelu(x)",
-     TIMES(TIMES(X, PAT_NUMBER(0.5)), ERF_MUL), is_gelu_multiplied, to_gelu},
-    {"gelu-6", "x * ((erf(x * sqrt(1/2)) + 1) * 0.5)  ->  gelu(x)",
-     TIMES(X, TIMES(ERF_MUL, PAT_NUMBER(0.5))), is_gelu_multiplied, to_gelu},
+    {"rms-norm", "gain * x / sqrt(mean(x^2) + eps)  ->  rms_norm(x, gain)",
+     PAT_PRODUCT(1, X, OVER_RMS(X), GAIN), is_rms, to_rms},
+    {"rms-norm-cast", "gain * cast(x / sqrt(mean(x^2) + eps))  ->  cast(rms_norm(x, cast(gain)))",
+     PAT_PRODUCT(1, PAT_OP("cast", "", PAT_PRODUCT(1, X, OVER_RMS(X))), GAIN), is_rms, to_rms_cast},
+    {"silu", "x * sigmoid(x)  ->  silu(x)", PAT_PRODUCT(1, X, PAT_OP("sigmoid", "", X)), keeps_type,
+     to_silu},
+    {"silu-exp", "x / (1 + exp(-x))  ->  silu(x)",
+     PAT_PRODUCT(1, X, PAT_POWER(-1, ONE_PLUS(EXP_MINUS(X)))), keeps_type, to_silu},
+    {"gelu", "0.5 * x * (1 + erf(sqrt(1/2) * x))  ->  gelu(x)",
+     HALF_X(PAT_OP("erf", "", PAT_PRODUCT(SQRT_HALF, X))), keeps_type, to_gelu},
+    {"gelu-tanh", "0.5 * x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x^3)))  ->  gelu_tanh(x)",
+     HALF_X(PAT_OP(
+         "tanh", "",
+         PAT_PRODUCT(SQRT_2_PI, PAT_OP("add", "", X, PAT_PRODUCT(0.044715, PAT_POWER(3, X)))))),
+     keeps_type, to_gelu_tanh},
+    {"gelu-tanh-factored",
+     "0.5 * x * (1 + tanh(sqrt(2/pi) * x * (1 + 0.044715 * x^2)))  ->  gelu_tanh(x)",
+     HALF_X(PAT_OP("tanh", "",
+                   PAT_PRODUCT(SQRT_2_PI, X, ONE_PLUS(PAT_PRODUCT(0.044715, PAT_POWER(2, X)))))),
+     keeps_type, to_gelu_tanh},
 };
 
 bool nb_raise_layers(nb_pass_ctx *ctx, bool *changed) {

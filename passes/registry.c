@@ -34,6 +34,26 @@ static bool name_is_valid(const char *name) {
     return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(name);
 }
 
+static nb_status check_pass(const nb_registry *registry, const nb_pass *p, size_t i, nb_where where,
+                            nb_diags *diags) {
+    if (p->size < sizeof(nb_pass) || !name_is_valid(p->name) || !p->run || !p->summary)
+        return nb_error(
+            diags, NB_USAGE, where,
+            "pass number %zu lacks a member: expected size, name ([a-z0-9-]), summary and run", i);
+    for (size_t k = 0; p->options && p->options[k].name; k++) {
+        const nb_option *o = &p->options[k];
+        if (!name_is_valid(o->name) || !o->summary || (unsigned)o->kind > NB_OPTION_ENUM ||
+            (o->kind == NB_OPTION_ENUM && !o->choices))
+            return nb_error(diags, NB_USAGE, where,
+                            "option number %zu of pass '%s' lacks a member: expected name "
+                            "([a-z0-9-]), a kind, summary, and choices for an enumeration",
+                            k, p->name);
+    }
+    if (nb_registry_find(registry, p->name, strlen(p->name)))
+        return nb_error(diags, NB_USAGE, where, "a pass named '%s' exists already", p->name);
+    return NB_OK;
+}
+
 nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path,
                           nb_diags *diags) {
     nb_where where = {.file = path, .offset = -1};
@@ -43,16 +63,14 @@ nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const 
         nb_help(diags, "rebuild it against this nibble's nb_pass.h");
         return NB_USAGE;
     }
+    size_t before = registry->passes.count;
     for (size_t i = 0; plugin->passes && plugin->passes[i]; i++) {
-        const nb_pass *p = plugin->passes[i];
-        if (p->size < sizeof(nb_pass) || !name_is_valid(p->name) || !p->run || !p->summary)
-            return nb_error(
-                diags, NB_USAGE, where,
-                "pass number %zu lacks a member: expected size, name ([a-z0-9-]), summary and run",
-                i);
-        if (nb_registry_find(registry, p->name, strlen(p->name)))
-            return nb_error(diags, NB_USAGE, where, "a pass named '%s' exists already", p->name);
-        nb_vec_push(registry->arena, &registry->passes, p);
+        nb_status status = check_pass(registry, plugin->passes[i], i, where, diags);
+        if (status != NB_OK) {
+            registry->passes.count = before; /* all of a plug-in or nothing */
+            return status;
+        }
+        nb_vec_push(registry->arena, &registry->passes, plugin->passes[i]);
     }
     return NB_OK;
 }

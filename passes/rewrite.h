@@ -6,9 +6,15 @@
  *   };
  *
  * The equation is comment, trace and documentation at once. A pattern matches the op whose result
- * is the root; operands of commutative ops match both ways round. The driver is greedy: it visits
- * ops in order until nothing changes, gives new ops the merged locations of what they replace, and
- * removes what became dead. */
+ * is the root; operands of commutative ops match both ways round, and a choice that leads nowhere
+ * is taken back. The driver is greedy: it visits ops in order until nothing changes, gives new ops
+ * the merged locations of what they replace, and removes what became dead.
+ *
+ * PAT_PRODUCT is for formulas that are spelled in many ways: number * factor * factor ..., whether
+ * by mul, div, reciprocal, neg, sqrt or pow, in any order and association. PAT_POWER gives a
+ * factor an exponent:
+ *
+ *   PAT_PRODUCT(0.5, PAT_ANY("x"), PAT_POWER(-0.5, PAT_ANY("y")))     0.5 * x / sqrt(y) */
 #ifndef NB_REWRITE_H
 #define NB_REWRITE_H
 
@@ -17,21 +23,23 @@
 
 typedef enum nb_pat_kind {
     NB_PAT_END = 0,
-    NB_PAT_OP,    /* result of this op */
-    NB_PAT_ANY,   /* any value */
-    NB_PAT_CONST, /* a constant */
-    NB_PAT_NUMBER /* a constant all of whose elements equal `number` */
+    NB_PAT_OP,      /* result of this op */
+    NB_PAT_ANY,     /* any value */
+    NB_PAT_CONST,   /* a constant */
+    NB_PAT_NUMBER,  /* a constant all of whose elements equal `number` */
+    NB_PAT_PRODUCT, /* `number` times exactly the args */
+    NB_PAT_POWER    /* an arg of NB_PAT_PRODUCT: its arg to the power `number` */
 } nb_pat_kind;
 
-#define NB_PAT_ARGS 3
+#define NB_PAT_ARGS 4
 
 typedef struct nb_pat {
     nb_pat_kind kind;
     const char *op;   /* NB_PAT_OP */
     const char *name; /* captures under this name; the same name twice must be the same value */
     bool single;      /* the op's result has no other use */
-    double number;
-    const struct nb_pat *args[NB_PAT_ARGS]; /* NB_PAT_OP: leading operands, NULL ends */
+    double number;    /* 1, 0.5: as it stands; not representable in f32, as sqrt(2): to 3 digits */
+    const struct nb_pat *args[NB_PAT_ARGS]; /* leading operands or factors, NULL ends */
 } nb_pat;
 
 #define NB_PAT(...) (&(const nb_pat){__VA_ARGS__})
@@ -43,8 +51,13 @@ typedef struct nb_pat {
 #define PAT_ANY(name_)     NB_PAT(.kind = NB_PAT_ANY, .name = (name_))
 #define PAT_CONST(name_)   NB_PAT(.kind = NB_PAT_CONST, .name = (name_))
 #define PAT_NUMBER(value_) NB_PAT(.kind = NB_PAT_NUMBER, .number = (value_))
+#define PAT_PRODUCT(number_, ...) \
+    NB_PAT(.kind = NB_PAT_PRODUCT, .number = (number_), .args = {__VA_ARGS__})
+#define PAT_POWER(power_, factor_) \
+    NB_PAT(.kind = NB_PAT_POWER, .number = (power_), .args = {factor_})
 
 #define NB_MAX_CAPTURES 12
+#define NB_MAX_MATCHED  64
 
 typedef struct nb_match {
     nb_pass_ctx *ctx;
@@ -55,6 +68,11 @@ typedef struct nb_match {
         nb_value *value;
     } captures[NB_MAX_CAPTURES];
     size_t n_captures;
+    struct {
+        const nb_op *op;
+        int depth;
+    } ops[NB_MAX_MATCHED]; /* matched ops, each before those that make its operands */
+    size_t n_ops;
     const nb_loc *loc; /* of all matched ops, root last */
 } nb_match;
 

@@ -36,12 +36,13 @@ static nb_rt_status explain_state(nb_session *s, char *err) {
         nb_dims_text held, now;
         if (memcmp(dims, s->states[i].dims, (size_t)port->rank * sizeof *dims) != 0)
             return nb_rt_fail(err, NB_RT_ARGUMENT,
-                           "state '%s' holds %s, but with the inputs given "
-                           "it must be %s: reset the session first",
-                           port->name, nb_print_dims(held, s->states[i].dims, port->rank),
-                           nb_print_dims(now, dims, port->rank));
+                              "state '%s' holds %s, but with the inputs given "
+                              "it must be %s: reset the session first",
+                              port->name, nb_print_dims(held, s->states[i].dims, port->rank),
+                              nb_print_dims(now, dims, port->rank));
     }
-    return nb_rt_fail(err, NB_RT_ARGUMENT, "the inputs do not fit the state held: reset the session");
+    return nb_rt_fail(err, NB_RT_ARGUMENT,
+                      "the inputs do not fit the state held: reset the session");
 }
 
 /* Why bind refused. Tries again with less to find out what it had expected. */
@@ -50,7 +51,7 @@ static nb_rt_status explain(nb_session *s, int64_t result, char *err) {
     if (result < 0) {
         int64_t symbol = -1 - result;
         return nb_rt_fail(err, NB_RT_ARGUMENT, "no input given tells the size of '%s'",
-                       symbol < (int64_t)m->n_symbols ? m->symbols[symbol].name : "?");
+                          symbol < (int64_t)m->n_symbols ? m->symbols[symbol].name : "?");
     }
     fill_shapes(s, true);
     if (m->bind(s->shapes, s->symbols) == 0) return explain_state(s, err);
@@ -68,14 +69,14 @@ static nb_rt_status explain(nb_session *s, int64_t result, char *err) {
         int64_t expected[NB_MODEL_MAX_RANK];
         m->input_shape(s->symbols, i, expected);
         return nb_rt_fail(err, NB_RT_ARGUMENT,
-                       "input '%s' has the shape %s, expected %s: dimension "
-                       "%" PRId64 " is %" PRId64 " and should be %" PRId64,
-                       port->name, text, port->shape, axis, found, expected[axis]);
+                          "input '%s' has the shape %s, expected %s: dimension "
+                          "%" PRId64 " is %" PRId64 " and should be %" PRId64,
+                          port->name, text, port->shape, axis, found, expected[axis]);
     }
     return nb_rt_fail(err, NB_RT_ARGUMENT,
-                   "input '%s' has the shape %s, expected %s: dimension "
-                   "%" PRId64 " does not fit",
-                   port->name, text, port->shape, axis);
+                      "input '%s' has the shape %s, expected %s: dimension "
+                      "%" PRId64 " does not fit",
+                      port->name, text, port->shape, axis);
 }
 
 static nb_rt_status bind_symbols(nb_session *s, char *err) {
@@ -91,14 +92,14 @@ static nb_rt_status bind_symbols(nb_session *s, char *err) {
         int64_t value = s->symbols[i];
         if (value < symbol->min)
             return nb_rt_fail(err, NB_RT_ARGUMENT,
-                           "'%s' is %" PRId64 ", the model was compiled for "
-                           "at least %" PRId64,
-                           symbol->name, value, symbol->min);
+                              "'%s' is %" PRId64 ", the model was compiled for "
+                              "at least %" PRId64,
+                              symbol->name, value, symbol->min);
         if (value > symbol->max)
             return nb_rt_fail(err, NB_RT_ARGUMENT,
-                           "'%s' is %" PRId64 ", the model was compiled for "
-                           "at most %" PRId64,
-                           symbol->name, value, symbol->max);
+                              "'%s' is %" PRId64 ", the model was compiled for "
+                              "at most %" PRId64,
+                              symbol->name, value, symbol->max);
     }
     for (uint32_t i = 0; i < m->n_outputs; i++) m->shape(s->symbols, i, s->outputs[i].dims);
     return NB_RT_OK;
@@ -107,7 +108,7 @@ static nb_rt_status bind_symbols(nb_session *s, char *err) {
 static nb_rt_status too_large(const nb_port *port, const int64_t *dims, char *err) {
     nb_dims_text text;
     return nb_rt_fail(err, NB_RT_NO_MEMORY, "'%s' is too large: %s", port->name,
-                   nb_print_dims(text, dims, port->rank));
+                      nb_print_dims(text, dims, port->rank));
 }
 
 /* How many entries appended states have room for in this run. */
@@ -121,9 +122,9 @@ static nb_rt_status choose_capacity(nb_session *s, char *err) {
         int64_t entries = s->outputs[ms->output].dims[ms->axis];
         if (entries > s->limit)
             return nb_rt_fail(err, NB_RT_FULL,
-                           "'%s' would have %" PRId64 " entries, its capacity is "
-                           "%" PRId64,
-                           port->name, entries, s->limit);
+                              "'%s' would have %" PRId64 " entries, its capacity is "
+                              "%" PRId64,
+                              port->name, entries, s->limit);
         if (entries > needed) needed = entries;
     }
     s->next_capacity = s->capacity;
@@ -147,9 +148,9 @@ static nb_rt_status place_appended(nb_session *s, uint32_t i, const int64_t *in,
     for (int32_t axis = 0; axis < port->rank; axis++)
         if (axis == ms->axis ? out[axis] < in[axis] : out[axis] != in[axis])
             return nb_rt_fail(err, NB_RT_CORRUPT,
-                           "the descriptor of model '%s' is damaged: state "
-                           "'%s' does not only grow along dimension %" PRId32,
-                           m->name, port->name, ms->axis);
+                              "the descriptor of model '%s' is damaged: state "
+                              "'%s' does not only grow along dimension %" PRId32,
+                              m->name, port->name, ms->axis);
     size_t bytes;
     if (!nb_state_bytes(m, i, in, s->next_capacity, &bytes)) return too_large(port, out, err);
     st->moved = given->given || bytes > st->current.size || !st->current.data ||
@@ -219,9 +220,9 @@ static nb_rt_status place_outputs(nb_session *s, char *err) {
         nb_dims_text text;
         if (o->data && bytes > o->room)
             return nb_rt_fail(err, NB_RT_ARGUMENT,
-                           "output '%s' of shape %s needs %zu bytes, the "
-                           "memory set for it has %zu",
-                           port->name, nb_print_dims(text, o->dims, port->rank), bytes, o->room);
+                              "output '%s' of shape %s needs %zu bytes, the "
+                              "memory set for it has %zu",
+                              port->name, nb_print_dims(text, o->dims, port->rank), bytes, o->room);
         if (!o->data) {
             nb_rt_status status = nb_reserve(&s->memory, &o->own, bytes, port->name, err);
             if (status != NB_RT_OK) return status;
@@ -243,9 +244,9 @@ nb_rt_status nb_session_bind(nb_session *s, char *err) {
     int64_t arena = m->plan(s->symbols, s->offsets);
     if (arena < 0 || (uint64_t)arena > PTRDIFF_MAX)
         return nb_rt_fail(err, NB_RT_NO_MEMORY,
-                       "the inputs of '%s' are too large: its memory plan "
-                       "overflows",
-                       m->name);
+                          "the inputs of '%s' are too large: its memory plan "
+                          "overflows",
+                          m->name);
     status = nb_reserve(&s->memory, &s->arena, (size_t)arena, "intermediate values", err);
     if (status != NB_RT_OK) return status;
     s->frame.arena = s->arena.data;

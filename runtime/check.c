@@ -10,8 +10,8 @@
 #define MAX_COUNT (1u << 20)
 
 static nb_rt_status bad(const nb_model *model, const char *what, char *err) {
-    return nb_rt_fail(err, NB_RT_CORRUPT, "the descriptor of model '%s' is damaged: %s", model->name,
-                   what);
+    return nb_rt_fail(err, NB_RT_CORRUPT, "the descriptor of model '%s' is damaged: %s",
+                      model->name, what);
 }
 
 static nb_rt_status check_ports(const nb_model *model, bool input, char *err) {
@@ -24,9 +24,9 @@ static nb_rt_status check_ports(const nb_model *model, bool input, char *err) {
             return bad(model, "a port has too many dimensions", err);
         if (nb_elem_bytes(p->elem) == 0)
             return nb_rt_fail(err, NB_RT_ABI,
-                           "%s '%s' has the element type %" PRId32
-                           ", which this runtime does not know",
-                           input ? "input" : "output", p->name, p->elem);
+                              "%s '%s' has the element type %" PRId32
+                              ", which this runtime does not know",
+                              input ? "input" : "output", p->name, p->elem);
         if (p->state < -1 || p->state >= (int64_t)model->n_states)
             return bad(model, "a port belongs to a state that does not exist", err);
         if (p->state >= 0) {
@@ -64,11 +64,12 @@ static nb_rt_status check_states(const nb_model *model, char *err) {
 nb_rt_status nb_check_model(const nb_model *model, char *err) {
     if (model->abi != NB_MODEL_ABI)
         return nb_rt_fail(err, NB_RT_ABI, "the model has ABI version %" PRIu32 ", expected %u",
-                       model->abi, NB_MODEL_ABI);
+                          model->abi, NB_MODEL_ABI);
     /* `run` is the last member of the first version. */
     if (model->size < offsetof(nb_model, run) + sizeof model->run)
-        return nb_rt_fail(err, NB_RT_ABI, "the model's descriptor has %" PRIu32 " bytes, expected %zu",
-                       model->size, sizeof *model);
+        return nb_rt_fail(err, NB_RT_ABI,
+                          "the model's descriptor has %" PRIu32 " bytes, expected %zu", model->size,
+                          sizeof *model);
     if (!model->name) return nb_rt_fail(err, NB_RT_CORRUPT, "the model's descriptor has no name");
     if (!model->bind || !model->input_shape || !model->shape || !model->plan || !model->run)
         return bad(model, "a function is missing", err);

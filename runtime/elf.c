@@ -68,7 +68,7 @@ static bool read_at(const file *f, uint64_t offset, void *out, size_t size) {
 
 static nb_rt_status cut_short(const file *f, char *err) {
     return nb_rt_fail(err, NB_RT_CORRUPT, "%s: damaged: its headers point outside its %zu bytes",
-                   f->path, f->size);
+                      f->path, f->size);
 }
 
 static nb_rt_status check_header(const file *f, ElfW(Ehdr) * header, char *err) {
@@ -76,11 +76,11 @@ static nb_rt_status check_header(const file *f, ElfW(Ehdr) * header, char *err) 
         return nb_rt_fail(err, NB_RT_CORRUPT, "%s: not a shared object (ELF)", f->path);
     if (f->data[EI_CLASS] != HOST_CLASS || f->data[EI_DATA] != ELFDATA2LSB)
         return nb_rt_fail(err, NB_RT_ABI, "%s: made for another machine, this is %s", f->path,
-                       machine_name(HOST_MACHINE));
+                          machine_name(HOST_MACHINE));
     if (!read_at(f, 0, header, sizeof *header)) return cut_short(f, err);
     if (header->e_machine != HOST_MACHINE)
         return nb_rt_fail(err, NB_RT_ABI, "%s: made for %s, this is %s", f->path,
-                       machine_name(header->e_machine), machine_name(HOST_MACHINE));
+                          machine_name(header->e_machine), machine_name(HOST_MACHINE));
     if (header->e_type != ET_DYN)
         return nb_rt_fail(err, NB_RT_CORRUPT, "%s: an ELF file, but not a shared object", f->path);
     if (header->e_phentsize != sizeof(ElfW(Phdr)) || header->e_shentsize != sizeof(ElfW(Shdr)))
@@ -145,15 +145,15 @@ static nb_rt_status find_entry(const file *f, nb_entry_name name, char *err) {
         const char *candidate = model_name(f, &strings, &symbol);
         if (!candidate) continue;
         if (found)
-            return nb_rt_fail(err, NB_RT_CORRUPT, "%s: exports two models, %s and %s", f->path, found,
-                           candidate);
+            return nb_rt_fail(err, NB_RT_CORRUPT, "%s: exports two models, %s and %s", f->path,
+                              found, candidate);
         found = candidate;
     }
     if (!found)
         return nb_rt_fail(err, NB_RT_CORRUPT,
-                       "%s: not a compiled model: exports no NAME_model "
-                       "function",
-                       f->path);
+                          "%s: not a compiled model: exports no NAME_model "
+                          "function",
+                          f->path);
     memcpy(name, found, strlen(found) + 1);
     return NB_RT_OK;
 }
@@ -169,7 +169,7 @@ nb_rt_status nb_elf_entry(const char *path, nb_entry_name name, char *err) {
     if (!S_ISREG(info.st_mode) || info.st_size <= 0) {
         close(fd);
         return nb_rt_fail(err, NB_RT_CORRUPT, "%s: not a shared object (%s)", path,
-                       S_ISREG(info.st_mode) ? "empty" : "not a file");
+                          S_ISREG(info.st_mode) ? "empty" : "not a file");
     }
     file f = {path, NULL, (size_t)info.st_size};
     void *map = mmap(NULL, f.size, PROT_READ, MAP_PRIVATE, fd, 0);

@@ -23,20 +23,20 @@ static nb_rt_status open_weights(nb_loaded *loaded, const void *weights, const c
     if (model->weights_size == 0) return NB_RT_OK;
     if (model->weights_size > PTRDIFF_MAX)
         return nb_rt_fail(err, NB_RT_NO_MEMORY, "the weights of '%s' exceed the address space",
-                       model->name);
+                          model->name);
     w->data = weights ? weights : model->weights;
     if (!w->data) {
         if (!path)
             return nb_rt_fail(err, NB_RT_ARGUMENT,
-                           "the weights of '%s' are not inside it: give them, "
-                           "or the path of %s.nbw",
-                           model->name, model->name);
+                              "the weights of '%s' are not inside it: give them, "
+                              "or the path of %s.nbw",
+                              model->name, model->name);
         nb_rt_status status = nb_weights_map(path, model, w, err);
         if (status != NB_RT_OK) return status;
     }
     if ((uintptr_t)w->data % 64 != 0)
         return nb_rt_fail(err, NB_RT_ARGUMENT, "the weights of '%s' are not 64-byte aligned",
-                       model->name);
+                          model->name);
     nb_rt_status status = NB_RT_OK;
     if (options->huge) status = nb_weights_to_huge(w, model, err);
     if (status == NB_RT_OK && options->verify) status = nb_weights_verify(w, model, err);
@@ -72,9 +72,9 @@ nb_rt_status nb_load_model(const nb_model *model, const void *weights, const cha
     *out = NULL;
     if (!model)
         return nb_rt_fail(err, NB_RT_ARGUMENT,
-                       "nb_load_model: the model is null: it was made for "
-                       "another ABI version than %u",
-                       NB_MODEL_ABI);
+                          "nb_load_model: the model is null: it was made for "
+                          "another ABI version than %u",
+                          NB_MODEL_ABI);
     return finish(model, NULL, weights, weights_path, options, out, err);
 }
 
@@ -119,7 +119,8 @@ nb_rt_status nb_load(const char *path, const nb_load_options *options, nb_loaded
     void *library = open_library(path);
     if (!library) {
         const char *reason = dlerror();
-        return nb_rt_fail(err, NB_RT_CORRUPT, "%s", reason ? reason : "no memory to open a library");
+        return nb_rt_fail(err, NB_RT_CORRUPT, "%s",
+                          reason ? reason : "no memory to open a library");
     }
     nb_model_fn get;
     *(void **)&get = dlsym(library, entry); /* as POSIX has it: C has no such cast */
@@ -127,7 +128,7 @@ nb_rt_status nb_load(const char *path, const nb_load_options *options, nb_loaded
     if (!model) {
         dlclose(library);
         return nb_rt_fail(err, NB_RT_ABI, "%s: was made for another ABI version, expected %u", path,
-                       NB_MODEL_ABI);
+                          NB_MODEL_ABI);
     }
     char *sidecar = NULL;
     if (model->abi == NB_MODEL_ABI && model->name) {

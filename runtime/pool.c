@@ -186,7 +186,7 @@ nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out,
     int started = pool->started;
     nb_pool_destroy(pool);
     return nb_rt_fail(err, NB_RT_NO_MEMORY, "only %d of %d threads could be started", started + 1,
-                   threads);
+                      threads);
 
 no_done:
     pthread_cond_destroy(&pool->work);

@@ -27,9 +27,9 @@ static nb_rt_status check_alignment(const nb_port *port, const void *data, char 
     if (alignment > 8) alignment = 8;
     if ((uintptr_t)data % alignment != 0)
         return nb_rt_fail(err, NB_RT_ARGUMENT,
-                       "the memory of '%s' is misaligned: at %p, expected a "
-                       "multiple of %zu",
-                       port->name, data, alignment);
+                          "the memory of '%s' is misaligned: at %p, expected a "
+                          "multiple of %zu",
+                          port->name, data, alignment);
     return NB_RT_OK;
 }
 
@@ -38,19 +38,19 @@ nb_rt_status nb_session_set_input(nb_session *s, int index, const void *data, co
     if (!s) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_set_input: the session is null");
     const nb_model *m = s->model;
     if (index < 0 || index >= (int64_t)m->n_inputs)
-        return nb_rt_fail(err, NB_RT_ARGUMENT, "there is no input %d: the model has %" PRIu32, index,
-                       m->n_inputs);
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "there is no input %d: the model has %" PRIu32,
+                          index, m->n_inputs);
     const nb_port *port = &m->inputs[index];
     session_input *in = &s->inputs[index];
     size_t dims_size = (size_t)port->rank * sizeof *dims, bytes;
     if (!dims && port->rank > 0)
         return nb_rt_fail(err, NB_RT_ARGUMENT,
-                       "input '%s': `dims` is null, expected %" PRId32 " dimensions %s", port->name,
-                       port->rank, port->shape);
+                          "input '%s': `dims` is null, expected %" PRId32 " dimensions %s",
+                          port->name, port->rank, port->shape);
     if (!nb_bytes_of(dims, port->rank, nb_elem_bytes(port->elem), &bytes)) {
         nb_dims_text text;
-        return nb_rt_fail(err, NB_RT_ARGUMENT, "input '%s' has the shape %s, expected %s", port->name,
-                       nb_print_dims(text, dims, port->rank), port->shape);
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "input '%s' has the shape %s, expected %s",
+                          port->name, nb_print_dims(text, dims, port->rank), port->shape);
     }
     if (!data && bytes > 0)
         return nb_rt_fail(err, NB_RT_ARGUMENT, "input '%s': `data` is null", port->name);
@@ -73,14 +73,14 @@ nb_rt_status nb_session_set_output(nb_session *s, int index, void *data, size_t 
     if (!s) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_set_output: the session is null");
     const nb_model *m = s->model;
     if (index < 0 || index >= (int64_t)m->n_outputs)
-        return nb_rt_fail(err, NB_RT_ARGUMENT, "there is no output %d: the model has %" PRIu32, index,
-                       m->n_outputs);
+        return nb_rt_fail(err, NB_RT_ARGUMENT, "there is no output %d: the model has %" PRIu32,
+                          index, m->n_outputs);
     const nb_port *port = &m->outputs[index];
     if (port->state >= 0)
         return nb_rt_fail(err, NB_RT_ARGUMENT,
-                       "output '%s' is a state and stays with the session; "
-                       "nb_session_output reads it",
-                       port->name);
+                          "output '%s' is a state and stays with the session; "
+                          "nb_session_output reads it",
+                          port->name);
     nb_rt_status status = check_alignment(port, data, err);
     if (status != NB_RT_OK) return status;
     session_output *o = &s->outputs[index];

@@ -61,7 +61,7 @@ nb_rt_status nb_session_save(const nb_session *s, void *buffer, size_t size, cha
     saved_header header = {.model = identity(m), .size = nb_session_state_size(s)};
     if (size < header.size)
         return nb_rt_fail(err, NB_RT_ARGUMENT, "the state has %" PRIu64 " bytes, the buffer %zu",
-                       header.size, size);
+                          header.size, size);
     unsigned char *start = (unsigned char *)buffer + sizeof header, *at = start;
     for (uint32_t i = 0; i < m->n_states; i++, at += sizeof(saved_state)) {
         saved_state saved = {.held = s->states[i].held};
@@ -96,10 +96,11 @@ static nb_rt_status check_header(const nb_session *s, const unsigned char *bytes
         return nb_rt_fail(err, NB_RT_CORRUPT, "the buffer does not hold a saved state");
     if (header.model != identity(s->model))
         return nb_rt_fail(err, NB_RT_CORRUPT, "the saved state belongs to another model than '%s'",
-                       s->model->name);
+                          s->model->name);
     if (header.size != size)
-        return nb_rt_fail(err, NB_RT_CORRUPT, "the saved state has %" PRIu64 " bytes, given are %zu",
-                       header.size, size);
+        return nb_rt_fail(err, NB_RT_CORRUPT,
+                          "the saved state has %" PRIu64 " bytes, given are %zu", header.size,
+                          size);
     if (header.hash != nb_weights_hash(bytes + sizeof header, size - sizeof header))
         return damaged("its hash does not match", err);
     return NB_RT_OK;
@@ -131,9 +132,9 @@ static nb_rt_status check_states(const nb_session *s, const unsigned char *bytes
         *length = entries;
         if (entries > s->limit)
             return nb_rt_fail(err, NB_RT_FULL,
-                           "the saved state has %" PRId64 " entries, the capacity "
-                           "is %" PRId64,
-                           entries, s->limit);
+                              "the saved state has %" PRId64 " entries, the capacity "
+                              "is %" PRId64,
+                              entries, s->limit);
     }
     return left == 0 ? NB_RT_OK : damaged("it is too long", err);
 }

@@ -28,7 +28,7 @@ static nb_rt_status allocate_tables(nb_session *s, char *err) {
 static nb_rt_status check_options(const nb_session_options *o, char *err) {
     if (o->threads < 0 || o->threads > NB_POOL_MAX_THREADS)
         return nb_rt_fail(err, NB_RT_ARGUMENT, "%d threads: expected 0 .. %d", o->threads,
-                       NB_POOL_MAX_THREADS);
+                          NB_POOL_MAX_THREADS);
     if (o->capacity < 0)
         return nb_rt_fail(err, NB_RT_ARGUMENT, "the capacity is negative: %" PRId64, o->capacity);
     if (!o->allocate != !o->release)
@@ -45,9 +45,9 @@ static nb_rt_status choose_limit(nb_session *s, int64_t capacity, char *err) {
         const nb_model_symbol *symbol = &m->symbols[m->states[i].symbol];
         if (capacity > symbol->max)
             return nb_rt_fail(err, NB_RT_ARGUMENT,
-                           "a capacity of %" PRId64 " is asked for, but the "
-                           "model was compiled for at most %" PRId64 " ('%s')",
-                           capacity, symbol->max, symbol->name);
+                              "a capacity of %" PRId64 " is asked for, but the "
+                              "model was compiled for at most %" PRId64 " ('%s')",
+                              capacity, symbol->max, symbol->name);
         s->fixed = capacity > 0;
         s->limit = s->fixed ? capacity : symbol->max;
     }

@@ -117,13 +117,14 @@ nb_rt_status nb_session_rewind(nb_session *s, int64_t length, char *err) {
     int64_t now = nb_session_length(s);
     if (length < 0 || length > now)
         return nb_rt_fail(err, NB_RT_ARGUMENT,
-                       "cannot go back to %" PRId64 " entries: %" PRId64 " are held", length, now);
+                          "cannot go back to %" PRId64 " entries: %" PRId64 " are held", length,
+                          now);
     for (uint32_t i = 0; i < m->n_states && length < now; i++)
         if (!m->states[i].appended)
             return nb_rt_fail(err, NB_RT_ARGUMENT,
-                           "cannot go back: state '%s' is not appended to, "
-                           "its earlier values are gone",
-                           nb_state_port(m, i)->name);
+                              "cannot go back: state '%s' is not appended to, "
+                              "its earlier values are gone",
+                              nb_state_port(m, i)->name);
     for (uint32_t i = 0; i < m->n_states; i++) {
         session_state *st = &s->states[i];
         if (!m->states[i].appended) continue;

@@ -111,9 +111,9 @@ void *nb_allocate(const nb_memory *memory, size_t size, const char *what, char *
         memory->release(memory->user, block);
         block = NULL;
         nb_rt_fail(err, NB_RT_NO_MEMORY,
-                "no memory for %s: the allocator gave %zu bytes that are not "
-                "64-byte aligned",
-                what, size);
+                   "no memory for %s: the allocator gave %zu bytes that are not "
+                   "64-byte aligned",
+                   what, size);
     }
     return block;
 }

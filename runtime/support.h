@@ -9,7 +9,7 @@
 /* Writes one line to `err` (unless NULL) and returns `status`, so that callers can return it.
  * Control characters become '?': names come from files and may end up on a terminal. */
 __attribute__((format(printf, 3, 4))) nb_rt_status nb_rt_fail(char *err, nb_rt_status status,
-                                                           const char *format, ...);
+                                                              const char *format, ...);
 
 /* "[1,2,?]" for messages; -1 is a question mark. */
 typedef char nb_dims_text[24 * NB_MODEL_MAX_RANK];

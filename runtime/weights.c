@@ -23,17 +23,17 @@ static nb_rt_status check_file(const char *path, const unsigned char *data, uint
         return nb_rt_fail(err, NB_RT_CORRUPT, "%s: not a weights file", path);
     if (header.abi != NB_MODEL_ABI)
         return nb_rt_fail(err, NB_RT_ABI, "%s: has ABI version %" PRIu32 ", expected %u", path,
-                       header.abi, NB_MODEL_ABI);
+                          header.abi, NB_MODEL_ABI);
     if (header.size != model->weights_size || header.hash != model->weights_hash)
         return nb_rt_fail(err, NB_RT_CORRUPT,
-                       "%s: belongs to another model than '%s' (its hash is "
-                       "%016" PRIx64 ", expected %016" PRIx64 ")",
-                       path, model->name, header.hash, model->weights_hash);
+                          "%s: belongs to another model than '%s' (its hash is "
+                          "%016" PRIx64 ", expected %016" PRIx64 ")",
+                          path, model->name, header.hash, model->weights_hash);
     if (size - NB_WEIGHTS_OFFSET != model->weights_size)
         return nb_rt_fail(err, NB_RT_CORRUPT,
-                       "%s: damaged: has %" PRIu64 " bytes of weights, "
-                       "expected %" PRIu64,
-                       path, size - NB_WEIGHTS_OFFSET, model->weights_size);
+                          "%s: damaged: has %" PRIu64 " bytes of weights, "
+                          "expected %" PRIu64,
+                          path, size - NB_WEIGHTS_OFFSET, model->weights_size);
     return NB_RT_OK;
 }
 
@@ -50,7 +50,7 @@ static nb_rt_status map_open_file(const char *path, int fd, const nb_model *mode
     void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         return nb_rt_fail(err, errno == ENOMEM ? NB_RT_NO_MEMORY : NB_RT_IO, "%s: %s", path,
-                       strerror(errno));
+                          strerror(errno));
     nb_rt_status status = check_file(path, map, size, model, err);
     if (status != NB_RT_OK) {
         munmap(map, size);
@@ -66,7 +66,7 @@ nb_rt_status nb_weights_map(const char *path, const nb_model *model, nb_weights 
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return nb_rt_fail(err, NB_RT_IO, "%s: weights of '%s': %s", path, model->name,
-                       strerror(errno));
+                          strerror(errno));
     nb_rt_status status = map_open_file(path, fd, model, out, err);
     close(fd);
     return status;
@@ -81,7 +81,7 @@ nb_rt_status nb_weights_to_huge(nb_weights *weights, const nb_model *model, char
         map = mmap(NULL, map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
         return nb_rt_fail(err, NB_RT_NO_MEMORY, "no memory for the weights of '%s': %zu bytes",
-                       model->name, size);
+                          model->name, size);
     /* Without huge pages it is merely slower, so a refusal does not matter. */
     madvise(map, map_size, MADV_HUGEPAGE);
     unsigned char *data = (unsigned char *)map;
@@ -97,9 +97,9 @@ nb_rt_status nb_weights_verify(const nb_weights *weights, const nb_model *model,
     uint64_t hash = nb_weights_hash(weights->data, (size_t)model->weights_size);
     if (hash != model->weights_hash)
         return nb_rt_fail(err, NB_RT_CORRUPT,
-                       "the weights of '%s' are damaged: their hash is "
-                       "%016" PRIx64 ", expected %016" PRIx64,
-                       model->name, hash, model->weights_hash);
+                          "the weights of '%s' are damaged: their hash is "
+                          "%016" PRIx64 ", expected %016" PRIx64,
+                          model->name, hash, model->weights_hash);
     return NB_RT_OK;
 }
 

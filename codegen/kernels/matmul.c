@@ -6,6 +6,7 @@
  * read where they stand. One item is one panel (of one batch). */
 #include "codegen/lower.h"
 #include "codegen/pack.h"
+#include "ir/eval.h"
 
 #include <string.h>
 
@@ -200,5 +201,15 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     }
 }
 
+static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
+    /* Its operands were dequantized to floats here, but its meaning is the product of codes. */
+    if (nb_is_product_of_codes(op))
+        return nb_refuse(op, diags,
+                         "a product of dequantized tensors; run fuse-dequant before plan-memory");
+    if (nb_out(op)->type->elem == NB_F64 && !cpu->isa->fma)
+        return nb_refuse(op, diags, "f64 products on a CPU without fused multiply-add");
+    return nb_accept_plain(op, cpu, diags);
+}
+
 const nb_lowering nb_lower_matmul = {
-    .accept = nb_accept_plain, .items = items, .work = work, .body = body, .layout = layout};
+    .accept = accept, .items = items, .work = work, .body = body, .layout = layout};

@@ -353,9 +353,6 @@ static const nb_layout *layout(const nb_op *op, uint32_t index, const cg_cpu *cp
     return index == 1 ? &nb_qpanels : NULL;
 }
 
-/* Longest group whose integer sums are exact in 32 bits (NUMBERS.md). */
-#define MAX_GROUP 65536
-
 static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     (void)cpu;
     nb_elem a = nb_in(op, 0)->type->elem, w = nb_in(op, 1)->type->elem;
@@ -363,10 +360,6 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
         return nb_refuse(op, diags, "activations of %s", nb_elems[a].text);
     if (w != NB_I8 && w != NB_U8 && w != NB_I4 && w != NB_U4)
         return nb_refuse(op, diags, "weights of %s", nb_elems[w].text);
-    nb_qshape s = nb_qshape_of(nb_in(op, 1));
-    if (nb_min_i64(s.group, s.K) > MAX_GROUP)
-        return nb_refuse(op, diags, "groups of %lld inputs; at most %d are exact",
-                         (long long)s.group, MAX_GROUP);
     return NB_OK;
 }
 

@@ -147,8 +147,8 @@ static bool check_run(diff *d, const char *cpu, const nb_jit *loaded, const nb_p
                       const sample *s, bool split) {
     nb_tensor got[DIFF_MAX_PORTS] = {0};
     int32_t result;
-    const char *error = diff_execute(nb_jit_model(loaded), pack, s->inputs, got, d->capacity,
-                                     split, d->arena, &result);
+    const char *error = diff_execute(nb_jit_model(loaded), pack, s->inputs, got, d->capacity, split,
+                                     d->arena, &result);
     if (!error && result != d->result)
         error = nb_format(d->arena, "run returned %d instead of %d", result, d->result);
     if (error) complain(d, cpu, error);

@@ -10,14 +10,14 @@
 
 /* largest: the biggest finite value; infinite: does it have infinities, and do casts give them? */
 static const struct format {
-    nb_elem elem;
     double largest, smallest;
+    nb_elem elem;
     bool infinite;
 } formats[] = {
-    {NB_F16, 65504, 0x1p-24, true},     {NB_BF16, 0x1.fep127, 0x1p-133, true},
-    {NB_F8E4M3FN, 448, 0x1p-9, false},  {NB_F8E4M3FNUZ, 240, 0x1p-10, false},
-    {NB_F8E5M2, 57344, 0x1p-16, false}, {NB_F8E5M2FNUZ, 57344, 0x1p-17, false},
-    {NB_F4E2M1, 6, 0.5, false},         {NB_F8E8M0, 0x1p127, 0x1p-127, false},
+    {65504, 0x1p-24, NB_F16, true},     {0x1.fep127, 0x1p-133, NB_BF16, true},
+    {448, 0x1p-9, NB_F8E4M3FN, false},  {240, 0x1p-10, NB_F8E4M3FNUZ, false},
+    {57344, 0x1p-16, NB_F8E5M2, false}, {57344, 0x1p-17, NB_F8E5M2FNUZ, false},
+    {6, 0.5, NB_F4E2M1, false},         {0x1p127, 0x1p-127, NB_F8E8M0, false},
 };
 
 static uint32_t codes_of(nb_elem e) { return 1u << nb_elems[e].bits; }

@@ -156,7 +156,7 @@ END_TEST
 
 static nb_value *slice(nb_value *x, const int64_t *start, const int64_t *count,
                        const int64_t *step) {
-    const nb_dim *s[NB_MAX_RANK], *n[NB_MAX_RANK];
+    const nb_dim *s[NB_MAX_RANK] = {0}, *n[NB_MAX_RANK] = {0};
     size_t rank = (size_t)x->type->rank;
     for (size_t d = 0; d < rank; d++) {
         s[d] = nb_dim_const(t.graph, start[d]);

@@ -10,7 +10,7 @@
 static double ulps(float got, double want) {
     if (isnan(want) || isnan(got)) return isnan(want) && isnan(got) ? 0 : HUGE_VAL;
     if (isinf(got) || isinf((float)want))
-        return got == (float)want ? 0 : fabs(want) > 3.4028e38 && fabs(got) > 3.4028e38f ? 1 : 1e9;
+        return got == (float)want ? 0 : fabs(want) > 3.4028e38 && fabsf(got) > 3.4028e38f ? 1 : 1e9;
     int e;
     frexp(want, &e);
     return fabs((double)got - want) / ldexp(1, (e < -125 ? -125 : e) - 24);
@@ -26,7 +26,7 @@ static const struct {
     uint64_t bits;
 } functions[] = {
     {"exp", nb_expf, exp, 1.02, HUGE_VALF, UINT64_C(0xc710973e2d0b8c77)},
-    {"log", nb_logf, log, 0.8, HUGE_VALF, UINT64_C(0x40dbb442275554d9)},
+    {"log", nb_logf, log, 0.84, HUGE_VALF, UINT64_C(0x40dbb442275554d9)},
     {"tanh", nb_tanhf, tanh, 1.4, HUGE_VALF, UINT64_C(0x3719f01762222a5a)},
     {"erf", nb_erff, erf, 1.1, HUGE_VALF, UINT64_C(0xf6de63e9cc807749)},
     {"sin", nb_sinf, sin, 1.6, 1e5f, UINT64_C(0xa1f9ab025c78146b)},
@@ -125,7 +125,7 @@ START_TEST(pow_accuracy) {
         float a = nb_from_bits(high), b = nb_from_bits(low);
         if (i % 3 == 1) {
             a = nb_from_bits(0x3f000000u + (high >> 8));
-            b = (float)((int32_t)low / 65536) / 128.0f;
+            b = (float)(int16_t)(low >> 16) / 128.0f;
         } else if (i % 3 == 2) {
             b = (float)(int8_t)low * 0.5f;
         }
@@ -146,7 +146,8 @@ START_TEST(special_pow) {
         for (size_t k = 0; k < NB_COUNT(values); k++) {
             double want = pow((double)values[i], (double)values[k]);
             float got = nb_powf(values[i], values[k]);
-            ck_assert_msg(ulps(got, want) <= 0.51 && (isnan(want) || !signbit(got) == !signbit(want)),
+            ck_assert_msg(ulps(got, want) <= 0.51 &&
+                              (isnan(want) || !signbit(got) == !signbit(want)),
                           "%g to the %g is %g, not %g", (double)values[i], (double)values[k],
                           (double)got, want);
         }

@@ -1,0 +1,324 @@
+/* ONNX's node tests: each is a model of one operator, inputs, and the outputs ONNX expects.
+ *
+ * A test runs twice: with its inputs given at run time ("/runtime"), and with all but the first
+ * pinned as initializers ("/pinned"), which is how real models have them. Both the evaluator and
+ * the compiled code must agree with ONNX within its own tolerance, and with each other to the bit.
+ *
+ * skip.txt lists what is not run or does not pass, with the reason: a listed test that passes is a
+ * failure, as is one that does not pass and is not listed, so the list only shrinks. NB_BLESS=1
+ * writes it anew.
+ *
+ *   backend [TEST...]      e.g. backend test_add test_reshape_negative_dim/pinned */
+#include "frontend/frontend.h"
+#include "passes/check.h"
+#include "passes/presets.h"
+#include "tests/backend/pin.h"
+#include "tools/execute.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DATA       "/usr/share/libonnx-testdata/data/node"
+#define SKIP       NIBBLE_SOURCE_DIR "/tests/backend/skip.txt"
+#define MAX_INPUTS 16
+#define MAX_TESTS  8192
+
+/* ONNX's own runner compares with these. */
+#define RELATIVE 1e-3
+#define ABSOLUTE 1e-7
+
+typedef struct trial {
+    const char *name, *folder;
+    bool pinned;
+    nb_arena *arena;
+    nb_diags *diags;
+    bytes model, files[MAX_INPUTS]; /* files: the inputs of the data set */
+    size_t n_files;
+    nb_tensor inputs[MAX_INPUTS];
+} trial;
+
+typedef struct verdict {
+    const char *name, *reason; /* NULL: it passed */
+} verdict;
+
+static verdict verdicts[MAX_TESTS], skips[MAX_TESTS];
+static size_t n_verdicts, n_skips;
+static nb_arena *kept; /* names and reasons */
+
+/* ---- comparing ------------------------------------------------------------------------------ */
+
+static bool close_enough(nb_elem elem, double found, double expected) {
+    if (isnan(found) || isnan(expected)) return isnan(found) && isnan(expected);
+    if (found == expected) return true;
+    if (nb_elem_is_integer(elem) || elem == NB_BOOL || isinf(found) || isinf(expected))
+        return false;
+    return fabs(found - expected) <= ABSOLUTE + RELATIVE * fabs(expected);
+}
+
+static const char *compare(trial *t, const char *by, const nb_tensor *found,
+                           const nb_tensor *expected) {
+    if (found->elem != expected->elem)
+        return nb_format(t->arena, "%s: the output is %s, expected %s", by,
+                         nb_elems[found->elem].text, nb_elems[expected->elem].text);
+    bool shape = found->rank == expected->rank;
+    for (int d = 0; shape && d < found->rank; d++) shape = found->dims[d] == expected->dims[d];
+    if (!shape) return nb_format(t->arena, "%s: the output has another shape", by);
+    for (int64_t i = 0; i < nb_tensor_count(found); i++) {
+        double a = nb_tensor_get(found, i), b = nb_tensor_get(expected, i);
+        if (!close_enough(found->elem, a, b))
+            return nb_format(t->arena, "%s: wrong numbers: element %lld is %.9g, expected %.9g", by,
+                             (long long)i, a, b);
+    }
+    return NULL;
+}
+
+/* ---- one test ------------------------------------------------------------------------------- */
+
+/* The first error. */
+static const char *why(const trial *t, const char *fallback) {
+    return t->diags->list.count ? t->diags->list.items[0]->message : fallback;
+}
+
+static const char *load_inputs(trial *t) {
+    for (t->n_files = 0; t->n_files < MAX_INPUTS; t->n_files++) {
+        const char *path =
+            nb_format(t->arena, "%s/test_data_set_0/input_%zu.pb", t->folder, t->n_files);
+        if (access(path, R_OK) != 0) break;
+        t->files[t->n_files] = read_bytes(path);
+        if (nb_read_tensor_file(path, t->arena, t->diags, &t->inputs[t->n_files]) != NB_OK)
+            return "an input is no tensor";
+    }
+    return NULL;
+}
+
+static nb_graph *import(trial *t) {
+    nb_graph *g = NULL;
+    const char *name = t->name;
+    if (nb_import_bytes(t->model.data, t->model.size, name, NULL, NULL, NULL, t->diags, &g) !=
+        NB_OK)
+        return NULL;
+    nb_registry *registry = nb_registry_create(t->arena);
+    nb_preset_options options = {.group = -1};
+    nb_pipeline pipeline;
+    nb_pass_env env = {.registry = registry,
+                       .diags = t->diags,
+                       .arena = t->arena,
+                       .verify_each = true,
+                       .check_each = false};
+    if (nb_pipeline_parse(registry, nb_preset("f32", &options, t->arena), t->arena, t->diags,
+                          &pipeline) == NB_OK &&
+        nb_pipeline_run(&pipeline, g, &env) == NB_OK)
+        return g;
+    nb_graph_destroy(g);
+    return NULL;
+}
+
+static bool same_bits(const nb_tensor *a, const nb_tensor *b) {
+    return a->bytes == b->bytes && (!a->bytes || memcmp(a->data, b->data, (size_t)a->bytes) == 0);
+}
+
+static const char *run_compiled(trial *t, const nb_graph *g, const nb_tensor *evaluated) {
+    nbt_program program;
+    nb_tensor *found = NB_NEW_ARRAY(t->arena, nb_tensor, g->outputs.count + 1);
+    nb_status status =
+        nbt_compile_graph(g, cg_cpu_find(NULL, "native"), t->arena, t->diags, &program);
+    if (status == NB_OK) status = nbt_run_once(&program, 1, t->inputs, found, t->arena, t->diags);
+    nbt_close(&program);
+    if (status != NB_OK) return nb_format(t->arena, "compiled: %s", why(t, "failed"));
+    for (size_t i = 0; i < g->outputs.count; i++)
+        if (!same_bits(&found[i], &evaluated[i])) {
+            return "compiled: other bits than evaluated";
+        }
+    return NULL;
+}
+
+/* ONNX's data holds bfloat16 as uint16. */
+static void as_declared(nb_tensor *t, nb_elem declared) {
+    if (declared == NB_BF16 && t->elem == NB_U16) t->elem = NB_BF16;
+}
+
+static const char *run_graph(trial *t, const nb_graph *g) {
+    if (g->body.n_params != (t->pinned ? 1 : t->n_files))
+        return "the data set has another number of inputs";
+    for (uint32_t i = 0; i < g->body.n_params; i++)
+        as_declared(&t->inputs[i], g->body.params[i]->type->elem);
+    nb_tensor *found = NB_NEW_ARRAY(t->arena, nb_tensor, g->outputs.count + 1);
+    if (nb_eval(g, t->inputs, found, NULL, 0, t->arena, t->diags) != NB_OK)
+        return nb_format(t->arena, "evaluated: %s", why(t, "failed"));
+    for (size_t i = 0; i < g->outputs.count; i++) {
+        nb_tensor expected;
+        const char *path = nb_format(t->arena, "%s/test_data_set_0/output_%zu.pb", t->folder, i);
+        if (nb_read_tensor_file(path, t->arena, t->diags, &expected) != NB_OK)
+            return "an output is no tensor";
+        as_declared(&expected, found[i].elem);
+        const char *reason = compare(t, "evaluated", &found[i], &expected);
+        if (reason && expected.elem == NB_BF16)
+            return "ONNX's own numbers are cut off to bfloat16, not rounded";
+        if (reason) return reason;
+    }
+    return run_compiled(t, g, found);
+}
+
+static const char *run_trial(trial *t) {
+    t->model = read_bytes(nb_format(t->arena, "%s/model.onnx", t->folder));
+    const char *reason = t->model.data ? load_inputs(t) : "no model";
+    if (!reason && t->pinned) {
+        bytes all = t->model;
+        t->model = pin_inputs(all, t->files, t->n_files);
+        free(all.data);
+        if (!t->model.data) reason = "nothing to pin";
+    }
+    if (reason) return reason;
+    nb_graph *g = import(t);
+    if (!g) return why(t, "not imported");
+    reason = run_graph(t, g);
+    nb_graph_destroy(g);
+    return reason;
+}
+
+/* ---- the list ------------------------------------------------------------------------------- */
+
+static void read_skips(void) {
+    FILE *f = fopen(SKIP, "r");
+    char line[1024];
+    while (f && fgets(line, sizeof line, f)) {
+        char *colon = strstr(line, ": ");
+        if (line[0] == '#' || !colon || n_skips == MAX_TESTS) continue;
+        skips[n_skips++] = (verdict){nb_strndup(kept, line, (size_t)(colon - line)),
+                                     nb_strndup(kept, colon + 2, strcspn(colon + 2, "\n"))};
+    }
+    if (f) fclose(f);
+}
+
+static const char *skip_reason(const char *name) {
+    for (size_t i = 0; i < n_skips; i++)
+        if (strcmp(skips[i].name, name) == 0) return skips[i].reason;
+    return NULL;
+}
+
+static int by_reason(const void *a, const void *b) {
+    const verdict *x = a, *y = b;
+    int order = strcmp(x->reason, y->reason);
+    return order ? order : strcmp(x->name, y->name);
+}
+
+static void write_skips(void) {
+    FILE *f = fopen(SKIP, "w");
+    if (!f) {
+        perror(SKIP);
+        exit(EXIT_FAILURE);
+    }
+    fputs("# ONNX node tests that are not run or do not pass, and why; by reason. Lines only go:\n"
+          "# the driver fails when a test on the list passes, and when one that is not on it does\n"
+          "# not. NB_BLESS=1 writes the list anew.\n",
+          f);
+    size_t n = 0;
+    for (size_t i = 0; i < n_verdicts; i++)
+        if (verdicts[i].reason) verdicts[n++] = verdicts[i];
+    qsort(verdicts, n, sizeof *verdicts, by_reason);
+    for (size_t i = 0; i < n; i++) fprintf(f, "%s: %s\n", verdicts[i].name, verdicts[i].reason);
+    fclose(f);
+    printf("%zu lines in %s\n", n, SKIP);
+}
+
+/* ---- all ------------------------------------------------------------------------------------ */
+
+/* Takes what is in quotes off, with the space before it: names of single tests' tensors. */
+static void drop_quoted(char *text) {
+    char *to = text;
+    for (const char *from = text; *from; from++) {
+        const char *end = from[0] == ' ' && from[1] == '"' ? strchr(from + 2, '"') : NULL;
+        if (end)
+            from = end;
+        else
+            *to++ = *from;
+    }
+    *to = 0;
+}
+
+/* A reason that tests share: "Conv is not supported", "Reshape: input 1 must be known". */
+static const char *tidy(const char *text) {
+    char *line = nb_strdup(kept, text);
+    line[strcspn(line, "\n")] = 0;
+    char *colon = strstr(line, ": ");
+    size_t operators, nodes;
+    if (colon && sscanf(line, "%zu operator%*[s] in %zu", &operators, &nodes) != 2 &&
+        sscanf(line, "%zu operator in %zu", &operators, &nodes) == 2) {
+        colon += 2;
+        return nb_format(kept, "%.*s is not supported", (int)strcspn(colon, " "), colon);
+    }
+    drop_quoted(line);
+    char *open = strstr(line, " ("), *comma = open ? strchr(open, ',') : NULL;
+    colon = strstr(line, "): ");
+    if (strncmp(line, "node #", 6) != 0 || !comma || !colon) return line;
+    return nb_format(kept, "%.*s: %s", (int)(comma - open - 2), open + 2, colon + 3);
+}
+
+static void run_one(const char *name, bool pinned) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    trial t = {.name = nb_format(kept, "%s/%s", name, pinned ? "pinned" : "runtime"),
+               .folder = nb_format(arena, "%s/%s", DATA, name),
+               .pinned = pinned,
+               .arena = arena,
+               .diags = nb_diags_create(arena, name)};
+    const char *reason = run_trial(&t);
+    bool counts = !reason || strcmp(reason, "nothing to pin") != 0;
+    if (counts && n_verdicts < MAX_TESTS)
+        verdicts[n_verdicts++] = (verdict){t.name, reason ? tidy(reason) : NULL};
+    free(t.model.data);
+    for (size_t i = 0; i < t.n_files; i++) free(t.files[i].data);
+    nb_arena_destroy(arena);
+}
+
+static bool wanted(const char *name, int argc, char **argv) {
+    size_t n = strlen(name);
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], name, n) == 0 && (!argv[i][n] || argv[i][n] == '/')) return true;
+    return argc == 1;
+}
+
+static int is_test(const struct dirent *e) { return strncmp(e->d_name, "test_", 5) == 0; }
+
+int main(int argc, char **argv) {
+    struct dirent **tests;
+    int n = scandir(DATA, &tests, is_test, alphasort);
+    if (n <= 0) {
+        printf("%s is not there: install libonnx-testdata\n0 passed, 0 failed, 1 skipped\n", DATA);
+        return EXIT_SUCCESS;
+    }
+    kept = nb_arena_create(NULL, NULL);
+    read_skips();
+    for (int i = 0; i < n; i++) {
+        if (wanted(tests[i]->d_name, argc, argv)) {
+            run_one(tests[i]->d_name, false);
+            run_one(tests[i]->d_name, true);
+        }
+        free(tests[i]);
+    }
+    free(tests);
+    int passed = 0, failed = 0, skipped = 0;
+    bool blessing = getenv("NB_BLESS") && argc == 1;
+    for (size_t i = 0; i < n_verdicts && !blessing; i++) {
+        const verdict *v = &verdicts[i];
+        const char *known = skip_reason(v->name);
+        if (v->reason && known) {
+            skipped++;
+        } else if (v->reason) {
+            failed++;
+            printf("FAILED %s: %s\n", v->name, v->reason);
+        } else if (known) {
+            failed++;
+            printf("FAILED %s passes: take it off the list\n", v->name);
+        } else {
+            passed++;
+        }
+    }
+    if (blessing) write_skips();
+    nb_arena_destroy(kept);
+    printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,59 @@
+/* Plug-ins that must be refused; a definition says what is wrong with this one. */
+#include "nb_pass.h"
+
+static nb_pass_result run(nb_pass_ctx *ctx) {
+    (void)ctx;
+    return NB_PASS_UNCHANGED;
+}
+
+/* The first pass is always fine: nothing of a refused plug-in may stay registered. */
+static const nb_pass good = {
+    .size = sizeof(nb_pass), .name = "good", .summary = "does nothing", .run = run};
+
+#ifdef BROKEN_OPTIONS
+static const nb_option options[] = {
+    {.name = "mode", .kind = NB_OPTION_ENUM, .summary = "no choices"}, {.name = NULL}};
+#endif
+
+static const nb_pass bad = {
+    .size = sizeof(nb_pass),
+#if defined(BROKEN_NAME)
+    .name = "Not A Name",
+#elif defined(BROKEN_DUPLICATE)
+    .name = "simplify",
+#elif defined(BROKEN_TWICE)
+    .name = "good",
+#else
+    .name = "bad",
+#endif
+    .summary = "does nothing",
+#ifdef BROKEN_OPTIONS
+    .options = options,
+#endif
+#ifdef BROKEN_RUN
+    .run = NULL,
+#else
+    .run = run,
+#endif
+};
+
+static const nb_pass *const passes[] = {&good, &bad, NULL};
+
+#ifdef BROKEN_SYMBOL
+#define nb_plugin_v0 nb_plugin_of_another_name
+#endif
+NB_EXPORT const nb_plugin nb_plugin_v0 = {
+#ifdef BROKEN_SIZE
+    .size = 4,
+#else
+    .size = sizeof(nb_plugin),
+#endif
+#ifdef BROKEN_ABI
+    .abi_major = NB_PASS_ABI_MAJOR + 1,
+#else
+    .abi_major = NB_PASS_ABI_MAJOR,
+#endif
+    .abi_minor = NB_PASS_ABI_MINOR,
+    .name = "broken",
+    .passes = passes,
+};
