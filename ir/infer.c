@@ -70,7 +70,7 @@ static nb_status check_dims(const nb_inferring *i, const nb_type *t) {
                 i, nb_format(i->diags->arena, "the size of axis %d of the result", d));
         nb_dim_range(t->dims[d], &low, &high);
         if (high < 0)
-            return nb_infer_error(i, "axis %d of the result has the negative size %s", d,
+            return nb_infer_error(i, "axis %d of the result is negative, %s", d,
                                   nb_dim_text(i->g->arena, t->dims[d]));
     }
     return NB_OK;
