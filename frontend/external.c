@@ -126,7 +126,7 @@ static nb_status open_file(nb_onnx *m, const char *what, const char *path, nb_fi
             outside ? "it leads through a link, out of the model's directory" : strerror(errno));
     }
     struct stat st;
-    if (fstat(fd, &st) == 0 && st.st_nlink > 1) {
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1) {
         close(fd);
         return refuse(m, what, "\"%s\" is a hard link to a file that also stands elsewhere", path);
     }
