@@ -142,17 +142,10 @@ START_TEST(limits) {
     memset(name, 'a', 65537);
     for (size_t over = 0; over < 2; over++) {
         wire m = model_of(good());
-        wire_bytes(&m, 6, name, 65536 + over);
-        expect(m, over ? NB_LIMIT : NB_OK, over ? "more than 65536 bytes of a string" : "");
+        wire_bytes(&m, 2, name, 65536 + over);
+        expect(m, over ? NB_LIMIT : NB_OK, over ? "more than 65536 bytes in a name" : "");
     }
     free(name);
-    for (size_t over = 0; over < 2; over++) {
-        wire m = model_of(good());
-        uint8_t *unknown = calloc(1, (1u << 24) + 1);
-        wire_bytes(&m, 31, unknown, (1u << 24) + over);
-        free(unknown);
-        expect(m, over ? NB_LIMIT : NB_OK, over ? "bytes of unknown fields" : "");
-    }
     int64_t dims[65];
     for (int i = 0; i < 65; i++) dims[i] = 1;
     parts p = good();
@@ -176,7 +169,7 @@ START_TEST(model_errors) {
     expect(model_of(p), NB_UNSUPPORTED, "Nonsense 1");
     p = good();
     replace(&p.nodes, one(1, onnx_node(NULL, "x", "w", "y")));
-    expect(model_of(p), NB_MALFORMED, "node #0 has no op_type");
+    expect(model_of(p), NB_MALFORMED, "has no op_type");
     p = good();
     replace(&p.nodes, one(1, onnx_node("Add", "x", "nobody", "y")));
     expect(model_of(p), NB_MALFORMED, "\"nobody\" is not defined before this node");
@@ -214,7 +207,7 @@ START_TEST(value_errors) {
     expect(model_of(p), NB_MALFORMED, "input \"x\": it is defined twice");
     p = good();
     replace(&p.inputs, one(11, onnx_value("x", 999, 1, four)));
-    expect(model_of(p), NB_UNSUPPORTED, "element type 999");
+    expect(model_of(p), NB_MALFORMED, "999, which is no known value");
     p = good();
     replace(&p.inputs, one(11, onnx_value("x", -1, 1, four)));
     expect(model_of(p), NB_MALFORMED, "");
@@ -229,10 +222,10 @@ START_TEST(value_errors) {
     expect(model_of(p), NB_MALFORMED, "");
     p = good();
     replace(&p.outputs, one(12, onnx_value("y", 1, 1, five)));
-    expect(model_of(p), NB_MALFORMED, "its declared type is not f32[4]");
+    expect(model_of(p), NB_MALFORMED, "its declared type contradicts f32[4]");
     p = good();
     replace(&p.outputs, one(12, onnx_value("y", 7, 1, four)));
-    expect(model_of(p), NB_MALFORMED, "its declared type is not f32[4]");
+    expect(model_of(p), NB_MALFORMED, "its declared type contradicts f32[4]");
 }
 END_TEST
 
@@ -260,7 +253,8 @@ START_TEST(tensor_errors) {
     expect_tensor(onnx_tensor("w", 1, 2, big, numbers, 16), NB_LIMIT, "more than 2^40 elements");
     expect_tensor(onnx_tensor("w", 1, 9, many, numbers, 16), NB_LIMIT, "rank 9 is above");
     expect_tensor(onnx_tensor("w", 0, 1, four, numbers, 16), NB_MALFORMED, "element type 0");
-    expect_tensor(onnx_tensor("w", 999, 1, four, numbers, 16), NB_MALFORMED, "element type 999");
+    expect_tensor(onnx_tensor("w", 999, 1, four, numbers, 16), NB_MALFORMED,
+                  "999, which is no known value");
     expect_tensor(onnx_tensor("w", -1, 1, four, numbers, 16), NB_MALFORMED, "");
     expect_tensor(onnx_tensor("w", 8, 1, four, numbers, 16), NB_UNSUPPORTED, "strings");
     expect_tensor(onnx_tensor(NULL, 1, 1, four, numbers, 16), NB_MALFORMED, "it has no name");
