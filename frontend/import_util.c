@@ -280,6 +280,14 @@ nb_value *nb_join(nb_importer *im, nb_value *a, nb_value *b, int axis) {
     return nb_end(&im->b);
 }
 
+nb_value *nb_count_up(nb_importer *im, const nb_dim *start, const nb_dim *count) {
+    nb_begin(&im->b, NB_OP_iota);
+    nb_set_dims(&im->b, "start", 1, &start);
+    nb_set_dims(&im->b, "count", 1, &count);
+    nb_set_int(&im->b, "step", 1);
+    return nb_end(&im->b);
+}
+
 nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis) {
     nb_begin(&im->b, NB_OP_gather);
     nb_arg(&im->b, x);
