@@ -100,6 +100,8 @@ nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b);
 nb_value *nb_slice_axis(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
                         const nb_dim *count, int64_t step);
 nb_value *nb_join(nb_importer *im, nb_value *a, nb_value *b, int axis);
+/* i64[count]: start, start + 1, ... */
+nb_value *nb_count_up(nb_importer *im, const nb_dim *start, const nb_dim *count);
 nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis);
 nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, const int64_t *axes,
                     bool keep);

@@ -124,6 +124,9 @@ nb_status nb_import_activation(nb_importer *im) {
     const char *op = im->node->op_type;
     nb_value *x = nb_node_input(im, 0), *y = NULL;
     if (!x) return NB_MALFORMED;
+    if (!nb_elem_is_float(x->type->elem))
+        return nb_node_error(im, NB_MALFORMED, "takes floats, found %s",
+                             nb_elems[x->type->elem].text);
     nb_value *zero = nb_scalar(im, x->type->elem, 0);
     if (strcmp(op, "LeakyRelu") == 0) {
         y = nb_choose(im, nb_combine(im, NB_OP_lt, x, zero),
@@ -208,6 +211,8 @@ nb_status nb_import_reduce(nb_importer *im) {
 nb_status nb_import_log_sum_exp(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
     if (!x) return NB_MALFORMED;
+    if (!nb_elem_is_float(x->type->elem))
+        return nb_node_error(im, NB_UNSUPPORTED, "logarithms of integers are not supported");
     const int64_t *axes;
     size_t n;
     NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));

@@ -43,14 +43,6 @@ static nb_value *rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value
     return as(im, nb_end(&im->b), elem);
 }
 
-static nb_value *iota(nb_importer *im, const nb_dim *start, const nb_dim *count) {
-    nb_begin(&im->b, NB_OP_iota);
-    nb_set_dims(&im->b, "start", 1, &start);
-    nb_set_dims(&im->b, "count", 1, &count);
-    nb_set_int(&im->b, "step", 1);
-    return nb_end(&im->b);
-}
-
 nb_status nb_import_ms_rotary(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0), *position = nb_node_input(im, 1),
              *cosine = nb_node_input(im, 2), *sine = nb_node_input(im, 3);
@@ -77,7 +69,7 @@ nb_status nb_import_ms_rotary(nb_importer *im) {
     }
     if (!x || x->type->rank != 4) return nb_node_error(im, NB_MALFORMED, "expected rank 3 or 4");
     if (position->type->rank == 1) { /* the offset of the first row */
-        nb_value *steps = iota(im, nb_num(im, 0), x->type->dims[2]);
+        nb_value *steps = nb_count_up(im, nb_num(im, 0), x->type->dims[2]);
         position = nb_combine(
             im, NB_OP_add,
             nb_reshape(&im->b, position, 2, (const nb_dim *[]){nb_num(im, 1), nb_num(im, 1)}),
@@ -193,11 +185,11 @@ static nb_value *mask(nb_importer *im, const gqa *a) {
                  *one = nb_num(im, 1), *zero = nb_num(im, 0);
     const nb_dim *b = a->q->type->dims[0];
     nb_value *row =
-        nb_reshape(&im->b, iota(im, zero, new), 2, (const nb_dim *[]){new, one}); /* s */
-    nb_value *key = iota(im, zero, total);                                        /* t */
-    nb_value *fresh = iota(im, nb_dim_sub(g, zero, a->past), total);              /* t - P */
-    nb_value *causal = nb_combine(im, NB_OP_le, fresh, row);                      /* [S,T] */
-    nb_value *cached = nb_combine(im, NB_OP_lt, key, a->before);                  /* [B,T] */
+        nb_reshape(&im->b, nb_count_up(im, zero, new), 2, (const nb_dim *[]){new, one}); /* s */
+    nb_value *key = nb_count_up(im, zero, total);                                        /* t */
+    nb_value *fresh = nb_count_up(im, nb_dim_sub(g, zero, a->past), total);              /* t - P */
+    nb_value *causal = nb_combine(im, NB_OP_le, fresh, row);                             /* [S,T] */
+    nb_value *cached = nb_combine(im, NB_OP_lt, key, a->before);                         /* [B,T] */
     nb_value *is_new = nb_combine(im, NB_OP_le, nb_scalar(im, NB_I64, 0), fresh);
     nb_value *in_row =
         nb_combine(im, NB_OP_lt, fresh, nb_combine(im, NB_OP_sub, a->length, a->before));
@@ -211,7 +203,8 @@ static nb_value *mask(nb_importer *im, const gqa *a) {
 }
 
 static nb_value *positions(nb_importer *im, const gqa *a) {
-    return nb_combine(im, NB_OP_add, a->before, iota(im, nb_num(im, 0), a->q->type->dims[2]));
+    return nb_combine(im, NB_OP_add, a->before,
+                      nb_count_up(im, nb_num(im, 0), a->q->type->dims[2]));
 }
 
 nb_status nb_import_gqa(nb_importer *im) {

@@ -488,14 +488,6 @@ nb_status nb_import_pad(nb_importer *im) {
     return nb_node_output(im, 0, nb_end(&im->b));
 }
 
-static nb_value *iota(nb_importer *im, const nb_dim *start, const nb_dim *count) {
-    nb_begin(&im->b, NB_OP_iota);
-    nb_set_dims(&im->b, "start", 1, &start);
-    nb_set_dims(&im->b, "count", 1, &count);
-    nb_set_int(&im->b, "step", 1);
-    return nb_end(&im->b);
-}
-
 /* Keeps column j of row i where j - i <= k (lower) or >= k (upper). */
 nb_status nb_import_trilu(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
@@ -508,8 +500,8 @@ nb_status nb_import_trilu(nb_importer *im) {
     nb_value *k = nb_has_input(im, 1) ? nb_reshape(&im->b, nb_node_input(im, 1), 0, NULL)
                                       : nb_scalar(im, NB_I64, 0);
     nb_value *i =
-        nb_reshape(&im->b, iota(im, nb_num(im, 0), rows), 2, (const nb_dim *[]){rows, one});
-    nb_value *j = iota(im, nb_num(im, 0), columns), *edge = nb_combine(im, NB_OP_add, i, k);
+        nb_reshape(&im->b, nb_count_up(im, nb_num(im, 0), rows), 2, (const nb_dim *[]){rows, one});
+    nb_value *j = nb_count_up(im, nb_num(im, 0), columns), *edge = nb_combine(im, NB_OP_add, i, k);
     nb_value *kept = upper ? nb_combine(im, NB_OP_le, edge, j) : nb_combine(im, NB_OP_le, j, edge);
     return nb_node_output(im, 0,
                           kept ? nb_choose(im, kept, x, nb_scalar(im, x->type->elem, 0)) : NULL);

@@ -220,11 +220,18 @@ nb_status nb_axes(nb_importer *im, size_t input, int rank, const int64_t **axes,
 /* ---- pieces --------------------------------------------------------------------------------- */
 
 nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value) {
-    float f = (float)value;
-    int64_t i = (int64_t)value;
     const char *name = nb_format(im->arena, "c_%g", value);
-    nb_value *v = nb_elem_is_float(elem) ? nb_const_f32(im->g, name, 0, NULL, &f)
-                                         : nb_const_i64(im->g, name, 0, NULL, &i);
+    nb_value *v;
+    if (nb_elem_is_float(elem)) {
+        float f = (float)value;
+        v = nb_const_f32(im->g, name, 0, NULL, &f);
+    } else { /* saturates, as a cast does */
+        int64_t i = !(value == value)  ? 0
+                    : value >= 0x1p63  ? INT64_MAX
+                    : value <= -0x1p63 ? INT64_MIN
+                                       : (int64_t)value;
+        v = nb_const_i64(im->g, name, 0, NULL, &i);
+    }
     return elem == NB_F32 || elem == NB_I64 ? v : nb_cast(&im->b, v, elem);
 }
 
@@ -270,6 +277,14 @@ nb_value *nb_join(nb_importer *im, nb_value *a, nb_value *b, int axis) {
     nb_arg(&im->b, a);
     nb_arg(&im->b, b);
     nb_set_int(&im->b, "axis", axis);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_count_up(nb_importer *im, const nb_dim *start, const nb_dim *count) {
+    nb_begin(&im->b, NB_OP_iota);
+    nb_set_dims(&im->b, "start", 1, &start);
+    nb_set_dims(&im->b, "count", 1, &count);
+    nb_set_int(&im->b, "step", 1);
     return nb_end(&im->b);
 }
 

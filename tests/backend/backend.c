@@ -174,6 +174,8 @@ static const char *run_trial(trial *t) {
     }
     if (reason) return reason;
     nb_graph *g = import(t);
+    if (!g && nb_diags_status(t->diags) != NB_UNSUPPORTED)
+        return nb_format(t->arena, "refused as an error: %s", why(t, "no reason"));
     if (!g) return why(t, "not imported");
     reason = run_graph(t, g);
     nb_graph_destroy(g);
