@@ -301,6 +301,6 @@ void nb_op_move_before(nb_op *op, nb_op *before);
 size_t nb_graph_sweep(nb_graph *g);
 /* A deep copy with the same names and ids that shares blobs; destroy it before the original, whose
  * arena borrowed blobs are in. */
-nb_graph *nb_graph_clone(const nb_graph *g);
+nb_graph *nb_graph_clone(const nb_graph *from);
 
 #endif
