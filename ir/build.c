@@ -112,7 +112,7 @@ nb_value *nb_end(nb_builder *b) {
         return NULL;
     }
     int n = nb_info(op)->results;
-    const nb_type *types[8] = {NULL};
+    const nb_type *types[NB_MAX_RESULTS] = {NULL};
     if (nb_infer(b->graph, op, types, b->diags) != NB_OK) {
         unlink_operands(op);
         return NULL;

@@ -1,4 +1,5 @@
-/* Deep copies of graphs; the copy shares the constants' bytes. */
+/* Deep copies of graphs. The copy shares the constants' bytes; names and ids are the same, so that
+ * what a pass noted about a value by its id holds for both. */
 #include "ir/interner.h"
 
 #include <string.h>
@@ -16,30 +17,7 @@ static const nb_dim *clone_dim(cloner *c, const nb_dim *d) {
     if (d->kind == NB_DIM_SYMBOL) return nb_dim_symbol(g, g->symbols.items[d->symbol->index]);
     const nb_dim *known = nb_map_get(&c->dims, d);
     if (known) return known;
-    const nb_dim *a = clone_dim(c, d->a), *b = clone_dim(c, d->b), *out = NULL;
-    switch (d->kind) {
-    case NB_DIM_ADD:
-        out = nb_dim_add(g, a, b);
-        break;
-    case NB_DIM_MUL:
-        out = nb_dim_mul(g, a, b);
-        break;
-    case NB_DIM_FLOORDIV:
-        out = nb_dim_floordiv(g, a, b);
-        break;
-    case NB_DIM_CEILDIV:
-        out = nb_dim_ceildiv(g, a, b);
-        break;
-    case NB_DIM_MIN:
-        out = nb_dim_min(g, a, b);
-        break;
-    case NB_DIM_MAX:
-        out = nb_dim_max(g, a, b);
-        break;
-    case NB_DIM_CONST:
-    case NB_DIM_SYMBOL:
-        break;
-    }
+    const nb_dim *out = nb_dim_binary(g, d->kind, clone_dim(c, d->a), clone_dim(c, d->b));
     nb_map_set(&c->dims, d, (void *)(uintptr_t)out);
     return out;
 }
@@ -53,6 +31,7 @@ static const nb_type *clone_type(cloner *c, const nb_type *t) {
 
 static nb_value *clone_value(cloner *c, const nb_value *v, bool constant) {
     nb_value *out = nb_value_create(c->to, v->name, clone_type(c, v->type), constant);
+    out->id = v->id;
     out->index = v->index;
     out->storage = v->storage;
     c->values[v->id] = out;
@@ -103,15 +82,11 @@ static void clone_attrs(cloner *c, const nb_op *from, nb_op *to) {
 
 static void clone_region(cloner *c, const nb_region *from, nb_region *to) {
     to->graph = c->to;
-    to->n_params = from->n_params;
-    to->params =
-        (nb_value **)nb_alloc_array(c->to->arena, (size_t)from->n_params + 1, sizeof *to->params);
-    for (uint32_t i = 0; i < from->n_params; i++) {
-        to->params[i] = clone_value(c, from->params[i], false);
-        to->params[i]->region = to;
-    }
+    for (uint32_t i = 0; i < from->n_params; i++)
+        nb_region_add_param(to, clone_value(c, from->params[i], false));
     for (const nb_op *op = from->first; op; op = op->next) {
         nb_op *copy = nb_op_create(c->to, op->kind, op->n_operands);
+        copy->id = op->id;
         for (uint32_t i = 0; i < op->n_operands; i++)
             nb_set_operand(&copy->operands[i], mapped(c, nb_in(op, i)));
         copy->n_results = op->n_results;
@@ -161,13 +136,10 @@ static void clone_constants(cloner *c) {
             if (nb_map_get(&c->quants, q) || (q->scales && !mapped(c, q->scales)) ||
                 (q->zeros && !mapped(c, q->zeros)))
                 continue;
-            nb_quant *copy = NB_NEW(g->arena, nb_quant);
-            *copy = *q;
-            copy->name = nb_strdup(g->arena, q->name);
-            copy->scales = mapped(c, q->scales);
-            copy->zeros = mapped(c, q->zeros);
-            nb_vec_push(g->arena, &g->quants, copy);
-            nb_map_set(&c->quants, q, copy);
+            nb_quant copy = *q;
+            copy.scales = mapped(c, q->scales);
+            copy.zeros = mapped(c, q->zeros);
+            nb_map_set(&c->quants, q, (void *)(uintptr_t)nb_quant_adopt(g, &copy, q->name));
             progress = true;
         }
     }
@@ -179,7 +151,7 @@ static void clone_constants(cloner *c) {
 }
 
 nb_graph *nb_graph_clone(const nb_graph *from) {
-    nb_graph *g = nb_graph_create(from->name, NULL, NULL);
+    nb_graph *g = nb_graph_create_like(from, from->name);
     nb_arena *scratch = nb_arena_create_like(from->arena);
     cloner c = {.from = from, .to = g, .quants = {.arena = scratch}, .dims = {.arena = scratch}};
     c.values = (nb_value **)nb_alloc_array(scratch, (size_t)from->n_values + 1, sizeof *c.values);
@@ -193,6 +165,8 @@ nb_graph *nb_graph_clone(const nb_graph *from) {
     }
     clone_constants(&c);
     clone_region(&c, &from->body, &g->body);
+    g->n_values = from->n_values;
+    g->n_ops = from->n_ops;
     for (size_t i = 0; i < from->outputs.count; i++)
         nb_vec_push(g->arena, &g->outputs, nb_strdup(g->arena, from->outputs.items[i]));
     for (size_t i = 0; i < from->states.count; i++)

@@ -1,7 +1,7 @@
 /* Edits: uses, ops, outputs, and the sweep of what nothing uses. */
 #include "ir/interner.h"
 
-#include <string.h>
+#include <assert.h>
 
 bool nb_has_one_use(const nb_value *v) { return v->uses && !v->uses->next; }
 
@@ -62,8 +62,10 @@ static void unlink_op(nb_op *op) {
 
 void nb_op_remove(nb_op *op) {
     for (uint32_t i = 0; i < op->n_operands; i++) unlink_use(&op->operands[i]);
-    for (uint32_t i = 0; i < op->n_results; i++)
+    for (uint32_t i = 0; i < op->n_results; i++) {
+        assert(!op->results[i]->uses);
         nb_value_forget_name(op->parent->graph, op->results[i], false);
+    }
     for (uint32_t r = 0; r < op->n_regions; r++) {
         while (op->regions[r]->last) nb_op_remove(op->regions[r]->last);
     }
@@ -107,44 +109,34 @@ static size_t sweep_region(nb_region *region) {
     return removed;
 }
 
-static void mark_type(bool *live, const nb_type *t) {
-    if (!t->quant) return;
-    if (t->quant->scales) live[t->quant->scales->id] = true;
-    if (t->quant->zeros) live[t->quant->zeros->id] = true;
+/* What is referred to: constants by id, descriptors by position in the graph's list. */
+typedef struct marks {
+    bool *values, *quants;
+    nb_map positions; /* nb_quant -> position + 1 */
+} marks;
+
+static void mark_quant(marks *m, const nb_quant *q) {
+    uintptr_t at = q ? (uintptr_t)nb_map_get(&m->positions, q) : 0;
+    if (!at) return;
+    m->quants[at - 1] = true;
+    if (q->scales) m->values[q->scales->id] = true;
+    if (q->zeros) m->values[q->zeros->id] = true;
 }
 
-static void mark_region(bool *live, const nb_region *region) {
-    for (uint32_t i = 0; i < region->n_params; i++) mark_type(live, region->params[i]->type);
+static void mark_region(marks *m, const nb_region *region) {
+    for (uint32_t i = 0; i < region->n_params; i++) mark_quant(m, region->params[i]->type->quant);
     for (const nb_op *op = region->first; op; op = op->next) {
-        for (uint32_t i = 0; i < op->n_results; i++) mark_type(live, op->results[i]->type);
-        for (uint32_t r = 0; r < op->n_regions; r++) mark_region(live, op->regions[r]);
+        for (uint32_t i = 0; i < op->n_results; i++) mark_quant(m, op->results[i]->type->quant);
+        const nb_op_info *info = nb_info(op);
+        for (int a = 0; a < NB_MAX_ATTRS && info->attrs[a].kind != NB_ATTR_END; a++)
+            if (info->attrs[a].kind == NB_ATTR_QUANT) mark_quant(m, op->attrs[a].quant);
+        for (uint32_t r = 0; r < op->n_regions; r++) mark_region(m, op->regions[r]);
     }
 }
 
-/* A descriptor stays while a live type has it. */
-static void sweep_quants(nb_graph *g, const bool *live) {
-    size_t kept = 0;
-    for (size_t i = 0; i < g->quants.count; i++) {
-        const nb_quant *q = g->quants.items[i];
-        if ((!q->scales || live[q->scales->id]) && (!q->zeros || live[q->zeros->id]))
-            g->quants.items[kept++] = q;
-    }
-    g->quants.count = kept;
-}
-
-size_t nb_graph_sweep(nb_graph *g) {
-    size_t removed = sweep_region(&g->body);
-    nb_arena *scratch = nb_arena_create_like(g->arena);
-    bool *live = NB_NEW_ARRAY(scratch, bool, (size_t)g->n_values + 1);
-    mark_region(live, &g->body);
-    for (size_t i = 0; i < g->constants.count; i++) {
-        nb_value *c = g->constants.items[i];
-        if (!c->uses) continue;
-        live[c->id] = true;
-        mark_type(live, c->type);
-    }
-    size_t kept = 0;
-    for (size_t i = 0; i < g->constants.count; i++) {
+static size_t sweep_constants(nb_graph *g, const bool *live) {
+    size_t kept = 0, count = g->constants.count;
+    for (size_t i = 0; i < count; i++) {
         nb_value *c = g->constants.items[i];
         if (live[c->id]) {
             g->constants.items[kept++] = c;
@@ -152,10 +144,28 @@ size_t nb_graph_sweep(nb_graph *g) {
         }
         nb_value_forget_name(g, c, true);
         nb_blob_release(c->blob);
-        removed++;
     }
     g->constants.count = kept;
-    sweep_quants(g, live);
+    return count - kept;
+}
+
+size_t nb_graph_sweep(nb_graph *g) {
+    size_t removed = sweep_region(&g->body);
+    nb_arena *scratch = nb_arena_create_like(g->arena);
+    marks m = {.values = NB_NEW_ARRAY(scratch, bool, (size_t)g->n_values + 1),
+               .quants = NB_NEW_ARRAY(scratch, bool, g->quants.count + 1),
+               .positions = {.arena = scratch}};
+    for (uintptr_t i = 0; i < g->quants.count; i++)
+        nb_map_set(&m.positions, g->quants.items[i], (void *)(i + 1));
+    mark_region(&m, &g->body);
+    for (size_t i = 0; i < g->constants.count; i++) {
+        nb_value *c = g->constants.items[i];
+        if (!c->uses) continue;
+        m.values[c->id] = true;
+        mark_quant(&m, c->type->quant);
+    }
+    removed += sweep_constants(g, m.values);
+    nb_quants_sweep(g, m.quants);
     nb_arena_destroy(scratch);
     return removed;
 }

@@ -1,19 +1,27 @@
 /* Graphs: creation, symbols, names, inputs and outputs. */
 #include "ir/interner.h"
 
+#include <assert.h>
 #include <string.h>
 
-nb_graph *nb_graph_create(const char *name, nb_oom_fn oom, void *user) {
-    nb_arena *arena = nb_arena_create(oom, user);
+static nb_graph *create_in(nb_arena *arena, const char *name) {
     nb_graph *g = NB_NEW(arena, nb_graph);
     g->arena = arena;
     g->name = nb_strdup(arena, name);
     g->body.graph = g;
     g->interner = NB_NEW(arena, struct nb_interner);
-    nb_map *maps[] = {&g->interner->dims, &g->interner->types, &g->interner->symbols,
-                      &g->interner->values, &g->interner->consts};
+    nb_map *maps[] = {&g->interner->dims,   &g->interner->types,  &g->interner->symbols,
+                      &g->interner->quants, &g->interner->values, &g->interner->consts,
+                      &g->interner->codes};
     for (size_t i = 0; i < NB_COUNT(maps); i++) maps[i]->arena = arena;
     return g;
+}
+
+nb_graph *nb_graph_create(const char *name, nb_oom_fn oom, void *user) {
+    return create_in(nb_arena_create(oom, user), name);
+}
+nb_graph *nb_graph_create_like(const nb_graph *other, const char *name) {
+    return create_in(nb_arena_create_like(other->arena), name);
 }
 
 void nb_graph_destroy(nb_graph *g) {
@@ -44,47 +52,57 @@ const nb_symbol *nb_graph_symbol(nb_graph *g, const char *name, bool zero_ok) {
     return s;
 }
 
-void nb_symbol_narrow(nb_graph *g, const nb_symbol *symbol, int64_t min, int64_t max) {
-    nb_symbol *s = g->symbols.items[symbol->index];
-    s->min = nb_max_i64(s->min, min);
-    s->max = nb_min_i64(s->max, max);
+/* What to do with every dim of a graph: put `by` for `symbol`, or without one, renew it. */
+typedef struct rewriter {
+    nb_graph *g;
+    const nb_symbol *symbol;
+    const nb_dim *by;
+} rewriter;
+
+static const nb_dim *rewrite_dim(const rewriter *r, const nb_dim *d) {
+    return r->symbol ? nb_dim_substitute(r->g, d, r->symbol, r->by) : nb_dim_renew(r->g, d);
 }
 
-static const nb_type *substitute_type(nb_graph *g, const nb_type *t, const nb_symbol *symbol,
-                                      const nb_dim *by) {
+static const nb_type *rewrite_type(const rewriter *r, const nb_type *t) {
     const nb_dim *dims[NB_MAX_RANK];
     bool same = true;
     for (int i = 0; i < t->rank; i++) {
-        dims[i] = nb_dim_substitute(g, t->dims[i], symbol, by);
+        dims[i] = rewrite_dim(r, t->dims[i]);
         same = same && dims[i] == t->dims[i];
     }
-    if (same) return t;
-    return nb_type_intern(g, t->elem, t->quant, t->rank, dims);
+    return same ? t : nb_type_intern(r->g, t->elem, t->quant, t->rank, dims);
 }
 
-static void substitute_region(nb_graph *g, nb_region *region, const nb_symbol *symbol,
-                              const nb_dim *by) {
+static void rewrite_region(const rewriter *r, nb_region *region) {
     for (uint32_t i = 0; i < region->n_params; i++)
-        region->params[i]->type = substitute_type(g, region->params[i]->type, symbol, by);
+        region->params[i]->type = rewrite_type(r, region->params[i]->type);
     NB_FOR_OPS(op, region) {
         for (uint32_t i = 0; i < op->n_results; i++)
-            op->results[i]->type = substitute_type(g, op->results[i]->type, symbol, by);
+            op->results[i]->type = rewrite_type(r, op->results[i]->type);
         const nb_op_info *info = nb_info(op);
         for (int a = 0; a < NB_MAX_ATTRS && info->attrs[a].kind != NB_ATTR_END; a++) {
             if (info->attrs[a].kind != NB_ATTR_DIMS || !op->attrs[a].set) continue;
             size_t n = op->attrs[a].dims.count;
-            const nb_dim **dims = (const nb_dim **)nb_alloc_array(g->arena, n + 1, sizeof *dims);
-            for (size_t i = 0; i < n; i++)
-                dims[i] = nb_dim_substitute(g, op->attrs[a].dims.items[i], symbol, by);
+            const nb_dim **dims = (const nb_dim **)nb_alloc_array(r->g->arena, n + 1, sizeof *dims);
+            for (size_t i = 0; i < n; i++) dims[i] = rewrite_dim(r, op->attrs[a].dims.items[i]);
             op->attrs[a].dims.items = dims;
         }
-        for (uint32_t r = 0; r < op->n_regions; r++)
-            substitute_region(g, op->regions[r], symbol, by);
+        for (uint32_t k = 0; k < op->n_regions; k++) rewrite_region(r, op->regions[k]);
     }
 }
 
+void nb_symbol_narrow(nb_graph *g, const nb_symbol *symbol, int64_t min, int64_t max) {
+    nb_symbol *s = g->symbols.items[symbol->index];
+    if (min <= s->min && max >= s->max) return;
+    s->min = nb_max_i64(s->min, min);
+    s->max = nb_min_i64(s->max, max);
+    /* Bounds decide minima, maxima and quotients: with new ones, dims may have a simpler form. */
+    rewrite_region(&(rewriter){.g = g}, &g->body);
+}
+
 void nb_graph_substitute(nb_graph *g, const nb_symbol *symbol, const nb_dim *by) {
-    substitute_region(g, &g->body, symbol, by);
+    assert(nb_dim_substitute(g, by, symbol, nb_dim_const(g, 0)) == by); /* or it never goes */
+    rewrite_region(&(rewriter){.g = g, .symbol = symbol, .by = by}, &g->body);
     nb_map_set_str(&g->interner->symbols, symbol->name, strlen(symbol->name), NULL);
     for (size_t i = symbol->index; i + 1 < g->symbols.count; i++) {
         g->symbols.items[i] = g->symbols.items[i + 1];
@@ -110,32 +128,35 @@ static name_use *name_entry(nb_map *map, const char *name) {
     return n;
 }
 
-const char *nb_unique_name(nb_graph *g, const char *name, bool constant) {
-    nb_map *map = constant ? &g->interner->consts : &g->interner->values;
-    name_use *base = name_entry(map, name);
+static const char *free_name(nb_map *names, const char *name) {
+    name_use *base = name_entry(names, name);
     const char *candidate = name;
-    for (name_use *n = base; n->taken; n = name_entry(map, candidate))
-        candidate = nb_format(g->arena, "%s_%u", name, base->next++);
-    return nb_strdup(g->arena, candidate);
+    for (name_use *n = base; n->taken; n = name_entry(names, candidate))
+        candidate = nb_format(names->arena, "%s_%u", name, base->next++);
+    return nb_strdup(names->arena, candidate);
 }
 
-/* A name is taken once a value has it. */
-static const char *take_name(nb_graph *g, const char *name, bool constant) {
-    name_use *own = name_entry(constant ? &g->interner->consts : &g->interner->values, name);
-    if (!own->taken) {
-        own->taken = true;
-        return nb_strdup(g->arena, name);
-    }
-    const char *unique = nb_unique_name(g, name, constant);
-    name_entry(constant ? &g->interner->consts : &g->interner->values, unique)->taken = true;
-    return unique;
+const char *nb_name_take(nb_map *names, const char *name) {
+    const char *own = free_name(names, name);
+    name_entry(names, own)->taken = true;
+    return own;
+}
+
+void nb_name_free(nb_map *names, const char *name) { name_entry(names, name)->taken = false; }
+
+static nb_map *names_of(nb_graph *g, bool constant) {
+    return constant ? &g->interner->consts : &g->interner->values;
+}
+
+const char *nb_unique_name(nb_graph *g, const char *name, bool constant) {
+    return free_name(names_of(g, constant), name);
 }
 
 void nb_set_name(nb_graph *g, nb_value *v, const char *name) {
     if (strcmp(v->name, name) == 0) return;
-    bool constant = nb_is_const(v);
-    const char *fresh = take_name(g, name, constant);
-    name_entry(constant ? &g->interner->consts : &g->interner->values, v->name)->taken = false;
+    nb_map *names = names_of(g, nb_is_const(v));
+    const char *fresh = nb_name_take(names, name);
+    nb_name_free(names, v->name);
     v->name = fresh;
 }
 
@@ -143,24 +164,31 @@ nb_value *nb_value_create(nb_graph *g, const char *name, const nb_type *type, bo
     nb_value *v = NB_NEW(g->arena, nb_value);
     v->type = type;
     v->id = g->n_values++;
-    v->name = take_name(g, name, constant);
+    v->name = nb_name_take(names_of(g, constant), name);
     return v;
 }
 
 void nb_value_forget_name(nb_graph *g, const nb_value *v, bool constant) {
-    name_entry(constant ? &g->interner->consts : &g->interner->values, v->name)->taken = false;
+    nb_name_free(names_of(g, constant), v->name);
 }
 
 /* ---- inputs and outputs -------------------------------------------------------------------- */
 
+void nb_region_add_param(nb_region *region, nb_value *param) {
+    uint32_t n = region->n_params;
+    if ((n & (n - 1)) == 0) { /* full at each power of two, the empty list too */
+        nb_value **grown =
+            (nb_value **)nb_alloc_array(region->graph->arena, n ? 2 * (size_t)n : 1, sizeof *grown);
+        if (n) memcpy(grown, region->params, n * sizeof *grown);
+        region->params = grown;
+    }
+    param->region = region;
+    param->index = n;
+    region->params[region->n_params++] = param;
+}
+
 nb_value *nb_graph_add_input(nb_graph *g, const char *name, const nb_type *type) {
     nb_value *v = nb_value_create(g, name, type, false);
-    v->region = &g->body;
-    v->index = g->body.n_params;
-    nb_value **params =
-        (nb_value **)nb_alloc_array(g->arena, (size_t)g->body.n_params + 1, sizeof *params);
-    if (g->body.n_params) memcpy(params, g->body.params, g->body.n_params * sizeof *params);
-    params[g->body.n_params++] = v;
-    g->body.params = params;
+    nb_region_add_param(&g->body, v);
     return v;
 }

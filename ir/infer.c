@@ -9,31 +9,83 @@ static nb_status (*const rules[NB_OP_COUNT])(const nb_inferring *) = {
 #undef OP
 };
 
+static nb_status report(const nb_inferring *i, nb_status status, const char *message) {
+    nb_where where = {.offset = -1, .node = nb_loc_name(i->op->loc), .file = i->g->file};
+    return nb_error(i->diags, status, where, "%s: %s", nb_info(i->op)->name, message);
+}
+
 nb_status nb_infer_error(const nb_inferring *i, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    const char *message = nb_vformat(i->g->arena, fmt, args);
+    const char *message = nb_vformat(i->diags->arena, fmt, args);
     va_end(args);
-    nb_where where = {.offset = -1, .node = nb_loc_name(i->op->loc), .file = i->g->file};
-    return nb_error(i->diags, NB_MALFORMED, where, "%s: %s", nb_info(i->op)->name, message);
+    return report(i, NB_MALFORMED, message);
+}
+
+nb_status nb_infer_limit(const nb_inferring *i, const char *what) {
+    const char *why = "is no valid expression: it overflows, divides by 0, or has too many terms";
+    return report(i, NB_LIMIT, nb_format(i->diags->arena, "%s %s", what, why));
 }
 
 const char *nb_in_text(const nb_inferring *i, size_t n) {
     return nb_type_text(i->g->arena, nb_in_type(i, n));
 }
 
-/* Operands as the table asks: required ones present, plain unless the op takes codes. */
+/* The operand's name in the table, for messages. */
+static const char *operand_name(const nb_op_info *info, uint32_t n) {
+    for (uint32_t k = 0; k < NB_MAX_OPERAND_SPECS; k++) {
+        if (k == n || info->operands[k].mode == NB_OPERAND_VAR) return info->operands[k].name;
+    }
+    return "";
+}
+
+/* Operands as the table asks: as many as it says, required ones present, plain unless the op takes
+ * codes. */
 static nb_status check_operands(const nb_inferring *i) {
     const nb_op_info *info = nb_info(i->op);
+    uint32_t slots = 0;
+    while (info->operands[slots].mode == NB_OPERAND_IN ||
+           info->operands[slots].mode == NB_OPERAND_OPT)
+        slots++;
+    bool more = info->operands[slots].mode == NB_OPERAND_VAR;
+    if (i->op->n_operands < slots || (i->op->n_operands > slots && !more))
+        return nb_infer_error(i, "expected %s%u operands, found %u", more ? "at least " : "", slots,
+                              i->op->n_operands);
     for (uint32_t n = 0; n < i->op->n_operands; n++) {
         const nb_value *v = nb_in(i->op, n);
-        const char *name = info->operands[nb_min_i64(n, NB_MAX_OPERAND_SPECS - 1)].name;
-        bool optional = n < NB_MAX_OPERAND_SPECS && info->operands[n].mode == NB_OPERAND_OPT;
-        if (!v && !optional)
-            return nb_infer_error(i, "operand %u%s%s is missing", n, name ? " " : "",
-                                  name ? name : "");
+        if (!v && (n >= slots || info->operands[n].mode != NB_OPERAND_OPT))
+            return nb_infer_error(i, "operand %u %s is missing", n, operand_name(info, n));
         if (v && v->type->quant && !(info->traits & NB_TRAIT_Q_IN))
             return nb_infer_error(i, "takes plain tensors, operand %u is %s", n, nb_in_text(i, n));
+    }
+    return NB_OK;
+}
+
+/* Every dim of a result has a form, and may be 0 or more. */
+static nb_status check_dims(const nb_inferring *i, const nb_type *t) {
+    for (int d = 0; d < t->rank; d++) {
+        int64_t low, high;
+        if (nb_dim_is_invalid(t->dims[d]))
+            return nb_infer_limit(
+                i, nb_format(i->diags->arena, "the size of axis %d of the result", d));
+        nb_dim_range(t->dims[d], &low, &high);
+        if (high < 0)
+            return nb_infer_error(i, "axis %d of the result is negative, %s", d,
+                                  nb_dim_text(i->g->arena, t->dims[d]));
+    }
+    return NB_OK;
+}
+
+/* Dims of attributes that are in no result's type too: where a slice starts. */
+static nb_status check_attrs(const nb_inferring *i) {
+    const nb_op_info *info = nb_info(i->op);
+    for (int a = 0; a < NB_MAX_ATTRS && info->attrs[a].kind != NB_ATTR_END; a++) {
+        const nb_attr *attr = &i->op->attrs[a];
+        for (size_t k = 0; info->attrs[a].kind == NB_ATTR_DIMS && k < attr->dims.count; k++) {
+            if (nb_dim_is_invalid(attr->dims.items[k]))
+                return nb_infer_limit(
+                    i, nb_format(i->diags->arena, "%s[%zu]", info->attrs[a].name, k));
+        }
     }
     return NB_OK;
 }
@@ -41,7 +93,10 @@ static nb_status check_operands(const nb_inferring *i) {
 nb_status nb_infer(nb_graph *g, const nb_op *op, const nb_type **types, nb_diags *diags) {
     nb_inferring i = {.g = g, .op = op, .types = types, .diags = diags};
     NB_TRY(check_operands(&i));
-    return rules[op->kind](&i);
+    NB_TRY(check_attrs(&i));
+    NB_TRY(rules[op->kind](&i));
+    for (int r = 0; r < nb_info(op)->results; r++) NB_TRY(check_dims(&i, types[r]));
+    return NB_OK;
 }
 
 const nb_dim *nb_dim_broadcast(nb_graph *g, const nb_dim *a, const nb_dim *b) {
@@ -51,16 +106,20 @@ const nb_dim *nb_dim_broadcast(nb_graph *g, const nb_dim *a, const nb_dim *b) {
     return NULL;
 }
 
-/* Broadcast of two shapes; false when they do not fit. */
-static bool broadcast(nb_graph *g, const nb_type *a, const nb_type *b, int *rank,
-                      const nb_dim **dims) {
-    *rank = a->rank > b->rank ? a->rank : b->rank;
+bool nb_infer_axes(const nb_inferring *i, const nb_type *a, const nb_type *b, int skip, int *rank,
+                   const nb_dim **dims) {
+    *rank = (a->rank > b->rank ? a->rank : b->rank) - skip;
     for (int d = 0; d < *rank; d++) {
-        int da = d - (*rank - a->rank), db = d - (*rank - b->rank);
+        int da = d - (*rank - (a->rank - skip)), db = d - (*rank - (b->rank - skip));
         dims[d] = da < 0   ? b->dims[db]
                   : db < 0 ? a->dims[da]
-                           : nb_dim_broadcast(g, a->dims[da], b->dims[db]);
-        if (!dims[d]) return false;
+                           : nb_dim_broadcast(i->g, a->dims[da], b->dims[db]);
+        if (dims[d]) continue;
+        nb_arena *arena = i->g->arena;
+        (void)!nb_infer_error(i, "%s and %s do not broadcast: axis %d is %s and axis %d is %s",
+                              nb_type_text(arena, a), nb_type_text(arena, b), da,
+                              nb_dim_text(arena, a->dims[da]), db, nb_dim_text(arena, b->dims[db]));
+        return false;
     }
     return true;
 }
@@ -131,8 +190,7 @@ static nb_status infer_binary(const nb_inferring *i, bool compare) {
                               domain_text[d], nb_in_text(i, 0), nb_in_text(i, 1));
     const nb_dim *dims[NB_MAX_RANK];
     int rank;
-    if (!broadcast(i->g, a, b, &rank, dims))
-        return nb_infer_error(i, "%s and %s do not broadcast", nb_in_text(i, 0), nb_in_text(i, 1));
+    if (!nb_infer_axes(i, a, b, 0, &rank, dims)) return NB_MALFORMED;
     i->types[0] = nb_type_intern(i->g, compare ? NB_BOOL : a->elem, NULL, rank, dims);
     return NB_OK;
 }
@@ -147,11 +205,9 @@ nb_status nb_infer_where(const nb_inferring *i) {
                               nb_in_text(i, 0), nb_in_text(i, 1), nb_in_text(i, 2));
     const nb_dim *dims[NB_MAX_RANK];
     int rank;
-    bool ok = broadcast(i->g, a, b, &rank, dims);
-    if (ok) ok = broadcast(i->g, c, nb_type_intern(i->g, a->elem, NULL, rank, dims), &rank, dims);
-    if (!ok)
-        return nb_infer_error(i, "%s, %s and %s do not broadcast", nb_in_text(i, 0),
-                              nb_in_text(i, 1), nb_in_text(i, 2));
+    if (!nb_infer_axes(i, a, b, 0, &rank, dims)) return NB_MALFORMED;
+    const nb_type *both = nb_type_intern(i->g, a->elem, NULL, rank, dims);
+    if (!nb_infer_axes(i, c, both, 0, &rank, dims)) return NB_MALFORMED;
     i->types[0] = nb_type_intern(i->g, a->elem, NULL, rank, dims);
     return NB_OK;
 }

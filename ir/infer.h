@@ -15,11 +15,17 @@ typedef struct nb_inferring {
 
 /* "op: what was expected, what was found", at the op's location. */
 nb_status nb_infer_error(const nb_inferring *i, const char *fmt, ...) NB_PRINTF(2, 3);
+/* The same for an invalid dim, NB_LIMIT. */
+nb_status nb_infer_limit(const nb_inferring *i, const char *what);
 static inline const nb_type *nb_in_type(const nb_inferring *i, size_t n) {
     return nb_in(i->op, n)->type;
 }
 /* Text of operand n's type, for messages. */
 const char *nb_in_text(const nb_inferring *i, size_t n);
+/* The broadcast of two shapes without their last `skip` axes: *rank and dims[0..*rank-1]. False
+ * after an error that names the two sizes that do not fit. */
+bool nb_infer_axes(const nb_inferring *i, const nb_type *a, const nb_type *b, int skip, int *rank,
+                   const nb_dim **dims);
 
 #define OP(name, family, rule, ...) nb_status nb_infer_##rule(const nb_inferring *i);
 #include "ir/ops.def"

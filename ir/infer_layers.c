@@ -1,20 +1,8 @@
 /* Shape rules of layers and of quantization. */
 #include "ir/infer.h"
+#include "ir/interner.h"
 
 #include <string.h>
-
-/* Batch axes of two matrices broadcast; `a` and `b` have rank >= 2 here. */
-static bool batch_dims(const nb_inferring *i, const nb_type *a, const nb_type *b, int rank,
-                       const nb_dim **dims) {
-    for (int d = 0; d < rank - 2; d++) {
-        int da = d - (rank - a->rank), db = d - (rank - b->rank);
-        dims[d] = da < 0   ? b->dims[db]
-                  : db < 0 ? a->dims[da]
-                           : nb_dim_broadcast(i->g, a->dims[da], b->dims[db]);
-        if (!dims[d]) return false;
-    }
-    return true;
-}
 
 nb_status nb_infer_matmul(const nb_inferring *i) {
     const nb_type *a = nb_in_type(i, 0), *b = nb_in_type(i, 1);
@@ -25,14 +13,12 @@ nb_status nb_infer_matmul(const nb_inferring *i) {
     if (a->dims[a->rank - 1] != b->dims[b->rank - 2])
         return nb_infer_error(i, "the inner dimensions of %s and %s differ", nb_in_text(i, 0),
                               nb_in_text(i, 1));
-    int rank = a->rank > b->rank ? a->rank : b->rank;
     const nb_dim *dims[NB_MAX_RANK];
-    if (!batch_dims(i, a, b, rank, dims))
-        return nb_infer_error(i, "the leading axes of %s and %s do not broadcast", nb_in_text(i, 0),
-                              nb_in_text(i, 1));
-    dims[rank - 2] = a->dims[a->rank - 2];
-    dims[rank - 1] = b->dims[b->rank - 1];
-    i->types[0] = nb_type_intern(i->g, a->elem, NULL, rank, dims);
+    int batch;
+    if (!nb_infer_axes(i, a, b, 2, &batch, dims)) return NB_MALFORMED;
+    dims[batch] = a->dims[a->rank - 2];
+    dims[batch + 1] = b->dims[b->rank - 1];
+    i->types[0] = nb_type_intern(i->g, a->elem, NULL, batch + 2, dims);
     return NB_OK;
 }
 
@@ -88,31 +74,9 @@ nb_status nb_infer_attention(const nb_inferring *i) {
 
 /* ---- quantization -------------------------------------------------------------------------- */
 
-/* Do the descriptor's axis and scales fit a tensor of this shape? */
 static nb_status check_quant(const nb_inferring *i, const nb_quant *q, const nb_type *t) {
-    if (q->granularity == NB_PER_TENSOR) return NB_OK;
-    if (q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK)
-        return t->rank >= 1 ? NB_OK
-                            : nb_infer_error(i, "#%s is per token, a scalar has none", q->name);
-    const nb_type *s = q->scales->type;
-    if (q->axis >= t->rank)
-        return nb_infer_error(i, "#%s has axis %d, the tensor has rank %d", q->name, q->axis,
-                              t->rank);
-    const nb_dim *along = t->dims[q->axis];
-    if (q->granularity == NB_PER_AXIS)
-        return s->dims[0] == along ? NB_OK
-                                   : nb_infer_error(i, "#%s needs %s scales", q->name,
-                                                    nb_dim_text(i->g->arena, along));
-    bool fits = s->rank == t->rank;
-    for (int d = 0; fits && d < t->rank; d++)
-        fits =
-            s->dims[d] ==
-            (d == q->axis ? nb_dim_ceildiv(i->g, along, nb_dim_const(i->g, q->group)) : t->dims[d]);
-    return fits
-               ? NB_OK
-               : nb_infer_error(i, "the scales of #%s, %s, do not fit groups of %lld along axis %d",
-                                q->name, nb_type_text(i->g->arena, s), (long long)q->group,
-                                q->axis);
+    const char *why = nb_quant_misfit(i->g, q, t);
+    return why ? nb_infer_error(i, "%s", why) : NB_OK;
 }
 
 nb_status nb_infer_quantize(const nb_inferring *i) {

@@ -10,7 +10,9 @@ nb_status nb_infer_reshape(const nb_inferring *i) {
         return nb_infer_error(i, "rank %zu is above %d", shape->dims.count, NB_MAX_RANK);
     const nb_type *y =
         nb_type_intern(i->g, x->elem, NULL, (int)shape->dims.count, shape->dims.items);
-    if (nb_type_count(i->g, x) != nb_type_count(i->g, y))
+    const nb_dim *count = nb_type_count(i->g, x);
+    if (nb_dim_is_invalid(count)) return nb_infer_limit(i, "the number of elements");
+    if (count != nb_type_count(i->g, y))
         return nb_infer_error(i, "%s and %s have different numbers of elements", nb_in_text(i, 0),
                               nb_type_text(i->g->arena, y));
     i->types[0] = y;

@@ -57,6 +57,7 @@ enum {
 
 #define NB_MAX_OPERAND_SPECS 5
 #define NB_MAX_ATTRS         4
+#define NB_MAX_RESULTS       8
 
 typedef struct nb_op_info {
     const char *name, *family, *summary;
@@ -264,8 +265,10 @@ void nb_graph_destroy(nb_graph *g);
 
 /* The symbol of that name, made with range 1..INT64_MAX if new (0.. with `zero_ok`). */
 const nb_symbol *nb_graph_symbol(nb_graph *g, const char *name, bool zero_ok);
+/* Intersects the symbol's range with min..max, and simplifies what the new bounds decide. */
 void nb_symbol_narrow(nb_graph *g, const nb_symbol *symbol, int64_t min, int64_t max);
-/* Replaces a symbol everywhere (types, attributes), e.g. total length by P+S, and forgets it. */
+/* Replaces a symbol everywhere (types, attributes), e.g. total length by P+S, and forgets it. `by`
+ * does not contain it. */
 void nb_graph_substitute(nb_graph *g, const nb_symbol *symbol, const nb_dim *by);
 
 /* `name` if no value (or constant) has it, else name_1, name_2... */
@@ -293,11 +296,11 @@ void nb_replace_uses(nb_value *from, nb_value *to);
 /* Unlinks the op from its region and its operands; its results must be unused. */
 void nb_op_remove(nb_op *op);
 void nb_op_move_before(nb_op *op, nb_op *before);
-/* Removes pure ops without uses and constants that nothing refers to (quants included);
- * returns how many. */
+/* Removes pure ops without uses, and constants and quantization descriptors that nothing refers to;
+ * returns how many ops and constants. */
 size_t nb_graph_sweep(nb_graph *g);
-/* A deep copy that shares blobs; destroy it before the original, whose arena borrowed blobs are in.
- */
-nb_graph *nb_graph_clone(const nb_graph *g);
+/* A deep copy with the same names and ids that shares blobs; destroy it before the original, whose
+ * arena borrowed blobs are in. */
+nb_graph *nb_graph_clone(const nb_graph *from);
 
 #endif

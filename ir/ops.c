@@ -49,6 +49,18 @@ const nb_op_info nb_ops[NB_OP_COUNT] = {
 #undef OP
 };
 
+/* Each row fits the table: an end behind the operands, at most so many attributes and results. */
+#define COUNT_OF(member, ...) \
+    (sizeof((__typeof__(nb_ops[0].member[0])[]){__VA_ARGS__}) / sizeof nb_ops[0].member[0])
+#define OP(name_, family_, rule_, operands_, attrs_, results_, traits_, summary_) \
+    _Static_assert(COUNT_OF(operands, UNWRAP operands_) < NB_MAX_OPERAND_SPECS,   \
+                   #name_ ": NB_MAX_OPERAND_SPECS is too small");                 \
+    _Static_assert(COUNT_OF(attrs, UNWRAP attrs_) <= NB_MAX_ATTRS,                \
+                   #name_ ": NB_MAX_ATTRS is too small");                         \
+    _Static_assert((results_) <= NB_MAX_RESULTS, #name_ ": NB_MAX_RESULTS is too small");
+#include "ir/ops.def"
+#undef OP
+
 nb_op_kind nb_op_from_name(const char *name, size_t length) {
     for (int k = 0; k < NB_OP_COUNT; k++) {
         if (strlen(nb_ops[k].name) == length && memcmp(nb_ops[k].name, name, length) == 0)

@@ -216,19 +216,14 @@ static void end_declarations(nb_parser *p) {
     if (p->declared) return;
     p->declared = true;
     nb_resolve_quants(p);
-    nb_region *body = &p->g->body;
-    body->params =
-        (nb_value **)nb_alloc_array(p->g->arena, p->inputs.count + 1, sizeof(nb_value *));
     p->any_symbol = true;
     for (size_t i = 0; i < p->inputs.count; i++) {
         nb_typed_name *n = &p->inputs.items[i];
         n->known = type_at(p, &n->type);
         if (!n->known) continue;
         nb_value *v = nb_value_create(p->g, nb_token_name(p, &n->name), n->known, false);
-        v->region = body;
-        v->index = body->n_params;
+        nb_region_add_param(&p->g->body, v);
         v->storage = n->storage;
-        body->params[body->n_params++] = v;
         nb_map_set_str(&p->values, n->name.text, n->name.size, v);
     }
     p->any_symbol = false;

@@ -46,7 +46,8 @@ static const char *problem(const nb_quant *q) {
     if (q->scales &&
         (!nb_is_const(q->scales) || q->scales->type->elem != NB_F32 || q->scales->type->quant))
         return "scales are not an f32 constant";
-    if (q->zeros && (!nb_is_const(q->zeros) || q->zeros->type->elem != q->storage))
+    if (q->zeros &&
+        (!nb_is_const(q->zeros) || q->zeros->type->elem != q->storage || q->zeros->type->quant))
         return "zero points are not a constant of the storage's type";
     if (q->zeros &&
         (q->zeros->type->rank != q->scales->type->rank ||
@@ -63,33 +64,39 @@ static const char *problem(const nb_quant *q) {
         return "the zero point is out of the storage's range";
     if (q->scales && q->granularity == NB_PER_AXIS && q->scales->type->rank != 1)
         return "scales along an axis are not a vector";
+    if (q->scales && q->granularity == NB_PER_TENSOR && q->scales->type->rank != 0)
+        return "the scale of a tensor is not a scalar";
     if (q->axis < 0 || q->axis >= NB_MAX_RANK) return "the axis is out of range";
     return NULL;
 }
 
-static bool same(const nb_quant *a, const nb_quant *b) {
-    return a->storage == b->storage && a->narrow == b->narrow && a->granularity == b->granularity &&
-           a->axis == b->axis && a->group == b->group &&
-           memcmp(&a->scale, &b->scale, sizeof a->scale) == 0 && a->zero == b->zero &&
-           a->scales == b->scales && a->zeros == b->zeros && a->amax_code == b->amax_code;
-}
-
-static bool name_taken(const nb_graph *g, const char *name) {
-    for (size_t i = 0; i < g->quants.count; i++) {
-        if (strcmp(g->quants.items[i]->name, name) == 0) return true;
-    }
-    return false;
-}
-
-/* Members that a granularity does not use are 0, so that equal descriptors compare equal. */
+/* Members that a granularity does not use are 0, so that equal descriptors have equal bytes; so are
+ * the name and what lies between members. */
 static nb_quant normalised(const nb_quant *q) {
-    nb_quant n = *q;
+    nb_quant n;
     bool dynamic = q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK;
-    if (q->granularity != NB_PER_TENSOR || q->scales) n.scale = 0;
-    if (!dynamic) n.amax_code = 0;
-    if (q->granularity != NB_PER_AXIS && q->granularity != NB_PER_GROUP) n.axis = 0;
-    if (q->zeros) n.zero = 0;
+    bool along = q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP;
+    memset(&n, 0, sizeof n);
+    n.storage = q->storage;
+    n.narrow = q->narrow;
+    n.granularity = q->granularity;
+    n.axis = along ? q->axis : 0;
+    n.group = q->group;
+    n.scale = q->granularity == NB_PER_TENSOR && !q->scales ? q->scale : 0;
+    n.zero = q->zeros ? 0 : q->zero;
+    n.scales = q->scales;
+    n.zeros = q->zeros;
+    n.amax_code = dynamic ? q->amax_code : 0;
     return n;
+}
+
+const nb_quant *nb_quant_adopt(nb_graph *g, const nb_quant *members, const char *hint) {
+    nb_quant key = normalised(members), *fresh = NB_NEW(g->arena, nb_quant);
+    *fresh = key;
+    fresh->name = nb_name_take(&g->interner->codes, hint);
+    nb_map_set_str(&g->interner->quants, (const char *)&key, sizeof key, fresh);
+    nb_vec_push(g->arena, &g->quants, fresh);
+    return fresh;
 }
 
 const nb_quant *nb_quant_intern(nb_graph *g, const nb_quant *q, const char *hint, nb_diags *diags) {
@@ -99,14 +106,46 @@ const nb_quant *nb_quant_intern(nb_graph *g, const nb_quant *q, const char *hint
         nb_error(diags, NB_MALFORMED, NB_NOWHERE, "quantization '#%s': %s", hint, why);
         return NULL;
     }
+    const nb_quant *known = nb_map_get_str(&g->interner->quants, (const char *)&n, sizeof n);
+    return known ? known : nb_quant_adopt(g, &n, hint);
+}
+
+void nb_quants_sweep(nb_graph *g, const bool *live) {
+    size_t kept = 0;
     for (size_t i = 0; i < g->quants.count; i++) {
-        if (same(g->quants.items[i], &n)) return g->quants.items[i];
+        const nb_quant *q = g->quants.items[i];
+        if (live[i]) {
+            g->quants.items[kept++] = q;
+            continue;
+        }
+        nb_quant key = normalised(q);
+        nb_map_set_str(&g->interner->quants, (const char *)&key, sizeof key, NULL);
+        nb_name_free(&g->interner->codes, q->name);
     }
-    const char *name = hint;
-    for (int k = 1; name_taken(g, name); k++) name = nb_format(g->arena, "%s_%d", hint, k);
-    nb_quant *fresh = NB_NEW(g->arena, nb_quant);
-    *fresh = n;
-    fresh->name = nb_strdup(g->arena, name);
-    nb_vec_push(g->arena, &g->quants, fresh);
-    return fresh;
+    g->quants.count = kept;
+}
+
+const char *nb_quant_misfit(nb_graph *g, const nb_quant *q, const nb_type *t) {
+    if (q->granularity == NB_PER_TENSOR) return NULL;
+    if (q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK)
+        return t->rank >= 1 ? NULL
+                            : nb_format(g->arena, "#%s is per token, a scalar has none", q->name);
+    const nb_type *s = q->scales->type;
+    if (q->axis >= t->rank)
+        return nb_format(g->arena, "#%s has axis %d, the tensor has rank %d", q->name, q->axis,
+                         t->rank);
+    const nb_dim *along = t->dims[q->axis];
+    if (q->granularity == NB_PER_AXIS)
+        return s->dims[0] == along ? NULL
+                                   : nb_format(g->arena, "#%s needs %s scales, '@%s' has %s",
+                                               q->name, nb_dim_text(g->arena, along),
+                                               q->scales->name, nb_dim_text(g->arena, s->dims[0]));
+    bool fits = s->rank == t->rank;
+    for (int d = 0; fits && d < t->rank; d++)
+        fits = s->dims[d] ==
+               (d == q->axis ? nb_dim_ceildiv(g, along, nb_dim_const(g, q->group)) : t->dims[d]);
+    return fits ? NULL
+                : nb_format(g->arena,
+                            "the scales of #%s, %s, do not fit groups of %lld along axis %d",
+                            q->name, nb_type_text(g->arena, s), (long long)q->group, q->axis);
 }

@@ -14,8 +14,8 @@
  * depends on data. `*count` gets their number (1 for rank 0). Memory is the graph's. */
 const nb_dim *const *nb_symbolic(nb_graph *g, const nb_value *v, size_t *count);
 
-/* Is the expression so short that whatever walks over it is quick? Expressions that a model builds
- * from one another double with each op; past a bound nothing is a dimension any more. */
-bool nb_dim_is_simple(const nb_dim *d);
+/* Can the expression be a size? Not when it is invalid (types.h): expressions that a model builds
+ * from one another double with each op, and past a bound nothing is a dimension any more. */
+static inline bool nb_dim_is_simple(const nb_dim *d) { return !nb_dim_is_invalid(d); }
 
 #endif

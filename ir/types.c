@@ -1,6 +1,7 @@
 /* Element types and interned tensor types. */
 #include "ir/interner.h"
 
+#include <assert.h>
 #include <string.h>
 
 const nb_elem_info nb_elems[NB_ELEM_COUNT] = {
@@ -47,6 +48,7 @@ bool nb_elem_bytes_of(nb_elem e, int64_t count, int64_t *bytes) {
 const nb_type *nb_type_intern(nb_graph *g, nb_elem elem, const nb_quant *quant, int rank,
                               const nb_dim *const *dims) {
     nb_type t;
+    assert(rank >= 0 && rank <= NB_MAX_RANK);
     memset(&t, 0, sizeof t); /* the bytes are the key: padding and unused dims must be equal */
     t.elem = elem;
     t.quant = quant;

@@ -72,6 +72,7 @@ typedef enum nb_dim_kind {
 typedef struct nb_dim {
     nb_dim_kind kind;
     uint32_t id;             /* order of creation in the graph */
+    uint32_t nodes, nest;    /* size as a tree, and calls within calls: both are bounded */
     int64_t value;           /* NB_DIM_CONST */
     const nb_symbol *symbol; /* NB_DIM_SYMBOL */
     const struct nb_dim *a, *b;
@@ -91,6 +92,12 @@ static inline bool nb_dim_is_const(const nb_dim *d) { return d->kind == NB_DIM_C
 static inline bool nb_dim_is(const nb_dim *d, int64_t value) {
     return d->kind == NB_DIM_CONST && d->value == value;
 }
+/* What stands for an expression that overflows, divides by what is never positive, or has too many
+ * terms: it has no value and no known bounds, it equals itself, and whatever is computed with it is
+ * the same. No op has it in its type or attributes (nb_infer refuses it). */
+static inline bool nb_dim_is_invalid(const nb_dim *d) {
+    return d->kind == NB_DIM_MUL && d->a->kind == NB_DIM_CONST && d->b->kind == NB_DIM_CONST;
+}
 /* Value for given symbol values (indexed by nb_symbol.index); false on overflow or division by 0.
  */
 bool nb_dim_eval(const nb_dim *d, const int64_t *symbols, int64_t *out);
@@ -99,7 +106,7 @@ void nb_dim_range(const nb_dim *d, int64_t *min, int64_t *max);
 /* `d` with every occurrence of `symbol` replaced. */
 const nb_dim *nb_dim_substitute(nb_graph *g, const nb_dim *d, const nb_symbol *symbol,
                                 const nb_dim *by);
-/* "P+S", "4*B", "floordiv(N,2)", "max(A,B)"; `parent` is precedence for brackets, 0 at the top. */
+/* "P+S-1", "4*B", "floordiv(N,2)", "max(A,B)"; symbols that are no plain words in backquotes. */
 const char *nb_dim_text(nb_arena *arena, const nb_dim *d);
 
 /* ---- quantization -------------------------------------------------------------------------- */

@@ -1,8 +1,9 @@
-/* What holds for a graph between any two passes (verify.h). */
+/* What holds for a graph between any two passes (verify.h). One walk over the ops in order; what
+ * was seen so far is in tables by value id, so that the work is linear. */
 #include "ir/verify.h"
 
 #include "ir/build.h"
-#include "ir/eval.h"
+#include "ir/interner.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,8 +12,9 @@ typedef struct checker {
     const nb_graph *g;
     nb_diags *diags;
     nb_arena *arena;
-    uint32_t
-        *position; /* by value id: 0 not defined yet, 1 constant or parameter, else op number + 2 */
+    const nb_value **defined; /* by id: constants, parameters and results so far */
+    nb_map names, types;      /* names of values; types whose symbols were checked */
+    size_t uses, slots;       /* uses in the lists of values; operand slots that have a value */
 } checker;
 
 NB_PRINTF(3, 4) static void fault(checker *c, const nb_op *op, const char *fmt, ...) {
@@ -39,6 +41,40 @@ bool nb_legal_in(nb_op_kind kind, nb_stage stage) {
     }
 }
 
+/* ---- values -------------------------------------------------------------------------------- */
+
+/* A symbol of `d` that the graph does not have, or NULL. */
+static const nb_symbol *stranger_in(const nb_graph *g, const nb_dim *d) {
+    if (d->kind == NB_DIM_CONST) return NULL;
+    if (d->kind == NB_DIM_SYMBOL) {
+        const nb_symbol *s = d->symbol;
+        return s->index < g->symbols.count && g->symbols.items[s->index] == s ? NULL : s;
+    }
+    const nb_symbol *s = stranger_in(g, d->a);
+    return s ? s : stranger_in(g, d->b);
+}
+
+static void check_dims(checker *c, const nb_op *op, const char *what, size_t n,
+                       const nb_dim *const *dims) {
+    for (size_t i = 0; i < n; i++) {
+        const nb_symbol *s = stranger_in(c->g, dims[i]);
+        if (s) fault(c, op, "%s holds symbol '%s', which the graph does not have", what, s->name);
+    }
+}
+
+static void check_type(checker *c, const nb_value *v) {
+    const nb_type *t = v->type;
+    if (!nb_map_get(&c->types, t)) {
+        nb_map_set(&c->types, t, (void *)(uintptr_t)t);
+        check_dims(c, v->def, nb_type_text(c->arena, t), (size_t)t->rank, t->dims);
+    }
+    if (!t->quant) return;
+    const char *why = nb_quant_misfit((nb_graph *)(uintptr_t)c->g, t->quant, t);
+    if (t->elem != t->quant->storage) why = "the element is not the storage's";
+    if (why) fault(c, v->def, "'%s' of type %s: %s", v->name, nb_type_text(c->arena, t), why);
+}
+
+/* Both ends of each use know each other: a use is in one list only, since one thing links to it. */
 static void check_uses(checker *c, const nb_value *v) {
     for (const nb_use *u = v->uses; u; u = u->next) {
         if (u->value != v || *u->link != u || u->index >= u->user->n_operands ||
@@ -46,87 +82,166 @@ static void check_uses(checker *c, const nb_value *v) {
             fault(c, v->def, "the list of uses of '%s' is broken", v->name);
             return;
         }
+        c->uses++;
     }
 }
 
+/* Everything about a value but how it was made; from here on it is defined. */
+static void check_value(checker *c, const nb_value *v, nb_map *names, const char *sigil) {
+    if (v->id >= c->g->n_values || c->defined[v->id]) {
+        fault(c, v->def, "id %u of '%s%s' is not its own", v->id, sigil, v->name);
+        return;
+    }
+    c->defined[v->id] = v;
+    if (nb_map_get_str(names, v->name, strlen(v->name)))
+        fault(c, v->def, "two values are named '%s%s'", sigil, v->name);
+    nb_map_set_str(names, v->name, strlen(v->name), (void *)(uintptr_t)v);
+    check_uses(c, v);
+    check_type(c, v);
+    if (c->g->stage == NB_STAGE_PLANNED && v->storage.kind == NB_STORE_NONE)
+        fault(c, v->def, "'%s%s' has no storage", sigil, v->name);
+}
+
+static bool is_defined(const checker *c, const nb_value *v) {
+    return v->id < c->g->n_values && c->defined[v->id] == v;
+}
+
+/* ---- constants ----------------------------------------------------------------------------- */
+
 static void check_scales(checker *c, const nb_quant *q) {
+    if ((q->scales && !is_defined(c, q->scales)) || (q->zeros && !is_defined(c, q->zeros))) {
+        fault(c, NULL, "'#%s' refers to a constant that the graph does not have", q->name);
+        return;
+    }
     if (!q->scales) return;
-    const float *scale = q->scales->blob->data;
-    for (int64_t i = 0; i < q->scales->blob->size / 4; i++) {
-        if (scale[i] > 0 && isfinite(scale[i])) continue;
+    const char *data = q->scales->blob->data;
+    for (int64_t i = 0; i < q->scales->blob->size / (int64_t)sizeof(float); i++) {
+        float scale;
+        memcpy(&scale, data + (size_t)i * sizeof scale, sizeof scale);
+        if (scale > 0 && isfinite(scale)) continue;
         fault(c, NULL, "scale %lld of '#%s' is %g, not positive and finite", (long long)i, q->name,
-              (double)scale[i]);
+              (double)scale);
         return;
     }
 }
 
 static void check_constants(checker *c) {
-    nb_map names = {.arena = c->arena};
+    nb_map names = {.arena = c->arena}, quants = {.arena = c->arena};
     for (size_t i = 0; i < c->g->constants.count; i++) {
         const nb_value *v = c->g->constants.items[i];
         int64_t count, bytes;
-        c->position[v->id] = 1;
-        check_uses(c, v);
         if (!nb_type_static_count(v->type, &count) ||
             !nb_elem_bytes_of(v->type->elem, count, &bytes) || bytes != v->blob->size)
             fault(c, NULL, "constant '@%s' of type %s has %lld bytes", v->name,
                   nb_type_text(c->arena, v->type), (long long)v->blob->size);
-        if (nb_map_get_str(&names, v->name, strlen(v->name)))
-            fault(c, NULL, "two constants are named '@%s'", v->name);
-        nb_map_set_str(&names, v->name, strlen(v->name), (void *)(uintptr_t)v);
+        check_value(c, v, &names, "@");
     }
-    for (size_t i = 0; i < c->g->quants.count; i++) check_scales(c, c->g->quants.items[i]);
+    for (size_t i = 0; i < c->g->quants.count; i++) {
+        const nb_quant *q = c->g->quants.items[i];
+        if (nb_map_get_str(&quants, q->name, strlen(q->name)))
+            fault(c, NULL, "two quantizations are named '#%s'", q->name);
+        nb_map_set_str(&quants, q->name, strlen(q->name), (void *)(uintptr_t)q);
+        check_scales(c, q);
+    }
+}
+
+/* ---- ops ----------------------------------------------------------------------------------- */
+
+/* False when an operand is not to be looked at further. */
+static bool check_operands(checker *c, const nb_op *op) {
+    bool ok = true;
+    for (uint32_t i = 0; i < op->n_operands; i++) {
+        const nb_use *u = &op->operands[i];
+        if (!u->value) continue;
+        c->slots++;
+        if (!is_defined(c, u->value)) {
+            fault(c, op, "operand %u '%s' is used before it is defined", i, u->value->name);
+            ok = false;
+        } else if (u->user != op || u->index != i || !u->link || *u->link != u) {
+            fault(c, op, "operand %u '%s' is not in the list of its uses", i, u->value->name);
+        }
+    }
+    return ok;
+}
+
+static void check_attrs(checker *c, const nb_op *op) {
+    const nb_op_info *info = nb_info(op);
+    for (int a = 0; a < NB_MAX_ATTRS && info->attrs[a].kind != NB_ATTR_END; a++) {
+        if (info->attrs[a].kind == NB_ATTR_DIMS)
+            check_dims(c, op, info->attrs[a].name, op->attrs[a].dims.count,
+                       op->attrs[a].dims.items);
+    }
 }
 
 static void check_results(checker *c, const nb_op *op) {
-    const nb_type *types[8] = {NULL};
-    if (op->n_results != (uint32_t)nb_info(op)->results) {
-        fault(c, op, "%u results, expected %d", op->n_results, nb_info(op)->results);
-        return;
-    }
+    const nb_type *types[NB_MAX_RESULTS] = {NULL};
     if (nb_infer((nb_graph *)(uintptr_t)c->g, op, types, c->diags) != NB_OK) return;
     for (uint32_t i = 0; i < op->n_results; i++) {
         if (op->results[i]->type != types[i])
             fault(c, op, "'%%%s' has type %s, the operands give %s", op->results[i]->name,
                   nb_type_text(c->arena, op->results[i]->type), nb_type_text(c->arena, types[i]));
-        if (op->results[i]->def != op)
-            fault(c, op, "'%%%s' does not know its op", op->results[i]->name);
     }
 }
 
-static void check_op(checker *c, const nb_op *op, uint32_t number, nb_map *names) {
-    for (uint32_t i = 0; i < op->n_operands; i++) {
-        const nb_value *v = nb_in(op, i);
-        if (v && !c->position[v->id]) {
-            fault(c, op, "operand %u '%s' is used before it is defined", i, v->name);
-            return;
-        }
-    }
+static void check_op(checker *c, const nb_op *op) {
+    const nb_region *body = &c->g->body;
+    if (op->parent != body || (op->prev ? op->prev->next : body->first) != op ||
+        (op->next ? op->next->prev : body->last) != op)
+        fault(c, op, "the list of ops is broken");
+    if (nb_has_trait(op, NB_TRAIT_TERMINATOR) != (op == body->last))
+        fault(c, op, "return stands last, and only there");
     if (!nb_legal_in(op->kind, c->g->stage)) fault(c, op, "is not legal in this stage");
-    check_results(c, op);
+    check_attrs(c, op);
+    bool ok = check_operands(c, op);
+    if (op->n_results != (uint32_t)nb_info(op)->results) {
+        fault(c, op, "%u results, expected %d", op->n_results, nb_info(op)->results);
+        return;
+    }
+    if (ok) check_results(c, op);
     for (uint32_t i = 0; i < op->n_results; i++) {
-        const nb_value *v = op->results[i];
-        c->position[v->id] = number + 2;
-        check_uses(c, v);
-        if (nb_map_get_str(names, v->name, strlen(v->name)))
-            fault(c, op, "two values are named '%%%s'", v->name);
-        nb_map_set_str(names, v->name, strlen(v->name), (void *)(uintptr_t)v);
-        if (c->g->stage == NB_STAGE_PLANNED && v->storage.kind == NB_STORE_NONE)
-            fault(c, op, "'%%%s' has no storage", v->name);
+        if (op->results[i]->def != op || op->results[i]->index != i)
+            fault(c, op, "'%%%s' does not know its op", op->results[i]->name);
+        check_value(c, op->results[i], &c->names, "%");
+    }
+}
+
+/* ---- the graph ----------------------------------------------------------------------------- */
+
+static void check_params(checker *c) {
+    const nb_region *body = &c->g->body;
+    for (uint32_t i = 0; i < body->n_params; i++) {
+        if (body->params[i]->region != body || body->params[i]->index != i)
+            fault(c, NULL, "input '%%%s' does not know its place", body->params[i]->name);
+        check_value(c, body->params[i], &c->names, "%");
+    }
+}
+
+static void check_symbols(checker *c) {
+    for (size_t i = 0; i < c->g->symbols.count; i++) {
+        const nb_symbol *s = c->g->symbols.items[i];
+        if (s->index != i || s->min > s->max)
+            fault(c, NULL, "symbol '%s' has position %u and range %lld..%lld", s->name, s->index,
+                  (long long)s->min, (long long)s->max);
     }
 }
 
 static void check_states(checker *c) {
+    bool *taken[2] = {NB_NEW_ARRAY(c->arena, bool, (size_t)c->g->body.n_params + 1),
+                      NB_NEW_ARRAY(c->arena, bool, c->g->outputs.count + 1)};
     for (size_t i = 0; i < c->g->states.count; i++) {
         const nb_state *s = &c->g->states.items[i];
-        if (s->input >= c->g->body.n_params || s->output >= c->g->outputs.count) {
+        if (s->input >= c->g->body.n_params || s->output >= c->g->outputs.count ||
+            !nb_in(c->g->body.last, s->output)) {
             fault(c, NULL, "state %zu names a port that does not exist", i);
             continue;
         }
+        if (taken[0][s->input] || taken[1][s->output])
+            fault(c, NULL, "state %zu names a port of another state", i);
+        taken[0][s->input] = taken[1][s->output] = true;
         const nb_type *in = c->g->body.params[s->input]->type,
                       *out = nb_in(c->g->body.last, s->output)->type;
         bool fits = in->elem == out->elem && in->quant == out->quant && in->rank == out->rank &&
-                    s->axis < in->rank;
+                    s->axis >= -1 && s->axis < in->rank;
         for (int d = 0; fits && d < in->rank; d++)
             fits = d == s->axis || in->dims[d] == out->dims[d];
         if (!fits)
@@ -136,25 +251,19 @@ static void check_states(checker *c) {
 }
 
 nb_status nb_verify(const nb_graph *g, nb_diags *diags) {
-    checker c = {.g = g, .diags = diags, .arena = nb_arena_create_like(g->arena)};
+    nb_arena *arena = nb_arena_create_like(g->arena);
+    checker c = {.g = g,
+                 .diags = diags,
+                 .arena = arena,
+                 .names = {.arena = arena},
+                 .types = {.arena = arena}};
     size_t errors = diags->errors;
-    c.position = NB_NEW_ARRAY(c.arena, uint32_t, (size_t)g->n_values + 1);
-    nb_map names = {.arena = c.arena};
+    c.defined =
+        (const nb_value **)nb_alloc_array(arena, (size_t)g->n_values + 1, sizeof *c.defined);
+    check_symbols(&c);
     check_constants(&c);
-    for (uint32_t i = 0; i < g->body.n_params; i++) {
-        const nb_value *v = g->body.params[i];
-        c.position[v->id] = 1;
-        check_uses(&c, v);
-        if (nb_map_get_str(&names, v->name, strlen(v->name)))
-            fault(&c, NULL, "two inputs are named '%%%s'", v->name);
-        nb_map_set_str(&names, v->name, strlen(v->name), (void *)(uintptr_t)v);
-    }
-    uint32_t number = 0;
-    for (const nb_op *op = g->body.first; op; op = op->next) {
-        if (nb_has_trait(op, NB_TRAIT_TERMINATOR) != (op == g->body.last))
-            fault(&c, op, "return stands last, and only there");
-        check_op(&c, op, number++, &names);
-    }
+    check_params(&c);
+    for (const nb_op *op = g->body.first; op; op = op->next) check_op(&c, op);
     if (!g->body.last || g->body.last->kind != NB_OP_return)
         fault(&c, NULL, "the graph has no return");
     else if (g->body.last->n_operands != g->outputs.count)
@@ -162,6 +271,9 @@ nb_status nb_verify(const nb_graph *g, nb_diags *diags) {
               g->outputs.count);
     else
         check_states(&c);
-    nb_arena_destroy(c.arena);
+    if (diags->errors == errors && c.uses != c.slots)
+        fault(&c, NULL, "%zu uses of values, %zu operands: an op outside the graph uses a value",
+              c.uses, c.slots);
+    nb_arena_destroy(arena);
     return diags->errors == errors ? NB_OK : NB_INTERNAL;
 }
