@@ -45,6 +45,10 @@ const char *nb_identifier(nb_arena *arena, const char *text);
 
 typedef struct nb_jit nb_jit;
 /* Loads an object for this machine; its code is readable and executable, never writable. */
+nb_status nb_jit_open(const nb_object *object, nb_diags *diags, nb_jit **out);
+/* The address of an exported function. */
+nb_status nb_jit_symbol(const nb_jit *loaded, const char *name, nb_diags *diags, void **out);
+/* The same for a model: nb_jit_model is what NAME_model returned. */
 nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags, nb_jit **out);
 const struct nb_model *nb_jit_model(const nb_jit *loaded);
 void nb_jit_free(nb_jit *loaded);

@@ -38,7 +38,7 @@ static LLVMErrorRef add_object(LLVMOrcLLJITRef jit, const nb_object *object) {
     return LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit), buffer);
 }
 
-nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags, nb_jit **out) {
+nb_status nb_jit_open(const nb_object *object, nb_diags *diags, nb_jit **out) {
     LLVMInitializeNativeTarget();
     LLVMInitializeNativeAsmPrinter();
     nb_jit *loaded = (nb_jit *)calloc(1, sizeof *loaded);
@@ -46,18 +46,33 @@ nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *di
     LLVMErrorRef error = LLVMOrcCreateLLJIT(&loaded->jit, LLVMOrcCreateLLJITBuilder());
     if (!error) error = add_process_symbols(loaded->jit);
     if (!error) error = add_object(loaded->jit, object);
-    LLVMOrcExecutorAddress address = 0;
-    if (!error)
-        error =
-            LLVMOrcLLJITLookup(loaded->jit, &address, nb_format(diags->arena, "%s_model", name));
     if (error) {
         nb_status status = failed(diags, error);
         nb_jit_free(loaded);
         return status;
     }
-    nb_model_fn entry = (nb_model_fn)(uintptr_t)address;
-    loaded->model = entry(NB_MODEL_ABI);
     *out = loaded;
+    return NB_OK;
+}
+
+nb_status nb_jit_symbol(const nb_jit *loaded, const char *name, nb_diags *diags, void **out) {
+    LLVMOrcExecutorAddress address = 0;
+    LLVMErrorRef error = LLVMOrcLLJITLookup(loaded->jit, &address, name);
+    *out = (void *)(uintptr_t)address;
+    return error ? failed(diags, error) : NB_OK;
+}
+
+nb_status nb_load_object(const nb_object *object, const char *name, nb_diags *diags, nb_jit **out) {
+    void *entry;
+    NB_TRY(nb_jit_open(object, diags, out));
+    nb_status status =
+        nb_jit_symbol(*out, nb_format(diags->arena, "%s_model", name), diags, &entry);
+    if (status != NB_OK) {
+        nb_jit_free(*out);
+        *out = NULL;
+        return status;
+    }
+    (*out)->model = ((nb_model_fn)(uintptr_t)entry)(NB_MODEL_ABI);
     return NB_OK;
 }
 

@@ -6,35 +6,34 @@
 
 #include <string.h>
 
-typedef struct scheme {
-    const char *name;
-    int bits; /* of weights; 0 = float */
-    const char *act;
-} scheme;
-
-static const scheme schemes[] = {
-    {"f32", 0, NULL},    {"w8a16", 8, "i16"}, {"w8a8", 8, "i8"},
-    {"w4a16", 4, "i16"}, {"w4a8", 4, "i8"},
+static const nb_scheme schemes[] = {
+    {"f32", 0, 0}, {"w8a16", 8, 16}, {"w8a8", 8, 8}, {"w4a16", 4, 16}, {"w4a8", 4, 8},
 };
+
+bool nb_scheme_find(const char *name, nb_scheme *out) {
+    for (size_t i = 0; i < NB_COUNT(schemes); i++) {
+        if (strcmp(schemes[i].name, name) != 0) continue;
+        *out = schemes[i];
+        return true;
+    }
+    return false;
+}
 
 #define FRONT "simplify, raise, simplify"
 #define BACK  "fuse-dequant, simplify, plan-memory"
 
 const char *nb_preset(const char *name, const nb_preset_options *options, nb_arena *arena) {
-    const scheme *s = NULL;
-    for (size_t i = 0; i < NB_COUNT(schemes); i++) {
-        if (strcmp(schemes[i].name, name) == 0) s = &schemes[i];
-    }
-    if (!s) return NULL;
-    if (!s->bits) return FRONT ", plan-memory";
+    nb_scheme s;
+    if (!nb_scheme_find(name, &s)) return NULL;
+    if (!s.weight_bits) return FRONT ", plan-memory";
     int64_t group = options->group >= 0 ? options->group : 32;
-    const char *weights = s->bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
+    const char *weights = s.weight_bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
                                        : ", search, embedding-group=32";
-    bool fixed = options->calibrated && strcmp(s->act, "i8") == 0;
+    bool fixed = options->calibrated && s.act_bits == 8;
     return nb_format(
-        arena, FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=%s%s}, " BACK,
-        options->calibrated ? ", calibrate, smooth-fold" : "", s->bits, (long long)group, weights,
-        s->act, fixed ? ", mode=static" : "");
+        arena, FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=i%d%s}, " BACK,
+        options->calibrated ? ", calibrate, smooth-fold" : "", s.weight_bits, (long long)group, weights,
+        s.act_bits, fixed ? ", mode=static" : "");
 }
 
 const char *nb_preset_name(size_t index) {

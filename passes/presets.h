@@ -9,6 +9,13 @@ typedef struct nb_preset_options {
     bool calibrated; /* samples are there: smooth, and static scales for 8-bit activations */
 } nb_preset_options;
 
+typedef struct nb_scheme {
+    const char *name;
+    int weight_bits, act_bits; /* 0 = float */
+} nb_scheme;
+/* False when there is none of that name. */
+bool nb_scheme_find(const char *name, nb_scheme *out);
+
 /* The pipeline of a scheme, or NULL when there is none of that name. */
 const char *nb_preset(const char *scheme, const nb_preset_options *options, nb_arena *arena);
 /* Names in order, NULL beyond the last. */

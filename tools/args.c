@@ -178,3 +178,9 @@ void nbt_print_help(const char *name) {
            "Exit codes: 0 ok, 1 a check did not hold, 2 usage, 3 malformed input, 4 unsupported,\n"
            "5 a limit, 6 input or output, 7 internal.\n");
 }
+
+void nbt_out_of_memory(void *user) {
+    (void)user;
+    fputs("nibble: error: out of memory\n", stderr);
+    exit(NB_LIMIT);
+}

@@ -30,4 +30,7 @@ nb_status nbt_one_input(const nbt_args *args, const char **out);
 void nbt_print_help(const char *command); /* NULL: of nibble itself */
 bool nbt_is_command(const char *name);
 
+/* An nb_oom_fn: says so and ends the program. */
+void nbt_out_of_memory(void *user);
+
 #endif

@@ -1,40 +1,24 @@
 /* nibble bench: how long a decoder takes for a prompt and for each further token. Medians of
  * several rounds; the cache starts empty in each. */
+#include "tools/bench.h"
+#include "tools/json.h"
 #include "tools/lm.h"
+#include "tools/timing.h"
 
-#include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 #define ROUNDS 7
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v, size_t n) {
-    qsort(v, n, sizeof *v, ascending);
-    return v[n / 2];
-}
 
 static nb_status one_round(nbt_decoder *d, const int64_t *prompt, int64_t n, int64_t out,
                            double *prefill, double *token) {
     const float *logits;
     NB_TRY(nbt_decoder_reset(d));
-    double start = now();
+    double start = nbt_now();
     NB_TRY(nbt_decoder_feed(d, prompt, 1, n, &logits));
-    *prefill = now() - start;
-    start = now();
+    *prefill = nbt_now() - start;
+    start = nbt_now();
     for (int64_t i = 0; i < out; i++) NB_TRY(nbt_decoder_feed(d, &prompt[i % n], 1, 1, &logits));
-    *token = out ? (now() - start) / (double)out : 0;
+    *token = out ? (nbt_now() - start) / (double)out : 0;
     return NB_OK;
 }
 
@@ -50,26 +34,23 @@ static nb_status measure(nbt_args *args, nbt_model *model, int64_t n, int64_t ou
         status = one_round(&d, prompt, n, out, &prefill[i], &token[i]);
     nbt_decoder_close(&d);
     NB_TRY(status);
-    double p = median(prefill, ROUNDS), t = median(token, ROUNDS);
-    double bytes = (double)nb_loaded_model(model->program.loaded)->weights_size;
+    nbt_times p = nbt_times_of(prefill, ROUNDS), t = nbt_times_of(token, ROUNDS);
+    double bytes = (double)nb_loaded_model(model->program.loaded)->weights_size,
+           per_second = out ? 1 / t.median : 0;
     if (nbt_has(args, "json")) {
-        json_t *j = json_pack("{s:f, s:f, s:f, s:i, s:i, s:f, s:f, s:f, s:f}", "median_ms", 1e3 * t,
-                              "min_ms", 1e3 * token[0], "max_ms", 1e3 * token[ROUNDS - 1], "runs",
-                              ROUNDS, "threads", model->threads, "tokens_per_s",
-                              t > 0 ? 1 / t : 0.0, "prompt_tokens_per_s", (double)n / p, "gbps",
-                              t > 0 ? 1e-9 * bytes / t : 0.0, "bytes", bytes);
-        char *text = json_dumps(j, JSON_REAL_PRECISION(6));
-        puts(text);
-        free(text);
-        json_decref(j);
+        nbt_print_json(json_pack("{s:f, s:f, s:f, s:i, s:i, s:f, s:f, s:f, s:f}", "median_ms",
+                                 1e3 * t.median, "min_ms", 1e3 * t.min, "max_ms", 1e3 * t.max,
+                                 "runs", ROUNDS, "threads", model->threads, "tokens_per_s",
+                                 per_second, "prompt_tokens_per_s", (double)n / p.median, "gbps",
+                                 1e-9 * bytes * per_second, "bytes", bytes));
         return NB_OK;
     }
-    printf("prompt   %8.1f tokens/s  (%lld tokens, %.2f ms)\n", (double)n / p, (long long)n,
-           1e3 * p);
+    printf("prompt   %8.1f tokens/s  (%lld tokens, %.2f ms)\n", (double)n / p.median, (long long)n,
+           1e3 * p.median);
     if (out)
         printf("decode   %8.1f tokens/s  (%.3f ms a token, %.3f to %.3f; %.2f GB/s of %.1f MB of "
                "weights)\n",
-               1 / t, 1e3 * t, 1e3 * token[0], 1e3 * token[ROUNDS - 1], 1e-9 * bytes / t,
+               per_second, 1e3 * t.median, 1e3 * t.min, 1e3 * t.max, 1e-9 * bytes * per_second,
                1e-6 * bytes);
     return NB_OK;
 }
@@ -78,6 +59,8 @@ nb_status nbt_bench(nbt_args *args) {
     const char *in;
     nbt_model model;
     int64_t n = 128, out = 64;
+    if (nbt_has(args, "limits")) return nbt_bench_limits(args);
+    if (nbt_has(args, "matmul")) return nbt_bench_matmul(args);
     NB_TRY(nbt_one_input(args, &in));
     NB_TRY(nbt_integer(args, "prompt-tokens", 1, 1 << 20, &n));
     NB_TRY(nbt_integer(args, "tokens-out", 0, 1 << 20, &out));

@@ -4,10 +4,10 @@
  *
  * Windows of --context tokens do not overlap and each begins with an empty cache; a window gives
  * context - 1 predictions. Standard errors treat predictions as independent. */
+#include "tools/json.h"
 #include "tools/lm.h"
 #include "tools/tensor_file.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,10 +163,7 @@ static void report(nbt_args *args, const runner *m, bool has_ref, result *r, int
                                                 exp(value(&r->ref_loss)), "kld_mean", value(&r->kl),
                                                 "kld_se", error(&r->kl), "kld_p99", kl99, "top1",
                                                 value(&r->top1), "top1_se", error(&r->top1)));
-        char *text = json_dumps(j, JSON_REAL_PRECISION(9));
-        puts(text);
-        free(text);
-        json_decref(j);
+        nbt_print_json(j);
         return;
     }
     printf("perplexity      %.4f +- %.4f  (%zu predictions, windows of %lld)\n", ppl,

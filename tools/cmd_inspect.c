@@ -3,9 +3,9 @@
 #include "frontend/frontend.h"
 #include "passes/linear.h"
 #include "passes/presets.h"
+#include "tools/json.h"
 #include "tools/model.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,12 +106,10 @@ static nb_status inspect(nbt_args *args, const char *path, nb_graph *g) {
     json_t *all = json_object();
     nb_status status = describe(args, path, g, all);
     if (status == NB_OK && nbt_has(args, "json")) {
-        char *text = json_dumps(all, JSON_REAL_PRECISION(6));
-        puts(text);
-        free(text);
-    } else if (status == NB_OK) {
-        print_text(all);
+        nbt_print_json(all);
+        return NB_OK;
     }
+    if (status == NB_OK) print_text(all);
     json_decref(all);
     return status;
 }

@@ -6,6 +6,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 nb_status nbt_runtime_error(nb_diags *diags, nb_rt_status status, const char *message) {
     static const nb_status of[] = {
@@ -30,11 +33,14 @@ nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, nb_arena
     *out = (nbt_program){0};
     NB_TRY(nb_codegen(planned, &options, arena, diags, &object));
     NB_TRY(nb_load_object(&object, "model", diags, &out->jit));
-    size_t size = ((size_t)nb_pack_size(object.pack) + 63) / 64 * 64;
-    out->weights = aligned_alloc(64, size ? size : 64);
+    size_t size = (size_t)nb_pack_size(object.pack), page = size < HUGE_PAGE ? 64 : HUGE_PAGE;
+    size = (size + page) / page * page;
+    out->weights = aligned_alloc(page, size);
     if (!out->weights)
         return nb_error(diags, NB_LIMIT, NB_NOWHERE, "out of memory for %zu bytes of weights",
                         size);
+    /* Without huge pages it is merely slower, so a refusal does not matter. */
+    if (page == HUGE_PAGE) madvise(out->weights, size, MADV_HUGEPAGE);
     nb_pack_copy(object.pack, out->weights);
     nb_error_text err;
     return nbt_runtime_error(

@@ -29,12 +29,6 @@ bool nbt_is_compiled(const char *path) {
                              "ELF");
 }
 
-static void out_of_memory(void *user) {
-    (void)user;
-    fputs("nibble: error: out of memory\n", stderr);
-    exit(NB_LIMIT);
-}
-
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
     args->diags->file = path;
     struct stat st;
@@ -46,9 +40,9 @@ nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
         const char *slash = strrchr(path, '/');
         const char *base =
             slash ? nb_strndup(args->arena, path, (size_t)(slash - path) + (slash == path)) : ".";
-        return nb_parse(text, size, path, base, out_of_memory, NULL, args->diags, out);
+        return nb_parse(text, size, path, base, nbt_out_of_memory, NULL, args->diags, out);
     }
-    return nb_import(path, out_of_memory, NULL, args->diags, out);
+    return nb_import(path, nbt_out_of_memory, NULL, args->diags, out);
 }
 
 void nbt_print_cpus(void) {

@@ -18,12 +18,6 @@ static const struct {
 #undef COMMAND
 };
 
-static void out_of_memory(void *user) {
-    (void)user;
-    fputs("nibble: error: out of memory\n", stderr);
-    exit(NB_LIMIT);
-}
-
 static void print_diagnostics(const nb_diags *diags, bool quiet) {
     for (size_t i = 0; i < diags->list.count; i++) {
         const nb_diag *d = diags->list.items[i];
@@ -65,7 +59,7 @@ int main(int argc, char **argv) {
             argv[1]);
         return NB_USAGE;
     }
-    nb_arena *arena = nb_arena_create(out_of_memory, NULL);
+    nb_arena *arena = nb_arena_create(nbt_out_of_memory, NULL);
     nbt_args args = {.arena = arena, .diags = nb_diags_create(arena, "nibble")};
     nb_status status = run_command(&args, argc, argv);
     print_diagnostics(args.diags, args.values && nbt_has(&args, "quiet"));

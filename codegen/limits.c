@@ -1,0 +1,144 @@
+/* Loops that reach limits (limits.h). */
+#include "codegen/limits.h"
+
+#include "codegen/kernels/dot.h"
+#include "codegen/model.h"
+
+#define CHAIN 32 /* additions and exclusive ors in a turn of the clock's loop, half each */
+
+static const char *const names[NB_LIMIT_COUNT] = {
+    [NB_LIMIT_CLOCK] = "clock",
+    [NB_LIMIT_DOT] = "dot",
+    [NB_LIMIT_DOT_SMALL] = "dot_small",
+    [NB_LIMIT_FMA] = "fma",
+    [NB_LIMIT_READ] = "read",
+    [NB_LIMIT_READ_AHEAD] = "read_ahead",
+    [NB_LIMIT_READ_STREAMS] = "read_streams",
+};
+
+/* Accumulators of 16 lanes that stay in registers beside two operands. */
+static int accumulators(const cg_cpu *cpu) {
+    int each = 64 / cpu->isa->vector_bytes, n = (cpu->isa->registers - 4) / each;
+    return n > 12 ? 12 : n < 1 ? 1 : n;
+}
+
+int64_t nb_limit_work(const cg_cpu *cpu, nb_limit_kind kind) {
+    switch (kind) {
+    case NB_LIMIT_CLOCK:
+        return CHAIN;
+    case NB_LIMIT_DOT:
+    case NB_LIMIT_DOT_SMALL:
+        return (int64_t)2 * 64 * accumulators(cpu);
+    case NB_LIMIT_FMA:
+        return (int64_t)2 * CG_LANES * accumulators(cpu);
+    default:
+        return NB_LIMIT_READ_BYTES;
+    }
+}
+
+/* Dependent steps that no rule of arithmetic shortens. */
+static void emit_clock(cg *g, cg_val n, cg_val sink) {
+    cg_var x = cg_var_new(g, n);
+    CG_FOR(g, i, cg_i64(g, 0), n, cg_i64(g, 1)) {
+        cg_val v = cg_get(g, x);
+        for (int k = 0; k < CHAIN / 2; k++) v = cg_xor(g, cg_addi(g, v, 0x55 + k), i);
+        cg_set(g, x, v);
+    }
+    cg_store(g, cg_get(g, x), sink, 8);
+}
+
+/* Each turn multiplies 64 bytes with a word for each accumulator, as a tile of rows does. */
+static void emit_dot(cg *g, cg_val buffer, cg_val n, cg_val sink, bool small) {
+    cg_var acc[12];
+    int count = accumulators(cg_cpu_of(g));
+    for (int r = 0; r < count; r++) acc[r] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
+    CG_FOR(g, i, cg_i64(g, 0), n, cg_i64(g, 1)) {
+        cg_val at = cg_offset(g, buffer, cg_muli(g, cg_andi(g, i, 7), 64));
+        cg_val u = cg_load(g, (cg_type){CG_I8, 64}, at, 64);
+        for (int r = 0; r < count; r++) {
+            cg_val s = cg_load(g, CG_S(CG_I32), cg_offset(g, at, cg_i64(g, 512 + 4 * r)), 4);
+            cg_set(g, acc[r], nb_dot4(g, small, cg_get(g, acc[r]), u, s));
+        }
+    }
+    cg_val all = cg_get(g, acc[0]);
+    for (int r = 1; r < count; r++) all = cg_xor(g, all, cg_get(g, acc[r]));
+    cg_store(g, all, sink, 64);
+}
+
+static void emit_fma(cg *g, cg_val buffer, cg_val n, cg_val sink) {
+    cg_var acc[12];
+    int count = accumulators(cg_cpu_of(g));
+    for (int r = 0; r < count; r++) acc[r] = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
+    cg_val x = cg_load(g, CG_V(CG_F32), buffer, 64);
+    CG_FOR(g, i, cg_i64(g, 0), n, cg_i64(g, 1)) {
+        for (int r = 0; r < count; r++) cg_set(g, acc[r], cg_fma(g, x, x, cg_get(g, acc[r])));
+    }
+    cg_val all = cg_get(g, acc[0]);
+    for (int r = 1; r < count; r++) all = cg_add(g, all, cg_get(g, acc[r]));
+    cg_store(g, all, sink, 64);
+}
+
+/* `streams` places at equal distances are read in turn, 256 bytes each. */
+static void emit_read(cg *g, cg_val buffer, cg_val n, cg_val sink, int streams, int ahead) {
+    cg_var acc[4];
+    for (int k = 0; k < 4; k++) acc[k] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
+    cg_val part = cg_muli(g, n, NB_LIMIT_READ_BYTES / streams);
+    CG_FOR(g, i, cg_i64(g, 0), part, cg_i64(g, 256)) {
+        for (int s = 0; s < streams; s++) {
+            cg_val at = cg_offset(g, buffer, cg_add(g, i, cg_muli(g, part, s)));
+            for (int k = 0; k < 4; k++) {
+                cg_val line = cg_offset(g, at, cg_i64(g, 64 * k));
+                if (ahead) cg_prefetch(g, cg_offset(g, line, cg_i64(g, ahead)), 3);
+                cg_set(g, acc[k],
+                       cg_xor(g, cg_get(g, acc[k]), cg_load(g, CG_V(CG_I32), line, 64)));
+            }
+        }
+    }
+    cg_val all = cg_get(g, acc[0]);
+    for (int k = 1; k < 4; k++) all = cg_xor(g, all, cg_get(g, acc[k]));
+    cg_store(g, all, sink, 64);
+}
+
+static void emit(cg_module *m, nb_limit_kind kind) {
+    const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_PTR)};
+    cg *g = cg_function(m, names[kind], CG_S(CG_VOID), 3, params, CG_EXPORTED);
+    cg_val buffer = cg_param(g, 0), n = cg_param(g, 1), sink = cg_param(g, 2);
+    if (kind == NB_LIMIT_CLOCK)
+        emit_clock(g, n, sink);
+    else if (kind == NB_LIMIT_FMA)
+        emit_fma(g, buffer, n, sink);
+    else if (kind == NB_LIMIT_DOT || kind == NB_LIMIT_DOT_SMALL)
+        emit_dot(g, buffer, n, sink, kind == NB_LIMIT_DOT_SMALL);
+    else
+        emit_read(g, buffer, n, sink, kind == NB_LIMIT_READ_STREAMS ? 4 : 1,
+                  kind == NB_LIMIT_READ_AHEAD ? 4096 : 0);
+    cg_finish(g);
+}
+
+static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_object *out) {
+    const cg_cpu *cpu = (const cg_cpu *)user;
+    const char *error = NULL;
+    cg_module *m = cg_module_create(arena, cpu, "limits", &error);
+    if (!m)
+        return nb_error(diags, NB_UNSUPPORTED, NB_NOWHERE, "codegen: %s: %s", cpu->triple, error);
+    for (nb_limit_kind kind = 0; kind < NB_LIMIT_COUNT; kind++) emit(m, kind);
+    nb_status status = nb_module_emit(m, NB_FORMAT_OBJECT, arena, diags, out);
+    cg_module_destroy(m);
+    return status;
+}
+
+nb_status nb_limits_compile(const cg_cpu *cpu, nb_arena *arena, nb_diags *diags, nb_limits *out) {
+    nb_object object;
+    NB_TRY(nb_worker_run(generate, (void *)(uintptr_t)cpu, 60, arena, diags, &object));
+    NB_TRY(nb_jit_open(&object, diags, &out->jit));
+    for (int k = 0; k < NB_LIMIT_COUNT; k++) {
+        void *symbol;
+        nb_status status = nb_jit_symbol(out->jit, names[k], diags, &symbol);
+        if (status != NB_OK) {
+            nb_jit_free(out->jit);
+            return status;
+        }
+        out->run[k] = (nb_limit_fn)(uintptr_t)symbol;
+    }
+    return NB_OK;
+}

@@ -1,0 +1,116 @@
+/* nibble bench --limits: what this machine reaches at most, each figure the best of several rounds,
+ * on the threads that models use. */
+#include "tools/bench.h"
+
+#include "codegen/limits.h"
+#include "runtime/cpu.h"
+#include "runtime/pool.h"
+#include "tools/json.h"
+#include "tools/timing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ROUNDS       7
+#define SECONDS      0.05 /* one measurement of arithmetic */
+#define BUFFER_BYTES ((size_t)1 << 30)
+
+/* What the pool's tasks get; they read the members behind the frame. */
+typedef struct job {
+    nb_frame frame;
+    nb_limit_fn run;
+    unsigned char *buffer;
+    size_t bytes; /* of the buffer that each thread reads */
+    int64_t turns;
+} job;
+
+static void task(const nb_frame *frame, int64_t begin, int64_t end) {
+    const job *j = (const job *)(const void *)frame;
+    _Alignas(64) unsigned char sink[64];
+    for (int64_t i = begin; i < end; i++)
+        j->run(j->buffer + (size_t)i * j->bytes, j->turns, sink);
+    /* The sums must be made although nobody reads them. */
+    __asm__ volatile("" : : "r"(sink) : "memory");
+}
+
+static double seconds_of(nb_pool *pool, int threads, const job *j) {
+    double start = nbt_now();
+    if (pool)
+        nb_pool_for(pool, threads, task, &j->frame);
+    else
+        task(&j->frame, 0, threads);
+    return nbt_now() - start;
+}
+
+/* Work per second over all threads, the best of the rounds. */
+static double best(nb_pool *pool, int threads, job *j, double work, bool is_read) {
+    double rate = 0;
+    j->turns = is_read ? (int64_t)(j->bytes / NB_LIMIT_READ_BYTES) : 1 << 14;
+    while (!is_read && seconds_of(pool, threads, j) < SECONDS / 2) j->turns *= 2;
+    for (int i = 0; i < ROUNDS; i++) {
+        double t = seconds_of(pool, threads, j), r = work * (double)j->turns * threads / t;
+        if (r > rate) rate = r;
+    }
+    return rate;
+}
+
+static nb_status measure(nbt_args *args, const cg_cpu *cpu, int threads, nb_pool *pool,
+                         unsigned char *buffer) {
+    nb_limits limits;
+    double rate[NB_LIMIT_COUNT];
+    NB_TRY(nb_limits_compile(cpu, args->arena, args->diags, &limits));
+    for (nb_limit_kind k = 0; k < NB_LIMIT_COUNT; k++) {
+        bool is_read = k >= NB_LIMIT_READ;
+        job j = {.run = limits.run[k], .buffer = buffer};
+        j.bytes = BUFFER_BYTES / (size_t)threads / NB_LIMIT_READ_BYTES * NB_LIMIT_READ_BYTES;
+        rate[k] = 1e-9 * best(pool, threads, &j, (double)nb_limit_work(cpu, k), is_read);
+    }
+    nb_jit_free(limits.jit);
+    double read = rate[NB_LIMIT_READ];
+    for (int k = NB_LIMIT_READ; k < NB_LIMIT_COUNT; k++) read = rate[k] > read ? rate[k] : read;
+    double clock = rate[NB_LIMIT_CLOCK] / threads;
+    if (nbt_has(args, "json"))
+        nbt_print_json(json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:n}", "cpu", cpu->name,
+                                 "threads", threads, "read_gb_s", read, "dot_gop_s",
+                                 rate[NB_LIMIT_DOT], "dot_small_gop_s", rate[NB_LIMIT_DOT_SMALL],
+                                 "fma_gflop_s", rate[NB_LIMIT_FMA], "clock_ghz", clock,
+                                 "bf16_gflop_s"));
+    else
+        printf("%s, %d threads\n"
+               "memory   %8.1f GB/s\n"
+               "dot      %8.1f GOP/s of bytes, %.1f of bytes up to 127\n"
+               "fma      %8.1f GFLOP/s of f32\n"
+               "clock    %8.2f GHz\n",
+               cpu->name, threads, read, rate[NB_LIMIT_DOT], rate[NB_LIMIT_DOT_SMALL],
+               rate[NB_LIMIT_FMA], clock);
+    return NB_OK;
+}
+
+nb_status nbt_bench_limits(nbt_args *args) {
+    int threads;
+    const cg_cpu *cpu;
+    nb_pool *pool = NULL;
+    nb_error_text err;
+    NB_TRY(nbt_choose_threads(args, &threads));
+    NB_TRY(nbt_choose_cpu(args, "native", &cpu));
+    if (!threads) threads = nb_cpu_count();
+    if (threads > 1)
+        NB_TRY(nbt_runtime_error(args->diags,
+                                 nb_pool_create(threads, &nb_default_memory, &pool, err), err));
+    void *buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                        -1, 0);
+    nb_status status;
+    if (buffer == MAP_FAILED) {
+        status = nb_error(args->diags, NB_LIMIT, NB_NOWHERE, "no memory to read: %zu bytes",
+                          BUFFER_BYTES);
+    } else {
+        madvise(buffer, BUFFER_BYTES, MADV_HUGEPAGE);
+        memset(buffer, 1, BUFFER_BYTES);
+        status = measure(args, cpu, threads, pool, (unsigned char *)buffer);
+        munmap(buffer, BUFFER_BYTES);
+    }
+    nb_pool_destroy(pool);
+    return status;
+}

@@ -1,0 +1,21 @@
+/* Time (timing.h). */
+#include "tools/timing.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+double nbt_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+nbt_times nbt_times_of(double *seconds, size_t n) {
+    qsort(seconds, n, sizeof *seconds, ascending);
+    return (nbt_times){.min = seconds[0], .median = seconds[n / 2], .max = seconds[n - 1]};
+}
