@@ -80,9 +80,14 @@ typedef struct cg_isa {
     /* acc[i] + sum over j < 4 of u8[4i+j] * s8[j], exact: acc <16 x i32>, u8 <64 x i8> unsigned,
      * s8 an i32 scalar that holds 4 signed bytes. */
     cg_val (*dot4)(cg *g, cg_val acc, cg_val u8x64, cg_val s8x4);
-    /* The same with unsigned bytes known to be at most 127 (4-bit weights), where a CPU has a
-     * shorter way; NULL = dot4. */
+    /* The same with unsigned bytes known to be at most 127, where a CPU has a shorter way; NULL =
+     * dot4. */
     cg_val (*dot4_small)(cg *g, cg_val acc, cg_val u8x64, cg_val s8x4);
+    /* For 4-bit weights (at most 15): sums in 16 bits, <32 x i16>, which hold `narrow_steps` steps;
+     * narrow_end adds them to acc. 0 and NULL: the CPU gains nothing by it. */
+    int narrow_steps;
+    cg_val (*narrow_step)(cg *g, cg_val sums, cg_val u8x64, cg_val s8x4);
+    cg_val (*narrow_end)(cg *g, cg_val acc, cg_val sums);
 } cg_isa;
 
 typedef enum cg_arch { CG_X86_64, CG_AARCH64 } cg_arch;

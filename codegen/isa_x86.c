@@ -19,6 +19,9 @@ const cg_isa cg_isa_avx2 = {
     .mask_bits = 32,
     .dot4 = nb_dot4_avx2,
     .dot4_small = nb_dot4_small_avx2,
+    .narrow_steps = NB_NARROW_STEPS_AVX2,
+    .narrow_step = nb_narrow_step_avx2,
+    .narrow_end = nb_narrow_end_avx2,
 };
 
 const cg_isa cg_isa_avx512vnni = {

@@ -89,8 +89,7 @@ static void emit_read(cg *g, cg_val buffer, cg_val n, cg_val sink, int streams, 
             for (int k = 0; k < 4; k++) {
                 cg_val line = cg_offset(g, at, cg_i64(g, 64 * k));
                 if (ahead) cg_prefetch(g, cg_offset(g, line, cg_i64(g, ahead)), 3);
-                cg_set(g, acc[k],
-                       cg_xor(g, cg_get(g, acc[k]), cg_load(g, CG_V(CG_I32), line, 64)));
+                cg_set(g, acc[k], cg_xor(g, cg_get(g, acc[k]), cg_load(g, CG_V(CG_I32), line, 64)));
             }
         }
     }

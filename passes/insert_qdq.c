@@ -18,6 +18,9 @@
 static const char *const acts[] = {"i8", "i16", NULL};
 static const char *const modes[] = {"dynamic", "static", NULL};
 
+enum { BLOCKS_NONE, BLOCKS_GATED, BLOCKS_ALL };
+static const char *const blocks[] = {"none", "gated", "all", NULL};
+
 static const nb_option options[] = {
     {.name = "act",
      .kind = NB_OPTION_ENUM,
@@ -33,6 +36,12 @@ static const nb_option options[] = {
      .kind = NB_OPTION_STRING,
      .fallback = "",
      .summary = "names of layers that stay in float ('*' any text, '|' or)"},
+    {.name = "blocks",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "none",
+     .choices = blocks,
+     .summary = "dynamic scales for each block of a token, as long as the weights' groups: for no "
+                "input, for products of two activations (gated layers), for all"},
     {.name = NULL},
 };
 
@@ -116,6 +125,25 @@ static void warn_outliers(nb_pass_ctx *ctx, const worst *w) {
                     "use 16-bit activations");
 }
 
+/* The group length of the weights of all layers that take x; 0 when they have none in common. */
+static int64_t common_group(const nb_value *x) {
+    int64_t group = 0;
+    for (const nb_use *u = x->uses; u; u = u->next) {
+        const nb_value *w = u->index == 0 ? nb_linear_weight(u->user) : NULL;
+        const nb_quant *q = w ? w->type->quant : NULL;
+        if (!q) continue; /* sees floats */
+        if (q->granularity != NB_PER_GROUP || (group && q->group != group)) return 0;
+        group = q->group;
+    }
+    return group;
+}
+
+/* A gate times a signal: large where both are, so that a token's largest value says little about
+ * the others. */
+static bool is_gated(const nb_value *x) {
+    return x->def && x->def->kind == NB_OP_mul && nb_in(x->def, 0)->def && nb_in(x->def, 1)->def;
+}
+
 static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x) {
     bool wide = nb_option_of(ctx, "act")->i == 1;
     nb_quant q = {.storage = wide ? NB_I16 : NB_I8,
@@ -123,7 +151,13 @@ static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const
                   .granularity = NB_PER_TOKEN,
                   .amax_code = wide ? 32639 : 127};
     bool fixed = nb_option_of(ctx, "mode")->i == 1;
-    if (fixed && !static_scale(ctx, op, x, &q)) return NULL;
+    int64_t where = nb_option_of(ctx, "blocks")->i;
+    if (fixed) {
+        if (!static_scale(ctx, op, x, &q)) return NULL;
+    } else if (where == BLOCKS_ALL || (where == BLOCKS_GATED && is_gated(x))) {
+        q.group = common_group(x);
+        if (q.group) q.granularity = NB_PER_BLOCK;
+    }
     return nb_quant_intern(ctx->graph, &q, wide ? "act_i16" : "act_i8", nb_diags_of(ctx));
 }
 

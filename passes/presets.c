@@ -1,7 +1,8 @@
 /* The schemes (presets.h). Defaults: symmetric codes per channel for 8 bits; for 4 bits groups of
  * 32 with zero points, the range searched, and the head in 8 bits, whose errors reach the logits
- * directly; embeddings in 8 bits, groups of 32. 16-bit activations stay dynamic with
- * calibration too: a scale per token costs nothing there, and a static one loses to outliers. */
+ * directly; embeddings in 8 bits, groups of 32; 8-bit inputs of gated layers by blocks. 16-bit
+ * activations stay dynamic with calibration too: a scale per token costs nothing there, and a
+ * static one loses to outliers. */
 #include "passes/presets.h"
 
 #include <string.h>
@@ -28,12 +29,15 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     if (!s.weight_bits) return FRONT ", plan-memory";
     int64_t group = options->group >= 0 ? options->group : 32;
     const char *weights = s.weight_bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
-                                       : ", search, embedding-group=32";
+                                             : ", search, embedding-group=32";
     bool fixed = options->calibrated && s.act_bits == 8;
     return nb_format(
         arena, FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=i%d%s}, " BACK,
-        options->calibrated ? ", calibrate, smooth-fold" : "", s.weight_bits, (long long)group, weights,
-        s.act_bits, fixed ? ", mode=static" : "");
+        options->calibrated ? ", calibrate, smooth-fold" : "", s.weight_bits, (long long)group,
+        weights, s.act_bits,
+        fixed                      ? ", mode=static"
+        : s.act_bits == 8 && group ? ", blocks=gated"
+                                   : "");
 }
 
 const char *nb_preset_name(size_t index) {

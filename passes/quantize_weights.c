@@ -193,6 +193,7 @@ static bool quantize_operand(nb_pass_ctx *ctx, nb_map *done, nb_op *op, uint32_t
         int64_t length = how.axis ? j.cols : j.rows;
         if (how.group == 0 || how.group > length) j.cut.group = length;
         j.cut.groups = nb_ceildiv(length, j.cut.group);
+        j.cut.rtn.half = j.cut.groups > 1;
         codes = quantize_matrix(&j);
         if (!codes) return false;
         nb_map_set(done, w, codes);
@@ -232,13 +233,13 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         if (op->kind == NB_OP_matmul && is_float_matrix(nb_in(op, 1))) {
             if (nb_skip_op(ctx, &skip, op)) continue;
             int b = nb_linear_is_head(op) ? head : bits;
-            cut how = {.rtn = {b, asymmetric && b == bits, search},
+            cut how = {.rtn = {.bits = b, .asymmetric = asymmetric && b == bits, .search = search},
                        .group = nb_option_of(ctx, "group")->i};
             if (!quantize_operand(ctx, &matrices, op, 1, how)) return NB_PASS_FAILED;
             changed = true;
         } else if (embedding && nb_is_embedding(op) && is_float_matrix(nb_in(op, 0))) {
             if (nb_skip_op(ctx, &skip, op)) continue;
-            cut how = {.rtn = {embedding, false, search},
+            cut how = {.rtn = {.bits = embedding, .search = search},
                        .axis = 1,
                        .group = nb_option_of(ctx, "embedding-group")->i};
             if (!quantize_operand(ctx, &tables, op, 0, how)) return NB_PASS_FAILED;

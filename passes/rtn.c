@@ -1,6 +1,8 @@
 /* Round to nearest (rtn.h). */
 #include "passes/rtn.h"
 
+#include "ir/minifloat.h"
+
 #include <math.h>
 
 /* The range is tried at 1, 1-STEP, ... STEPS times; below 0.6 clipping always loses at 4 and 8
@@ -17,19 +19,27 @@ int64_t nb_rtn_code(const nb_rtn *rtn, float w, float scale, int64_t zero) {
     return q >= (float)top ? top : (int64_t)q;
 }
 
+/* Normal f16 numbers; a scale beyond them keeps all of its bits. */
+#define HALF_MIN 0x1p-14f
+#define HALF_MAX 65504.0f
+
+static float stored_scale(const nb_rtn *rtn, float scale) {
+    if (!(scale > 0)) return 1;
+    if (!rtn->half || scale < HALF_MIN || scale > HALF_MAX) return scale;
+    return nb_float_decode(NB_F16, nb_float_encode(NB_F16, scale));
+}
+
 static void range_to_grid(const nb_rtn *rtn, float lo, float hi, float *scale, int64_t *zero) {
     *zero = 0;
     if (rtn->asymmetric) {
         float levels = (float)((1 << rtn->bits) - 1);
-        *scale = (hi - lo) / levels;
-        if (!(*scale > 0)) *scale = 1;
+        *scale = stored_scale(rtn, (hi - lo) / levels);
         float z = rintf(-lo / *scale);
         *zero = (int64_t)(z < 0 ? 0 : z > levels ? levels : z);
         return;
     }
     float amax = hi > -lo ? hi : -lo;
-    *scale = amax / (float)((1 << (rtn->bits - 1)) - 1);
-    if (!(*scale > 0)) *scale = 1;
+    *scale = stored_scale(rtn, amax / (float)((1 << (rtn->bits - 1)) - 1));
 }
 
 static double squared_error(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride,

@@ -5,7 +5,7 @@
  * arXiv 1712.05877): lo = min(0,min), hi = max(0,max), scale = (hi-lo)/(2^b-1),
  * zero = clip(rint(-lo/scale)), code = clip(rint(w/scale)+zero). With `search`, the range is shrunk
  * by the factor from a grid that minimises the squared error (as GPTQ's and OMSE's clip search do).
- */
+ * A scale is rounded before codes are chosen by it. */
 #ifndef NB_PASSES_RTN_H
 #define NB_PASSES_RTN_H
 
@@ -16,6 +16,7 @@ typedef struct nb_rtn {
     bool asymmetric; /* codes 0 .. 2^bits-1 with a zero point; else -(2^(bits-1)-1) .. 2^(bits-1)-1
                       */
     bool search;
+    bool half; /* scales have 11 significant bits, so that they are kept as f16 without loss */
 } nb_rtn;
 
 /* Chooses scale and zero for n weights, `stride` floats apart. All-zero weights get scale 1. */

@@ -29,8 +29,7 @@ typedef struct job {
 static void task(const nb_frame *frame, int64_t begin, int64_t end) {
     const job *j = (const job *)(const void *)frame;
     _Alignas(64) unsigned char sink[64];
-    for (int64_t i = begin; i < end; i++)
-        j->run(j->buffer + (size_t)i * j->bytes, j->turns, sink);
+    for (int64_t i = begin; i < end; i++) j->run(j->buffer + (size_t)i * j->bytes, j->turns, sink);
     /* The sums must be made although nobody reads them. */
     __asm__ volatile("" : : "r"(sink) : "memory");
 }
@@ -99,8 +98,8 @@ nb_status nbt_bench_limits(nbt_args *args) {
     if (threads > 1)
         NB_TRY(nbt_runtime_error(args->diags,
                                  nb_pool_create(threads, &nb_default_memory, &pool, err), err));
-    void *buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    void *buffer =
+        mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     nb_status status;
     if (buffer == MAP_FAILED) {
         status = nb_error(args->diags, NB_LIMIT, NB_NOWHERE, "no memory to read: %zu bytes",

@@ -152,8 +152,7 @@ static nb_graph *build(nbt_args *args, const layer *w, int copies) {
 /* ---- running -------------------------------------------------------------------------------- */
 
 static nb_tensor floats(nb_arena *arena, int64_t rows, int64_t columns) {
-    nb_tensor t = {
-        .elem = NB_F32, .rank = 2, .dims = {rows, columns}, .bytes = 4 * rows * columns};
+    nb_tensor t = {.elem = NB_F32, .rank = 2, .dims = {rows, columns}, .bytes = 4 * rows * columns};
     t.data = nb_alloc(arena, (size_t)t.bytes);
     return t;
 }
@@ -183,8 +182,8 @@ static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nb
     uint64_t state = 1181783497276652981u;
     fill_floats(x.data, w->M * w->K, -1, 1, &state);
     for (int i = 0; i < w->copies; i++)
-        NB_TRY(nbt_runtime_error(args->diags,
-                                 nb_session_set_input(session, i, x.data, x.dims, err), err));
+        NB_TRY(nbt_runtime_error(args->diags, nb_session_set_input(session, i, x.data, x.dims, err),
+                                 err));
     NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
     NB_TRY(check(args, w, session, &x));
     double seconds[ROUNDS], begin = nbt_now();
@@ -230,8 +229,9 @@ static nb_status parse(nbt_args *args, layer *w) {
     NB_TRY(nbt_integer(args, "group", 0, 65536, &w->group));
     w->zero_points = nbt_has(args, "zero-points");
     if (!nb_scheme_find(scheme ? scheme : "f32", &w->scheme))
-        return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no scheme '%s'; schemes are %s",
-                        scheme, nb_preset_names(args->arena));
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                        "there is no scheme '%s'; schemes are %s", scheme,
+                        nb_preset_names(args->arena));
     /* For few rows, memory counts: several times what caches hold. */
     int64_t bits = w->scheme.weight_bits ? w->scheme.weight_bits : 32,
             bytes = nb_max_i64(1, w->K * w->N * bits / 8), cache = sysconf(_SC_LEVEL3_CACHE_SIZE),
@@ -256,8 +256,8 @@ nb_status nbt_bench_matmul(nbt_args *args) {
     nb_graph_destroy(g);
     nb_session_options options = {.threads = threads};
     if (status == NB_OK)
-        status = nbt_runtime_error(
-            args->diags, nb_session_create(program.loaded, &options, &session, err), err);
+        status = nbt_runtime_error(args->diags,
+                                   nb_session_create(program.loaded, &options, &session, err), err);
     nbt_times times;
     if (status == NB_OK) status = measure(args, &w, session, &times);
     if (status == NB_OK)

@@ -51,7 +51,7 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
     for (const nb_op *op = g->body.first; op; op = op->next) {
         const nb_value *w = nb_linear_weight(op);
         if (op->kind == NB_OP_qgather) w = nb_in(op, 0);
-        if (!w || nbt_has(args, "quiet")) continue;
+        if (!w) continue;
         const nb_quant *q = w->type->quant;
         bool table = op->kind == NB_OP_qgather;
         linear += !table;
@@ -100,7 +100,7 @@ nb_status nbt_compile(nbt_args *args) {
                         weights);
     NB_TRY(nbt_read_graph(args, in, &g));
     nb_status status = g->stage == NB_STAGE_PLANNED ? NB_OK : nbt_run_pipeline(args, g, pipeline);
-    if (status == NB_OK) print_layers(args, g);
+    if (status == NB_OK && !nbt_has(args, "quiet")) print_layers(args, g);
     if (status == NB_OK && kind == NB_COUNT(kinds)) {
         status = nbt_write_nir(args, g, out);
     } else if (status == NB_OK) {

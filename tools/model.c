@@ -1,6 +1,7 @@
 /* Reading, pipelines and execution for all subcommands (model.h). */
 #include "tools/model.h"
 
+#include "codegen/pack.h"
 #include "frontend/frontend.h"
 #include "ir/support/output.h"
 #include "ir/text.h"
@@ -207,24 +208,44 @@ nb_status nbt_run_model(nbt_args *args, nbt_model *m, const nb_tensor *inputs, n
 
 /* ---- sizes ---------------------------------------------------------------------------------- */
 
+/* Does this user multiply or look up rows: is the constant a matrix of the model? */
+static bool takes_matrix(const nb_op *user) {
+    return user->kind == NB_OP_qmatmul || user->kind == NB_OP_matmul ||
+           user->kind == NB_OP_qgather || nb_is_embedding(user);
+}
+
+/* Bytes in the graph, with scales and zero points. */
+static int64_t plain_bytes(const nb_value *c) {
+    const nb_quant *q = c->type->quant;
+    int64_t bytes = c->blob->size;
+    if (q && q->scales) bytes += q->scales->blob->size;
+    if (q && q->zeros) bytes += q->zeros->blob->size;
+    return bytes;
+}
+
+/* Bytes in the compiled model. */
+static int64_t packed_bytes(const nb_use *use, const nb_value *c) {
+    const nb_lowering *lowering = nb_lowering_of(use->user->kind);
+    const nb_layout *layout =
+        lowering->layout ? lowering->layout(use->user, use->index, NULL) : NULL;
+    int64_t bytes;
+    bool packed = layout && layout->holds_scales && layout->size(c, &bytes);
+    return packed ? bytes : plain_bytes(c);
+}
+
 nbt_size nbt_measure_size(const nb_graph *g) {
     nbt_size s = {0};
-    int64_t all = 0;
     for (size_t i = 0; i < g->constants.count; i++) {
         const nb_value *c = g->constants.items[i];
+        const nb_use *u = c->uses;
         int64_t count;
-        all += c->blob->size;
-        bool matrix = false;
-        for (const nb_use *u = c->uses; u && !matrix; u = u->next)
-            matrix = u->user->kind == NB_OP_qmatmul || u->user->kind == NB_OP_matmul ||
-                     u->user->kind == NB_OP_qgather || nb_is_embedding(u->user);
-        if (!matrix || c->type->rank != 2 || !nb_type_static_count(c->type, &count)) continue;
+        s.other_bytes += c->blob->size;
+        while (u && !takes_matrix(u->user)) u = u->next;
+        if (!u || c->type->rank != 2 || !nb_type_static_count(c->type, &count)) continue;
         s.weights += count;
-        s.bytes += c->blob->size;
-        if (c->type->quant && c->type->quant->scales) s.bytes += c->type->quant->scales->blob->size;
-        if (c->type->quant && c->type->quant->zeros) s.bytes += c->type->quant->zeros->blob->size;
+        s.bytes += packed_bytes(u, c);
+        s.other_bytes -= plain_bytes(c);
     }
-    s.other_bytes = all - s.bytes;
     s.bits_per_weight = s.weights ? 8.0 * (double)s.bytes / (double)s.weights : 0;
     return s;
 }

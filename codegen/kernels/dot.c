@@ -35,17 +35,33 @@ static cg_val madd16(cg *g, cg_val a, cg_val b) {
                       (cg_type){CG_I32, 8});
 }
 
+/* Sums of neighbouring products of half h, <16 x i16>. */
+static cg_val pairs(cg *g, cg_val u, cg_val s, int h) {
+    cg_val words = cg_bitcast(g, u, CG_V(CG_I32));
+    cg_val args[2] = {cg_bitcast(g, half(g, words, h), (cg_type){CG_I8, 32}),
+                      cg_bitcast(g, cg_splat(g, s, 8), (cg_type){CG_I8, 32})};
+    return cg_intrinsic(g, "llvm.x86.avx2.pmadd.ub.sw", 0, NULL, 2, args);
+}
+
+static cg_val ones(cg *g) { return cg_splat(g, cg_const(g, CG_S(CG_I16), 1), 16); }
+
 /* Bytes up to 127: pmaddubsw cannot saturate (127 * 128 * 2 < 2^15), then pairs are added in 32
  * bits. */
 cg_val nb_dot4_small_avx2(cg *g, cg_val acc, cg_val u, cg_val s) {
-    cg_val words = cg_bitcast(g, u, CG_V(CG_I32)), out[2];
-    cg_val a = cg_bitcast(g, cg_splat(g, s, 8), (cg_type){CG_I8, 32}),
-           ones = cg_splat(g, cg_const(g, CG_S(CG_I16), 1), 16);
-    for (int h = 0; h < 2; h++) {
-        cg_val args[2] = {cg_bitcast(g, half(g, words, h), (cg_type){CG_I8, 32}), a};
-        cg_val pairs = cg_intrinsic(g, "llvm.x86.avx2.pmadd.ub.sw", 0, NULL, 2, args);
-        out[h] = cg_add(g, half(g, acc, h), madd16(g, pairs, ones));
-    }
+    cg_val out[2];
+    for (int h = 0; h < 2; h++)
+        out[h] = cg_add(g, half(g, acc, h), madd16(g, pairs(g, u, s, h), ones(g)));
+    return cg_join(g, out[0], out[1]);
+}
+
+cg_val nb_narrow_step_avx2(cg *g, cg_val sums, cg_val u, cg_val s) {
+    return cg_add(g, sums, cg_join(g, pairs(g, u, s, 0), pairs(g, u, s, 1)));
+}
+
+cg_val nb_narrow_end_avx2(cg *g, cg_val acc, cg_val sums) {
+    cg_val out[2];
+    for (int h = 0; h < 2; h++)
+        out[h] = cg_add(g, half(g, acc, h), madd16(g, cg_slice(g, sums, 16 * h, 16), ones(g)));
     return cg_join(g, out[0], out[1]);
 }
 

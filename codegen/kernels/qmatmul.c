@@ -123,6 +123,8 @@ typedef struct tile {
     cg_val codes[MAX_ROWS];  /* prepared rows */
     cg_var acc[MAX_ROWS];    /* <16 x float> */
     cg_var dot[2][MAX_ROWS]; /* <16 x i32> of the group at hand */
+    bool narrow;             /* sums are made in 16 bits first: */
+    cg_val sums[2][MAX_ROWS];
 } tile;
 
 /* One unit: 64 bytes of weights times 4 or 8 inputs of every row. */
@@ -141,10 +143,30 @@ static void multiply_unit(tile *t, cg_val weights, cg_val input) {
             cg_val at = cg_offset(g, t->codes[r], cg_addi(g, input, k * nb_qshape_row(&v->s)));
             for (int h = 0; h < (part[1] ? 2 : 1); h++) {
                 cg_val a = cg_load(g, CG_S(CG_I32), cg_offset(g, at, cg_i64(g, 4 * h)), 4);
-                cg_set(g, t->dot[k][r],
-                       nb_dot4(g, v->s.bits == 4, cg_get(g, t->dot[k][r]), part[h], a));
+                if (t->narrow)
+                    t->sums[k][r] = cg_isa_of(g)->narrow_step(g, t->sums[k][r], part[h], a);
+                else
+                    cg_set(g, t->dot[k][r],
+                           nb_dot4(g, v->s.bits == 4, cg_get(g, t->dot[k][r]), part[h], a));
             }
         }
+    }
+}
+
+/* `n` units one after the other, at most UNROLL. */
+static void multiply_run(tile *t, cg_val weights, cg_val input, int64_t n) {
+    const view *v = t->v;
+    cg *g = v->l->g;
+    for (int r = 0; r < t->rows; r++) {
+        for (int k = 0; k < v->planes; k++) t->sums[k][r] = cg_zero(g, (cg_type){CG_I16, 32});
+    }
+    for (int64_t i = 0; i < n; i++)
+        multiply_unit(t, cg_offset(g, weights, cg_i64(g, 64 * i)),
+                      cg_addi(g, input, v->s.unit * i));
+    for (int r = 0; t->narrow && r < t->rows; r++) {
+        for (int k = 0; k < v->planes; k++)
+            cg_set(g, t->dot[k][r],
+                   cg_isa_of(g)->narrow_end(g, cg_get(g, t->dot[k][r]), t->sums[k][r]));
     }
 }
 
@@ -154,18 +176,15 @@ static void multiply_units(tile *t, cg_val weights, cg_val input, int64_t units)
     int64_t whole = units / UNROLL * UNROLL;
     if (whole > UNROLL) {
         CG_FOR(g, u, cg_i64(g, 0), cg_i64(g, whole), cg_i64(g, UNROLL)) {
-            for (int64_t i = 0; i < UNROLL; i++) {
-                cg_val at = cg_addi(g, u, i);
-                multiply_unit(t, cg_offset(g, weights, cg_muli(g, at, 64)),
-                              cg_add(g, input, cg_muli(g, at, v->s.unit)));
-            }
+            multiply_run(t, cg_offset(g, weights, cg_muli(g, u, 64)),
+                         cg_add(g, input, cg_muli(g, u, v->s.unit)), UNROLL);
         }
     } else {
         whole = 0;
     }
-    for (int64_t i = whole; i < units; i++)
-        multiply_unit(t, cg_offset(g, weights, cg_i64(g, 64 * i)),
-                      cg_addi(g, input, v->s.unit * i));
+    for (int64_t i = whole; i < units; i += UNROLL)
+        multiply_run(t, cg_offset(g, weights, cg_i64(g, 64 * i)), cg_addi(g, input, v->s.unit * i),
+                     nb_min_i64(UNROLL, units - i));
 }
 
 /* Sum of plane k of row r over a group. */
@@ -187,24 +206,44 @@ static cg_val group_value(const tile *t, int r) {
     return cg_fma(g, high, cg_splat(g, cg_f32(g, 256), CG_LANES), low);
 }
 
-static void multiply_group(tile *t, cg_val weights, cg_val group, int64_t padded) {
+/* What the group's sum of products starts from: zero points and offset, times minus the sum of the
+ * activations. */
+static void start_group(tile *t, cg_val group) {
     const view *v = t->v;
     cg *g = v->l->g;
-    int64_t code_bytes = nb_qshape_code_bytes(&v->s, padded);
-    cg_val scales_at = cg_offset(g, weights, cg_i64(g, code_bytes)), zeros = NULL;
-    if (v->s.zeros)
-        zeros =
-            cg_zext(g, cg_load(g, CG_V(CG_I8), cg_offset(g, scales_at, cg_i64(g, 64)), 64), CG_I32);
-    else
-        zeros = cg_splat(g, cg_i32(g, (int32_t)(v->s.zero + v->s.offset)), CG_LANES);
+    cg_val zeros = cg_splat(g, cg_i32(g, (int32_t)(v->s.zero + v->s.offset)), CG_LANES);
+    if (v->s.zeros) {
+        cg_val at = cg_offset(g, t->weights,
+                              cg_addi(g, cg_muli(g, group, CG_LANES), nb_qshape_zeros_at(&v->s)));
+        zeros = cg_zext(g, cg_load(g, CG_V(CG_I8), at, CG_LANES), CG_I32);
+    }
     for (int r = 0; r < t->rows; r++) {
         for (int k = 0; k < v->planes; k++) {
             cg_val sum = cg_splat(g, group_sum(t, k, r, group), CG_LANES);
             cg_set(g, t->dot[k][r], cg_neg(g, cg_mul(g, zeros, sum)));
         }
     }
-    multiply_units(t, weights, cg_muli(g, group, nb_qshape_padded(&v->s, 0)), padded / v->s.unit);
-    cg_val scales = cg_load(g, CG_V(CG_F32), scales_at, 64);
+}
+
+static cg_val group_scales(const tile *t, cg_val group) {
+    const view *v = t->v;
+    cg *g = v->l->g;
+    int64_t each = CG_LANES * nb_qshape_scale_bytes(&v->s);
+    cg_val at =
+        cg_offset(g, t->weights, cg_addi(g, cg_muli(g, group, each), nb_qshape_scales_at(&v->s)));
+    if (!v->s.half) return cg_load(g, CG_V(CG_F32), at, (int)each);
+    return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, (int)each));
+}
+
+static void multiply_group(tile *t, cg_val group, int64_t padded) {
+    const view *v = t->v;
+    cg *g = v->l->g;
+    int64_t first = nb_qshape_padded(&v->s, 0);
+    start_group(t, group);
+    multiply_units(t,
+                   cg_offset(g, t->weights, cg_muli(g, group, nb_qshape_code_bytes(&v->s, first))),
+                   cg_muli(g, group, first), padded / v->s.unit);
+    cg_val scales = group_scales(t, group);
     const nb_operand *a = &v->l->in[0];
     bool blocks = a->value->type->quant->granularity == NB_PER_BLOCK;
     for (int r = 0; r < t->rows; r++) {
@@ -269,10 +308,11 @@ static void store_rows(const tile *t, cg_val first) {
 static void multiply_tile(tile *t, cg_val row, int rows, cg_val first) {
     const view *v = t->v;
     cg *g = v->l->g;
-    int64_t last = v->s.groups - 1, padded = nb_qshape_padded(&v->s, 0),
-            bytes = nb_qshape_group_bytes(&v->s, padded);
+    int64_t last = v->s.groups - 1, padded = nb_qshape_padded(&v->s, 0);
     t->row = row;
     t->rows = rows;
+    /* A unit of 4-bit weights is two steps. */
+    t->narrow = v->s.bits == 4 && cg_isa_of(g)->narrow_steps >= 2 * UNROLL;
     for (int r = 0; r < rows; r++) {
         t->codes[r] = cg_offset(g, v->codes, cg_muli(g, cg_addi(g, row, r), v->row_bytes));
         t->acc[r] = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
@@ -280,12 +320,10 @@ static void multiply_tile(tile *t, cg_val row, int rows, cg_val first) {
     }
     if (last > 0) {
         CG_FOR(g, group, cg_i64(g, 0), cg_i64(g, last), cg_i64(g, 1)) {
-            multiply_group(t, cg_offset(g, t->weights, cg_muli(g, group, bytes)), group, padded);
+            multiply_group(t, group, padded);
         }
     }
-    if (last >= 0)
-        multiply_group(t, cg_offset(g, t->weights, cg_i64(g, last * bytes)), cg_i64(g, last),
-                       nb_qshape_padded(&v->s, last));
+    if (last >= 0) multiply_group(t, cg_i64(g, last), nb_qshape_padded(&v->s, last));
     store_rows(t, first);
 }
 
@@ -363,7 +401,14 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     return NB_OK;
 }
 
+/* The packed form that constants alone decide. */
+static const char *key(nb_arena *arena, const nb_op *op) {
+    (void)arena;
+    return nb_qshape_of(nb_in(op, 1)).half ? "half" : "";
+}
+
 const nb_lowering nb_lower_qmatmul = {.accept = accept,
+                                      .key = key,
                                       .phases = phases,
                                       .items = items,
                                       .work = work,

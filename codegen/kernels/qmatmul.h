@@ -1,10 +1,11 @@
 /* The shape of packed weights of a qmatmul, shared by packing (qpack.c) and the kernel (qmatmul.c).
  *
  * Columns come in panels of 16. Inputs come in groups that share a scale, each padded with zeros to
- * a multiple of 4 (8 for 4-bit weights). A panel is one sequential stream:
+ * a multiple of 4 (8 for 4-bit weights). A panel has three parts, each 64-byte aligned and read
+ * front to back:
  *
- *   for each group:  codes, then 16 scales (f32), then 16 zero points (u8, padded to 64 bytes), if
- * any
+ *   codes of all groups; 16 scales of each group (f16 where that loses nothing, else f32);
+ *   16 zero points of each group (u8), if there are any
  *
  * Codes are unsigned: signed ones are stored with `offset` added (8 or 128), which the kernel takes
  * off again through the sum of the activations. 64 bytes hold 16 columns x 4 inputs; byte 4c+j is
@@ -23,16 +24,21 @@ typedef struct nb_qshape {
     int64_t offset;        /* stored = code + offset */
     bool zeros;            /* zero points differ between columns or groups */
     int64_t zero;          /* the one zero point otherwise */
+    bool half;             /* scales are f16 */
 } nb_qshape;
 
 nb_qshape nb_qshape_of(const nb_value *weight);
 /* Inputs of group g, and the same padded. */
 int64_t nb_qshape_length(const nb_qshape *s, int64_t g);
 int64_t nb_qshape_padded(const nb_qshape *s, int64_t g);
-/* Bytes of codes of a group of that many inputs, of a group with its scales, of a panel. */
+/* Bytes of codes of that many padded inputs. */
 int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded);
-int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t padded);
+/* Where scales and zero points of a panel begin, and where it ends. */
+int64_t nb_qshape_scales_at(const nb_qshape *s);
+int64_t nb_qshape_zeros_at(const nb_qshape *s);
 int64_t nb_qshape_panel_bytes(const nb_qshape *s);
+/* Bytes of one scale. */
+static inline int64_t nb_qshape_scale_bytes(const nb_qshape *s) { return s->half ? 2 : 4; }
 /* Inputs of all groups, padded: the length of a prepared row of activations. */
 int64_t nb_qshape_row(const nb_qshape *s);
 

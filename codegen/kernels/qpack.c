@@ -1,9 +1,19 @@
 /* Packs quantized weights into panels (qmatmul.h). */
 #include "codegen/kernels/qmatmul.h"
 
-#include "ir/eval.h"
+#include "ir/minifloat.h"
 
 #include <string.h>
+
+/* Do all scales keep their value as f16? Only groups have scales enough to count. */
+static bool fit_half(const nb_quant *q) {
+    if (q->granularity != NB_PER_GROUP) return false;
+    const float *scales = q->scales->blob->data;
+    for (int64_t i = 0; i < q->scales->blob->size / 4; i++) {
+        if (nb_float_decode(NB_F16, nb_float_encode(NB_F16, scales[i])) != scales[i]) return false;
+    }
+    return true;
+}
 
 nb_qshape nb_qshape_of(const nb_value *w) {
     const nb_quant *q = w->type->quant;
@@ -17,6 +27,7 @@ nb_qshape nb_qshape_of(const nb_value *w) {
     s.offset = nb_elems[w->type->elem].class_ == NB_CLASS_INT ? INT64_C(1) << (s.bits - 1) : 0;
     s.zeros = q->zeros != NULL;
     s.zero = q->zero;
+    s.half = fit_half(q);
     return s;
 }
 
@@ -27,14 +38,17 @@ int64_t nb_qshape_padded(const nb_qshape *s, int64_t g) {
     return nb_ceildiv(nb_qshape_length(s, g), s->unit) * s->unit;
 }
 int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded) { return padded / s->unit * 64; }
-int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t padded) {
-    return nb_qshape_code_bytes(s, padded) + 64 + (s->zeros ? 64 : 0);
-}
+/* Rounded up to whole lines. */
+static int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+int64_t nb_qshape_scales_at(const nb_qshape *s) {
+    return nb_qshape_code_bytes(s, nb_qshape_row(s));
+}
+int64_t nb_qshape_zeros_at(const nb_qshape *s) {
+    return nb_qshape_scales_at(s) + lines(s->groups * CG_LANES * nb_qshape_scale_bytes(s));
+}
 int64_t nb_qshape_panel_bytes(const nb_qshape *s) {
-    if (s->groups == 0) return 0;
-    return (s->groups - 1) * nb_qshape_group_bytes(s, nb_qshape_padded(s, 0)) +
-           nb_qshape_group_bytes(s, nb_qshape_padded(s, s->groups - 1));
+    return nb_qshape_zeros_at(s) + (s->zeros ? lines(s->groups * CG_LANES) : 0);
 }
 
 int64_t nb_qshape_row(const nb_qshape *s) {
@@ -47,21 +61,38 @@ static bool size(const nb_value *w, int64_t *bytes) {
     return nb_mul_i64(s.panels, nb_qshape_panel_bytes(&s), bytes);
 }
 
-/* The stored code of input k, column n; 0 beyond the matrix. */
-static uint8_t stored(const nb_qshape *s, const nb_tensor *t, int64_t k, int64_t n) {
-    return n < s->N ? (uint8_t)(nb_tensor_get_int(t, k * s->N + n) + s->offset) : 0;
+/* ---- bytes ---------------------------------------------------------------------------------- */
+
+/* 16 unsigned codes from element `at` on; those beyond `count` are 0. */
+static void read_codes(const nb_qshape *s, const uint8_t *data, int64_t at, int64_t count,
+                       uint8_t *out) {
+    const uint8_t offset = (uint8_t)s->offset;
+    if (count >= CG_LANES && s->bits == 8) {
+        for (int c = 0; c < CG_LANES; c++) out[c] = data[at + c] ^ offset;
+    } else if (count >= CG_LANES && at % 2 == 0) {
+        for (int c = 0; c < CG_LANES / 2; c++) {
+            uint8_t pair = data[at / 2 + c];
+            out[2 * c] = (pair & 15) ^ offset;
+            out[2 * c + 1] = (uint8_t)(pair >> 4) ^ offset;
+        }
+    } else {
+        for (int64_t c = 0; c < CG_LANES && c < count; c++) {
+            int64_t i = at + c;
+            uint8_t code = s->bits == 8 ? data[i] : data[i / 2] >> (i % 2 * 4) & 15;
+            out[c] = code ^ offset;
+        }
+    }
 }
 
 /* 64 bytes: 16 columns from n, `unit` inputs from k of which `left` exist. */
-static void write_unit(const nb_qshape *s, const nb_tensor *t, int64_t k, int64_t left, int64_t n,
+static void write_unit(const nb_qshape *s, const uint8_t *data, int64_t k, int64_t left, int64_t n,
                        nb_sink *sink) {
-    uint8_t out[64];
+    uint8_t rows[8][CG_LANES] = {{0}}, out[64];
+    for (int64_t j = 0; j < s->unit && j < left; j++)
+        read_codes(s, data, (k + j) * s->N + n, s->N - n, rows[j]);
     for (int64_t c = 0; c < CG_LANES; c++) {
-        for (int64_t j = 0; j < 4; j++) {
-            uint8_t low = j < left ? stored(s, t, k + j, n + c) : 0;
-            uint8_t high = s->bits == 4 && j + 4 < left ? stored(s, t, k + j + 4, n + c) : 0;
-            out[4 * c + j] = (uint8_t)(low | high << 4);
-        }
+        for (int64_t j = 0; j < 4; j++)
+            out[4 * c + j] = (uint8_t)(rows[j][c] | rows[j + 4][c] << 4);
     }
     nb_sink_write(sink, out, sizeof out);
 }
@@ -74,29 +105,49 @@ static int64_t scale_index(const nb_quant *q, const nb_qshape *s, int64_t g, int
 static void write_scales(const nb_qshape *s, const nb_quant *q, int64_t g, int64_t n,
                          nb_sink *sink) {
     float scales[CG_LANES] = {0};
-    uint8_t zeros[64] = {0};
-    nb_tensor zero = q->zeros ? nb_tensor_of_const(q->zeros) : (nb_tensor){0};
+    uint16_t halves[CG_LANES] = {0};
     for (int64_t c = 0; c < CG_LANES && n + c < s->N; c++) {
-        int64_t at = scale_index(q, s, g, n + c);
-        scales[c] = q->scales ? ((const float *)q->scales->blob->data)[at] : q->scale;
-        if (q->zeros) zeros[c] = (uint8_t)(nb_tensor_get_int(&zero, at) + s->offset);
+        const float *all = q->scales ? q->scales->blob->data : NULL;
+        scales[c] = all ? all[scale_index(q, s, g, n + c)] : q->scale;
+        if (s->half) halves[c] = (uint16_t)nb_float_encode(NB_F16, scales[c]);
     }
-    nb_sink_write(sink, scales, sizeof scales);
-    if (s->zeros) nb_sink_write(sink, zeros, sizeof zeros);
+    if (s->half)
+        nb_sink_write(sink, halves, sizeof halves);
+    else
+        nb_sink_write(sink, scales, sizeof scales);
+}
+
+static void write_zeros(const nb_qshape *s, const nb_quant *q, int64_t g, int64_t n,
+                        nb_sink *sink) {
+    uint8_t zeros[CG_LANES] = {0};
+    /* Of one column's or tensor's zero points there is one row, as for scales. */
+    int64_t at = scale_index(q, s, g, n), step = q->granularity == NB_PER_TENSOR ? 0 : 1;
+    for (int64_t c = 0; c < CG_LANES && n + c < s->N; c++) {
+        uint8_t one[CG_LANES] = {0};
+        read_codes(s, q->zeros->blob->data, at + c * step, 1, one);
+        zeros[c] = one[0];
+    }
+    nb_sink_write(sink, zeros, sizeof zeros);
+}
+
+static void write_panel(const nb_qshape *s, const nb_value *w, int64_t n, nb_sink *sink) {
+    const nb_quant *q = w->type->quant;
+    int64_t begin = sink->written;
+    for (int64_t g = 0; g < s->groups; g++) {
+        int64_t length = nb_qshape_length(s, g);
+        for (int64_t k = 0; k < length; k += s->unit)
+            write_unit(s, w->blob->data, g * s->group + k, length - k, n, sink);
+    }
+    for (int64_t g = 0; g < s->groups; g++) write_scales(s, q, g, n, sink);
+    nb_sink_zeros(sink, begin + nb_qshape_zeros_at(s) - sink->written);
+    for (int64_t g = 0; s->zeros && g < s->groups; g++) write_zeros(s, q, g, n, sink);
+    nb_sink_zeros(sink, begin + nb_qshape_panel_bytes(s) - sink->written);
 }
 
 static void write(const nb_value *w, nb_arena *arena, nb_sink *sink) {
     (void)arena;
     nb_qshape s = nb_qshape_of(w);
-    nb_tensor t = nb_tensor_of_const(w);
-    for (int64_t p = 0; p < s.panels; p++) {
-        for (int64_t g = 0; g < s.groups; g++) {
-            int64_t length = nb_qshape_length(&s, g);
-            for (int64_t k = 0; k < length; k += s.unit)
-                write_unit(&s, &t, g * s.group + k, length - k, p * CG_LANES, sink);
-            write_scales(&s, w->type->quant, g, p * CG_LANES, sink);
-        }
-    }
+    for (int64_t p = 0; p < s.panels; p++) write_panel(&s, w, p * CG_LANES, sink);
 }
 
 const nb_layout nb_qpanels = {
