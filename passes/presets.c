@@ -37,6 +37,10 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
         s->act, fixed ? ", mode=static" : "");
 }
 
+const char *nb_preset_name(size_t index) {
+    return index < NB_COUNT(schemes) ? schemes[index].name : NULL;
+}
+
 const char *nb_preset_names(nb_arena *arena) {
     const char *names = "";
     for (size_t i = 0; i < NB_COUNT(schemes); i++)

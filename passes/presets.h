@@ -11,6 +11,8 @@ typedef struct nb_preset_options {
 
 /* The pipeline of a scheme, or NULL when there is none of that name. */
 const char *nb_preset(const char *scheme, const nb_preset_options *options, nb_arena *arena);
+/* Names in order, NULL beyond the last. */
+const char *nb_preset_name(size_t index);
 /* "f32, w8a16, ..." */
 const char *nb_preset_names(nb_arena *arena);
 

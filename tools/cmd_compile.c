@@ -1,11 +1,12 @@
 /* nibble compile: a model to an object, a shared library, assembly, LLVM IR, or planned .nir text.
  */
 #include "tools/model.h"
+#include "tools/tensor_file.h"
 
+#include "ir/support/output.h"
 #include "ir/text.h"
 #include "passes/linear.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,35 +18,24 @@ static const struct {
              {"asm", ".s", NB_EMIT_ASSEMBLY},
              {"ll", ".ll", NB_EMIT_LLVM}};
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t n = strlen(text), k = strlen(ending);
-    return n >= k && strcmp(text + n - k, ending) == 0;
-}
-
 /* NB_COUNT(kinds) stands for .nir. */
 static nb_status choose_kind(nbt_args *args, const char *path, size_t *out) {
     const char *kind = nbt_get(args, "emit");
     for (*out = 0; *out < NB_COUNT(kinds); ++*out) {
-        if (kind ? strcmp(kind, kinds[*out].kind) == 0 : ends_with(path, kinds[*out].ending))
+        if (kind ? strcmp(kind, kinds[*out].kind) == 0 : nbt_ends_with(path, kinds[*out].ending))
             return NB_OK;
     }
-    if (kind ? strcmp(kind, "nir") == 0 : ends_with(path, ".nir")) return NB_OK;
+    if (kind ? strcmp(kind, "nir") == 0 : nbt_ends_with(path, ".nir")) return NB_OK;
     return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
                     "what to write is one of so, obj, asm, ll, nir; found '%s'",
                     kind ? kind : path);
 }
 
 nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path) {
-    FILE *f = strcmp(path, "-") == 0 ? stdout : fopen(path, "wb");
-    if (!f)
-        return nb_error(args->diags, NB_IO, (nb_where){.file = path, .offset = -1},
-                        "cannot write: %s", strerror(errno));
-    nb_print(g, &(nb_print_options){0}, f);
-    bool bad = ferror(f) != 0;
-    if (f != stdout && fclose(f) != 0) bad = true;
-    return bad ? nb_error(args->diags, NB_IO, (nb_where){.file = path, .offset = -1},
-                          "cannot write: %s", strerror(errno))
-               : NB_OK;
+    nb_output f;
+    NB_TRY(nb_output_open(path, args->diags, &f));
+    nb_print(g, &(nb_print_options){0}, f.stream);
+    return nb_output_close(&f, NB_OK);
 }
 
 static const char *scales_text(nb_arena *arena, const nb_quant *q) {
@@ -100,10 +90,10 @@ nb_status nbt_compile(nbt_args *args) {
         printf("%s\n", pipeline);
         return NB_OK;
     }
+    NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     NB_TRY(nbt_one_input(args, &in));
     if (!out) return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "expected -o OUT");
     NB_TRY(choose_kind(args, out, &kind));
-    NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     const char *weights = nbt_get(args, "weights");
     if (weights && strcmp(weights, "embed") != 0 && strcmp(weights, "file") != 0)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--weights is embed or file, found '%s'",

@@ -1,7 +1,8 @@
 /* nibble inspect: one screen about a model: what goes in and out, where weights and work are, what
- * each scheme would cost. */
+ * each scheme would cost. What is found is one JSON object, printed as such or as text. */
 #include "frontend/frontend.h"
 #include "passes/linear.h"
+#include "passes/presets.h"
 #include "tools/model.h"
 
 #include <jansson.h>
@@ -9,30 +10,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void print_ports(nbt_args *args, const nb_graph *g) {
-    for (uint32_t i = 0; i < g->body.n_params; i++)
-        printf("input   %-32s %s\n", g->body.params[i]->name,
-               nb_type_text(args->arena, g->body.params[i]->type));
-    for (size_t i = 0; i < g->outputs.count; i++)
-        printf("output  %-32s %s\n", g->outputs.items[i],
-               nb_type_text(args->arena, nb_in(g->body.last, i)->type));
-    printf("states  %zu\n", g->states.count);
+static json_t *port(nbt_args *args, const char *name, const nb_type *type) {
+    return json_pack("{s:s, s:s}", "name", name, "type", nb_type_text(args->arena, type));
 }
 
-static void print_ops(const nb_graph *g) {
-    size_t counts[NB_OP_COUNT] = {0};
-    for (const nb_op *op = g->body.first; op; op = op->next) counts[op->kind]++;
-    printf("ops    ");
+static json_t *inputs_of(nbt_args *args, const nb_graph *g) {
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < g->body.n_params; i++)
+        json_array_append_new(list, port(args, g->body.params[i]->name, g->body.params[i]->type));
+    return list;
+}
+
+static json_t *outputs_of(nbt_args *args, const nb_graph *g) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < g->outputs.count; i++)
+        json_array_append_new(list, port(args, g->outputs.items[i], nb_in(g->body.last, i)->type));
+    return list;
+}
+
+static json_t *ops_of(const nb_graph *g) {
+    json_int_t counts[NB_OP_COUNT] = {0};
+    NB_FOR_OPS(op, &g->body) counts[op->kind]++;
+    json_t *ops = json_object();
     for (int k = 0; k < NB_OP_COUNT; k++) {
-        if (counts[k] && k != NB_OP_return) printf(" %s %zu", nb_ops[k].name, counts[k]);
+        if (counts[k] && k != NB_OP_return)
+            json_object_set_new(ops, nb_ops[k].name, json_integer(counts[k]));
     }
-    printf("\n");
+    return ops;
 }
 
 /* Multiply-adds of all linear layers for one token (one row). */
 static int64_t macs_per_row(const nb_graph *g) {
     int64_t macs = 0;
-    for (const nb_op *op = g->body.first; op; op = op->next) {
+    NB_FOR_OPS(op, &g->body) {
         const nb_value *w = nb_linear_weight(op);
         int64_t n;
         if (w && nb_type_static_count(w->type, &n)) macs += n;
@@ -51,35 +61,59 @@ static nb_status scheme_size(nbt_args *args, const char *path, const char *schem
     return status;
 }
 
-static nb_status inspect(nbt_args *args, const char *path, nb_graph *g) {
-    static const char *const schemes[] = {"f32", "w8a16", "w8a8", "w4a16", "w4a8"};
-    bool json = nbt_has(args, "json");
-    json_t *all = json_object();
+static nb_status describe(nbt_args *args, const char *path, nb_graph *g, json_t *all) {
     NB_TRY(nbt_run_pipeline(args, g, "simplify, raise, simplify"));
-    if (!json) {
-        print_ports(args, g);
-        print_ops(g);
-        printf("linear  %lld multiply-adds for each row\n", (long long)macs_per_row(g));
-    }
-    for (size_t i = 0; i < NB_COUNT(schemes); i++) {
+    json_object_set_new(all, "inputs", inputs_of(args, g));
+    json_object_set_new(all, "outputs", outputs_of(args, g));
+    json_object_set_new(all, "states", json_integer((json_int_t)g->states.count));
+    json_object_set_new(all, "ops", ops_of(g));
+    json_object_set_new(all, "macs_per_row", json_integer(macs_per_row(g)));
+    json_t *schemes = json_object();
+    json_object_set_new(all, "schemes", schemes);
+    const char *scheme;
+    for (size_t i = 0; (scheme = nb_preset_name(i)); i++) {
         nbt_size s;
-        NB_TRY(scheme_size(args, path, schemes[i], &s));
-        if (json)
-            json_object_set_new(all, schemes[i],
-                                json_pack("{s:I, s:f}", "bytes",
-                                          (json_int_t)(s.bytes + s.other_bytes), "bpw",
-                                          s.bits_per_weight));
-        else
-            printf("%-7s %10lld bytes  %5.2f bits per weight\n", schemes[i],
-                   (long long)(s.bytes + s.other_bytes), s.bits_per_weight);
+        NB_TRY(scheme_size(args, path, scheme, &s));
+        json_object_set_new(schemes, scheme,
+                            json_pack("{s:I, s:f}", "bytes", (json_int_t)(s.bytes + s.other_bytes),
+                                      "bpw", s.bits_per_weight));
     }
-    if (json) {
+    return NB_OK;
+}
+
+static void print_text(json_t *all) {
+    size_t i;
+    json_t *item;
+    const char *name;
+    json_array_foreach(json_object_get(all, "inputs"), i, item)
+        printf("input   %-32s %s\n", json_string_value(json_object_get(item, "name")),
+               json_string_value(json_object_get(item, "type")));
+    json_array_foreach(json_object_get(all, "outputs"), i, item)
+        printf("output  %-32s %s\n", json_string_value(json_object_get(item, "name")),
+               json_string_value(json_object_get(item, "type")));
+    printf("states  %lld\nops    ", json_integer_value(json_object_get(all, "states")));
+    json_object_foreach(json_object_get(all, "ops"), name, item)
+        printf(" %s %lld", name, json_integer_value(item));
+    printf("\nlinear  %lld multiply-adds for each row\n",
+           json_integer_value(json_object_get(all, "macs_per_row")));
+    json_object_foreach(json_object_get(all, "schemes"), name, item)
+        printf("%-7s %10lld bytes  %5.2f bits per weight\n", name,
+               json_integer_value(json_object_get(item, "bytes")),
+               json_real_value(json_object_get(item, "bpw")));
+}
+
+static nb_status inspect(nbt_args *args, const char *path, nb_graph *g) {
+    json_t *all = json_object();
+    nb_status status = describe(args, path, g, all);
+    if (status == NB_OK && nbt_has(args, "json")) {
         char *text = json_dumps(all, JSON_REAL_PRECISION(6));
         puts(text);
         free(text);
+    } else if (status == NB_OK) {
+        print_text(all);
     }
     json_decref(all);
-    return NB_OK;
+    return status;
 }
 
 nb_status nbt_inspect(nbt_args *args) {

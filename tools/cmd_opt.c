@@ -1,10 +1,9 @@
 /* nibble opt: passes on a graph, written as text; and the lists of passes and operations. */
+#include "ir/text.h"
 #include "tools/model.h"
 
 #include <stdio.h>
 #include <string.h>
-
-nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path);
 
 static void print_pass(const nb_pass *p) {
     printf("%-18s %s\n", p->name, p->summary);
@@ -62,7 +61,7 @@ nb_status nbt_opt(nbt_args *args) {
     if (status == NB_OK && out)
         status = nbt_write_nir(args, g, out);
     else if (status == NB_OK && !nbt_has(args, "time"))
-        status = nbt_write_nir(args, g, "-");
+        nb_print(g, &(nb_print_options){0}, stdout);
     nb_graph_destroy(g);
     return status;
 }

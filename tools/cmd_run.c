@@ -9,27 +9,48 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The input of that name; NULL after an error. */
+static nb_tensor *input_named(nbt_args *args, const nbt_model *m, nb_tensor *inputs,
+                              const char *name) {
+    for (size_t k = 0; k < m->n_inputs; k++) {
+        if (strcmp(m->input_names[k], name) == 0) return &inputs[k];
+    }
+    const char *all = "";
+    for (size_t n = 0; n < m->n_inputs; n++)
+        all = nb_format(args->arena, "%s%s%s", all, n ? ", " : "", m->input_names[n]);
+    nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no input '%s'", name);
+    nb_help(args->diags, "inputs are %s", all);
+    return NULL;
+}
+
+static nb_status read_archive(nbt_args *args, const nbt_model *m, const char *path,
+                              nb_tensor *inputs) {
+    nbt_named_tensor *arrays;
+    size_t n;
+    NB_TRY(nbt_read_npz(path, args->arena, args->diags, &arrays, &n));
+    for (size_t i = 0; i < n; i++) {
+        nb_tensor *to = input_named(args, m, inputs, arrays[i].name);
+        if (!to) return NB_USAGE;
+        *to = arrays[i].tensor;
+    }
+    return NB_OK;
+}
+
 static nb_status read_inputs(nbt_args *args, const nbt_model *m, nb_tensor *inputs) {
     const nbt_strings *given = nbt_all(args, "input");
     for (size_t i = 0; i < given->count; i++) {
-        const char *equals = strchr(given->items[i], '=');
+        const char *text = given->items[i], *equals = strchr(text, '=');
+        if (!equals && nbt_ends_with(text, ".npz")) {
+            NB_TRY(read_archive(args, m, text, inputs));
+            continue;
+        }
         if (!equals)
             return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                            "--input takes NAME=FILE, found '%s'", given->items[i]);
-        size_t length = (size_t)(equals - given->items[i]), k = 0;
-        while (k < m->n_inputs && !(strlen(m->input_names[k]) == length &&
-                                    memcmp(m->input_names[k], given->items[i], length) == 0))
-            k++;
-        if (k == m->n_inputs) {
-            const char *all = "";
-            for (size_t n = 0; n < m->n_inputs; n++)
-                all = nb_format(args->arena, "%s%s%s", all, n ? ", " : "", m->input_names[n]);
-            nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no input '%.*s'", (int)length,
-                     given->items[i]);
-            nb_help(args->diags, "inputs are %s", all);
-            return NB_USAGE;
-        }
-        NB_TRY(nbt_read_tensor(equals + 1, args->arena, args->diags, &inputs[k]));
+                            "--input takes NAME=FILE or FILE.npz, found '%s'", text);
+        const char *name = nb_strndup(args->arena, text, (size_t)(equals - text));
+        nb_tensor *to = input_named(args, m, inputs, name);
+        if (!to) return NB_USAGE;
+        NB_TRY(nbt_read_tensor(equals + 1, args->arena, args->diags, to));
     }
     return NB_OK;
 }

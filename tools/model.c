@@ -2,6 +2,7 @@
 #include "tools/model.h"
 
 #include "frontend/frontend.h"
+#include "ir/support/output.h"
 #include "ir/text.h"
 #include "passes/linear.h"
 #include "passes/presets.h"
@@ -37,7 +38,8 @@ static void out_of_memory(void *user) {
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
     args->diags->file = path;
     struct stat st;
-    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && begins_with(path, "nir ")) {
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+        (nbt_ends_with(path, ".nir") || begins_with(path, "nir "))) {
         char *text;
         size_t size;
         NB_TRY(nbt_read_file(path, args->arena, args->diags, &text, &size));
@@ -49,18 +51,20 @@ nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
     return nb_import(path, out_of_memory, NULL, args->diags, out);
 }
 
+void nbt_print_cpus(void) {
+    printf("native\n");
+    for (size_t i = 0; i < cg_n_cpus; i++) printf("%-20s %s\n", cg_cpus[i].name, cg_cpus[i].triple);
+}
+
 nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **out) {
     const char *name = nbt_get(args, "cpu"),
                *target = strcmp(args->command, "compile") == 0 ? nbt_get(args, "target") : NULL;
     if (!name) name = target && strncmp(target, "x86_64", 6) != 0 ? "generic" : fallback;
-    *out = strcmp(name, "help") == 0 ? NULL : cg_cpu_find(target, name);
+    *out = cg_cpu_find(target, name);
     if (*out) return NB_OK;
-    const char *all = "native";
-    for (size_t i = 0; i < cg_n_cpus; i++)
-        all = nb_format(args->arena, "%s, %s (%s)", all, cg_cpus[i].name, cg_cpus[i].triple);
     nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no CPU '%s'%s%s", name,
              target ? " for target " : "", target ? target : "");
-    nb_help(args->diags, "CPUs are %s", all);
+    nb_help(args->diags, "`nibble %s --cpu help` lists them", args->command);
     return NB_USAGE;
 }
 
@@ -93,7 +97,6 @@ typedef struct observer {
     nbt_args *args;
     const char *dump;
     bool time;
-    size_t dumped;
 } observer;
 
 static void after_pass(void *user, const nb_pass_event *e) {
@@ -103,14 +106,10 @@ static void after_pass(void *user, const nb_pass_event *e) {
                e->result == NB_PASS_UNCHANGED ? "  unchanged" : "");
     if (!o->dump || e->result == NB_PASS_UNCHANGED) return;
     const char *path = nb_format(o->args->arena, "%s/%02zu-%s.nir", o->dump, e->index, e->name);
-    FILE *f = fopen(path, "wb");
-    if (!f) {
-        nb_warn(o->args->diags, (nb_where){.file = path, .offset = -1}, "cannot write: %s",
-                strerror(errno));
-        return;
-    }
-    nb_print(e->graph, &(nb_print_options){.elide_weights = true}, f);
-    if (fclose(f) == 0) o->dumped++;
+    nb_output f;
+    if (nb_output_open(path, o->args->diags, &f) != NB_OK) return;
+    nb_print(e->graph, &(nb_print_options){.elide_weights = true}, f.stream);
+    (void)!nb_output_close(&f, NB_OK);
 }
 
 static nb_status make_registry(nbt_args *args, nb_registry **out) {
@@ -137,8 +136,7 @@ nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text) {
     nbt_runner runner = {.threads = 0, .arena = args->arena};
     nb_pipeline pipeline;
     observer o = {.args = args, .dump = nbt_get(args, "dump")};
-    bool has_time = strcmp(args->command, "opt") == 0 || strcmp(args->command, "compile") == 0;
-    o.time = has_time && nbt_has(args, "time");
+    o.time = nbt_has(args, "time");
     NB_TRY(make_registry(args, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
     if (o.dump && mkdir(o.dump, 0777) != 0 && errno != EEXIST)

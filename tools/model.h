@@ -7,10 +7,13 @@
 #include "tools/args.h"
 #include "tools/execute.h"
 
-/* Reads .onnx or .nir, by content. */
+/* Reads .onnx or .nir, by the name's ending, else by content. */
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out);
+/* Writes a whole .nir file, constants included. */
+nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path);
 /* Is it a compiled model (an ELF file)? */
 bool nbt_is_compiled(const char *path);
+void nbt_print_cpus(void);
 /* --cpu, or the default `fallback`; `--target` picks the architecture. */
 nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **out);
 nb_status nbt_choose_threads(nbt_args *args, int *out);

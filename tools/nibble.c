@@ -1,5 +1,5 @@
 /* The program: picks the subcommand, prints diagnostics, turns statuses into exit codes. */
-#include "tools/args.h"
+#include "tools/model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +36,11 @@ static nb_status run_command(nbt_args *args, int argc, char **argv) {
     NB_TRY(nbt_parse_args(args, argc, argv));
     if (nbt_has(args, "help")) {
         nbt_print_help(args->command);
+        return NB_OK;
+    }
+    const char *cpu = nbt_get(args, "cpu");
+    if (cpu && strcmp(cpu, "help") == 0) {
+        nbt_print_cpus();
         return NB_OK;
     }
     for (size_t i = 0; i < NB_COUNT(table); i++) {

@@ -2,18 +2,23 @@
 #include "tools/tensor_file.h"
 
 #include "frontend/frontend.h"
+#include "ir/support/output.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static nb_where at(const char *path) { return (nb_where){.file = path, .offset = -1}; }
 
+bool nbt_ends_with(const char *path, const char *ending) {
+    size_t n = strlen(path), k = strlen(ending);
+    return n >= k && strcmp(path + n - k, ending) == 0;
+}
+
 nb_status nbt_read_file(const char *path, nb_arena *arena, nb_diags *diags, char **text,
                         size_t *size) {
     FILE *f = fopen(path, "rb");
-    if (!f) return nb_error(diags, NB_IO, at(path), "cannot open: %s", strerror(errno));
+    if (!f) return nb_io_error(diags, path, "open");
     size_t capacity = 1 << 16, n;
     *text = nb_alloc(arena, capacity);
     *size = 0;
@@ -26,9 +31,9 @@ nb_status nbt_read_file(const char *path, nb_arena *arena, nb_diags *diags, char
         capacity *= 2;
     }
     bool bad = ferror(f) != 0;
-    int saved = errno;
+    nb_status status = bad ? nb_io_error(diags, path, "read") : NB_OK;
     fclose(f);
-    return bad ? nb_error(diags, NB_IO, at(path), "cannot read: %s", strerror(saved)) : NB_OK;
+    return status;
 }
 
 /* ---- .npy (NumPy's format description, versions 1 and 2) ------------------------------------- */
@@ -81,10 +86,8 @@ static nb_status parse_header(const char *path, const char *header, nb_diags *di
     return NB_OK;
 }
 
-static nb_status read_npy(const char *path, nb_arena *arena, nb_diags *diags, nb_tensor *out) {
-    char *bytes;
-    size_t size;
-    NB_TRY(nbt_read_file(path, arena, diags, &bytes, &size));
+nb_status nbt_parse_npy(const char *path, const char *bytes, size_t size, nb_arena *arena,
+                        nb_diags *diags, nb_tensor *out) {
     if (size < 12 || memcmp(bytes, "\x93NUMPY", 6) != 0)
         return nb_error(diags, NB_MALFORMED, at(path), "expected a NumPy array (.npy)");
     bool wide = bytes[6] >= 2;
@@ -111,10 +114,11 @@ static nb_status read_npy(const char *path, nb_arena *arena, nb_diags *diags, nb
 
 nb_status nbt_read_tensor(const char *path, nb_arena *arena, nb_diags *diags, nb_tensor *out) {
     *out = (nb_tensor){0};
-    size_t n = strlen(path);
-    if (n > 3 && strcmp(path + n - 3, ".pb") == 0)
-        return nb_read_tensor_file(path, arena, diags, out);
-    return read_npy(path, arena, diags, out);
+    if (nbt_ends_with(path, ".pb")) return nb_read_tensor_file(path, arena, diags, out);
+    char *bytes;
+    size_t size;
+    NB_TRY(nbt_read_file(path, arena, diags, &bytes, &size));
+    return nbt_parse_npy(path, bytes, size, arena, diags, out);
 }
 
 nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
@@ -135,8 +139,8 @@ nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
                                       : "");
     n += snprintf(header + n, sizeof header - (size_t)n, "), }");
     int padded = (10 + n + 1 + 63) / 64 * 64 - 10;
-    FILE *f = fopen(path, "wb");
-    if (!f) return nb_error(diags, NB_IO, at(path), "cannot write: %s", strerror(errno));
+    nb_output f;
+    NB_TRY(nb_output_open(path, diags, &f));
     unsigned char front[10] = {0x93,
                                'N',
                                'U',
@@ -147,12 +151,10 @@ nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
                                0,
                                (unsigned char)(padded & 255),
                                (unsigned char)(padded >> 8)};
-    fwrite(front, 1, sizeof front, f);
-    fprintf(f, "%-*s\n", padded - 1, header);
-    if (t->bytes) fwrite(t->data, 1, (size_t)t->bytes, f);
-    bool bad = ferror(f) != 0;
-    if (fclose(f) != 0) bad = true;
-    return bad ? nb_error(diags, NB_IO, at(path), "cannot write: %s", strerror(errno)) : NB_OK;
+    fwrite(front, 1, sizeof front, f.stream);
+    fprintf(f.stream, "%-*s\n", padded - 1, header);
+    if (t->bytes) fwrite(t->data, 1, (size_t)t->bytes, f.stream);
+    return nb_output_close(&f, NB_OK);
 }
 
 nb_status nbt_read_tokens(const char *path, nb_arena *arena, nb_diags *diags, int64_t **tokens,

@@ -1,12 +1,24 @@
-/* Tensors in files: NumPy's .npy, ONNX's TensorProto .pb. */
+/* Tensors in files: NumPy's .npy and .npz, ONNX's TensorProto .pb. */
 #ifndef NBT_TENSOR_FILE_H
 #define NBT_TENSOR_FILE_H
 
 #include "ir/eval.h"
 
-/* By the name's ending. Data is in `arena`. */
+typedef struct nbt_named_tensor {
+    const char *name;
+    nb_tensor tensor;
+} nbt_named_tensor;
+
+/* .npy, or .pb by the name's ending. Data is in `arena`. */
 nb_status nbt_read_tensor(const char *path, nb_arena *arena, nb_diags *diags, nb_tensor *out);
+/* The bytes of an .npy file; `path` is for messages. */
+nb_status nbt_parse_npy(const char *path, const char *bytes, size_t size, nb_arena *arena,
+                        nb_diags *diags, nb_tensor *out);
+/* All arrays of an .npz archive, in its order. */
+nb_status nbt_read_npz(const char *path, nb_arena *arena, nb_diags *diags, nbt_named_tensor **out,
+                       size_t *count);
 nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags);
+bool nbt_ends_with(const char *path, const char *ending);
 /* A file's bytes, NUL-terminated. */
 nb_status nbt_read_file(const char *path, nb_arena *arena, nb_diags *diags, char **text,
                         size_t *size);
