@@ -3,7 +3,11 @@
 #include "runtime/nb_model.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#else
 #include <sys/auxv.h>
+#endif
 
 const cg_cpu cg_cpus[] = {
 #define CPU(name_, arch_, triple_, llvm_cpu_, llvm_features_, features_, isa_) \
@@ -25,9 +29,11 @@ static const cg_arch host_arch = CG_X86_64;
 static uint64_t host_features(void) {
     __builtin_cpu_init();
     uint64_t f = 0;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
-        __builtin_cpu_supports("bmi2"))
+    /* Half-float conversion is not in the builtin of every compiler. */
+    unsigned a, b, c = 0, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+    if (f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
         f |= NB_CPU_AVX2_FMA;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))

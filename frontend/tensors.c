@@ -133,15 +133,11 @@ static nb_status owned(nb_onnx *m, const char *what, int64_t size, nb_blob **blo
                  : refuse(m, NB_LIMIT, what, "out of memory for %lld bytes", (long long)size);
 }
 
-static size_t alignment(nb_elem elem) {
-    return nb_elems[elem].bits < 8 ? 1 : (size_t)nb_elems[elem].bits / 8;
-}
-
 /* Borrows bytes that outlive the graph and are aligned for their element; copies others. */
 static nb_status borrow_or_copy(nb_onnx *m, const char *what, const uint8_t *bytes, int64_t size,
                                 nb_elem elem, nb_blob **out) {
     bool in_file = bytes >= m->bytes && bytes < m->bytes + m->size;
-    if (in_file && (uintptr_t)bytes % alignment(elem) == 0) {
+    if (in_file && (uintptr_t)bytes % nb_elem_alignment(elem) == 0) {
         *out = nb_blob_borrow(m->graph->arena, bytes, size);
         (*out)->file = m->graph->file;
         (*out)->offset = bytes - m->bytes;
@@ -180,7 +176,7 @@ nb_status nb_onnx_read_tensor(nb_onnx *m, const Onnx__TensorProto *t, const char
         return refuse(m, NB_MALFORMED, what, "its data stand in two places");
     if (external) {
         NB_TRY(nb_onnx_external(m, t, what, bytes, &out->blob));
-        if ((uintptr_t)out->blob->data % alignment(out->elem))
+        if ((uintptr_t)out->blob->data % nb_elem_alignment(out->elem))
             NB_TRY(borrow_or_copy(m, what, out->blob->data, bytes, out->elem, &out->blob));
         return check_bools(m, what, out);
     }

@@ -230,7 +230,7 @@ static bool read_random(nb_parser *p, nb_elem e, int64_t count, void *data) {
 }
 
 /* `blob "file"[a..b] hash h` */
-static bool read_blob(nb_parser *p, int64_t bytes, nb_blob **blob) {
+static bool read_blob(nb_parser *p, nb_elem e, int64_t bytes, nb_blob **blob) {
     int64_t from, to;
     nb_lex(&p->lex);
     nb_token file = p->lex.token;
@@ -256,7 +256,7 @@ static bool read_blob(nb_parser *p, int64_t bytes, nb_blob **blob) {
     if (to - from != bytes)
         return nb_parse_error(p, &range, "%lld bytes, the type has %lld", (long long)(to - from),
                               (long long)bytes);
-    *blob = nb_text_blob(p, &file, from, to);
+    *blob = nb_text_blob(p, &file, e, from, to);
     if (!*blob) return false;
     uint64_t found = nb_blob_hash(*blob);
     if (found != hash) {
@@ -291,7 +291,7 @@ static bool read_data(nb_parser *p, const nb_type *type, nb_blob **blob) {
         return nb_parse_expected(p, "{elements}, splat, random or blob");
     if (nb_at_word(&p->lex, "elided"))
         return nb_parse_error(p, &t, "the data was left out when this text was printed");
-    if (nb_at_word(&p->lex, "blob")) return read_blob(p, bytes, blob);
+    if (nb_at_word(&p->lex, "blob")) return read_blob(p, type->elem, bytes, blob);
     bool splat = nb_at_word(&p->lex, "splat"), random = nb_at_word(&p->lex, "random");
     if (!list && !splat && !random)
         return nb_parse_expected(p, "{elements}, splat, random or blob");

@@ -2,7 +2,8 @@
  *
  * A text may come from anyone, so a file's name stays below the base directory: it is relative, has
  * no "..", and no link on its way is followed. The file is mapped once; blobs share the mapping,
- * which goes away with the last of them. */
+ * which goes away with the last of them. Elements that are not aligned in the file are copied, and
+ * count as if the text held them. */
 #include "ir/text_parse.h"
 
 #include <errno.h>
@@ -33,6 +34,11 @@ static void drop(mapping *m) {
 static void release(nb_blob *blob) {
     drop(blob->owner);
     free(blob);
+}
+
+static void release_copy(nb_blob *blob) {
+    free((void *)(uintptr_t)blob->data);
+    release(blob);
 }
 
 /* Opens `name` below `base` one directory at a time, following no links; -1 and errno. */
@@ -93,7 +99,25 @@ static mapping *map_file(nb_parser *p, const nb_token *t, const char *name) {
     return m;
 }
 
-nb_blob *nb_text_blob(nb_parser *p, const nb_token *t, int64_t begin, int64_t end) {
+/* The bytes at `data` in memory of their own; NULL when that is too much. */
+static void *copy_of(nb_parser *p, const nb_token *t, const char *data, int64_t size) {
+    if (size > NB_TEXT_MAX_INLINE - p->inline_bytes) {
+        nb_parse_limit(p, t,
+                       "the constants in this text and those that are not aligned in their files "
+                       "are larger than %lld bytes",
+                       (long long)NB_TEXT_MAX_INLINE);
+        return NULL;
+    }
+    p->inline_bytes += size;
+    void *copy = malloc((size_t)size + 1);
+    if (!copy)
+        nb_parse_limit(p, t, "out of memory for %lld bytes", (long long)size);
+    else
+        memcpy(copy, data, (size_t)size);
+    return copy;
+}
+
+nb_blob *nb_text_blob(nb_parser *p, const nb_token *t, nb_elem e, int64_t begin, int64_t end) {
     const char *name = nb_token_name(p, t);
     if (!p->base) {
         nb_parse_error(p, t, "this text may not name files");
@@ -119,16 +143,21 @@ nb_blob *nb_text_blob(nb_parser *p, const nb_token *t, int64_t begin, int64_t en
             nb_parse_error(p, t, "'%s' could not be read", name);
         return NULL;
     }
+    const char *data = m->data ? (const char *)m->data + begin : "";
+    bool aligned = (uintptr_t)data % nb_elem_alignment(e) == 0;
+    if (!aligned) data = copy_of(p, t, data, end - begin);
+    if (!data) return NULL;
     nb_blob *blob = calloc(1, sizeof *blob);
     if (!blob) {
+        if (!aligned) free((void *)(uintptr_t)data);
         nb_parse_limit(p, t, "out of memory");
         return NULL;
     }
     m->references++;
-    *blob = (nb_blob){.data = m->data ? (const char *)m->data + begin : "",
+    *blob = (nb_blob){.data = data,
                       .size = end - begin,
                       .references = 1,
-                      .release = release,
+                      .release = aligned ? release : release_copy,
                       .owner = m,
                       .file = m->name,
                       .offset = begin};

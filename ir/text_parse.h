@@ -174,8 +174,8 @@ void nb_resolve_quants(nb_parser *p);
 /* One element of type e, from an element token. */
 bool nb_want_element(nb_parser *p, nb_elem e, const nb_token *t, uint64_t *bits);
 bool nb_number_form(const char *text, size_t length, bool *integer);
-/* The bytes begin..end of a file below the base directory. */
-nb_blob *nb_text_blob(nb_parser *p, const nb_token *file, int64_t begin, int64_t end);
+/* The bytes begin..end of a file below the base directory, aligned for elements of type e. */
+nb_blob *nb_text_blob(nb_parser *p, const nb_token *file, nb_elem e, int64_t begin, int64_t end);
 void nb_text_files_close(nb_parser *p);
 
 /* ---- ops (parse_op.c, parse_loc.c) ----------------------------------------------------------- */

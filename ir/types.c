@@ -45,6 +45,10 @@ bool nb_elem_bytes_of(nb_elem e, int64_t count, int64_t *bytes) {
     return true;
 }
 
+size_t nb_elem_alignment(nb_elem e) {
+    return nb_elems[e].bits < 8 ? 1 : (size_t)nb_elems[e].bits / 8;
+}
+
 const nb_type *nb_type_intern(nb_graph *g, nb_elem elem, const nb_quant *quant, int rank,
                               const nb_dim *const *dims) {
     nb_type t;

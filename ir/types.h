@@ -46,6 +46,8 @@ int64_t nb_elem_min(nb_elem e);
 int64_t nb_elem_max(nb_elem e);
 /* Bytes of `count` packed elements; false on overflow. */
 bool nb_elem_bytes_of(nb_elem e, int64_t count, int64_t *bytes);
+/* What an address of elements must be a multiple of; 1 for those smaller than a byte. */
+size_t nb_elem_alignment(nb_elem e);
 
 /* ---- dimensions ---------------------------------------------------------------------------- */
 

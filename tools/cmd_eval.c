@@ -102,9 +102,9 @@ static nb_status run_windows(runner *r, const int64_t *tokens, int64_t batch, in
     nb_tensor *inputs, *outputs = NB_NEW_ARRAY(arena, nb_tensor, r->model.n_outputs + 1);
     NB_TRY(nbt_lm_inputs(r->args, r->model.graph, tokens, batch, length, arena, &inputs));
     NB_TRY(nb_eval(r->model.graph, inputs, outputs, NULL, 0, arena, r->args->diags));
-    *logits = outputs[r->lm.logits].data;
-    *vocab = (int)outputs[r->lm.logits].dims[2];
-    return NB_OK;
+    const nb_tensor *t = &outputs[r->lm.logits];
+    *logits = t->data;
+    return nbt_lm_vocab(r->args, &r->model, t->elem, t->rank, t->dims, batch, length, vocab);
 }
 
 static nb_status check_tokens(nbt_args *args, const int64_t *tokens, size_t n, int vocab) {
@@ -142,10 +142,15 @@ static nb_status evaluate_batch(runner *m, runner *ref, const int64_t *tokens, i
 
 /* ---- reporting ------------------------------------------------------------------------------ */
 
+/* NaNs last. */
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
+    if (isnan(x) || isnan(y)) return !!isnan(x) - !!isnan(y);
     return x < y ? -1 : x > y;
 }
+
+/* JSON has no infinities and no NaN. */
+static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
 static void report(nbt_args *args, const runner *m, bool has_ref, result *r, int64_t context) {
     double ppl = exp(value(&r->loss)), kl99 = 0;
@@ -155,14 +160,15 @@ static void report(nbt_args *args, const runner *m, bool has_ref, result *r, int
         kl99 = r->kls[(size_t)(0.99 * (double)(r->kl.n - 1))];
     }
     if (nbt_has(args, "json")) {
-        json_t *j =
-            json_pack("{s:f, s:f, s:I, s:I, s:f}", "ppl", ppl, "ppl_se", ppl * error(&r->loss),
-                      "tokens", (json_int_t)r->loss.n, "context", (json_int_t)context, "bpw", bpw);
+        json_t *j = json_pack("{s:o, s:o, s:I, s:I, s:o}", "ppl", number(ppl), "ppl_se",
+                              number(ppl * error(&r->loss)), "tokens", (json_int_t)r->loss.n,
+                              "context", (json_int_t)context, "bpw", number(bpw));
         if (has_ref)
-            json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "ref_ppl",
-                                                exp(value(&r->ref_loss)), "kld_mean", value(&r->kl),
-                                                "kld_se", error(&r->kl), "kld_p99", kl99, "top1",
-                                                value(&r->top1), "top1_se", error(&r->top1)));
+            json_object_update_new(
+                j, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "ref_ppl",
+                             number(exp(value(&r->ref_loss))), "kld_mean", number(value(&r->kl)),
+                             "kld_se", number(error(&r->kl)), "kld_p99", number(kl99), "top1",
+                             number(value(&r->top1)), "top1_se", number(error(&r->top1))));
         nbt_print_json(j);
         return;
     }

@@ -76,11 +76,22 @@ static nb_status copy_output(nb_session *session, const nb_model *model, uint32_
     return NB_OK;
 }
 
+/* The runtime is told sizes only: a file's type and rank are compared here. */
+static nb_status check_kind(const nb_port *port, const nb_tensor *t, nb_diags *diags) {
+    nb_elem elem = nb_elem_from_onnx(port->elem);
+    if (t->elem == elem && t->rank == port->rank) return NB_OK;
+    return nb_error(diags, NB_MALFORMED, NB_NOWHERE,
+                    "input \"%s\": expected %s%s, found %s of rank %d", port->name,
+                    elem == NB_ELEM_COUNT ? "?" : nb_elems[elem].text, port->shape,
+                    nb_elems[t->elem].text, t->rank);
+}
+
 static nb_status run_session(nb_session *session, const nb_model *model, const nb_tensor *inputs,
                              nb_tensor *outputs, nb_arena *arena, nb_diags *diags) {
     nb_error_text err;
     for (uint32_t i = 0; i < model->n_inputs; i++) {
         if (!inputs[i].data) continue;
+        NB_TRY(check_kind(&model->inputs[i], &inputs[i], diags));
         NB_TRY(nbt_runtime_error(
             diags, nb_session_set_input(session, (int)i, inputs[i].data, inputs[i].dims, err),
             err));

@@ -1,6 +1,7 @@
 /* Language models (lm.h). */
 #include "tools/lm.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,28 @@ nb_status nbt_lm_find(nbt_args *args, const nbt_model *m, nbt_lm *out) {
         "this is no language model: expected an input \"input_ids\" and an output \"logits\"");
 }
 
+nb_status nbt_lm_vocab(nbt_args *args, const nbt_model *model, nb_elem elem, int rank,
+                       const int64_t *dims, int64_t batch, int64_t n, int *vocab) {
+    if (elem == NB_F32 && rank == 3 && dims[0] == batch && dims[1] == n && dims[2] > 0 &&
+        dims[2] <= INT_MAX) {
+        *vocab = (int)dims[2];
+        return NB_OK;
+    }
+    const char *shape = "";
+    for (int i = 0; i < rank; i++)
+        shape = nb_format(args->arena, "%s%s%lld", shape, i ? "," : "", (long long)dims[i]);
+    return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = model->path, .offset = -1},
+                    "output \"logits\": expected f32[%lld,%lld,vocabulary], found %s[%s]",
+                    (long long)batch, (long long)n,
+                    elem == NB_ELEM_COUNT ? "?" : nb_elems[elem].text, shape);
+}
+
 /* ---- inputs of a graph ---------------------------------------------------------------------- */
+
+/* What tokens, mask and positions can be given to. */
+static bool takes_integers(nb_elem elem, int rank) {
+    return rank == 2 && (elem == NB_I64 || elem == NB_I32);
+}
 
 static int64_t *integers(nb_tensor *t, nb_elem elem, int64_t rows, int64_t columns,
                          nb_arena *arena) {
@@ -76,7 +98,7 @@ nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens
     for (uint32_t i = 0; i < g->body.n_params; i++) {
         const nb_value *v = g->body.params[i];
         role r = role_of(v->name);
-        if (r != OTHER && v->type->rank == 2 && nb_elem_is_integer(v->type->elem)) {
+        if (r != OTHER && takes_integers(v->type->elem, v->type->rank)) {
             fill(r, tokens, batch, length, 0, v->type->elem, arena, &inputs[i]);
             continue;
         }
@@ -85,10 +107,17 @@ nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens
                             "input \"%s\" is neither tokens, mask, positions nor a cache", v->name);
         nb_tensor *t = &inputs[i]; /* an empty cache: [batch, heads, 0, size] */
         *t = (nb_tensor){.elem = v->type->elem, .rank = 4, .data = nb_alloc(arena, 8)};
-        for (int d = 0; d < 4; d++)
+        bool empty = false;
+        for (int d = 0; d < 4; d++) {
             t->dims[d] = nb_dim_is_const(v->type->dims[d]) ? v->type->dims[d]->value
                          : d == 0                          ? batch
                                                            : 0;
+            empty = empty || t->dims[d] == 0;
+        }
+        if (!empty)
+            return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = g->file, .offset = -1},
+                            "input \"%s\": a cache that cannot be empty: %s", v->name,
+                            nb_type_text(args->arena, v->type));
     }
     *out = inputs;
     return NB_OK;
@@ -128,7 +157,13 @@ static nb_status set(nbt_decoder *d, int input, role r, const int64_t *tokens, i
     if (input < 0) return NB_OK;
     nb_tensor t;
     nb_error_text err;
-    nb_elem elem = nb_elem_from_onnx(nb_loaded_model(d->model->program.loaded)->inputs[input].elem);
+    const nb_port *port = &nb_loaded_model(d->model->program.loaded)->inputs[input];
+    nb_elem elem = nb_elem_from_onnx(port->elem);
+    if (!takes_integers(elem, port->rank))
+        return nb_error(d->args->diags, NB_UNSUPPORTED,
+                        (nb_where){.file = d->model->path, .offset = -1},
+                        "input \"%s\": expected i64 or i32 of rank 2, found %s%s", port->name,
+                        elem == NB_ELEM_COUNT ? "?" : nb_elems[elem].text, port->shape);
     fill(r, tokens, batch, n, d->length, elem, arena, &t);
     return nbt_runtime_error(d->args->diags,
                              nb_session_set_input(d->session, input, t.data, t.dims, err), err);
@@ -141,11 +176,15 @@ static nb_status feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int6
     NB_TRY(set(d, d->lm.positions, POSITIONS, tokens, batch, n, arena));
     nb_error_text err;
     NB_TRY(nbt_runtime_error(d->args->diags, nb_session_run(d->session, err), err));
-    int64_t dims[NB_MODEL_MAX_RANK];
+    int64_t dims[NB_MODEL_MAX_RANK] = {0};
+    const nb_port *port = &nb_loaded_model(d->model->program.loaded)->outputs[d->lm.logits];
     *logits = nb_session_output(d->session, d->lm.logits, dims);
-    d->lm.vocab = (int)dims[2];
+    if (!*logits)
+        return nb_error(d->args->diags, NB_INTERNAL, NB_NOWHERE, "output \"%s\" is not there",
+                        port->name);
     d->length += n;
-    return NB_OK;
+    return nbt_lm_vocab(d->args, d->model, nb_elem_from_onnx(port->elem), port->rank, dims, batch,
+                        n, &d->lm.vocab);
 }
 
 nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,

@@ -15,6 +15,11 @@ typedef struct nbt_lm {
  */
 nb_status nbt_lm_find(nbt_args *args, const nbt_model *model, nbt_lm *out);
 
+/* The size of the vocabulary, from the type and shape of an output that must be f32[batch, n, it].
+ */
+nb_status nbt_lm_vocab(nbt_args *args, const nbt_model *model, nb_elem elem, int rank,
+                       const int64_t *dims, int64_t batch, int64_t n, int *vocab);
+
 /* Inputs of one batch of windows for a graph: tokens, mask of ones, positions 0.., empty caches. */
 nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens, int64_t batch,
                         int64_t length, nb_arena *arena, nb_tensor **out);

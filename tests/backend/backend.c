@@ -84,12 +84,13 @@ static const char *why(const trial *t, const char *fallback) {
 }
 
 static const char *load_inputs(trial *t) {
-    for (t->n_files = 0; t->n_files < MAX_INPUTS; t->n_files++) {
+    while (t->n_files < MAX_INPUTS) {
         const char *path =
             nb_format(t->arena, "%s/test_data_set_0/input_%zu.pb", t->folder, t->n_files);
         if (access(path, R_OK) != 0) break;
-        t->files[t->n_files] = read_bytes(path);
-        if (nb_read_tensor_file(path, t->arena, t->diags, &t->inputs[t->n_files]) != NB_OK)
+        size_t i = t->n_files++;
+        t->files[i] = read_bytes(path);
+        if (nb_read_tensor_file(path, t->arena, t->diags, &t->inputs[i]) != NB_OK)
             return "an input is no tensor";
     }
     return NULL;

@@ -180,7 +180,7 @@ static nb_pass_result act(nb_pass_ctx *ctx) {
 
 /* Each is an error that tells what was wrong; the graph can still be verified and freed. */
 START_TEST(misused) {
-    acting = misuses;
+    teardown();
     for (const misuse *m = misuses; m->name; m++) {
         nb_pass pass = {.size = sizeof pass, .name = m->name, .summary = "misuse", .run = act};
         const nb_pass *passes[] = {&pass, NULL};

@@ -288,6 +288,46 @@ START_TEST(parts_of_files) {
 }
 END_TEST
 
+/* A constant may stand anywhere in a file; its elements are aligned in memory all the same. */
+START_TEST(parts_of_files_at_odd_places) {
+    char base[] = "/tmp/nibble-text-XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(base));
+    char *path = nb_format(arena, "%s/w.bin", base);
+    const float data[4] = {1, 2, 3, 4};
+    const int64_t two[2] = {-5, INT64_C(1) << 40};
+    char bytes[64] = {0};
+    memcpy(bytes + 1, data, sizeof data);
+    memcpy(bytes + 20, two, sizeof two);
+    FILE *f = fopen(path, "wb");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(fwrite(bytes, 1, sizeof bytes, f), sizeof bytes);
+    fclose(f);
+    const char *text =
+        nb_format(arena,
+                  "nir 1\ngraph @g() -> () {\n"
+                  "  const @a: f32[4] = blob \"w.bin\"[1..17] hash %016llx\n"
+                  "  const @b: i64[2] = blob \"w.bin\"[20..36] hash %016llx\n"
+                  "  const @c: i8[3] = blob \"w.bin\"[1..4] hash %016llx\n"
+                  "  const @d: f32[0] = blob \"w.bin\"[3..3] hash %016llx\n"
+                  "  return\n}\n",
+                  (unsigned long long)nb_hash(data, sizeof data),
+                  (unsigned long long)nb_hash(two, sizeof two),
+                  (unsigned long long)nb_hash(data, 3), (unsigned long long)nb_hash(data, 0));
+    nb_graph *g = parse_at(text, base);
+    for (size_t i = 0; i < g->constants.count; i++) {
+        const nb_value *v = g->constants.items[i];
+        ck_assert_uint_eq((uintptr_t)v->blob->data % nb_elem_alignment(v->type->elem), 0);
+    }
+    ck_assert_mem_eq(g->constants.items[0]->blob->data, data, sizeof data);
+    ck_assert_mem_eq(g->constants.items[1]->blob->data, two, sizeof two);
+    nb_print_options external = {.external_blobs = true};
+    ck_assert_str_eq(nb_print_string(arena, g, &external), text);
+    nb_graph_destroy(g);
+    unlink(path);
+    rmdir(base);
+}
+END_TEST
+
 START_TEST(elided_weights) {
     nb_graph *g = parse_at("nir 1\ngraph @g() -> () {\n"
                            "  const @a: i8[17] = random(1, -8..7)\n"
@@ -469,6 +509,7 @@ Suite *nb_suite_text(void) {
     tcase_add_test(c, small_elements_keep_their_bits);
     tcase_add_test(c, random_is_the_documented_generator);
     tcase_add_test(c, parts_of_files);
+    tcase_add_test(c, parts_of_files_at_odd_places);
     tcase_add_test(c, elided_weights);
     tcase_add_test(c, a_file_gets_the_same_text);
     tcase_add_test(c, one_op_as_a_line);
