@@ -66,5 +66,6 @@ void diff_test_elementwise(void);
 void diff_test_move(void);
 void diff_test_layers(void);
 void diff_test_model(void);
+void diff_test_immediates(void);
 
 #endif
