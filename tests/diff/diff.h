@@ -67,5 +67,8 @@ void diff_test_move(void);
 void diff_test_layers(void);
 void diff_test_model(void);
 void diff_test_immediates(void);
+void diff_test_quantize(void);
+void diff_test_dequantize(void);
+void diff_test_qgather(void);
 
 #endif
