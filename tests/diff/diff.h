@@ -70,5 +70,7 @@ void diff_test_immediates(void);
 void diff_test_quantize(void);
 void diff_test_dequantize(void);
 void diff_test_qgather(void);
+void diff_test_matmul(void);
+void diff_test_qmatmul(void);
 
 #endif
