@@ -223,11 +223,14 @@ int main(int argc, char **argv) {
     diff_test_move();
     diff_test_layers();
     diff_test_immediates();
+    diff_test_rotary();
     diff_test_matmul();
+    diff_test_attention();
     diff_test_quantize();
     diff_test_dequantize();
     diff_test_qgather();
     diff_test_qmatmul();
+    diff_test_states();
     diff_test_model();
     printf("%d passed, %d failed, %d skipped\n", diff_passed, diff_failed, diff_skipped);
     return diff_failed ? 1 : 0;

@@ -67,10 +67,13 @@ void diff_test_move(void);
 void diff_test_layers(void);
 void diff_test_model(void);
 void diff_test_immediates(void);
+void diff_test_rotary(void);
 void diff_test_quantize(void);
 void diff_test_dequantize(void);
 void diff_test_qgather(void);
 void diff_test_matmul(void);
 void diff_test_qmatmul(void);
+void diff_test_attention(void);
+void diff_test_states(void);
 
 #endif
