@@ -120,6 +120,19 @@ static void patterns(void) {
     }
 }
 
+/* Every score far below zero: what lies beyond the last key must not be the largest. */
+static void negative(void) {
+    static const sizes s = {2, 4, 2, 5, 21, 8, 8, 0.3F};
+    static const float low = -100;
+    diff d;
+    diff_begin(&d, "attention, negative scores");
+    d.plain = true;
+    nb_value *x[3];
+    inputs(&d, &s, x);
+    nb_value *mask = nb_const_f32(d.graph, "mask", 0, NULL, &low);
+    diff_check(&d, attention(&d, x[0], x[1], x[2], mask, s.scale));
+}
+
 /* ---- told at run time ----------------------------------------------------------------------- */
 
 static void any_length(void) {
@@ -147,5 +160,6 @@ void diff_test_attention(void) {
     hard_rows();
     shapes_of_masks();
     patterns();
+    negative();
     any_length();
 }
