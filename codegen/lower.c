@@ -212,6 +212,12 @@ static cg_val immediate_of(cg *g, const nb_value *v) {
     return cg_const(g, CG_S(kind), nb_tensor_get_int(&t, 0) & (kind == CG_I1 ? 1 : -1));
 }
 
+/* Where such a constant stands in memory, for kernels that do not look at `immediate`. */
+static cg_val memory_of(cg *g, const nb_value *v) {
+    const nb_value *root = nb_root_of(v);
+    return cg_table(g, root->blob->data, (size_t)nb_elems[root->type->elem].bits / 8, 64);
+}
+
 static void open_operand(nb_lower *l, const nb_model_build *b, nb_operand *o, const nb_value *v) {
     if (!v) return;
     const nb_value *root = nb_root_of(v);
@@ -232,6 +238,8 @@ void nb_lower_open(nb_lower *l, const nb_model_build *b, cg *g, const nb_op *op,
     l->threads = nb_dims_symbol(dims, NB_SYMBOL_THREADS(b->graph));
     cg_entry_end(g);
     if (!refs_pointer) return;
+    for (uint32_t i = 0; i < op->n_operands; i++)
+        if (l->in[i].immediate) l->in[i].buf.base = memory_of(g, nb_in(op, i));
 
     nb_refs refs = nb_refs_of(b->arena, op, b->options->cpu);
     for (size_t i = 0; i < refs.count; i++) {

@@ -38,6 +38,7 @@ static const char *problem(const nb_quant *q) {
     bool needs_scales = q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP;
     bool needs_group = q->granularity == NB_PER_GROUP || q->granularity == NB_PER_BLOCK;
     if (!nb_elem_is_integer(q->storage)) return "the storage is not an integer type";
+    if (nb_elems[q->storage].bits > 32) return "the storage has more than 32 bits";
     if (q->narrow && nb_elems[q->storage].class_ != NB_CLASS_INT)
         return "only signed codes can be narrow";
     if (needs_scales != (q->scales != NULL) && q->granularity != NB_PER_TENSOR)

@@ -7,7 +7,8 @@ cg_val nb_code_at(cg *g, nb_elem elem, cg_val base, cg_val index) {
     if (bits >= 8) {
         cg_val code = cg_load(g, CG_S(cg_storage_kind(elem)),
                               cg_index(g, base, cg_storage_kind(elem), index), 0);
-        return is_signed ? cg_sext(g, code, CG_I32) : cg_zext(g, code, CG_I32);
+        cg_kind wide = bits < 32 ? CG_I32 : CG_I64;
+        return is_signed ? cg_sext(g, code, wide) : cg_zext(g, code, wide);
     }
     /* The first element of a byte stands in its low bits. */
     int per = 8 / bits, log = bits == 4 ? 1 : 2;
@@ -25,7 +26,8 @@ cg_val nb_scale_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val r
 }
 
 cg_val nb_zero_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val run) {
-    if (!q->zeros) return cg_i32(l->g, (int32_t)q->zero);
+    if (!q->zeros)
+        return cg_const(l->g, CG_S(nb_elems[q->storage].bits < 32 ? CG_I32 : CG_I64), q->zero);
     return nb_code_at(l->g, q->storage, o->quant_zeros, run);
 }
 

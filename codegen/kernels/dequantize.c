@@ -43,8 +43,8 @@ static void convert_row(nb_lower *l, cg_val row, cg_val to, cg_val length) {
         cg_val run = run_of(l, q, t, row, k);
         cg_val scale = x->scales ? cg_load(g, CG_S(CG_F32), cg_index(g, x->scales, CG_F32, run), 0)
                                  : nb_scale_at(l, x, q, run);
-        cg_val zero = x->scales ? cg_i32(g, 0) : nb_zero_at(l, x, q, run);
         cg_val code = nb_code_at(g, t->elem, x->buf.base, cg_add(g, cg_mul(g, row, length), k));
+        cg_val zero = x->scales ? cg_like(g, code, 0) : nb_zero_at(l, x, q, run);
         cg_buf_store(g, y, cg_buf_step(g, y, to, cg_mul(g, k, y->strides[y->rank - 1])),
                      nb_real_of(g, code, zero, scale));
     }

@@ -74,9 +74,9 @@ static cg_val load_a(const view *v, cg_val row, cg_val k) {
 static cg_val load_b(const view *v, cg_val k) {
     cg *g = v->l->g;
     const nb_operand *b = &v->l->in[1];
+    if (b->immediate) return cg_splat(g, b->immediate, CG_LANES);
     if (is_packed(v->l->op))
         return cg_load(g, CG_V(CG_F32), cg_index(g, v->b, CG_F32, cg_muli(g, k, CG_LANES)), 64);
-    if (b->immediate) return cg_splat(g, b->immediate, CG_LANES);
     return cg_buf_load_part(g, &b->buf, cg_buf_step(g, &b->buf, v->b, cg_mul(g, k, v->b_k)), v->b_n,
                             v->left);
 }

@@ -130,7 +130,9 @@ static cg_val softmax_work(nb_lower *l, int phase) {
 
 static void add_values(cg *g, void *user, cg_val i, cg_val n) {
     row *r = (row *)user;
-    cg_set(g, r->acc, cg_add(g, cg_get(g, r->acc), load(r, i, n)));
+    /* A number that stands for the whole row is in every lane. */
+    cg_val x = only(g, load(r, i, n), n, vector_of(g, 0));
+    cg_set(g, r->acc, cg_add(g, cg_get(g, r->acc), x));
 }
 
 static cg_val centered(cg *g, const row *r, cg_val i, cg_val n) {

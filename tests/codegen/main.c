@@ -5,6 +5,7 @@
 #include "passes/pass.h"
 #include "runtime/nb_model.h"
 #include "tests/codegen/elf_symbols.h"
+#include "tests/codegen/products.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -139,6 +140,24 @@ static void text_mentions(const nb_graph *g, const char *arch, const char *name,
           word);
 }
 
+/* Products of bytes use the instruction that a CPU has for them. */
+static void products(void) {
+    static const struct {
+        nb_elem weights;
+        const char *cpu, *word;
+    } cases[] = {{NB_I8, "avx512vnni", "vpdpbusd"},
+                 {NB_I4, "avx512vnni", "vpdpbusd"},
+                 {NB_I8, "x86-64-v3", "vpmaddwd"},
+                 {NB_I4, "x86-64-v3", "vpmaddubsw"}};
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        nb_graph *g = product_graph(cases[i].weights, arena, diags);
+        check(g != NULL, "a product of %s codes can be planned", nb_elems[cases[i].weights].text);
+        if (!g) continue;
+        text_mentions(g, "x86_64", cases[i].cpu, NB_FORMAT_ASSEMBLY, cases[i].word);
+        nb_graph_destroy(g);
+    }
+}
+
 /* ---- files --------------------------------------------------------------------------------- */
 
 static bool exists(const char *path) { return access(path, R_OK) == 0; }
@@ -220,6 +239,8 @@ int main(void) {
     text_mentions(g, "x86_64", "x86-64-v3", NB_FORMAT_ASSEMBLY, "vfmadd");
     text_mentions(g, "aarch64", "generic", NB_FORMAT_ASSEMBLY, "fmla");
     text_mentions(g, "x86_64", "generic", NB_FORMAT_LLVM, "define internal");
+
+    products();
 
     worker("dies", dies, NB_INTERNAL, "signal 6");
     worker("never ends", never_ends, NB_LIMIT, "1 s of CPU time");

@@ -10,7 +10,7 @@
 
 int diff_passed, diff_failed, diff_skipped;
 
-static const char *const cpus[] = {"generic", "native"};
+static const char *wanted = ""; /* part of the names of cases to run */
 
 /* ---- making graphs ------------------------------------------------------------------------- */
 
@@ -22,6 +22,7 @@ void diff_begin(diff *d, const char *fmt, ...) {
     va_start(args, fmt);
     d->name = nb_vformat(d->arena, fmt, args);
     va_end(args);
+    diff_random_start(d->name);
     d->graph = nb_graph_create("test", NULL, NULL);
     d->b = (nb_builder){.graph = d->graph, .diags = d->diags};
 }
@@ -61,7 +62,7 @@ nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims) {
 
 static void complain(const diff *d, const char *cpu, const char *what) {
     diff_failed++;
-    printf("FAILED: %s (%s): %s\n", d->name, cpu, what);
+    printf("FAILED: %s (%s, seed %llu): %s\n", d->name, cpu, (unsigned long long)diff_seed, what);
     for (size_t i = 0; i < d->diags->list.count; i++)
         printf("  %s", nb_diag_render(d->arena, d->diags->list.items[i]));
 }
@@ -130,7 +131,11 @@ static void inputs_of(diff *d, nb_tensor *inputs) {
             if (!nb_dim_eval(t->dims[a], symbols, &x->dims[a])) abort();
         if (!nb_elem_bytes_of(x->elem, nb_tensor_count(x), &x->bytes)) abort();
         x->data = nb_alloc(d->arena, (size_t)x->bytes + 1);
-        diff_fill(x->elem, nb_tensor_count(x), d->plain, x->data);
+        int64_t last = x->rank ? x->dims[x->rank - 1] : 1;
+        if (d->rows && x->elem == NB_F32)
+            diff_fill_rows(last ? nb_tensor_count(x) / last : 0, last, (float *)x->data);
+        else
+            diff_fill(x->elem, nb_tensor_count(x), d->plain, x->data);
         if (!d->indices || !nb_elem_is_integer(x->elem)) continue;
         int64_t *to = (int64_t *)x->data;
         for (int64_t k = 0; k < nb_tensor_count(x); k++)
@@ -159,8 +164,9 @@ static bool check_run(diff *d, const char *cpu, const nb_jit *loaded, const nb_p
 }
 
 /* Compiles for one CPU and compares; false after a complaint. */
-static bool check_cpu(diff *d, const char *cpu, const sample *samples, size_t n) {
-    nb_codegen_options options = {.cpu = cg_cpu_find(NULL, cpu), .name = "test"};
+static bool check_cpu(diff *d, size_t index, const sample *samples, size_t n) {
+    const char *cpu;
+    nb_codegen_options options = {.cpu = diff_cpu(d, index, &cpu), .name = "test"};
     nb_object object = {0};
     nb_jit *loaded = NULL;
     nb_status status = nb_codegen(d->graph, &options, d->arena, d->diags, &object);
@@ -188,28 +194,43 @@ void diff_check_all(diff *d, size_t n, nb_value *const *ys) {
     static const char *const names[] = {"y0", "y1", "y2", "y3", "y4", "y5", "y6", "y7"};
     sample samples[DIFF_MAX_LENGTHS] = {0};
     size_t n_samples = d->n_lengths ? d->n_lengths : 1;
-    bool ok = true;
+    bool ok = true, run = strstr(d->name, wanted) != NULL;
+    if (!run) n_samples = 0;
     for (size_t i = 0; i < n; i++) ok = ok && ys[i];
     if (ok) nb_graph_set_outputs(d->graph, n, ys, names);
     for (size_t i = 0; ok && i < n_samples; i++) {
         if (d->n_lengths) d->symbols[0] = d->lengths[i];
         ok = make_sample(d, &samples[i]);
     }
-    ok = ok && plan(d);
+    ok = ok && (!run || plan(d));
     if (!ok) complain(d, "eval", "cannot be made or evaluated");
-    for (size_t i = 0; ok && i < NB_COUNT(cpus); i++)
-        ok = check_cpu(d, cpus[i], samples, n_samples);
-    if (ok) diff_passed++;
+    const char *cpu;
+    for (size_t i = 0; run && ok && diff_cpu(d, i, &cpu); i++)
+        ok = check_cpu(d, i, samples, n_samples);
+    if (run && ok) diff_passed++;
     nb_graph_destroy(d->graph);
     nb_arena_destroy(d->arena);
 }
 
 void diff_check(diff *d, nb_value *y) { diff_check_all(d, 1, &y); }
 
-int main(void) {
+/* diff_tests [SEED [WORD]]: other numbers; only the cases with WORD in their names. */
+int main(int argc, char **argv) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 1) diff_seed = strtoull(argv[1], NULL, 0);
+    if (argc > 2) wanted = argv[2];
     diff_test_elementwise();
     diff_test_move();
     diff_test_layers();
+    diff_test_immediates();
+    diff_test_rotary();
+    diff_test_matmul();
+    diff_test_attention();
+    diff_test_quantize();
+    diff_test_dequantize();
+    diff_test_qgather();
+    diff_test_qmatmul();
+    diff_test_states();
     diff_test_model();
     printf("%d passed, %d failed, %d skipped\n", diff_passed, diff_failed, diff_skipped);
     return diff_failed ? 1 : 0;

@@ -29,6 +29,8 @@ typedef struct diff {
     size_t n_lengths;
     int64_t capacity;       /* of appended states */
     bool plain;             /* inputs are small numbers, without special values */
+    bool rows;              /* each row of an f32 input is hard in one way (rows.c) */
+    bool wide;              /* run the widest row's tiles too (cpus.c) */
     int32_t result;         /* what run must return; not NB_RUN_OK: outputs are not compared */
     const int64_t *indices; /* values of integer inputs, in order, or NULL: random ones */
     size_t n_indices, next_index;
@@ -45,16 +47,33 @@ nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims);
 void diff_check_all(diff *d, size_t n, nb_value *const *ys);
 void diff_check(diff *d, nb_value *y);
 
-/* The generator behind all contents: the same numbers in every run. */
+/* The generator behind all contents. A case starts it with the run's seed and its own name, so its
+ * numbers do not depend on which cases ran before. */
+extern uint64_t diff_seed;
+void diff_random_start(const char *name);
 uint64_t diff_random(void);
 int64_t diff_below(int64_t n);
 /* Fills `count` elements: special values among random ones, or small numbers when `plain`. */
 void diff_fill(nb_elem elem, int64_t count, bool plain, void *data);
+/* Rows that quantizers find hard: zeros, equal values, ties, a NaN, subnormals, the largest... */
+void diff_fill_rows(int64_t rows, int64_t length, float *data);
+
+/* The CPUs that cases run for: number `i`, its name, NULL behind the last. */
+const cg_cpu *diff_cpu(const diff *d, size_t i, const char **name);
 
 /* One file each. */
 void diff_test_elementwise(void);
 void diff_test_move(void);
 void diff_test_layers(void);
 void diff_test_model(void);
+void diff_test_immediates(void);
+void diff_test_rotary(void);
+void diff_test_quantize(void);
+void diff_test_dequantize(void);
+void diff_test_qgather(void);
+void diff_test_matmul(void);
+void diff_test_qmatmul(void);
+void diff_test_attention(void);
+void diff_test_states(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* softmax, norms, rotary. */
+/* softmax and norms. */
 #include "tests/diff/diff.h"
 
 static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_F64};
@@ -55,30 +55,7 @@ static void norms(void) {
     }
 }
 
-static void rotaries(void) {
-    static const int64_t widths[] = {2, 6, 32, 34, 128};
-    for (size_t i = 0; i < NB_COUNT(widths); i++) {
-        for (int form = 0; form < 4; form++) {
-            diff d;
-            diff_begin(&d, "rotary form %d, D = %lld", form, (long long)widths[i]);
-            d.symbols[0] = 3;
-            d.plain = true;
-            int64_t batch = form & 1 ? 2 : 1;
-            nb_value *x = diff_input(&d, NB_F32, 4, (int64_t[]){2, 3, -1, widths[i]});
-            nb_value *c = diff_input(&d, NB_F32, 3, (int64_t[]){batch, -1, widths[i] / 2});
-            nb_value *s = diff_input(&d, NB_F32, 3, (int64_t[]){batch, -1, widths[i] / 2});
-            nb_begin(&d.b, NB_OP_rotary);
-            nb_arg(&d.b, x);
-            nb_arg(&d.b, c);
-            nb_arg(&d.b, s);
-            nb_set_bool(&d.b, "interleaved", form >= 2);
-            diff_check(&d, nb_end(&d.b));
-        }
-    }
-}
-
 void diff_test_layers(void) {
     softmaxes();
     norms();
-    rotaries();
 }

@@ -3,7 +3,13 @@
 
 #include <string.h>
 
-static uint64_t state = UINT64_C(0x9e3779b97f4a7c15);
+uint64_t diff_seed = 1;
+static uint64_t state;
+
+void diff_random_start(const char *name) {
+    state = diff_seed;
+    for (; *name; name++) state = (state ^ (unsigned char)*name) * UINT64_C(0x100000001b3);
+}
 
 /* splitmix64 */
 uint64_t diff_random(void) {

@@ -1,0 +1,211 @@
+/* qmatmul: every pair of activations and weights that multiply as codes, sizes next to and between
+ * whole panels and units, epilogues, and sums as large as they get. */
+#include "tests/diff/quants.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef enum source { NONE, GIVEN, CONSTANT, COMPUTED } source;
+
+typedef struct product {
+    const diff_act *act;
+    diff_codes weights;
+    int64_t M, K, N; /* M -1: 1, 2, 3, 5, 17 and 64, told at run time */
+    source bias, residual;
+    bool plain; /* activations without hard rows */
+} product;
+
+static const int64_t many_rows[] = {1, 2, 3, 5, 17, 64};
+
+/* An operand of the epilogue. */
+static nb_value *extra(diff *d, source from, int rank, const int64_t *dims) {
+    if (from == NONE) return NULL;
+    if (from == CONSTANT) return diff_const(d, NB_F32, rank, dims);
+    nb_value *x = diff_input(d, NB_F32, rank, dims);
+    return from == GIVEN ? x : nb_unary(&d->b, NB_OP_neg, x);
+}
+
+static nb_value *qmatmul(diff *d, nb_value *a, nb_value *w, nb_value *bias, nb_value *residual) {
+    nb_begin(&d->b, NB_OP_qmatmul);
+    nb_arg(&d->b, a);
+    nb_arg(&d->b, w);
+    nb_arg(&d->b, bias);
+    nb_arg(&d->b, residual);
+    return nb_end(&d->b);
+}
+
+static void check(const product *p, const char *what) {
+    static const char *const sources[] = {"", "given", "constant", "computed"};
+    diff d;
+    diff_begin(&d, "%s: %s by %s, M %lld, K %lld, N %lld, bias %s, residual %s", what, p->act->name,
+               diff_codes_text(&p->weights).text, (long long)p->M, (long long)p->K, (long long)p->N,
+               sources[p->bias], sources[p->residual]);
+    d.rows = !p->plain;
+    d.plain = p->plain;
+    d.wide = p->K % 4 == 0;
+    d.lengths = p->M < 0 ? many_rows : NULL;
+    d.n_lengths = p->M < 0 ? NB_COUNT(many_rows) : 0;
+    const int64_t y[2] = {p->M, p->N};
+    nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){p->M, p->K});
+    nb_value *a = diff_quantize(&d, x, &p->act->quant);
+    nb_value *w = diff_codes_const(&d, &p->weights, 2, (int64_t[]){p->K, p->N});
+    nb_value *bias = extra(&d, p->bias, 1, &y[1]);
+    nb_value *residual = extra(&d, p->residual, 2, y);
+    diff_check(&d, qmatmul(&d, a, w, bias, residual));
+}
+
+#define TENSOR(elem)    .storage = elem
+#define COLUMNS(elem)   .storage = elem, .granularity = NB_PER_AXIS, .axis = 1
+#define GROUPS(elem, n) .storage = elem, .granularity = NB_PER_GROUP, .group = n
+
+static const diff_codes weights[] = {
+    {TENSOR(NB_I8)},
+    {COLUMNS(NB_I8)},
+    {COLUMNS(NB_I8), .zeros = DIFF_ZEROS},
+    {COLUMNS(NB_U8), .zeros = DIFF_ZEROS},
+    {GROUPS(NB_I8, 32)},
+    {GROUPS(NB_U8, 64), .zeros = DIFF_ONE_ZERO},
+    {COLUMNS(NB_I4)},
+    {GROUPS(NB_I4, 32)},
+    {GROUPS(NB_U4, 32), .zeros = DIFF_ZEROS},
+    {GROUPS(NB_I4, 64), .zeros = DIFF_ZEROS},
+    {GROUPS(NB_U4, 128), .zeros = DIFF_ZEROS},
+    {GROUPS(NB_I4, 128)},
+    {TENSOR(NB_U4), .zeros = DIFF_ONE_ZERO},
+    {GROUPS(NB_I4, 64), .hard_scales = true},
+    {GROUPS(NB_I8, 64), .hard_scales = true},
+};
+
+/* Do they multiply? Blocks of activations must be the weights' groups. */
+static bool fits(const diff_act *act, const diff_codes *w) {
+    return act->quant.granularity != NB_PER_BLOCK || act->quant.group == w->group;
+}
+
+/* Half of all pairs, so that each kind meets several of the other, with sizes that go round. */
+static void pairs(void) {
+    static const int64_t sizes[][2] = {{70, 19}, {128, 16}, {33, 5}, {200, 33}, {129, 48}, {31, 1}};
+    static const source extras[][2] = {
+        {NONE, NONE}, {GIVEN, GIVEN}, {CONSTANT, NONE}, {NONE, GIVEN}, {GIVEN, COMPUTED}};
+    size_t n = 0;
+    for (size_t a = 0; a < diff_n_acts; a++) {
+        for (size_t w = 0; w < NB_COUNT(weights); w++) {
+            if (!fits(&diff_acts[a], &weights[w])) continue;
+            bool saturates = strstr(diff_acts[a].name, "saturating") != NULL;
+            if (saturates ? w % 4 != 1 : (a + w) % 2) continue;
+            const int64_t *size = sizes[n % NB_COUNT(sizes)];
+            const source *e = extras[n % NB_COUNT(extras)];
+            const product p = {.act = &diff_acts[a],
+                               .weights = weights[w],
+                               .M = -1,
+                               .K = size[0],
+                               .N = size[1],
+                               .bias = e[0],
+                               .residual = e[1]};
+            check(&p, "qmatmul");
+            n++;
+        }
+    }
+}
+
+/* Rows known when compiling, and sizes at the edges. */
+static void edges(void) {
+    static const product cases[] = {
+        {&diff_acts[1], {COLUMNS(NB_I8)}, 1, 64, 32, GIVEN, NONE, false},
+        {&diff_acts[4], {GROUPS(NB_I4, 32)}, 1, 96, 16, NONE, GIVEN, false},
+        {&diff_acts[1], {GROUPS(NB_U4, 32), .zeros = DIFF_ZEROS}, 5, 40, 17, NONE, NONE, false},
+        {&diff_acts[4], {COLUMNS(NB_I8)}, 17, 48, 16, CONSTANT, CONSTANT, false},
+        {&diff_acts[1], {COLUMNS(NB_I8)}, 3, 1, 1, CONSTANT, GIVEN, true},
+        {&diff_acts[1], {COLUMNS(NB_I8)}, 1, 1, 1, CONSTANT, CONSTANT, true},
+        {&diff_acts[4], {GROUPS(NB_I4, 32)}, 2, 0, 3, GIVEN, GIVEN, true},
+        {&diff_acts[1], {COLUMNS(NB_I8)}, 2, 8, 0, NONE, NONE, true},
+        {&diff_acts[1], {COLUMNS(NB_I8)}, 0, 8, 4, GIVEN, NONE, true},
+        {&diff_acts[2], {GROUPS(NB_I4, 32)}, 4, 65, 18, NONE, NONE, false},
+        {&diff_acts[1], {GROUPS(NB_I4, 5)}, 4, 23, 18, NONE, NONE, false},
+        {&diff_acts[4], {GROUPS(NB_I8, 3), .zeros = DIFF_ZEROS}, 4, 11, 18, NONE, NONE, false},
+        {&diff_acts[1], {GROUPS(NB_I4, 1)}, 3, 9, 2, NONE, NONE, false},
+        {&diff_acts[4], {GROUPS(NB_U4, 128), .zeros = DIFF_ZEROS}, 3, 50, 2, NONE, NONE, false},
+    };
+    for (size_t i = 0; i < NB_COUNT(cases); i++) check(&cases[i], "qmatmul, edge");
+}
+
+/* Sums that come close to 32 bits; codes at the ends of their ranges on both sides. */
+static void extremes(void) {
+    static const product cases[] = {
+        {&diff_acts[6], {COLUMNS(NB_U8), .contents = DIFF_TOP}, 28, 65536, 3, NONE, NONE, false},
+        {&diff_acts[7], {COLUMNS(NB_U8), .contents = DIFF_TOP}, 28, 65536, 3, NONE, NONE, false},
+        {&diff_acts[6], {COLUMNS(NB_I8), .contents = DIFF_ENDS}, 30, 300, 17, NONE, NONE, false},
+        {&diff_acts[7], {COLUMNS(NB_I8), .contents = DIFF_ENDS}, 30, 300, 17, NONE, NONE, false},
+        {&diff_acts[1],
+         {COLUMNS(NB_U8), .zeros = DIFF_ZEROS, .contents = DIFF_ENDS},
+         30,
+         300,
+         17,
+         NONE,
+         NONE,
+         false},
+        {&diff_acts[6], {GROUPS(NB_U4, 64), .contents = DIFF_TOP}, 30, 300, 17, NONE, NONE, false},
+        {&diff_acts[7],
+         {GROUPS(NB_I4, 128), .zeros = DIFF_ZEROS, .contents = DIFF_ENDS},
+         30,
+         300,
+         17,
+         NONE,
+         NONE,
+         false},
+    };
+    for (size_t i = 0; i < NB_COUNT(cases); i++) check(&cases[i], "qmatmul, extreme");
+}
+
+/* Activations of other ranks; codes that come from outside; one set of codes in two products. */
+static void shapes(void) {
+    static const diff_codes w8 = {COLUMNS(NB_I8)}, w4 = {GROUPS(NB_I4, 32)};
+    for (int rank = 1; rank < 5; rank++) {
+        diff d;
+        diff_begin(&d, "qmatmul, rank %d", rank);
+        d.rows = true;
+        const int64_t dims[4] = {2, 3, 5, 70}, ys[4] = {2, 3, 5, 18};
+        nb_value *x = diff_input(&d, NB_F32, rank, &dims[4 - rank]);
+        nb_value *residual = diff_input(&d, NB_F32, rank, &ys[4 - rank]);
+        nb_value *a = diff_quantize(&d, x, &diff_acts[rank % 2 ? 1 : 4].quant);
+        nb_value *w = diff_codes_const(&d, &w8, 2, (int64_t[]){70, 18});
+        nb_value *v = diff_codes_const(&d, &w4, 2, (int64_t[]){70, 18});
+        diff_check_all(
+            &d, 2,
+            (nb_value *[]){qmatmul(&d, a, w, NULL, residual), qmatmul(&d, a, v, NULL, NULL)});
+    }
+    diff d;
+    diff_begin(&d, "qmatmul, the scale of the activations a constant");
+    d.rows = true;
+    const float scale = 0.02F;
+    nb_quant q = {.storage = NB_I16, .scales = nb_const_f32(d.graph, "s", 0, NULL, &scale)};
+    nb_value *a = diff_quantize(&d, diff_input(&d, NB_F32, 2, (int64_t[]){15, 40}), &q);
+    diff_check(&d, qmatmul(&d, a, diff_codes_const(&d, &w4, 2, (int64_t[]){40, 18}), NULL, NULL));
+}
+
+/* Everything at random. */
+static void random_product(int number) {
+    char name[32];
+    (void)snprintf(name, sizeof name, "random product %d", number);
+    diff_random_start(name);
+    const diff_act *act = &diff_acts[diff_below((int64_t)diff_n_acts)];
+    diff_codes w = weights[diff_below((int64_t)NB_COUNT(weights))];
+    if (!fits(act, &w)) w = (diff_codes){GROUPS(NB_I4, act->quant.group)};
+    w.contents = (diff_contents)diff_below(3);
+    const product p = {.act = act,
+                       .weights = w,
+                       .M = diff_below(2) ? -1 : 1 + diff_below(20),
+                       .K = 1 + diff_below(300),
+                       .N = 1 + diff_below(60),
+                       .bias = (source)diff_below(4),
+                       .residual = (source)diff_below(2),
+                       .plain = diff_below(3) == 0};
+    check(&p, name);
+}
+
+void diff_test_qmatmul(void) {
+    pairs();
+    edges();
+    extremes();
+    shapes();
+    for (int i = 0; i < 8; i++) random_product(i);
+}
