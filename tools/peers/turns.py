@@ -20,7 +20,8 @@ def said(text):
 class Driver:
     """A program of tools/peers that is set up and waits for its turns."""
 
-    def __init__(self, command, threads):
+    def __init__(self, command, threads, repeat=1):
+        self.repeat = repeat  # for work that a driver does once a turn: the median of several
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         try:
             # A session of its own: schedulers may share processors out by session.
@@ -35,6 +36,10 @@ class Driver:
         self.text = line[len("ready"):].strip()
 
     def turn(self):
+        times = [self.once() for _ in range(self.repeat)]
+        return [statistics.median(x) for x in zip(*times)]
+
+    def once(self):
         try:
             self.process.stdin.write("turn\n")
             self.process.stdin.flush()
