@@ -2,9 +2,9 @@
 that a machine whose speed drifts is as fair to one as to the other."""
 import json
 import os
+import signal
 import statistics
 import subprocess
-import time
 
 
 class Failed(Exception):
@@ -18,7 +18,10 @@ def said(text):
 
 
 class Driver:
-    """A program of tools/peers that is set up and waits for its turns."""
+    """A program of tools/peers that is set up and waits for its turns.
+
+    It is stopped between them: threads that wait for work by spinning would take processors from
+    the others."""
 
     def __init__(self, command, threads, repeat=1):
         self.repeat = repeat  # for work that a driver does once a turn: the median of several
@@ -34,9 +37,12 @@ class Driver:
         if not line.startswith("ready"):
             raise Failed(self.close())
         self.text = line[len("ready"):].strip()
+        self.process.send_signal(signal.SIGSTOP)
 
     def turn(self):
+        self.process.send_signal(signal.SIGCONT)
         times = [self.once() for _ in range(self.repeat)]
+        self.process.send_signal(signal.SIGSTOP)
         return [statistics.median(x) for x in zip(*times)]
 
     def once(self):
@@ -51,7 +57,8 @@ class Driver:
         return [float(x) for x in line.split()]
 
     def close(self):
-        """Ends the driver; the last thing it said."""
+        """Ends the driver; what it said."""
+        self.process.send_signal(signal.SIGCONT)
         try:
             return said(self.process.communicate(timeout=20)[1] or "")
         except (subprocess.TimeoutExpired, ValueError, OSError):
@@ -96,7 +103,6 @@ def take(contenders, rounds, say):
                 say(f"{name}: not measured: {e}")
         for _ in range(rounds):
             for name in list(alive):
-                time.sleep(0.02)  # threads of the one before stop spinning
                 try:
                     out[name].append(alive[name].turn())
                 except Failed as e:
