@@ -1,8 +1,10 @@
 /* The thread pool (pool.h).
  *
- * A loop is announced by `ticket`: a counter in the upper bits, the number of parts in the lower.
- * A thread whose part does not exist learns so from the ticket alone and touches nothing else;
- * those that have a part may read the job, because the caller waits for each of them.
+ * A loop is cut into more chunks than there are threads, and whoever is free takes the next: a
+ * thread that shares its CPU with another program does less, and nobody waits for one that has not
+ * woken up. `work` holds the number of the loop and of chunks that are left; a chunk is taken by
+ * counting it down, which fails when the loop is another by then. Who has a chunk may read the job,
+ * because the caller waits for all chunks; who has none touches nothing else.
  *
  * Sleep and wake-up cannot miss each other: a sleeper first says that it sleeps, then looks at the
  * condition again; the other side first changes the condition, then looks for sleepers. All four
@@ -18,9 +20,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define PARTS_BITS 16
-#define PARTS_MASK ((UINT64_C(1) << PARTS_BITS) - 1)
-#define QUIT       PARTS_MASK /* as number of parts */
+/* work: the loop's number above, chunks that are left below. */
+#define LEFT_BITS 32
+#define LEFT_MASK ((UINT64_C(1) << LEFT_BITS) - 1)
+#define QUIT      LEFT_MASK /* as number of chunks */
 
 /* Looks before sleeping; a look takes about 40 to 150 cycles. The most is some 50 microseconds:
  * longer than the gaps between the loops of one run. Who looked in vain looks half as long the next
@@ -34,7 +37,6 @@
 typedef struct worker {
     nb_pool *pool;
     pthread_t thread;
-    int index; /* 1 .. threads - 1; the caller is 0 */
 } worker;
 
 struct nb_pool {
@@ -42,26 +44,40 @@ struct nb_pool {
     int threads, started;
     int spin; /* of the caller; the others have their own */
 
-    /* The job; constant while parts are pending. */
-    int64_t count;
+    /* The job; constant while chunks are taken. */
+    int64_t count, chunks;
     nb_task_fn task;
     const nb_frame *frame;
 
     /* On lines of their own: everyone looks at the first, the second changes often. */
-    _Alignas(64) _Atomic uint64_t ticket;
-    _Alignas(64) atomic_int pending; /* parts of other threads that are not done */
+    _Alignas(64) _Atomic uint64_t work;
+    _Alignas(64) _Atomic int64_t pending; /* chunks that are not done */
     _Alignas(64) atomic_int sleepers;
     atomic_int caller_sleeps;
 
     pthread_mutex_t mutex;
-    pthread_cond_t work, done;
+    pthread_cond_t new_work, done;
     worker workers[];
 };
 
-static void run_part(const nb_pool *pool, int index, int parts) {
-    int64_t each = pool->count / parts, rest = pool->count % parts;
-    int64_t begin = index * each + (index < rest ? index : rest);
-    pool->task(pool->frame, begin, begin + each + (index < rest));
+/* Takes chunks of loop `loop` and runs them until none is left. */
+static void run_chunks(nb_pool *pool, uint64_t loop) {
+    uint64_t now = atomic_load_explicit(&pool->work, memory_order_relaxed);
+    while (now >> LEFT_BITS == loop && (now & LEFT_MASK) > 0) {
+        if (!atomic_compare_exchange_weak_explicit(&pool->work, &now, now - 1, memory_order_acquire,
+                                                   memory_order_relaxed))
+            continue;
+        int64_t index = pool->chunks - (int64_t)(now & LEFT_MASK);
+        int64_t each = pool->count / pool->chunks, rest = pool->count % pool->chunks;
+        int64_t begin = index * each + (index < rest ? index : rest);
+        pool->task(pool->frame, begin, begin + each + (index < rest));
+        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
+            pthread_mutex_lock(&pool->mutex);
+            pthread_cond_signal(&pool->done);
+            pthread_mutex_unlock(&pool->mutex);
+        }
+        now = atomic_load_explicit(&pool->work, memory_order_relaxed);
+    }
 }
 
 static void adapt(int *spin, bool in_vain) {
@@ -70,54 +86,51 @@ static void adapt(int *spin, bool in_vain) {
     if (*spin > SPIN_MOST) *spin = SPIN_MOST;
 }
 
-/* The first ticket that is not `seen`. */
-static uint64_t next_ticket(nb_pool *pool, uint64_t seen, int *spin) {
+/* The work of the first loop that is not `seen`. */
+static uint64_t next_work(nb_pool *pool, uint64_t seen, int *spin) {
+    uint64_t now;
     for (int i = 0; i < *spin; i++) {
-        uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
-        if (ticket != seen) {
+        now = atomic_load_explicit(&pool->work, memory_order_relaxed);
+        if (now >> LEFT_BITS != seen) {
             adapt(spin, false);
-            return ticket;
+            return now;
         }
         nb_cpu_relax();
     }
     adapt(spin, true);
     pthread_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
-    uint64_t ticket;
-    while ((ticket = atomic_load(&pool->ticket)) == seen)
-        pthread_cond_wait(&pool->work, &pool->mutex);
+    while ((now = atomic_load(&pool->work)) >> LEFT_BITS == seen)
+        pthread_cond_wait(&pool->new_work, &pool->mutex);
     atomic_fetch_sub(&pool->sleepers, 1);
     pthread_mutex_unlock(&pool->mutex);
-    return ticket;
+    return now;
 }
 
-static void announce(nb_pool *pool, uint64_t parts) {
-    uint64_t old = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
-    atomic_store(&pool->ticket, ((old >> PARTS_BITS) + 1) << PARTS_BITS | parts);
+/* Returns the number of the loop. */
+static uint64_t announce(nb_pool *pool, uint64_t chunks) {
+    uint64_t loop = (atomic_load_explicit(&pool->work, memory_order_relaxed) >> LEFT_BITS) + 1;
+    loop &= UINT64_MAX >> LEFT_BITS;
+    atomic_store(&pool->work, loop << LEFT_BITS | chunks);
     if (atomic_load(&pool->sleepers) > 0) {
         pthread_mutex_lock(&pool->mutex);
-        pthread_cond_broadcast(&pool->work);
+        pthread_cond_broadcast(&pool->new_work);
         pthread_mutex_unlock(&pool->mutex);
     }
+    return loop;
 }
 
 static void *work(void *argument) {
     worker *self = argument;
     nb_pool *pool = self->pool;
     nb_fp_enter();
-    /* A new pool has ticket 0; one announced before this thread looked is still due. */
+    /* A new pool has done loop 0; one announced before this thread looked is still due. */
     int spin = SPIN_MOST;
     for (uint64_t seen = 0;;) {
-        seen = next_ticket(pool, seen, &spin);
-        uint64_t parts = seen & PARTS_MASK;
-        if (parts == QUIT) return NULL;
-        if ((uint64_t)self->index >= parts) continue;
-        run_part(pool, self->index, (int)parts);
-        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
-            pthread_mutex_lock(&pool->mutex);
-            pthread_cond_signal(&pool->done);
-            pthread_mutex_unlock(&pool->mutex);
-        }
+        uint64_t now = next_work(pool, seen, &spin);
+        if ((now & LEFT_MASK) == QUIT) return NULL;
+        seen = now >> LEFT_BITS;
+        run_chunks(pool, seen);
     }
 }
 
@@ -143,13 +156,13 @@ void nb_pool_for(void *pool_, int64_t count, nb_task_fn task, const nb_frame *fr
         if (count == 1) task(frame, 0, 1);
         return;
     }
-    int parts = count < pool->threads ? (int)count : pool->threads;
+    int64_t most = (int64_t)NB_POOL_CHUNKS * pool->threads;
     pool->count = count;
+    pool->chunks = count < most ? count : most;
     pool->task = task;
     pool->frame = frame;
-    atomic_store_explicit(&pool->pending, parts - 1, memory_order_relaxed);
-    announce(pool, (uint64_t)parts);
-    run_part(pool, 0, parts);
+    atomic_store_explicit(&pool->pending, pool->chunks, memory_order_relaxed);
+    run_chunks(pool, announce(pool, (uint64_t)pool->chunks));
     wait_for_others(pool);
 }
 
@@ -162,7 +175,6 @@ static bool start(nb_pool *pool) {
     while (pool->started < pool->threads - 1) {
         worker *w = &pool->workers[pool->started];
         w->pool = pool;
-        w->index = pool->started + 1;
         if (pthread_create(&w->thread, NULL, work, w) != 0) break;
         pool->started++;
     }
@@ -178,7 +190,7 @@ nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out,
     pool->threads = threads;
     pool->spin = SPIN_MOST;
     if (pthread_mutex_init(&pool->mutex, NULL) != 0) goto no_mutex;
-    if (pthread_cond_init(&pool->work, NULL) != 0) goto no_work;
+    if (pthread_cond_init(&pool->new_work, NULL) != 0) goto no_work;
     if (pthread_cond_init(&pool->done, NULL) != 0) goto no_done;
     *out = pool;
     if (start(pool)) return NB_RT_OK;
@@ -189,7 +201,7 @@ nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out,
                       threads);
 
 no_done:
-    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->new_work);
 no_work:
     pthread_mutex_destroy(&pool->mutex);
 no_mutex:
@@ -202,7 +214,7 @@ void nb_pool_destroy(nb_pool *pool) {
     announce(pool, QUIT);
     for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->done);
-    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->new_work);
     pthread_mutex_destroy(&pool->mutex);
     nb_memory memory = pool->memory;
     nb_release(&memory, pool);

@@ -1,15 +1,16 @@
 /* Threads that wait for parallel loops of one session.
  *
  * The calling thread takes part, so a pool of n has n - 1 threads of its own. Each loop is cut into
- * at most n contiguous parts of equal size, always the same way: no queue, no stealing, and a
- * thread sees the same part of the weights in each run. Between loops the threads look busily for
- * new work for some microseconds, then sleep. */
+ * contiguous chunks of equal size, and whoever is free takes the next one. Between loops the
+ * threads look busily for new work for some microseconds, then sleep. */
 #ifndef NB_RUNTIME_POOL_H
 #define NB_RUNTIME_POOL_H
 
 #include "runtime/support.h"
 
 #define NB_POOL_MAX_THREADS 1024
+/* Chunks for each thread: the last to finish is late by at most a part of that. */
+#define NB_POOL_CHUNKS 4
 
 typedef struct nb_pool nb_pool;
 
