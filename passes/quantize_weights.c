@@ -80,36 +80,64 @@ typedef struct job {
     uint8_t *zeros; /* packed, as scales; NULL when symmetric */
 } job;
 
-static void put(uint8_t *packed, int bits, int64_t index, int64_t code) {
+static void put(uint8_t *packed, int bits, int64_t index, unsigned code) {
     if (bits == 8)
         packed[index] = (uint8_t)code;
     else
         packed[index / 2] = (uint8_t)(packed[index / 2] | (code & 15) << (index % 2 * 4));
 }
 
-static void quantize_run(job *j, const float *w, int64_t n, int64_t stride, int64_t first,
-                         int64_t run) {
+/* Up to 16 runs side by side: where they are, and room for them. */
+typedef struct block {
+    int64_t first, n, runs; /* first element; length and number of the runs */
+    int64_t along, across;  /* from element to element, from run to run */
+    float *weights;         /* [n][16] */
+    uint8_t *codes;
+} block;
+
+static void quantize_block(job *j, const block *b, const int64_t *run) {
     const nb_rtn *rtn = &j->cut.rtn;
-    int64_t zero;
-    nb_rtn_fit(rtn, w, n, stride, &j->scales[run], &zero);
-    if (j->zeros) put(j->zeros, rtn->bits, run, zero);
-    for (int64_t i = 0; i < n; i++)
-        put(j->codes, rtn->bits, first + i * stride,
-            nb_rtn_code(rtn, w[i * stride], j->scales[run], zero));
+    float scales[NB_RTN_RUNS];
+    int64_t zeros[NB_RTN_RUNS];
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int64_t c = 0; c < NB_RTN_RUNS; c++)
+            b->weights[i * NB_RTN_RUNS + c] =
+                c < b->runs ? j->data[b->first + i * b->along + c * b->across] : 0;
+    }
+    nb_rtn_fit(rtn, b->weights, b->n, scales, zeros);
+    nb_rtn_codes(rtn, b->weights, b->n, scales, zeros, b->codes);
+    for (int64_t c = 0; c < b->runs; c++) {
+        j->scales[run[c]] = scales[c];
+        if (j->zeros) put(j->zeros, rtn->bits, run[c], (unsigned)zeros[c]);
+    }
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int64_t c = 0; c < b->runs; c++)
+            put(j->codes, rtn->bits, b->first + i * b->along + c * b->across,
+                b->codes[i * NB_RTN_RUNS + c]);
+    }
 }
 
 static void quantize_all(job *j) {
     const cut *c = &j->cut;
     int64_t length = c->axis ? j->cols : j->rows, others = c->axis ? j->rows : j->cols;
-    int64_t along = c->axis ? 1 : j->cols, across = c->axis ? j->cols : 1;
+    block b = {.along = c->axis ? 1 : j->cols, .across = c->axis ? j->cols : 1};
+    nb_arena *scratch = nb_arena_create_like(j->ctx->graph->arena);
+    size_t room = (size_t)c->group * NB_RTN_RUNS;
+    b.weights = NB_NEW_ARRAY(scratch, float, room);
+    b.codes = NB_NEW_ARRAY(scratch, uint8_t, room);
     for (int64_t g = 0; g < c->groups; g++) {
-        int64_t start = g * c->group, n = nb_min_i64(c->group, length - start);
-        for (int64_t o = 0; o < others; o++) {
-            int64_t first = start * along + o * across;
-            int64_t run = c->axis ? o * c->groups + g : g * others + o;
-            quantize_run(j, j->data + first, n, along, first, run);
+        int64_t start = g * c->group;
+        b.n = nb_min_i64(c->group, length - start);
+        for (int64_t o = 0; o < others; o += NB_RTN_RUNS) {
+            int64_t run[NB_RTN_RUNS];
+            b.runs = nb_min_i64(NB_RTN_RUNS, others - o);
+            b.first = start * b.along + o * b.across;
+            for (int64_t k = 0; k < b.runs; k++)
+                run[k] = c->axis ? (o + k) * c->groups + g : g * others + o + k;
+            quantize_block(j, &b, run);
         }
     }
+    nb_arena_destroy(scratch);
 }
 
 static bool weights_are_finite(job *j) {

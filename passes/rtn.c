@@ -1,22 +1,26 @@
 /* Round to nearest (rtn.h). */
 #include "passes/rtn.h"
 
-#include "ir/minifloat.h"
-
 #include <math.h>
+#include <string.h>
+
+#define RUNS NB_RTN_RUNS
 
 /* The range is tried at 1, 1-STEP, ... STEPS times; below 0.6 clipping always loses at 4 and 8
  * bits. */
 #define STEPS 20
 #define STEP  0.02f
 
-int64_t nb_rtn_code(const nb_rtn *rtn, float w, float scale, int64_t zero) {
-    int64_t top =
-        rtn->asymmetric ? (INT64_C(1) << rtn->bits) - 1 : (INT64_C(1) << (rtn->bits - 1)) - 1;
-    int64_t bottom = rtn->asymmetric ? 0 : -top;
-    float q = rintf(w / scale) + (float)zero;
-    if (!(q > (float)bottom)) return bottom; /* NaN cannot occur: weights are checked before */
-    return q >= (float)top ? top : (int64_t)q;
+/* What turns weights into codes, for each run: code - zero = clip(rint(w / scale), low, high). */
+typedef struct grid {
+    float scale[RUNS], low[RUNS], high[RUNS];
+    int64_t zero[RUNS];
+} grid;
+
+/* Rounds |x| < 2^22 to even, as rintf does, without a call. */
+static float round_small(float x) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: its last bit is worth 1 */
+    return x + magic - magic;
 }
 
 /* Normal f16 numbers; a scale beyond them keeps all of its bits. */
@@ -24,54 +28,102 @@ int64_t nb_rtn_code(const nb_rtn *rtn, float w, float scale, int64_t zero) {
 #define HALF_MAX 65504.0f
 
 static float stored_scale(const nb_rtn *rtn, float scale) {
+    uint32_t bits;
     if (!(scale > 0)) return 1;
     if (!rtn->half || scale < HALF_MIN || scale > HALF_MAX) return scale;
-    return nb_float_decode(NB_F16, nb_float_encode(NB_F16, scale));
+    memcpy(&bits, &scale, sizeof bits);
+    bits += 0xfff + (bits >> 13 & 1); /* 13 of 23 bits go, ties to even */
+    bits &= ~UINT32_C(0x1fff);
+    memcpy(&scale, &bits, sizeof bits);
+    return scale;
 }
 
-static void range_to_grid(const nb_rtn *rtn, float lo, float hi, float *scale, int64_t *zero) {
-    *zero = 0;
+static void set_run(const nb_rtn *rtn, grid *g, int c, float lo, float hi) {
+    int64_t top = (INT64_C(1) << (rtn->asymmetric ? rtn->bits : rtn->bits - 1)) - 1,
+            bottom = rtn->asymmetric ? 0 : -top;
+    g->zero[c] = 0;
     if (rtn->asymmetric) {
-        float levels = (float)((1 << rtn->bits) - 1);
-        *scale = stored_scale(rtn, (hi - lo) / levels);
-        float z = rintf(-lo / *scale);
-        *zero = (int64_t)(z < 0 ? 0 : z > levels ? levels : z);
-        return;
+        g->scale[c] = stored_scale(rtn, (hi - lo) / (float)top);
+        float z = rintf(-lo / g->scale[c]);
+        g->zero[c] = z < 0 ? 0 : z > (float)top ? top : (int64_t)z;
+    } else {
+        g->scale[c] = stored_scale(rtn, (hi > -lo ? hi : -lo) / (float)top);
     }
-    float amax = hi > -lo ? hi : -lo;
-    *scale = stored_scale(rtn, amax / (float)((1 << (rtn->bits - 1)) - 1));
+    g->low[c] = (float)(bottom - g->zero[c]);
+    g->high[c] = (float)(top - g->zero[c]);
 }
 
-static double squared_error(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride,
-                            float scale, int64_t zero) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double d = (double)((float)(nb_rtn_code(rtn, w[i * stride], scale, zero) - zero) * scale) -
-                   (double)w[i * stride];
-        sum += d * d;
-    }
-    return sum;
+/* Clipping first is the same: the bounds are integers. */
+static float steps_of(const grid *g, int c, float w) {
+    float x = w / g->scale[c];
+    x = x > g->low[c] ? x : g->low[c];
+    x = x < g->high[c] ? x : g->high[c];
+    return round_small(x);
 }
 
-void nb_rtn_fit(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride, float *scale,
-                int64_t *zero) {
-    float lo = 0, hi = 0;
-    for (int64_t i = 0; i < n; i++) {
-        float v = w[i * stride];
-        lo = v < lo ? v : lo;
-        hi = v > hi ? v : hi;
+static void squared_errors(const grid *g, const float *w, int64_t n, double *sums) {
+    double total[RUNS] = {0};
+    for (int64_t i = 0; i < n; i++, w += RUNS) {
+        for (int c = 0; c < RUNS; c++) {
+            double d = (double)(steps_of(g, c, w[c]) * g->scale[c]) - (double)w[c];
+            total[c] += d * d;
+        }
     }
-    range_to_grid(rtn, lo, hi, scale, zero);
-    if (!rtn->search || lo == hi) return;
-    double best = squared_error(rtn, w, n, stride, *scale, *zero);
+    memcpy(sums, total, sizeof total);
+}
+
+static void ranges(const float *w, int64_t n, float *lo, float *hi) {
+    for (int c = 0; c < RUNS; c++) lo[c] = hi[c] = 0;
+    for (int64_t i = 0; i < n; i++, w += RUNS) {
+        for (int c = 0; c < RUNS; c++) {
+            lo[c] = w[c] < lo[c] ? w[c] : lo[c];
+            hi[c] = w[c] > hi[c] ? w[c] : hi[c];
+        }
+    }
+}
+
+/* Takes the scale and zero point of a run over. */
+static void keep_run(const grid *g, int c, float *scales, int64_t *zeros) {
+    scales[c] = g->scale[c];
+    zeros[c] = g->zero[c];
+}
+
+void nb_rtn_fit(const nb_rtn *rtn, const float *w, int64_t n, float *scales, int64_t *zeros) {
+    float lo[RUNS], hi[RUNS];
+    double best[RUNS], errors[RUNS];
+    grid g;
+    ranges(w, n, lo, hi);
+    for (int c = 0; c < RUNS; c++) {
+        set_run(rtn, &g, c, lo[c], hi[c]);
+        keep_run(&g, c, scales, zeros);
+    }
+    if (!rtn->search) return;
+    squared_errors(&g, w, n, best);
     for (int i = 1; i <= STEPS; i++) {
-        float factor = 1.0f - STEP * (float)i, s;
-        int64_t z;
-        range_to_grid(rtn, lo * factor, hi * factor, &s, &z);
-        double error = squared_error(rtn, w, n, stride, s, z);
-        if (error >= best) continue;
-        best = error;
-        *scale = s;
-        *zero = z;
+        float factor = 1.0f - STEP * (float)i;
+        for (int c = 0; c < RUNS; c++) set_run(rtn, &g, c, lo[c] * factor, hi[c] * factor);
+        squared_errors(&g, w, n, errors);
+        for (int c = 0; c < RUNS; c++) {
+            if (errors[c] >= best[c]) continue;
+            best[c] = errors[c];
+            keep_run(&g, c, scales, zeros);
+        }
+    }
+}
+
+void nb_rtn_codes(const nb_rtn *rtn, const float *w, int64_t n, const float *scales,
+                  const int64_t *zeros, uint8_t *codes) {
+    int64_t top = (INT64_C(1) << (rtn->asymmetric ? rtn->bits : rtn->bits - 1)) - 1,
+            bottom = rtn->asymmetric ? 0 : -top;
+    grid g;
+    for (int c = 0; c < RUNS; c++) {
+        g.scale[c] = scales[c];
+        g.zero[c] = zeros[c];
+        g.low[c] = (float)(bottom - zeros[c]);
+        g.high[c] = (float)(top - zeros[c]);
+    }
+    for (int64_t i = 0; i < n; i++, w += RUNS, codes += RUNS) {
+        for (int c = 0; c < RUNS; c++)
+            codes[c] = (uint8_t)((int)steps_of(&g, c, w[c]) + (int)g.zero[c]);
     }
 }

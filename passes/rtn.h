@@ -1,5 +1,6 @@
-/* Round-to-nearest quantization of one run of weights: the choice of scale and zero point, and
- * codes.
+/* Round-to-nearest quantization of runs of weights that share a scale: the choice of scales and
+ * zero points, and codes. 16 runs at a time, side by side, so that the compiler makes vectors of
+ * them.
  *
  * Symmetric: scale = amax/qmax, code = clip(rint(w/scale), -qmax, qmax). Asymmetric (Jacob et al.,
  * arXiv 1712.05877): lo = min(0,min), hi = max(0,max), scale = (hi-lo)/(2^b-1),
@@ -19,10 +20,13 @@ typedef struct nb_rtn {
     bool half; /* scales have 11 significant bits, so that they are kept as f16 without loss */
 } nb_rtn;
 
-/* Chooses scale and zero for n weights, `stride` floats apart. All-zero weights get scale 1. */
-void nb_rtn_fit(const nb_rtn *rtn, const float *w, int64_t n, int64_t stride, float *scale,
-                int64_t *zero);
-/* The code of one weight. */
-int64_t nb_rtn_code(const nb_rtn *rtn, float w, float scale, int64_t zero);
+#define NB_RTN_RUNS 16
+
+/* Chooses scales and zero points of 16 runs of n weights: w[16*i + c] is number i of run c. A run
+ * of zeros gets scale 1. */
+void nb_rtn_fit(const nb_rtn *rtn, const float *w, int64_t n, float *scales, int64_t *zeros);
+/* The codes, laid out as the weights; the low bits count. */
+void nb_rtn_codes(const nb_rtn *rtn, const float *w, int64_t n, const float *scales,
+                  const int64_t *zeros, uint8_t *codes);
 
 #endif
