@@ -38,12 +38,12 @@ nb_status nb_eval_return(const nb_evaluating *e) {
     return NB_OK;
 }
 
-/* How many scales travel with the codes of `t`. */
+/* How many scales travel with the codes of `t`: a row without elements has one per token too. */
 static int64_t count_scales(const nb_type *type, const nb_tensor *t) {
-    int64_t last = t->dims[t->rank - 1];
-    int64_t blocks =
-        type->quant->granularity == NB_PER_BLOCK ? nb_ceildiv(last, type->quant->group) : 1;
-    return last ? nb_tensor_count(t) / last * blocks : 0;
+    int64_t last = t->dims[t->rank - 1], rows = 1;
+    for (int d = 0; d + 1 < t->rank; d++) rows *= t->dims[d];
+    return type->quant->granularity == NB_PER_BLOCK ? rows * nb_ceildiv(last, type->quant->group)
+                                                    : rows;
 }
 
 /* Shape and zeroed memory for a result, in `arena`. */
