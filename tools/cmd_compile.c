@@ -56,7 +56,8 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
         bool table = op->kind == NB_OP_qgather;
         linear += !table;
         quantized += !table && q != NULL;
-        printf("%-44s %-8s", nb_loc_name(op->loc), nb_info(op)->name);
+        const char *name = nb_loc_name(op->loc);
+        printf("%-44s %-8s", nb_escape(args->arena, name, strlen(name)), nb_info(op)->name);
         if (!q)
             printf(" f32 [%s,%s]: the scheme leaves it in float\n",
                    nb_dim_text(args->arena, w->type->dims[0]),

@@ -11,7 +11,9 @@
 #include <string.h>
 
 static json_t *port(nbt_args *args, const char *name, const nb_type *type) {
-    return json_pack("{s:s, s:s}", "name", name, "type", nb_type_text(args->arena, type));
+    /* Escaped: a name may hold what JSON and terminals must not get. */
+    return json_pack("{s:s, s:s}", "name", nb_escape(args->arena, name, strlen(name)), "type",
+                     nb_type_text(args->arena, type));
 }
 
 static json_t *inputs_of(nbt_args *args, const nb_graph *g) {

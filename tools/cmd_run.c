@@ -107,7 +107,8 @@ static bool compare(nbt_args *args, const char *name, const nb_tensor *got, cons
             worst = i;
         }
     }
-    printf("%-32s largest difference %.3g%s\n", name, largest, worst < 0 ? "" : "  FAILED");
+    printf("%-32s largest difference %.3g%s\n", nb_escape(args->arena, name, strlen(name)), largest,
+           worst < 0 ? "" : "  FAILED");
     if (worst < 0) return true;
     nb_error(args->diags, NB_CHECK_FAILED, NB_NOWHERE,
              "output \"%s\": element %lld is %.9g, expected %.9g", name, (long long)worst,
@@ -137,13 +138,13 @@ static void print_outputs(const nbt_args *args, const nbt_model *m, const nb_ten
     for (size_t i = 0; i < m->n_outputs; i++) {
         const nb_tensor *t = &outputs[i];
         int64_t n = nb_tensor_count(t);
-        printf("%s: %s[", m->output_names[i], nb_elems[t->elem].text);
+        const char *name = m->output_names[i];
+        printf("%s: %s[", nb_escape(args->arena, name, strlen(name)), nb_elems[t->elem].text);
         for (int d = 0; d < t->rank; d++) printf("%s%lld", d ? "," : "", (long long)t->dims[d]);
         printf("] =");
         for (int64_t k = 0; k < n && k < 8; k++) printf(" %g", nb_tensor_get(t, k));
         printf("%s\n", n > 8 ? " ..." : "");
     }
-    (void)args;
 }
 
 static nb_status run_and_report(nbt_args *args, nbt_model *m) {
