@@ -1,7 +1,8 @@
-/* The schemes (presets.h). Defaults: groups of 32, the range searched; symmetric codes of 8 bits, or
- * 4 bits with zero points and the head in 8 bits, whose errors reach the logits directly; embeddings
- * in 8 bits; 8-bit inputs of gated layers by blocks. 16-bit activations stay dynamic with
- * calibration too: a scale per token costs nothing there, and a static one loses to outliers. */
+/* The schemes (presets.h). Defaults: groups of 32, the range searched; symmetric codes of 8 bits,
+ * or 4 bits with zero points and the head in 8 bits, whose errors reach the logits directly;
+ * embeddings in 8 bits; 8-bit inputs of gated layers by blocks. 16-bit activations stay dynamic
+ * with calibration too: a scale per token costs nothing there, and a static one loses to outliers.
+ */
 #include "passes/presets.h"
 
 #include <string.h>
