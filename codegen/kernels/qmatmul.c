@@ -12,7 +12,7 @@
 /* This many units of a group are written out; longer groups loop over as many. */
 #define UNROLL 4
 
-/* Scratch: planes of all rows, then sums of all rows (i32 [row][plane][group]). */
+/* Scratch: planes of all rows, then sums of all rows, negative (i32 [row][plane][group]). */
 typedef struct view {
     nb_lower *l;
     nb_qshape s;
@@ -90,8 +90,10 @@ static void prepare_group(preparing *p, cg_val row, cg_val from, cg_val to_row, 
     for (int k = 0; k < v->planes; k++) {
         cg_val index =
             cg_add(g, cg_addi(g, cg_muli(g, row, v->planes * v->s.groups), k * v->s.groups), group);
-        cg_store(g, cg_fold16(g, cg_get(g, p->sum[k]), cg_add), cg_index(g, v->sums, CG_I32, index),
-                 0);
+        /* Negative, and times what zero point and offset are together if that is one number. */
+        cg_val sum = cg_muli(g, cg_fold16(g, cg_get(g, p->sum[k]), cg_add),
+                             v->s.zeros ? -1 : -(v->s.zero + v->s.offset));
+        cg_store(g, sum, cg_index(g, v->sums, CG_I32, index), 0);
     }
 }
 
@@ -187,7 +189,7 @@ static void multiply_units(tile *t, cg_val weights, cg_val input, int64_t units)
                      nb_min_i64(UNROLL, units - i));
 }
 
-/* Sum of plane k of row r over a group. */
+/* What prepare_group kept of plane k of row r. */
 static cg_val group_sum(const tile *t, int k, int r, cg_val group) {
     const view *v = t->v;
     cg *g = v->l->g;
@@ -211,7 +213,7 @@ static cg_val group_value(const tile *t, int r) {
 static void start_group(tile *t, cg_val group) {
     const view *v = t->v;
     cg *g = v->l->g;
-    cg_val zeros = cg_splat(g, cg_i32(g, (int32_t)(v->s.zero + v->s.offset)), CG_LANES);
+    cg_val zeros = NULL;
     if (v->s.zeros) {
         cg_val at = cg_offset(g, t->weights,
                               cg_addi(g, cg_muli(g, group, CG_LANES), nb_qshape_zeros_at(&v->s)));
@@ -220,7 +222,7 @@ static void start_group(tile *t, cg_val group) {
     for (int r = 0; r < t->rows; r++) {
         for (int k = 0; k < v->planes; k++) {
             cg_val sum = cg_splat(g, group_sum(t, k, r, group), CG_LANES);
-            cg_set(g, t->dot[k][r], cg_neg(g, cg_mul(g, zeros, sum)));
+            cg_set(g, t->dot[k][r], zeros ? cg_mul(g, zeros, sum) : sum);
         }
     }
 }
