@@ -11,6 +11,8 @@
 #define MAX_ROWS 8
 /* This many units of a group are written out; longer groups loop over as many. */
 #define UNROLL 4
+/* A single row waits for memory: its weights are asked for this many bytes ahead. */
+#define AHEAD 2048
 
 /* Scratch: planes of all rows, then sums of all rows, negative (i32 [row][plane][group]). */
 typedef struct view {
@@ -135,6 +137,7 @@ static void multiply_unit(tile *t, cg_val weights, cg_val input) {
     cg *g = v->l->g;
     cg_type bytes = {CG_I8, 64};
     cg_val w = cg_load(g, bytes, weights, 64), part[2] = {w, NULL};
+    if (t->rows == 1) cg_prefetch(g, cg_offset(g, weights, cg_i64(g, AHEAD)), 3);
     if (v->s.bits == 4) {
         cg_val words = cg_bitcast(g, w, CG_V(CG_I32));
         part[0] = cg_bitcast(g, cg_andi(g, words, 0x0f0f0f0f), bytes);
