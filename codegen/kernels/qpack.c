@@ -78,8 +78,8 @@ static void read_codes(const nb_qshape *s, const uint8_t *data, int64_t at, int6
     } else {
         for (int64_t c = 0; c < CG_LANES && c < count; c++) {
             int64_t i = at + c;
-            uint8_t code = s->bits == 8 ? data[i] : data[i / 2] >> (i % 2 * 4) & 15;
-            out[c] = code ^ offset;
+            int code = s->bits == 8 ? data[i] : data[i / 2] >> (i % 2 * 4) & 15;
+            out[c] = (uint8_t)(code ^ offset);
         }
     }
 }
