@@ -14,6 +14,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+typedef struct nb_external {
+    nb_file *file;
+    nb_status status; /* other than NB_OK: there is no file, and that has been said */
+} nb_external;
+
 typedef struct location {
     const char *path;
     int64_t offset, length; /* length -1: to the end of the tensor */
@@ -124,10 +129,7 @@ static void close_external(void *file) {
     free(file);
 }
 
-/* The file of that name, opened once for all tensors. */
 static nb_status open_file(nb_onnx *m, const char *what, const char *path, nb_file **out) {
-    *out = nb_map_get_str(&m->external, path, strlen(path));
-    if (*out) return NB_OK;
     if (!m->directory)
         return refuse(m, what, "a model that is not a file has no directory to look in");
     if (!is_plain_path(path))
@@ -158,10 +160,21 @@ static nb_status open_file(nb_onnx *m, const char *what, const char *path, nb_fi
         free(file);
         return status;
     }
-    nb_map_set_str(&m->external, path, strlen(path), file);
     nb_graph_on_destroy(m->graph, close_external, file);
     *out = file;
     return NB_OK;
+}
+
+/* The file of that name, opened once for all tensors; what is wrong with it is said once. */
+static nb_status find_file(nb_onnx *m, const char *what, const char *path, nb_file **out) {
+    nb_external *known = nb_map_get_str(&m->external, path, strlen(path));
+    if (!known) {
+        known = NB_NEW(m->arena, nb_external);
+        known->status = open_file(m, what, path, &known->file);
+        nb_map_set_str(&m->external, path, strlen(path), known);
+    }
+    *out = known->file;
+    return known->status;
 }
 
 nb_status nb_onnx_external(nb_onnx *m, const Onnx__TensorProto *t, const char *what, int64_t size,
@@ -169,7 +182,7 @@ nb_status nb_onnx_external(nb_onnx *m, const Onnx__TensorProto *t, const char *w
     location where;
     nb_file *file;
     NB_TRY(parse_location(m, t, what, &where));
-    NB_TRY(open_file(m, what, where.path, &file));
+    NB_TRY(find_file(m, what, where.path, &file));
     if (where.length >= 0 && where.length != size)
         return refuse(m, what, "length is %lld, the tensor needs %lld bytes",
                       (long long)where.length, (long long)size);

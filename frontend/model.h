@@ -29,7 +29,7 @@ typedef struct nb_onnx {
     size_t size;
     Onnx__ModelProto *proto;
     bool skeleton;   /* proto was unpacked from the guard's skeleton, with tokens for weights */
-    nb_map external; /* location -> nb_file*, open while the graph lives */
+    nb_map external; /* location -> nb_external; files are open while the graph lives */
     bool warned_checksum;
 } nb_onnx;
 

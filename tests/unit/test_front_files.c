@@ -101,6 +101,21 @@ START_TEST(external_data_is_read) {
 }
 END_TEST
 
+START_TEST(missing_file_is_said_once) {
+    wire at = entry("location", "missing.bin");
+    wire two = W(external(at), front_put(5, W(front_number(1, 4), front_number(2, 1),
+                                              front_text(8, "v"), at, front_number(14, 1))));
+    wire model =
+        front_model(17, W(front_input("x", 1, "4"), two, front_node("Add", "x,w", "h", NONE),
+                          front_node("Add", "h,v", "y", NONE), front_output("y", 1, "4")));
+    write_file("m.onnx", model.bytes, model.size);
+    nb_diags *diags = nb_diags_create(front_arena(), NULL);
+    nb_graph *g;
+    ck_assert_int_eq(nb_import(in_folder("m.onnx"), NULL, NULL, diags, &g), NB_IO);
+    ck_assert_uint_eq(diags->errors, 1);
+}
+END_TEST
+
 START_TEST(keys_of_external_data) {
     write_file("w.bin", "0123456789abcdefghi", 19);
     wire at = entry("location", "w.bin");
@@ -179,6 +194,7 @@ Suite *nb_suite_front_files(void) {
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, paths_that_are_not_models);
     tcase_add_test(tests, external_data_is_read);
+    tcase_add_test(tests, missing_file_is_said_once);
     tcase_add_test(tests, keys_of_external_data);
     tcase_add_test(tests, places_of_external_data);
     tcase_add_test(tests, tensor_files);
