@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 
-#define ROUNDS 7
-
 static nb_status one_round(nbt_decoder *d, const int64_t *prompt, int64_t n, int64_t out,
                            double *prefill, double *token) {
     const float *logits;
@@ -24,25 +22,29 @@ static nb_status one_round(nbt_decoder *d, const int64_t *prompt, int64_t n, int
 
 static nb_status measure(nbt_args *args, nbt_model *model, int64_t n, int64_t out) {
     nbt_decoder d;
-    double prefill[ROUNDS], token[ROUNDS], warm[2];
+    int64_t rounds = 7;
+    double warm[2];
+    NB_TRY(nbt_integer(args, "rounds", 1, 1000, &rounds));
+    double *prefill = NB_NEW_ARRAY(args->arena, double, (size_t)rounds),
+           *token = NB_NEW_ARRAY(args->arena, double, (size_t)rounds);
     int64_t *prompt = NB_NEW_ARRAY(args->arena, int64_t, (size_t)n);
     for (int64_t i = 0; i < n; i++)
         prompt[i] = 32 + i * 7 % 64; /* in every vocabulary of 96 or more */
     NB_TRY(nbt_decoder_open(args, model, n + out, &d));
     nb_status status = one_round(&d, prompt, n, out, &warm[0], &warm[1]);
-    for (int i = 0; i < ROUNDS && status == NB_OK; i++)
+    for (int64_t i = 0; i < rounds && status == NB_OK; i++)
         status = one_round(&d, prompt, n, out, &prefill[i], &token[i]);
     nbt_decoder_close(&d);
     NB_TRY(status);
-    nbt_times p = nbt_times_of(prefill, ROUNDS), t = nbt_times_of(token, ROUNDS);
+    nbt_times p = nbt_times_of(prefill, (size_t)rounds), t = nbt_times_of(token, (size_t)rounds);
     double bytes = (double)nb_loaded_model(model->program.loaded)->weights_size,
            per_second = out ? 1 / t.median : 0;
     if (nbt_has(args, "json")) {
-        nbt_print_json(json_pack("{s:f, s:f, s:f, s:i, s:i, s:f, s:f, s:f, s:f}", "median_ms",
-                                 1e3 * t.median, "min_ms", 1e3 * t.min, "max_ms", 1e3 * t.max,
-                                 "runs", ROUNDS, "threads", model->threads, "tokens_per_s",
-                                 per_second, "prompt_tokens_per_s", (double)n / p.median, "gbps",
-                                 1e-9 * bytes * per_second, "bytes", bytes));
+        nbt_print_json(
+            json_pack("{s:f, s:f, s:f, s:I, s:i, s:f, s:f, s:f, s:f}", "median_ms", 1e3 * t.median,
+                      "min_ms", 1e3 * t.min, "max_ms", 1e3 * t.max, "runs", (json_int_t)rounds,
+                      "threads", model->threads, "tokens_per_s", per_second, "prompt_tokens_per_s",
+                      (double)n / p.median, "gbps", 1e-9 * bytes * per_second, "bytes", bytes));
         return NB_OK;
     }
     printf("prompt   %8.1f tokens/s  (%lld tokens, %.2f ms)\n", (double)n / p.median, (long long)n,
