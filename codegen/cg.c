@@ -2,7 +2,9 @@
 #include "codegen/cg_private.h"
 
 #include <assert.h>
+#include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* ---- modules ------------------------------------------------------------------------------- */
@@ -16,6 +18,15 @@ static LLVMAttributeRef enum_attr(LLVMContextRef c, const char *name, uint64_t v
     return LLVMCreateEnumAttribute(c, LLVMGetEnumAttributeKindForName(name, strlen(name)), value);
 }
 
+/* LLVM's machine combiner turns (sum + p) + q into sum + (p + q) to shorten chains, at one more
+ * register for each sum of a tile: tall tiles spill. It is an option of the whole process, which
+ * LLVM takes once. */
+static void disable_combiner(void) {
+    static atomic_flag done = ATOMIC_FLAG_INIT;
+    static const char *const args[] = {"nibble", "-x86-machine-combiner=false"};
+    if (!atomic_flag_test_and_set(&done)) LLVMParseCommandLineOptions(2, args, NULL);
+}
+
 static void initialize_target(cg_arch arch) {
     if (arch == CG_X86_64) {
         LLVMInitializeX86TargetInfo();
@@ -23,6 +34,7 @@ static void initialize_target(cg_arch arch) {
         LLVMInitializeX86TargetMC();
         LLVMInitializeX86AsmPrinter();
         LLVMInitializeX86AsmParser();
+        disable_combiner();
     } else {
         LLVMInitializeAArch64TargetInfo();
         LLVMInitializeAArch64Target();

@@ -67,7 +67,9 @@ cg_kind cg_compute_kind(nb_elem e);
 
 /* ---- CPUs ---------------------------------------------------------------------------------- */
 
-/* What a CPU family does by itself. A NULL function means: use the generic way. */
+typedef struct nb_dot nb_dot; /* kernels/dot.h */
+
+/* What a CPU family does by itself. What is NULL: use the generic way. */
 typedef struct cg_isa {
     const char *name;
     int vector_bytes; /* of one register: a hint for tile shapes */
@@ -77,17 +79,9 @@ typedef struct cg_isa {
     bool f16;         /* converts f16 <-> f32 in hardware */
     bool maximum;     /* has min and max that propagate NaN and order zeros */
     int mask_bits;    /* smallest lane, in bits, with masked loads and stores; 0 = none */
-    /* acc[i] + sum over j < 4 of u8[4i+j] * s8[j], exact: acc <16 x i32>, u8 <64 x i8> unsigned,
-     * s8 an i32 scalar that holds 4 signed bytes. */
-    cg_val (*dot4)(cg *g, cg_val acc, cg_val u8x64, cg_val s8x4);
-    /* The same with unsigned bytes known to be at most 127, where a CPU has a shorter way; NULL =
-     * dot4. */
-    cg_val (*dot4_small)(cg *g, cg_val acc, cg_val u8x64, cg_val s8x4);
-    /* For 4-bit weights (at most 15): sums in 16 bits, <32 x i16>, which hold `narrow_steps` steps;
-     * narrow_end adds them to acc. 0 and NULL: the CPU gains nothing by it. */
-    int narrow_steps;
-    cg_val (*narrow_step)(cg *g, cg_val sums, cg_val u8x64, cg_val s8x4);
-    cg_val (*narrow_end)(cg *g, cg_val acc, cg_val sums);
+    /* How weights of 8 and of 4 bits (first index) are multiplied by activations of i8 and of i16.
+     */
+    const nb_dot *dots[2][2];
 } cg_isa;
 
 typedef enum cg_arch { CG_X86_64, CG_AARCH64 } cg_arch;
@@ -266,6 +260,8 @@ cg_val cg_shuffle(cg *g, cg_val a, cg_val b, int lanes, const int *picks);
 /* `n` lanes from `from` on. */
 cg_val cg_slice(cg *g, cg_val v, int from, int n);
 cg_val cg_join(cg *g, cg_val low, cg_val high);
+/* 1, 2, 4 ... vectors of equal size one after the other. */
+cg_val cg_join_all(cg *g, const cg_val *parts, int n);
 /* i < n for each lane i; n is i64. */
 cg_val cg_lane_mask(cg *g, cg_val n);
 /* The fixed tree of 16 lanes: j and j+8, then j+4, j+2, 0 and 1, lower + upper. */
@@ -288,6 +284,12 @@ cg_val cg_load_part(cg *g, cg_type type, cg_val pointer, cg_val n);
 void cg_store_part(cg *g, cg_val v, cg_val pointer, cg_val n);
 /* Keeps a line close: `locality` 0 (streamed once) .. 3. */
 void cg_prefetch(cg *g, cg_val pointer, int locality);
+/* Two that emit no instruction and keep the order of long straight code as written, where the
+ * compiler's own costs more registers than there are. No load or store moves across a fence. A
+ * vector of several registers that cg_pin returns has been computed there, all of it: otherwise one
+ * half is often computed long after the other. */
+void cg_fence(cg *g);
+cg_val cg_pin(cg *g, cg_val v);
 void cg_memcpy(cg *g, cg_val to, cg_val from, cg_val bytes);
 void cg_memset(cg *g, cg_val to, int byte, cg_val bytes);
 /* Stack space for the whole function, `align` bytes aligned. */

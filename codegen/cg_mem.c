@@ -2,6 +2,7 @@
 #include "codegen/cg_private.h"
 
 #include <assert.h>
+#include <string.h>
 
 cg_val cg_offset(cg *g, cg_val pointer, cg_val bytes) {
     if (cg_is(bytes, 0)) return pointer;
@@ -101,6 +102,29 @@ void cg_prefetch(cg *g, cg_val pointer, int locality) {
     cg_type type = CG_S(CG_PTR);
     cg_val args[4] = {pointer, cg_i32(g, 0), cg_i32(g, locality), cg_i32(g, 1)};
     cg_intrinsic(g, "llvm.prefetch", 1, &type, 4, args);
+}
+
+void cg_fence(cg *g) { LLVMBuildFence(g->b, LLVMAtomicOrderingAcquireRelease, true, ""); }
+
+/* Empty assembly that takes a register and gives it back. */
+static cg_val pin_register(cg *g, cg_val v) {
+    LLVMTypeRef type = LLVMTypeOf(v), function = LLVMFunctionType(type, &type, 1, false);
+    const char *constraint = cg_cpu_of(g)->arch == CG_X86_64 ? "=x,0" : "=w,0";
+    LLVMValueRef nothing = LLVMGetInlineAsm(function, "", 0, constraint, strlen(constraint), true,
+                                            false, LLVMInlineAsmDialectATT, false);
+    return LLVMBuildCall2(g->b, function, nothing, &v, 1, "");
+}
+
+cg_val cg_pin(cg *g, cg_val v) {
+    const cg_type type = cg_type_of(v);
+    const int bytes = type.lanes * cg_kind_bytes(type.kind),
+              n = (bytes + cg_isa_of(g)->vector_bytes - 1) / cg_isa_of(g)->vector_bytes;
+    cg_val pieces[8];
+    assert(n <= 8);
+    if (n == 1) return v;
+    for (int i = 0; i < n; i++)
+        pieces[i] = pin_register(g, cg_slice(g, v, type.lanes / n * i, type.lanes / n));
+    return cg_join_all(g, pieces, n);
 }
 
 void cg_memcpy(cg *g, cg_val to, cg_val from, cg_val bytes) {

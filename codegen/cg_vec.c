@@ -41,6 +41,11 @@ cg_val cg_join(cg *g, cg_val low, cg_val high) {
     return cg_shuffle(g, low, high, n, picks);
 }
 
+cg_val cg_join_all(cg *g, const cg_val *parts, int n) {
+    if (n == 1) return parts[0];
+    return cg_join(g, cg_join_all(g, parts, n / 2), cg_join_all(g, parts + n / 2, n / 2));
+}
+
 cg_val cg_lane_mask(cg *g, cg_val n) {
     return cg_cmp(g, CG_LT, cg_iota(g, CG_I32), cg_narrow(g, n, CG_I32));
 }

@@ -7,6 +7,7 @@ const cg_isa cg_isa_sse2 = {
     .name = "sse2",
     .vector_bytes = 16,
     .registers = 16,
+    .dots = {{&nb_dot_words_sse2, &nb_dot_words_sse2}, {&nb_dot_words_sse2, &nb_dot_words_sse2}},
 };
 
 const cg_isa cg_isa_avx2 = {
@@ -17,11 +18,7 @@ const cg_isa cg_isa_avx2 = {
     .round = true,
     .f16 = true,
     .mask_bits = 32,
-    .dot4 = nb_dot4_avx2,
-    .dot4_small = nb_dot4_small_avx2,
-    .narrow_steps = NB_NARROW_STEPS_AVX2,
-    .narrow_step = nb_narrow_step_avx2,
-    .narrow_end = nb_narrow_end_avx2,
+    .dots = {{&nb_dot_words_avx2, &nb_dot_words_avx2}, {&nb_dot_narrow_avx2, &nb_dot_words_avx2}},
 };
 
 const cg_isa cg_isa_avx512vnni = {
@@ -32,5 +29,5 @@ const cg_isa cg_isa_avx512vnni = {
     .round = true,
     .f16 = true,
     .mask_bits = 8,
-    .dot4 = nb_dot4_vnni,
+    .dots = {{&nb_dot_vnni, &nb_dot_vnni}, {&nb_dot_vnni, &nb_dot_vnni}},
 };

@@ -4,6 +4,7 @@
 #include "codegen/kernels/dot.h"
 #include "codegen/model.h"
 
+#define STEPS 8  /* of the dot product in a turn */
 #define CHAIN 32 /* additions and exclusive ors in a turn of the clock's loop, half each */
 
 static const char *const names[NB_LIMIT_COUNT] = {
@@ -22,13 +23,18 @@ static int accumulators(const cg_cpu *cpu) {
     return n > 12 ? 12 : n < 1 ? 1 : n;
 }
 
+static int64_t dot_work(const cg_cpu *cpu, int bits) {
+    return 2 * STEPS * (64 / nb_dot_of(cpu->isa, bits, NB_I8)->act_bytes) * accumulators(cpu);
+}
+
 int64_t nb_limit_work(const cg_cpu *cpu, nb_limit_kind kind) {
     switch (kind) {
     case NB_LIMIT_CLOCK:
         return CHAIN;
     case NB_LIMIT_DOT:
+        return dot_work(cpu, 8);
     case NB_LIMIT_DOT_SMALL:
-        return (int64_t)2 * 64 * accumulators(cpu);
+        return dot_work(cpu, 4);
     case NB_LIMIT_FMA:
         return (int64_t)2 * CG_LANES * accumulators(cpu);
     default:
@@ -47,18 +53,30 @@ static void emit_clock(cg *g, cg_val n, cg_val sink) {
     cg_store(g, cg_get(g, x), sink, 8);
 }
 
-/* Each turn multiplies 64 bytes with a word for each accumulator, as a tile of rows does. */
-static void emit_dot(cg *g, cg_val buffer, cg_val n, cg_val sink, bool small) {
+/* Each turn multiplies STEPS parts of weights with a word for each accumulator, as a tile of rows
+ * does. */
+static void emit_dot(cg *g, cg_val buffer, cg_val n, cg_val sink, int bits) {
+    const nb_dot *dot = nb_dot_of(cg_isa_of(g), bits, NB_I8);
     cg_var acc[12];
+    cg_val narrow[12];
     int count = accumulators(cg_cpu_of(g));
     for (int r = 0; r < count; r++) acc[r] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
     CG_FOR(g, i, cg_i64(g, 0), n, cg_i64(g, 1)) {
-        cg_val at = cg_offset(g, buffer, cg_muli(g, cg_andi(g, i, 7), 64));
-        cg_val u = cg_load(g, (cg_type){CG_I8, 64}, at, 64);
-        for (int r = 0; r < count; r++) {
-            cg_val s = cg_load(g, CG_S(CG_I32), cg_offset(g, at, cg_i64(g, 512 + 4 * r)), 4);
-            cg_set(g, acc[r], nb_dot4(g, small, cg_get(g, acc[r]), u, s));
+        for (int r = 0; r < count; r++) narrow[r] = cg_zero(g, (cg_type){CG_I16, 32});
+        for (int k = 0; k < STEPS; k++) {
+            cg_val at = cg_offset(g, buffer, cg_i64(g, 64 * k));
+            cg_fence(g);
+            cg_val part = cg_load(g, (cg_type){CG_I8, 64}, at, 64);
+            for (int r = 0; r < count; r++) {
+                cg_val word = cg_load(g, CG_S(CG_I32), cg_offset(g, at, cg_i64(g, 512 + 4 * r)), 4);
+                if (dot->steps)
+                    narrow[r] = dot->step(g, narrow[r], part, word);
+                else
+                    cg_set(g, acc[r], dot->step(g, cg_get(g, acc[r]), part, word));
+            }
         }
+        for (int r = 0; dot->steps && r < count; r++)
+            cg_set(g, acc[r], dot->end(g, cg_get(g, acc[r]), narrow[r]));
     }
     cg_val all = cg_get(g, acc[0]);
     for (int r = 1; r < count; r++) all = cg_xor(g, all, cg_get(g, acc[r]));
@@ -107,7 +125,7 @@ static void emit(cg_module *m, nb_limit_kind kind) {
     else if (kind == NB_LIMIT_FMA)
         emit_fma(g, buffer, n, sink);
     else if (kind == NB_LIMIT_DOT || kind == NB_LIMIT_DOT_SMALL)
-        emit_dot(g, buffer, n, sink, kind == NB_LIMIT_DOT_SMALL);
+        emit_dot(g, buffer, n, sink, kind == NB_LIMIT_DOT ? 8 : 4);
     else
         emit_read(g, buffer, n, sink, kind == NB_LIMIT_READ_STREAMS ? 4 : 1,
                   kind == NB_LIMIT_READ_AHEAD ? 4096 : 0);

@@ -14,8 +14,8 @@ typedef void (*nb_limit_fn)(const void *buffer, int64_t n, void *sink);
 
 typedef enum nb_limit_kind {
     NB_LIMIT_CLOCK,        /* dependent additions and exclusive ors, one cycle each */
-    NB_LIMIT_DOT,          /* nb_dot4 of any bytes */
-    NB_LIMIT_DOT_SMALL,    /* nb_dot4 of bytes up to 127 */
+    NB_LIMIT_DOT,          /* i8 by weights of 8 bits, unpacked */
+    NB_LIMIT_DOT_SMALL,    /* i8 by weights of 4 bits, unpacked */
     NB_LIMIT_FMA,          /* f32 */
     NB_LIMIT_READ,         /* front to back */
     NB_LIMIT_READ_AHEAD,   /* the same with prefetches */

@@ -148,11 +148,11 @@ bool nb_is_product_of_codes(const nb_op *op) {
            !nb_product_obstacle(x->type->quant, w->type->quant, w->type->dims[0]->value);
 }
 
-/* Columns of one row: sum over k of code * weight, in 32 bits. */
-static void integer_sums(const int32_t *a, const int16_t *w, int64_t K, int64_t N, int32_t *sum) {
+/* Columns of one row: sum over k of code * weight, exact. */
+static void integer_sums(const int32_t *a, const int16_t *w, int64_t K, int64_t N, int64_t *sum) {
     memset(sum, 0, (size_t)N * sizeof *sum);
     for (int64_t k = 0; k < K; k++) {
-        for (int64_t n = 0; n < N; n++) sum[n] += a[k] * w[k * N + n];
+        for (int64_t n = 0; n < N; n++) sum[n] += (int64_t)a[k] * w[k * N + n];
     }
 }
 
@@ -164,30 +164,25 @@ nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, c
     const char *why = nb_product_obstacle(qa, qb, K);
     if (why) return nb_eval_error(e, "%s", why);
     int64_t group = nb_max_i64(group_of(qb, K), 1), groups = nb_ceildiv(K, group);
-    bool wide = a->elem == NB_I16, blocks = qa->granularity == NB_PER_BLOCK;
+    bool blocks = qa->granularity == NB_PER_BLOCK;
     scale_map m = map_scales(qb, b);
     int16_t *w = NB_NEW_ARRAY(e->arena, int16_t, (size_t)(K * N) + 1);
     for (int64_t i = 0; i < K * N; i++) w[i] = (int16_t)(nb_tensor_get_int(b, i) - zero_at(&m, i));
-    int32_t *high = NB_NEW_ARRAY(e->arena, int32_t, (size_t)K + 1),
-            *low = NB_NEW_ARRAY(e->arena, int32_t, (size_t)K + 1);
-    int32_t *sh = NB_NEW_ARRAY(e->arena, int32_t, (size_t)N + 1),
-            *sl = NB_NEW_ARRAY(e->arena, int32_t, (size_t)N + 1);
+    int32_t *codes = NB_NEW_ARRAY(e->arena, int32_t, (size_t)K + 1);
+    int64_t *sums = NB_NEW_ARRAY(e->arena, int64_t, (size_t)N + 1);
     for (int64_t r = 0; r < rows; r++) {
         float *y = (float *)out->data + r * N;
         for (int64_t k = 0; k < K; k++) {
-            int32_t code = (int32_t)nb_tensor_get_int(a, r * K + k);
-            if (code > nb_quant_max(qa))
-                return nb_eval_error(e, "code %d of the activations is above %lld", code,
+            codes[k] = (int32_t)nb_tensor_get_int(a, r * K + k);
+            if (codes[k] > nb_quant_max(qa))
+                return nb_eval_error(e, "code %d of the activations is above %lld", codes[k],
                                      (long long)nb_quant_max(qa));
-            high[k] = (code + 128) >> 8;
-            low[k] = wide ? code - 256 * high[k] : code;
         }
         for (int64_t g = 0; g < groups; g++) {
             int64_t k = g * group, length = nb_min_i64(group, K - k);
-            integer_sums(low + k, w + k * N, length, N, sl);
-            if (wide) integer_sums(high + k, w + k * N, length, N, sh);
+            integer_sums(codes + k, w + k * N, length, N, sums);
             for (int64_t n = 0; n < N; n++) {
-                float f = wide ? fmaf((float)sh[n], 256.0f, (float)sl[n]) : (float)sl[n];
+                float f = (float)sums[n];
                 if (blocks) f = f * a->scales[r * groups + g];
                 y[n] = fmaf(f, scale_at(&m, k * N + n), y[n]);
             }

@@ -1,81 +1,127 @@
-/* Dot products of bytes on each kind of CPU (dot.h). */
+/* Dot products on each kind of CPU (dot.h). */
 #include "codegen/kernels/dot.h"
 
+/* ---- signed bytes --------------------------------------------------------------------------- */
+
+/* Bits of each 32-bit lane, shifted down and masked, as <64 x i8>. */
+static cg_val bits_of(cg *g, cg_val unit, int shift, int64_t mask) {
+    cg_val words = cg_bitcast(g, unit, CG_V(CG_I32));
+    words = cg_andi(g, cg_lshri(g, words, shift), mask);
+    return cg_bitcast(g, words, (cg_type){CG_I8, 64});
+}
+
+static cg_val unpack_bytes(cg *g, int bits, cg_val unit, int p) {
+    return bits == 8 ? unit : bits_of(g, unit, 4 * p, 0x0f0f0f0f);
+}
+
 /* Any CPU: 32-bit lanes, one byte of each at a time. */
-static cg_val dot4_generic(cg *g, cg_val acc, cg_val u, cg_val s) {
-    cg_val words = cg_bitcast(g, u, CG_V(CG_I32));
+static cg_val step_generic(cg *g, cg_val sums, cg_val part, cg_val word) {
+    cg_val weights = cg_bitcast(g, part, CG_V(CG_I32));
     for (int j = 0; j < 4; j++) {
-        cg_val w = j == 3 ? cg_lshri(g, words, 24) : cg_andi(g, cg_lshri(g, words, 8 * j), 255);
-        cg_val a = cg_ashri(g, cg_shli(g, s, 24 - 8 * j), 24);
-        acc = cg_add(g, acc, cg_mul(g, w, cg_splat(g, a, CG_LANES)));
+        cg_val w = j == 3 ? cg_lshri(g, weights, 24) : cg_andi(g, cg_lshri(g, weights, 8 * j), 255);
+        cg_val a = cg_ashri(g, cg_shli(g, word, 24 - 8 * j), 24);
+        sums = cg_add(g, sums, cg_mul(g, w, cg_splat(g, a, CG_LANES)));
     }
-    return acc;
+    return sums;
 }
 
-cg_val nb_dot4(cg *g, bool small, cg_val acc, cg_val u, cg_val s) {
-    const cg_isa *isa = cg_isa_of(g);
-    if (small && isa->dot4_small) return isa->dot4_small(g, acc, u, s);
-    return isa->dot4 ? isa->dot4(g, acc, u, s) : dot4_generic(g, acc, u, s);
-}
+const nb_dot nb_dot_bytes = {
+    .name = "bytes", .act_bytes = 1, .unpack = unpack_bytes, .step = step_generic};
 
-/* AVX-512 VNNI: one instruction, unsigned by signed. */
-cg_val nb_dot4_vnni(cg *g, cg_val acc, cg_val u, cg_val s) {
-    cg_val args[3] = {acc, cg_bitcast(g, u, CG_V(CG_I32)), cg_splat(g, s, CG_LANES)};
+static cg_val step_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
+    cg_val args[3] = {sums, cg_bitcast(g, part, CG_V(CG_I32)), cg_splat(g, word, CG_LANES)};
     return cg_bitcast(g, cg_intrinsic(g, "llvm.x86.avx512.vpdpbusd.512", 0, NULL, 3, args),
                       CG_V(CG_I32));
 }
 
-/* Half of the work, in a register of 32 bytes. */
-static cg_val half(cg *g, cg_val v, int h) { return cg_slice(g, v, 8 * h, 8); }
+const nb_dot nb_dot_vnni = {
+    .name = "vpdpbusd", .act_bytes = 1, .unpack = unpack_bytes, .step = step_vnni};
 
-static cg_val madd16(cg *g, cg_val a, cg_val b) {
-    cg_val args[2] = {cg_bitcast(g, a, (cg_type){CG_I16, 16}),
-                      cg_bitcast(g, b, (cg_type){CG_I16, 16})};
-    return cg_bitcast(g, cg_intrinsic(g, "llvm.x86.avx2.pmadd.wd", 0, NULL, 2, args),
-                      (cg_type){CG_I32, 8});
+/* ---- 16-bit words --------------------------------------------------------------------------- */
+
+/* Pairs of neighbouring inputs of a unit lie in different 16-bit words: even ones in the low bits,
+ * odd ones above. */
+static cg_val unpack_words(cg *g, int bits, cg_val unit, int p) {
+    cg_val words = cg_bitcast(g, unit, (cg_type){CG_I16, 32});
+    if (p) words = cg_lshri(g, words, bits * p);
+    return bits * (p + 1) == 16 ? words : cg_andi(g, words, (1 << bits) - 1);
 }
 
-/* Sums of neighbouring products of half h, <16 x i16>. */
-static cg_val pairs(cg *g, cg_val u, cg_val s, int h) {
-    cg_val words = cg_bitcast(g, u, CG_V(CG_I32));
-    cg_val args[2] = {cg_bitcast(g, half(g, words, h), (cg_type){CG_I8, 32}),
-                      cg_bitcast(g, cg_splat(g, s, 8), (cg_type){CG_I8, 32})};
-    return cg_intrinsic(g, "llvm.x86.avx2.pmadd.ub.sw", 0, NULL, 2, args);
+typedef struct width {
+    int bytes; /* of a register */
+    const char *pmaddwd, *pmaddubsw;
+} width;
+
+static const width sse2 = {16, "llvm.x86.sse2.pmadd.wd", NULL},
+                   avx2 = {32, "llvm.x86.avx2.pmadd.wd", "llvm.x86.avx2.pmadd.ub.sw"};
+
+/* The lanes of register `i` of a 64-byte value, as `kind`. */
+static cg_val piece(cg *g, const width *w, cg_val v, int i, cg_kind kind) {
+    int lanes = w->bytes / 4;
+    cg_val words = cg_slice(g, cg_bitcast(g, v, CG_V(CG_I32)), lanes * i, lanes);
+    return cg_bitcast(g, words, (cg_type){kind, w->bytes / cg_kind_bytes(kind)});
 }
 
-static cg_val ones(cg *g) { return cg_splat(g, cg_const(g, CG_S(CG_I16), 1), 16); }
-
-/* Bytes up to 127: pmaddubsw cannot saturate (127 * 128 * 2 < 2^15), then pairs are added in 32
- * bits. */
-cg_val nb_dot4_small_avx2(cg *g, cg_val acc, cg_val u, cg_val s) {
-    cg_val out[2];
-    for (int h = 0; h < 2; h++)
-        out[h] = cg_add(g, half(g, acc, h), madd16(g, pairs(g, u, s, h), ones(g)));
-    return cg_join(g, out[0], out[1]);
+static cg_val splat_word(cg *g, const width *w, cg_val word, cg_kind kind) {
+    return cg_bitcast(g, cg_splat(g, word, w->bytes / 4),
+                      (cg_type){kind, w->bytes / cg_kind_bytes(kind)});
 }
 
-cg_val nb_narrow_step_avx2(cg *g, cg_val sums, cg_val u, cg_val s) {
-    return cg_add(g, sums, cg_join(g, pairs(g, u, s, 0), pairs(g, u, s, 1)));
+/* acc + pairwise products of `a` with `b`, a register of i16. */
+static cg_val add_pmaddwd(cg *g, const width *w, cg_val acc, cg_val a, cg_val b) {
+    cg_val out[4];
+    int n = 64 / w->bytes;
+    for (int i = 0; i < n; i++) {
+        cg_val args[2] = {piece(g, w, a, i, CG_I16), b};
+        cg_val products = cg_intrinsic(g, w->pmaddwd, 0, NULL, 2, args);
+        out[i] = cg_add(g, piece(g, w, acc, i, CG_I32),
+                        cg_bitcast(g, products, (cg_type){CG_I32, w->bytes / 4}));
+    }
+    return cg_join_all(g, out, n);
 }
 
-cg_val nb_narrow_end_avx2(cg *g, cg_val acc, cg_val sums) {
-    cg_val out[2];
-    for (int h = 0; h < 2; h++)
-        out[h] = cg_add(g, half(g, acc, h), madd16(g, cg_slice(g, sums, 16 * h, 16), ones(g)));
-    return cg_join(g, out[0], out[1]);
+static cg_val step_words_sse2(cg *g, cg_val sums, cg_val part, cg_val word) {
+    return add_pmaddwd(g, &sse2, sums, part, splat_word(g, &sse2, word, CG_I16));
 }
 
-/* All bytes: even and odd ones are widened to 16 bits, where pmaddwd is exact. */
-cg_val nb_dot4_avx2(cg *g, cg_val acc, cg_val u, cg_val s) {
-    cg_type words16 = {CG_I16, 16};
-    cg_val words = cg_bitcast(g, u, CG_V(CG_I32)), out[2],
-           a = cg_bitcast(g, cg_splat(g, s, 8), words16);
-    cg_val even_a = cg_ashri(g, cg_shli(g, a, 8), 8), odd_a = cg_ashri(g, a, 8);
-    for (int h = 0; h < 2; h++) {
-        cg_val w = cg_bitcast(g, half(g, words, h), words16);
-        cg_val sum =
-            cg_add(g, madd16(g, cg_andi(g, w, 255), even_a), madd16(g, cg_lshri(g, w, 8), odd_a));
-        out[h] = cg_add(g, half(g, acc, h), sum);
+static cg_val step_words_avx2(cg *g, cg_val sums, cg_val part, cg_val word) {
+    return add_pmaddwd(g, &avx2, sums, part, splat_word(g, &avx2, word, CG_I16));
+}
+
+const nb_dot nb_dot_words_sse2 = {
+    .name = "pmaddwd", .act_bytes = 2, .unpack = unpack_words, .step = step_words_sse2};
+const nb_dot nb_dot_words_avx2 = {
+    .name = "pmaddwd", .act_bytes = 2, .unpack = unpack_words, .step = step_words_avx2};
+
+/* ---- sums in 16 bits ------------------------------------------------------------------------ */
+
+/* Of 4-bit weights a step adds at most 2 * 15 * 128 to a lane, so that 8 of them fit. */
+static cg_val step_narrow(cg *g, cg_val sums, cg_val part, cg_val word) {
+    cg_val out[2], by = splat_word(g, &avx2, word, CG_I8);
+    for (int i = 0; i < 2; i++) {
+        cg_val args[2] = {piece(g, &avx2, part, i, CG_I8), by};
+        out[i] = cg_add(g, piece(g, &avx2, sums, i, CG_I16),
+                        cg_intrinsic(g, avx2.pmaddubsw, 0, NULL, 2, args));
     }
     return cg_join(g, out[0], out[1]);
 }
+
+static cg_val end_narrow(cg *g, cg_val acc, cg_val sums) {
+    return add_pmaddwd(g, &avx2, acc, sums, cg_splat(g, cg_const(g, CG_S(CG_I16), 1), 16));
+}
+
+const nb_dot nb_dot_narrow_avx2 = {.name = "pmaddubsw",
+                                   .act_bytes = 1,
+                                   .unpack = unpack_bytes,
+                                   .step = step_narrow,
+                                   .steps = 8,
+                                   .end = end_narrow};
+
+/* ---- choice --------------------------------------------------------------------------------- */
+
+const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act) {
+    const nb_dot *dot = isa->dots[bits == 4][act == NB_I16];
+    return dot ? dot : &nb_dot_bytes;
+}
+
+int nb_dot_parts(const nb_dot *dot, int bits) { return 8 / bits * dot->act_bytes; }

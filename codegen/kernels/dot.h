@@ -1,20 +1,39 @@
-/* Dot products of bytes: acc[c] += sum over j < 4 of u[4c+j] * s[j], 16 columns at once, exact. */
+/* How kinds of CPU multiply packed weights (qmatmul.h) by activations, exactly.
+ *
+ * 64 bytes of weights hold a unit: 4 inputs of 16 columns, 8 inputs if they have 4 bits. `unpack`
+ * turns them into parts of 64 bytes, 4 bytes for each column. Part p is multiplied by word p, 4
+ * bytes, of the unit's prepared activations; products are added to one 32-bit sum per column. */
 #ifndef NB_KERNELS_DOT_H
 #define NB_KERNELS_DOT_H
 
 #include "codegen/cg.h"
 
-/* acc <16 x i32>, u <64 x i8> unsigned, s an i32 of four signed bytes. `small`: u is at most 127.
- */
-cg_val nb_dot4(cg *g, bool small, cg_val acc, cg_val u, cg_val s);
+struct nb_dot {
+    const char *name;
+    /* Bytes of a prepared activation. 1: signed bytes in their order; 16-bit codes come as two
+     * planes, x = 256 * high + low, and are multiplied twice. 2: 16 bits, in each unit those with
+     * even numbers before those with odd ones. */
+    int act_bytes;
+    /* Part `p` of a unit. */
+    cg_val (*unpack)(cg *g, int bits, cg_val unit, int p);
+    /* sums + products of part and word (i32). */
+    cg_val (*step)(cg *g, cg_val sums, cg_val part, cg_val word);
+    /* Lanes of `sums`: 16 of i32, or 32 of i16, which start at 0, hold `steps` steps and are then
+     * added to the 16 by `end`. */
+    int steps;
+    cg_val (*end)(cg *g, cg_val acc, cg_val sums);
+};
 
-/* What isa_*.c put into their tables. */
-cg_val nb_dot4_avx2(cg *g, cg_val acc, cg_val u, cg_val s);
-cg_val nb_dot4_small_avx2(cg *g, cg_val acc, cg_val u, cg_val s);
-/* A step adds at most 2 * 15 * 128 to a lane. */
-#define NB_NARROW_STEPS_AVX2 8
-cg_val nb_narrow_step_avx2(cg *g, cg_val sums, cg_val u, cg_val s);
-cg_val nb_narrow_end_avx2(cg *g, cg_val acc, cg_val sums);
-cg_val nb_dot4_vnni(cg *g, cg_val acc, cg_val u, cg_val s);
+/* The way of this CPU for weights of that many bits and activations i8 or i16. */
+const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act);
+/* Parts of a unit. */
+int nb_dot_parts(const nb_dot *dot, int bits);
+
+/* What isa_*.c choose from. */
+extern const nb_dot nb_dot_bytes;       /* any CPU */
+extern const nb_dot nb_dot_words_sse2;  /* pmaddwd */
+extern const nb_dot nb_dot_words_avx2;  /* pmaddwd */
+extern const nb_dot nb_dot_narrow_avx2; /* pmaddubsw; 4-bit weights, i8 activations */
+extern const nb_dot nb_dot_vnni;        /* vpdpbusd, 64 bytes */
 
 #endif

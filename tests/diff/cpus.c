@@ -5,6 +5,8 @@
 #include "codegen/isa.h"
 #include "tests/diff/diff.h"
 
+#include <string.h>
+
 #if defined(__x86_64__)
 static const cg_cpu *wide(void) {
     static cg_isa isa;
@@ -12,7 +14,7 @@ static const cg_cpu *wide(void) {
     const cg_cpu *native = cg_cpu_find(NULL, "native");
     if (!native->isa->fma) return NULL;
     isa = cg_isa_avx512vnni;
-    isa.dot4 = NULL;
+    memset(isa.dots, 0, sizeof isa.dots);
     cpu = *native;
     cpu.name = "tiles of avx512vnni";
     cpu.isa = &isa;

@@ -1,0 +1,92 @@
+/* qmatmul, phase 0: brings activations into the form that the dot product takes (qproduct.h). */
+#include "codegen/kernels/qproduct.h"
+
+typedef struct preparing {
+    const nb_qproduct *p;
+    cg_val row, group;
+    cg_val from, to; /* codes of the group; its first prepared one in plane 0 */
+    cg_val span_from, span_to;
+    cg_var sum[2]; /* <16 x i32> */
+} preparing;
+
+/* In each unit of 16 lanes the even ones, then the odd ones. */
+static cg_val evens_first(cg *g, cg_val v, int64_t unit) {
+    int picks[CG_LANES];
+    for (int i = 0; i < CG_LANES; i++) {
+        int at = i % (int)unit, half = (int)unit / 2;
+        picks[i] = i - at + (at < half ? 2 * at : 2 * (at - half) + 1);
+    }
+    return cg_shuffle(g, v, NULL, CG_LANES, picks);
+}
+
+static void store_codes(const preparing *q, cg_val codes, int plane, cg_val i, cg_val n) {
+    cg *g = q->p->l->g;
+    const nb_qproduct *p = q->p;
+    bool words = p->dot->act_bytes == 2;
+    cg_kind kind = words ? CG_I16 : CG_I8;
+    cg_val to = cg_index(g, cg_offset(g, q->span_to, cg_i64(g, plane * p->plane_bytes)), kind, i);
+    if (words) codes = evens_first(g, codes, p->s.unit);
+    codes = cg_narrow(g, codes, kind);
+    if (n) /* whole units: lanes that are not there were loaded as 0 */
+        cg_store_part(g, codes, to, cg_andi(g, cg_addi(g, n, p->s.unit - 1), -p->s.unit));
+    else
+        cg_store(g, codes, to, 0);
+}
+
+static void prepare_16(cg *g, void *user, cg_val i, cg_val n) {
+    preparing *q = user;
+    const cg_buf *a = &q->p->l->in[0].buf;
+    cg_type type = CG_V(cg_storage_kind(a->elem));
+    cg_val at = cg_index(g, q->span_from, type.kind, i), plane[2];
+    plane[0] = cg_sext(g, n ? cg_load_part(g, type, at, n) : cg_load(g, type, at, 0), CG_I32);
+    if (q->p->planes == 2) {
+        cg_val x = plane[0];
+        plane[0] = cg_ashri(g, cg_addi(g, x, 128), 8);
+        plane[1] = cg_sub(g, x, cg_shli(g, plane[0], 8));
+    }
+    for (int k = 0; k < q->p->planes; k++) {
+        store_codes(q, plane[k], k, i, n);
+        cg_set(g, q->sum[k], cg_add(g, cg_get(g, q->sum[k]), plane[k]));
+    }
+}
+
+static void prepare_span(void *user, cg_val span, int64_t length) {
+    preparing *q = user;
+    const nb_qproduct *p = q->p;
+    cg *g = p->l->g;
+    cg_val first = cg_muli(g, span, p->span);
+    q->span_from = cg_index(g, q->from, cg_storage_kind(p->l->in[0].buf.elem), first);
+    q->span_to = cg_offset(g, q->to, cg_muli(g, first, p->dot->act_bytes));
+    for (int k = 0; k < p->planes; k++) q->sum[k] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
+    cg_for16(g, cg_i64(g, length), prepare_16, q);
+    cg_val number = cg_add(g, cg_muli(g, q->group, p->spans), span);
+    for (int k = 0; k < p->planes; k++) {
+        /* Negative, and times what zero point and offset are together if that is one number. */
+        cg_val sum = cg_muli(g, cg_fold16(g, cg_get(g, q->sum[k]), cg_add),
+                             p->s.zeros ? -1 : -(p->s.zero + p->s.offset));
+        cg_store(g, sum, nb_qproduct_sum(p, q->row, k, number), 0);
+    }
+}
+
+void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
+    const cg_buf *a = &p->l->in[0].buf;
+    const int64_t last = p->s.groups - 1;
+    preparing q = {.p = p};
+    CG_FOR(g, row, begin, end, cg_i64(g, 1)) {
+        cg_val from = cg_buf_row(g, a, 1, row),
+               to = cg_offset(g, p->codes, cg_muli(g, row, p->row_bytes));
+        q.row = row;
+        for (int64_t part = last > 0 ? 0 : 1; part < 2 && last >= 0; part++) {
+            /* All whole groups, then the last one, which may be shorter. */
+            int64_t first = part == 0 ? 0 : last, after = part == 0 ? last : last + 1;
+            CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
+                q.group = group;
+                q.from = cg_index(g, from, cg_storage_kind(a->elem), cg_muli(g, group, p->s.group));
+                q.to = cg_offset(g, to,
+                                 cg_muli(g, group, nb_qshape_padded(&p->s, 0) * p->dot->act_bytes));
+                nb_each_span(p, nb_qshape_length(&p->s, first), prepare_span, &q);
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+/* What the two phases of a qmatmul share (qmatmul.c): prepared activations and how to find them.
+ *
+ * A prepared row has the codes in the form the CPU's dot product takes (dot.h), padded with zeros
+ * as the weights' groups are. The integer sum of a group is made in spans short enough for 32
+ * bits; of each span there is the sum of the activations, times what takes the weights' offset and
+ * zero point off again.
+ *
+ * Scratch memory: codes of all rows [row][plane][input], then on the next 64 bytes the sums,
+ * i32 [row][plane][span]. */
+#ifndef NB_KERNELS_QPRODUCT_H
+#define NB_KERNELS_QPRODUCT_H
+
+#include "codegen/kernels/dot.h"
+#include "codegen/kernels/qmatmul.h"
+#include "codegen/lower.h"
+
+typedef struct nb_qproduct {
+    nb_lower *l;
+    nb_qshape s;
+    const nb_dot *dot;
+    int planes;          /* of the codes: 1, or 2 (high, then low) */
+    int64_t plane_bytes; /* of a prepared row */
+    int64_t row_bytes;   /* all planes */
+    int64_t span;        /* inputs of a sum at most, whole units */
+    int64_t spans;       /* of a whole group; sums of a row are numbered group * spans + span */
+    int64_t row_spans;
+    bool fits; /* a span's sum of products fits 32 bits also when two planes are put together */
+    cg_val rows;
+    cg_val codes, sums; /* of row 0; NULL without scratch */
+} nb_qproduct;
+
+nb_qproduct nb_qproduct_of(nb_lower *l);
+/* Address of the sum of a span of a row's plane. */
+cg_val nb_qproduct_sum(const nb_qproduct *p, cg_val row, int plane, cg_val span);
+
+/* Calls body for each span of a group of `length` inputs: its number in the group, its inputs. */
+void nb_each_span(const nb_qproduct *p, int64_t length,
+                  void (*body)(void *user, cg_val span, int64_t length), void *user);
+
+/* Phase 0: rows [begin, end). */
+void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end);
+/* Phase 1: panels [begin, end). */
+void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end);
+
+#endif
