@@ -4,15 +4,18 @@
  * a panel of 16 columns (qtile.c). */
 #include "codegen/kernels/qproduct.h"
 
+/* Of unpacked weights: half of the first-level cache of any CPU here. */
+#define BLOCK_BYTES 16384
+
 /* The largest difference between a weight's code and its zero point. */
 static int64_t largest_weight(const nb_qshape *s) {
     int64_t codes = INT64_C(1) << s->bits;
     return s->zeros || s->zero + s->offset != codes / 2 ? codes - 1 : codes / 2;
 }
 
-/* Inputs whose products with activations up to 2^15 fit 32 bits: whole units. */
+/* Inputs whose products with activations up to 2^15 fit 32 bits, in round numbers. */
 static int64_t inputs_that_fit(const nb_qshape *s) {
-    return INT32_MAX / (largest_weight(s) << 15) / s->unit * s->unit;
+    return INT32_MAX / (largest_weight(s) << 15) / 64 * 64;
 }
 
 nb_qproduct nb_qproduct_of(nb_lower *l) {
@@ -20,14 +23,15 @@ nb_qproduct nb_qproduct_of(nb_lower *l) {
     const cg_buf *a = &l->in[0].buf;
     nb_qproduct p = {.l = l, .s = nb_qshape_of(nb_in(l->op, 1)), .planes = 1};
     p.dot = nb_dot_of(cg_isa_of(g), p.s.bits, a->elem);
-    const bool wide = a->elem == NB_I16;
-    const int64_t most = inputs_that_fit(&p.s), group = nb_qshape_padded(&p.s, 0);
-    if (wide && p.dot->act_bytes == 1) p.planes = 2;
-    p.span = wide && p.planes == 1 ? nb_min_i64(most, group) : group;
-    p.span = nb_max_i64(p.span, p.s.unit);
+    p.parts = nb_dot_parts(p.dot, p.s.bits);
+    p.wide = a->elem == NB_I16;
+    p.planes = p.wide && p.dot->act_bytes == 1 ? 2 : 1;
+    p.block = BLOCK_BYTES / 64 / p.parts * p.s.unit;
+    const int64_t group = nb_qshape_padded(&p.s, 0);
+    p.span = nb_min_i64(nb_max_i64(group, p.s.unit), p.block);
+    if (p.wide) p.span = nb_min_i64(p.span, inputs_that_fit(&p.s));
     p.spans = nb_max_i64(nb_ceildiv(group, p.span), 1);
     p.row_spans = p.s.groups * p.spans;
-    p.fits = p.span <= most;
     p.plane_bytes = nb_qshape_row(&p.s) * p.dot->act_bytes;
     p.row_bytes = p.planes * p.plane_bytes;
     p.rows = cg_buf_count_range(g, a, 0, a->rank - 1);

@@ -18,13 +18,15 @@ typedef struct nb_qproduct {
     nb_lower *l;
     nb_qshape s;
     const nb_dot *dot;
+    int parts;           /* of a unit */
     int planes;          /* of the codes: 1, or 2 (high, then low) */
+    bool wide;           /* activations have 16 bits */
     int64_t plane_bytes; /* of a prepared row */
     int64_t row_bytes;   /* all planes */
-    int64_t span;        /* inputs of a sum at most, whole units */
+    int64_t block;       /* inputs whose unpacked weights fit the first-level cache beside others */
+    int64_t span;        /* inputs of a sum at most, whole units, not more than a block */
     int64_t spans;       /* of a whole group; sums of a row are numbered group * spans + span */
     int64_t row_spans;
-    bool fits; /* a span's sum of products fits 32 bits also when two planes are put together */
     cg_val rows;
     cg_val codes, sums; /* of row 0; NULL without scratch */
 } nb_qproduct;

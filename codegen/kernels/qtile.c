@@ -1,10 +1,18 @@
 /* qmatmul, phase 1: tiles of some rows by the 16 columns of a panel (qproduct.h).
  *
- * A panel is read once for each tile of rows. Integer sums of a span stay in registers; sums of
- * floats are needed once a group. */
+ * A panel is taken in blocks of inputs that fit the first-level cache. For several rows, a block's
+ * weights are unpacked once, then each tile multiplies them; integer sums of a tile stay in
+ * registers over a span, and what goes from block to block is kept in memory, a state for each row:
+ *
+ *   f32 [16]          the result so far
+ *   i32 or f64 [16]   sum of the spans of a group, where groups have several
+ *
+ * A single row unpacks as it multiplies. */
 #include "codegen/kernels/qproduct.h"
 
 #define MAX_ROWS 8
+/* Rows whose state is kept: this many tiles share what is unpacked. */
+#define TILES 8
 /* This many units of a span are written out; longer spans loop over as many. */
 #define UNROLL 4
 /* A single row waits for memory: its weights are asked for this many bytes ahead. */
@@ -12,18 +20,38 @@
 
 typedef struct tile {
     const nb_qproduct *p;
-    int rows;
-    cg_val row;             /* first row */
-    cg_val first;           /* first column */
-    cg_val left;            /* columns, 1..15; NULL: 16 */
-    cg_val weights;         /* this panel */
-    cg_val codes[MAX_ROWS]; /* prepared rows */
-    cg_var acc[MAX_ROWS];   /* <16 x float> */
-    cg_val group;
-    cg_var sum[2][MAX_ROWS];    /* <16 x i32> of the span at hand */
-    cg_var total[MAX_ROWS];     /* <16 x double> of a group of several spans */
+    int most;                   /* rows of a tall tile */
+    cg_val begin, end;          /* rows whose state is kept */
+    cg_val states;              /* of row `begin` */
+    cg_val first;               /* column of the panel */
+    cg_val left;                /* columns, 1..15; NULL: 16 */
+    cg_val weights;             /* the panel */
+    cg_val unpacked;            /* room for a block; NULL: unpack where it is used */
+    cg_val source, from;        /* the block's weights; input they start with, as packed */
+    cg_val group, span;         /* at hand; the span's number in the group */
+    int rows;                   /* of this tile */
+    cg_val row;                 /* its first one */
+    cg_val codes[MAX_ROWS];     /* prepared rows */
+    cg_var sum[2][MAX_ROWS];    /* <16 x i32> of the span */
     cg_val narrow[2][MAX_ROWS]; /* sums that the dot product makes first, if it does */
 } tile;
+
+/* ---- states --------------------------------------------------------------------------------- */
+
+static int64_t state_bytes(const nb_qproduct *p) {
+    return 64 + (p->spans == 1 ? 0 : p->wide ? 128 : 64);
+}
+
+static cg_type total_type(const nb_qproduct *p) { return CG_V(p->wide ? CG_F64 : CG_I32); }
+
+static cg_val result_at(const tile *t, cg_val row) {
+    cg *g = t->p->l->g;
+    return cg_offset(g, t->states, cg_muli(g, cg_sub(g, row, t->begin), state_bytes(t->p)));
+}
+
+static cg_val total_at(const tile *t, cg_val row) {
+    return cg_offset(t->p->l->g, result_at(t, row), cg_i64(t->p->l->g, 64));
+}
 
 /* ---- integer sums --------------------------------------------------------------------------- */
 
@@ -45,54 +73,57 @@ static void multiply_part(tile *t, cg_val part, cg_val at) {
     }
 }
 
+/* Part `i` of a run whose weights are at `from`. */
+static cg_val load_part(const tile *t, cg_val from, int64_t i) {
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    const cg_type bytes = {CG_I8, 64};
+    if (t->unpacked) return cg_load(g, bytes, cg_offset(g, from, cg_i64(g, 64 * i)), 64);
+    cg_val at = cg_offset(g, from, cg_i64(g, i / p->parts * 64));
+    if (i % p->parts == 0) cg_prefetch(g, cg_offset(g, at, cg_i64(g, AHEAD)), 3);
+    return p->dot->unpack(g, p->s.bits, cg_load(g, bytes, at, 64), (int)(i % p->parts));
+}
+
 /* `n` units one after the other, at most UNROLL; `at`: of their prepared activations, in bytes. */
 static void multiply_run(tile *t, cg_val weights, cg_val at, int64_t n) {
     const nb_qproduct *p = t->p;
-    const nb_dot *dot = p->dot;
     cg *g = p->l->g;
     for (int r = 0; r < t->rows; r++) {
         for (int k = 0; k < p->planes; k++) t->narrow[k][r] = cg_zero(g, (cg_type){CG_I16, 32});
     }
-    const int parts = nb_dot_parts(dot, p->s.bits);
-    for (int64_t i = 0; i < n * parts; i++) {
-        cg_val from = cg_offset(g, weights, cg_i64(g, i / parts * 64));
-        /* A part is unpacked where it is used: tall tiles have no registers for several. */
-        if (t->rows > 1)
-            cg_fence(g);
-        else if (i % parts == 0)
-            cg_prefetch(g, cg_offset(g, from, cg_i64(g, AHEAD)), 3);
-        cg_val unit = cg_load(g, (cg_type){CG_I8, 64}, from, 64);
-        multiply_part(t, dot->unpack(g, p->s.bits, unit, (int)(i % parts)), cg_addi(g, at, 4 * i));
+    for (int64_t i = 0; i < n * p->parts; i++) {
+        if (t->rows > 1) cg_fence(g);
+        multiply_part(t, load_part(t, weights, i), cg_addi(g, at, 4 * i));
     }
-    for (int r = 0; dot->steps && r < t->rows; r++) {
+    for (int r = 0; p->dot->steps && r < t->rows; r++) {
         for (int k = 0; k < p->planes; k++)
-            cg_set(g, t->sum[k][r], dot->end(g, cg_get(g, t->sum[k][r]), t->narrow[k][r]));
+            cg_set(g, t->sum[k][r], p->dot->end(g, cg_get(g, t->sum[k][r]), t->narrow[k][r]));
     }
 }
 
 static void multiply_units(tile *t, cg_val weights, cg_val at, int64_t units) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
-    const int64_t each = p->s.unit * p->dot->act_bytes;
+    const int64_t each = 4 * p->parts, bytes = t->unpacked ? 64 * p->parts : 64;
     int64_t whole = units / UNROLL * UNROLL;
     if (whole > UNROLL) {
         CG_FOR(g, u, cg_i64(g, 0), cg_i64(g, whole), cg_i64(g, UNROLL)) {
-            multiply_run(t, cg_offset(g, weights, cg_muli(g, u, 64)),
+            multiply_run(t, cg_offset(g, weights, cg_muli(g, u, bytes)),
                          cg_add(g, at, cg_muli(g, u, each)), UNROLL);
         }
     } else {
         whole = 0;
     }
     for (int64_t i = whole; i < units; i += UNROLL)
-        multiply_run(t, cg_offset(g, weights, cg_i64(g, 64 * i)), cg_addi(g, at, each * i),
+        multiply_run(t, cg_offset(g, weights, cg_i64(g, bytes * i)), cg_addi(g, at, each * i),
                      nb_min_i64(UNROLL, units - i));
 }
 
 /* What a span's sums start from: zero points and offset, times minus the sum of the activations. */
-static void start_span(tile *t, cg_val span) {
+static void start_span(tile *t) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
-    cg_val zeros = NULL, number = cg_add(g, cg_muli(g, t->group, p->spans), span);
+    cg_val zeros = NULL, number = cg_add(g, cg_muli(g, t->group, p->spans), t->span);
     if (p->s.zeros) {
         cg_val at = cg_addi(g, cg_muli(g, t->group, CG_LANES), nb_qshape_zeros_at(&p->s));
         zeros = cg_load(g, CG_V(CG_I8), cg_offset(g, t->weights, at), CG_LANES);
@@ -100,40 +131,32 @@ static void start_span(tile *t, cg_val span) {
     }
     for (int r = 0; r < t->rows; r++) {
         for (int k = 0; k < p->planes; k++) {
-            cg_val sum =
-                cg_load(g, CG_S(CG_I32), nb_qproduct_sum(p, cg_addi(g, t->row, r), k, number), 0);
-            sum = cg_splat(g, sum, CG_LANES);
-            cg_set(g, t->sum[k][r], zeros ? cg_mul(g, zeros, sum) : sum);
+            cg_val at = nb_qproduct_sum(p, cg_addi(g, t->row, r), k, number),
+                   sum = cg_splat(g, cg_load(g, CG_S(CG_I32), at, 0), CG_LANES);
+            t->sum[k][r] = cg_var_new(g, zeros ? cg_mul(g, zeros, sum) : sum);
         }
     }
 }
 
-/* The exact sum of row r: i32, or f64 where 32 bits do not hold it. */
+/* The exact sum of row r: <16 x i32>. */
 static cg_val span_sum(const tile *t, int r) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
     cg_val low = cg_get(g, t->sum[p->planes - 1][r]);
-    if (p->planes == 1) return low;
-    cg_val high = cg_get(g, t->sum[0][r]);
-    if (p->fits) return cg_add(g, cg_shli(g, high, 8), low);
-    high = cg_mul(g, cg_sint_to_float(g, high, CG_F64), cg_splat(g, cg_f64(g, 256), CG_LANES));
-    return cg_add(g, high, cg_sint_to_float(g, low, CG_F64));
+    return p->planes == 1 ? low : cg_add(g, cg_shli(g, cg_get(g, t->sum[0][r]), 8), low);
 }
 
-static void multiply_span(void *user, cg_val span, int64_t length) {
-    tile *t = user;
+/* Leaves the sums of the span at hand, which has `length` inputs, in t->sum. */
+static void multiply_span(tile *t, int64_t length) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
-    int64_t padded = nb_qshape_padded(&p->s, 0);
-    cg_val input = cg_add(g, cg_muli(g, t->group, padded), cg_muli(g, span, p->span));
-    start_span(t, span);
-    multiply_units(t, cg_offset(g, t->weights, cg_muli(g, input, 64 / p->s.unit)),
-                   cg_muli(g, input, p->dot->act_bytes), nb_ceildiv(length, p->s.unit));
-    for (int r = 0; p->spans > 1 && r < t->rows; r++) {
-        cg_val sum = span_sum(t, r);
-        if (cg_type_of(sum).kind == CG_I32) sum = cg_sint_to_float(g, sum, CG_F64);
-        cg_set(g, t->total[r], cg_add(g, cg_get(g, t->total[r]), sum));
-    }
+    const int64_t unit = p->s.unit;
+    cg_val input = cg_add(g, cg_muli(g, t->group, nb_qshape_padded(&p->s, 0)),
+                          cg_muli(g, t->span, p->span)),
+           skip = cg_muli(g, cg_sub(g, input, t->from), (t->unpacked ? 64 * p->parts : 64) / unit);
+    start_span(t);
+    multiply_units(t, cg_offset(g, t->source, skip), cg_muli(g, input, 4 * p->parts / unit),
+                   nb_ceildiv(length, unit));
 }
 
 /* ---- groups --------------------------------------------------------------------------------- */
@@ -148,44 +171,55 @@ static cg_val group_scales(const tile *t) {
     return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, (int)each));
 }
 
-/* The scale of the activations of the row's block that is this group, or NULL. */
-static cg_val block_scale(const tile *t, int r) {
-    const nb_operand *a = &t->p->l->in[0];
-    cg *g = t->p->l->g;
-    if (a->value->type->quant->granularity != NB_PER_BLOCK) return NULL;
-    cg_val index = cg_add(g, cg_muli(g, cg_addi(g, t->row, r), t->p->s.groups), t->group);
-    return cg_load(g, CG_S(CG_F32), cg_index(g, a->scales, CG_F32, index), 0);
-}
-
-static void multiply_group(tile *t, cg_val group, int64_t length) {
+/* The group's sum for a row, scaled, goes to the row's result. */
+static void add_group(const tile *t, cg_val row, cg_val sum, cg_val scales) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
+    const nb_operand *a = &p->l->in[0];
+    cg_val f = cg_type_of(sum).kind == CG_I32 ? cg_sint_to_float(g, sum, CG_F32)
+                                              : cg_float_to_float(g, sum, CG_F32),
+           to = result_at(t, row);
+    if (a->value->type->quant->granularity == NB_PER_BLOCK) {
+        cg_val index = cg_add(g, cg_muli(g, row, p->s.groups), t->group),
+               scale = cg_load(g, CG_S(CG_F32), cg_index(g, a->scales, CG_F32, index), 0);
+        f = cg_mul(g, f, cg_splat(g, scale, CG_LANES));
+    }
+    cg_store(g, cg_fma(g, f, scales, cg_load(g, CG_V(CG_F32), to, 64)), to, 64);
+}
+
+/* A whole group in one span. */
+static void multiply_group(tile *t, cg_val group, int64_t length) {
+    cg *g = t->p->l->g;
     t->group = group;
-    for (int r = 0; p->spans > 1 && r < t->rows; r++)
-        t->total[r] = cg_var_new(g, cg_zero(g, CG_V(CG_F64)));
-    nb_each_span(p, length, multiply_span, t);
+    t->span = cg_i64(g, 0);
+    multiply_span(t, length);
     cg_val scales = group_scales(t);
+    for (int r = 0; r < t->rows; r++) add_group(t, cg_addi(g, t->row, r), span_sum(t, r), scales);
+}
+
+/* One of several spans. */
+static void add_span(tile *t, int64_t length) {
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    multiply_span(t, length);
     for (int r = 0; r < t->rows; r++) {
-        cg_val sum = p->spans > 1 ? cg_get(g, t->total[r]) : span_sum(t, r),
-               block = block_scale(t, r);
-        cg_val f = cg_type_of(sum).kind == CG_I32 ? cg_sint_to_float(g, sum, CG_F32)
-                                                  : cg_float_to_float(g, sum, CG_F32);
-        if (block) f = cg_mul(g, f, cg_splat(g, block, CG_LANES));
-        cg_set(g, t->acc[r], cg_fma(g, f, scales, cg_get(g, t->acc[r])));
+        cg_val sum = span_sum(t, r), to = total_at(t, cg_addi(g, t->row, r));
+        if (p->wide) sum = cg_sint_to_float(g, sum, CG_F64);
+        cg_store(g, cg_add(g, cg_load(g, total_type(p), to, 64), sum), to, 64);
     }
 }
 
 /* ---- results -------------------------------------------------------------------------------- */
 
 /* Scale of the activations of a row; NULL when it was applied group by group. */
-static cg_val row_scale(const tile *t, int r) {
+static cg_val row_scale(const tile *t, cg_val row) {
     nb_lower *l = t->p->l;
     cg *g = l->g;
     const nb_operand *a = &l->in[0];
     const nb_quant *q = a->value->type->quant;
     if (q->granularity == NB_PER_BLOCK) return NULL;
     if (q->granularity == NB_PER_TOKEN)
-        return cg_load(g, CG_S(CG_F32), cg_index(g, a->scales, CG_F32, cg_addi(g, t->row, r)), 0);
+        return cg_load(g, CG_S(CG_F32), cg_index(g, a->scales, CG_F32, row), 0);
     return q->scales ? cg_load(g, CG_S(CG_F32), a->quant_scales, 0) : cg_f32(g, q->scale);
 }
 
@@ -199,41 +233,108 @@ static cg_val addend(const tile *t, const nb_operand *o, cg_val row) {
                             t->left);
 }
 
-/* y = acc * scale (+ bias) (+ residual) */
-static void store_rows(const tile *t) {
+/* y = result * scale (+ bias) (+ residual) */
+static void store_row(const tile *t, cg_val row) {
     nb_lower *l = t->p->l;
     cg *g = l->g;
     const cg_buf *y = &l->out[0].buf;
-    for (int r = 0; r < t->rows; r++) {
-        cg_val v = cg_get(g, t->acc[r]), scale = row_scale(t, r), row = cg_addi(g, t->row, r);
-        if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
-        if (l->in[2].value) v = cg_add(g, v, addend(t, &l->in[2], NULL));
-        if (l->in[3].value) v = cg_add(g, v, addend(t, &l->in[3], row));
-        cg_val stride = y->strides[y->rank - 1],
-               to = cg_buf_step(g, y, cg_buf_row(g, y, 1, row), cg_mul(g, t->first, stride));
-        cg_buf_store_part(g, y, to, stride, v, t->left);
+    cg_val v = cg_load(g, CG_V(CG_F32), result_at(t, row), 64), scale = row_scale(t, row);
+    if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
+    if (l->in[2].value) v = cg_add(g, v, addend(t, &l->in[2], NULL));
+    if (l->in[3].value) v = cg_add(g, v, addend(t, &l->in[3], row));
+    cg_val stride = y->strides[y->rank - 1],
+           to = cg_buf_step(g, y, cg_buf_row(g, y, 1, row), cg_mul(g, t->first, stride));
+    cg_buf_store_part(g, y, to, stride, v, t->left);
+}
+
+/* ---- blocks --------------------------------------------------------------------------------- */
+
+/* Makes the weights of `inputs` inputs (packed, from input `from` on) ready for all tiles. */
+static void enter_block(tile *t, cg_val from, cg_val inputs) {
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    const cg_type bytes = {CG_I8, 64};
+    t->from = from;
+    t->source = cg_offset(g, t->weights, cg_muli(g, from, 64 / p->s.unit));
+    if (!t->unpacked || p->parts == 1) return;
+    CG_FOR(g, u, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, 1)) {
+        cg_val unit = cg_load(g, bytes, cg_offset(g, t->source, cg_muli(g, u, 64)), 64);
+        for (int k = 0; k < p->parts; k++) {
+            cg_val to = cg_offset(g, t->unpacked, cg_addi(g, cg_muli(g, u, 64 * p->parts), 64 * k));
+            cg_store(g, p->dot->unpack(g, p->s.bits, unit, k), to, 64);
+        }
+    }
+    t->source = t->unpacked;
+}
+
+/* Tall tiles, then half as tall for what is left, down to single rows. What they do: groups
+ * [group, after) of `length` inputs each; after NULL: the span at hand, of `length` inputs. */
+static void run_tiles(tile *t, cg_val group, cg_val after, int64_t length) {
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    cg_val done = t->begin;
+    for (t->rows = t->most; t->rows > 0; t->rows /= 2) {
+        cg_val each = cg_i64(g, t->rows),
+               next = t->rows == 1 ? t->end
+                                   : cg_sub(g, t->end, cg_urem(g, cg_sub(g, t->end, done), each));
+        CG_FOR(g, row, done, next, each) {
+            t->row = row;
+            for (int r = 0; r < t->rows; r++)
+                t->codes[r] = cg_offset(g, p->codes, cg_muli(g, cg_addi(g, row, r), p->row_bytes));
+            if (after) {
+                CG_FOR(g, i, group, after, cg_i64(g, 1)) { multiply_group(t, i, length); }
+            } else {
+                add_span(t, length);
+            }
+        }
+        done = next;
     }
 }
 
-static void multiply_tile(tile *t, cg_val row, int rows) {
+/* Groups [first, after), all of `length` inputs, which are short: some in each block. */
+static void short_groups(tile *t, int64_t first, int64_t after, int64_t length) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
-    const int64_t last = p->s.groups - 1;
-    t->row = row;
-    t->rows = rows;
-    for (int r = 0; r < rows; r++) {
-        t->codes[r] = cg_offset(g, p->codes, cg_muli(g, cg_addi(g, row, r), p->row_bytes));
-        t->acc[r] = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
-        for (int k = 0; k < p->planes; k++) t->sum[k][r] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
+    int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit,
+            each = t->unpacked ? nb_max_i64(p->block / nb_max_i64(padded, 1), 1) : after - first;
+    if (first >= after) return;
+    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
+        cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after)),
+               from = cg_muli(g, group, nb_qshape_padded(&p->s, 0));
+        enter_block(t, from, cg_muli(g, cg_sub(g, end, group), padded));
+        run_tiles(t, group, end, length);
     }
-    if (last > 0) {
-        CG_FOR(g, group, cg_i64(g, 0), cg_i64(g, last), cg_i64(g, 1)) {
-            multiply_group(t, group, nb_qshape_length(&p->s, 0));
+}
+
+static void one_span(void *user, cg_val span, int64_t length) {
+    tile *t = user;
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    t->span = span;
+    enter_block(
+        t, cg_add(g, cg_muli(g, t->group, nb_qshape_padded(&p->s, 0)), cg_muli(g, span, p->span)),
+        cg_i64(g, nb_ceildiv(length, p->s.unit) * p->s.unit));
+    run_tiles(t, NULL, NULL, length);
+}
+
+/* Groups [first, after), all of `length` inputs, which are long: a block is a span. */
+static void long_groups(tile *t, int64_t first, int64_t after, int64_t length) {
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    if (first >= after) return;
+    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
+        t->group = group;
+        nb_each_span(p, length, one_span, t);
+        cg_val scales = group_scales(t);
+        CG_FOR(g, row, t->begin, t->end, cg_i64(g, 1)) {
+            cg_val total = total_at(t, row);
+            add_group(t, row, cg_load(g, total_type(p), total, 64), scales);
+            cg_store(g, cg_zero(g, total_type(p)), total, 64);
         }
     }
-    if (last >= 0) multiply_group(t, cg_i64(g, last), nb_qshape_length(&p->s, last));
-    store_rows(t);
 }
+
+/* ---- panels --------------------------------------------------------------------------------- */
 
 /* Rows in a tile: their integer sums stay in registers. */
 static int tile_rows(const nb_qproduct *p) {
@@ -243,22 +344,45 @@ static int tile_rows(const nb_qproduct *p) {
     return rows > MAX_ROWS ? MAX_ROWS : rows < 1 ? 1 : rows;
 }
 
-void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end) {
+/* Rows [begin, end) of a panel. */
+static void multiply_rows(tile *t, cg_val begin, cg_val end) {
+    const nb_qproduct *p = t->p;
     cg *g = p->l->g;
-    tile t = {.p = p};
+    const int64_t whole = p->s.K / p->s.group, rest = p->s.K % p->s.group;
+    t->begin = begin;
+    t->end = end;
+    cg_memset(g, t->states, 0, cg_muli(g, cg_sub(g, end, begin), state_bytes(p)));
+    void (*groups)(tile *, int64_t, int64_t, int64_t) = p->spans == 1 ? short_groups : long_groups;
+    groups(t, 0, whole, p->s.group);
+    if (rest) groups(t, whole, whole + 1, rest);
+    CG_FOR(g, row, begin, end, cg_i64(g, 1)) { store_row(t, row); }
+}
+
+static void multiply_panels(const nb_qproduct *p, bool single, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
+    tile t = {.p = p, .most = single ? 1 : tile_rows(p)};
+    const int64_t rows = single ? 1 : TILES * t.most;
+    t.states = cg_stack(g, rows * state_bytes(p), 64);
+    if (!single)
+        t.unpacked = cg_stack(g, p->parts == 1 ? 64 : p->block / p->s.unit * p->parts * 64, 64);
     CG_FOR(g, panel, begin, end, cg_i64(g, 1)) {
         t.first = cg_muli(g, panel, CG_LANES);
         if (p->s.N % CG_LANES)
             t.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, p->s.N), t.first));
         t.weights =
             cg_offset(g, p->l->in[1].buf.base, cg_muli(g, panel, nb_qshape_panel_bytes(&p->s)));
-        /* Tall tiles, then half as tall for what is left, down to single rows. */
-        cg_val done = cg_i64(g, 0);
-        for (int rows = tile_rows(p); rows > 0; rows /= 2) {
-            cg_val left = cg_sub(g, p->rows, done),
-                   next = cg_sub(g, p->rows, cg_srem(g, left, cg_i64(g, rows)));
-            CG_FOR(g, row, done, next, cg_i64(g, rows)) { multiply_tile(&t, row, rows); }
-            done = next;
+        if (single) {
+            multiply_rows(&t, cg_i64(g, 0), cg_i64(g, 1));
+        } else {
+            CG_FOR(g, row, cg_i64(g, 0), p->rows, cg_i64(g, rows)) {
+                multiply_rows(&t, row, cg_smin(g, cg_addi(g, row, rows), p->rows));
+            }
         }
     }
+}
+
+void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
+    CG_IF(g, cg_cmpi(g, CG_EQ, p->rows, 1)) multiply_panels(p, true, begin, end);
+    CG_ELSE(g) multiply_panels(p, false, begin, end);
 }
