@@ -62,6 +62,9 @@ typedef struct nb_lowering {
     /* Bytes of scratch memory (i64), the same for all phases; may use l->threads. NULL: none.
      * Memory per thread: let the items be the threads, and split the work by item number. */
     cg_val (*scratch)(nb_lower *l);
+    /* What phase 0 leaves in the scratch memory, for comparison: after an op with an equal text,
+     * with no other scratch memory used between, phase 0 is left out. NULL: always needed. */
+    const char *(*prepared)(nb_arena *arena, const nb_op *op, const cg_cpu *cpu);
     /* Before the phases, on one thread: i1, true when a run-time index is out of range. */
     cg_val (*check)(nb_lower *l);
     /* The layout this kernel wants for constant operand `index`; NULL or returning NULL: plain. */

@@ -178,14 +178,23 @@ static void run_check(nb_model_build *b, cg *g, cg_val frame, const nb_op *op, u
     }
 }
 
+/* The first phase that has to run; `scratch` says what the scratch memory holds. */
+static int first_phase(nb_model_build *b, const nb_op *op, const char **scratch) {
+    const nb_lowering *lowering = nb_lowering_of(op->kind);
+    if (!lowering->scratch) return 0;
+    const char *before = *scratch;
+    *scratch = lowering->prepared ? lowering->prepared(b->arena, op, b->options->cpu) : NULL;
+    return before && *scratch && strcmp(before, *scratch) == 0 ? 1 : 0;
+}
+
 static void run_op(nb_model_build *b, cg *g, cg_val frame, cg_val dispatch, nb_dims *dims,
-                   const nb_op *op, uint32_t number) {
+                   const nb_op *op, uint32_t number, const char **scratch) {
     const nb_lowering *lowering = nb_lowering_of(op->kind);
     const kernel *k = kernel_of(b, op);
     if (k->check) run_check(b, g, frame, op, number, k->check);
     nb_lower l;
     nb_lower_open(&l, b, g, op, dims, NULL);
-    for (int phase = 0; phase < k->n_phases; phase++) {
+    for (int phase = first_phase(b, op, scratch); phase < k->n_phases; phase++) {
         cg_val task = emit_task(b, op, number, phase, k->phases[phase]);
         cg_val items = lowering->items(&l, phase);
         cg_val work = lowering->work ? lowering->work(&l, phase) : cg_i64(g, DEFAULT_WORK);
@@ -209,11 +218,12 @@ void nb_model_run(nb_model_build *b) {
     nb_dims *dims = nb_dims_create(g, symbols, false);
 
     uint32_t number = 0;
+    const char *scratch = NULL;
     NB_FOR_OPS(op, &b->graph->body) {
         if (!nb_emits_nothing(op)) {
             CG_IF(g, cg_cmpi(g, CG_NE, cg_load_volatile(g, CG_S(CG_I32), cancel), 0))
             cg_return(g, cg_i32(g, NB_RUN_CANCELLED));
-            run_op(b, g, frame, dispatch, dims, op, number);
+            run_op(b, g, frame, dispatch, dims, op, number, &scratch);
         }
         number++;
     }

@@ -18,13 +18,11 @@ static int64_t inputs_that_fit(const nb_qshape *s) {
     return INT32_MAX / (largest_weight(s) << 15) / 64 * 64;
 }
 
-nb_qproduct nb_qproduct_of(nb_lower *l) {
-    cg *g = l->g;
-    const cg_buf *a = &l->in[0].buf;
-    nb_qproduct p = {.l = l, .s = nb_qshape_of(nb_in(l->op, 1)), .planes = 1};
-    p.dot = nb_dot_of(cg_isa_of(g), p.s.bits, a->elem);
+/* What constants decide. */
+static nb_qproduct shape_of(const cg_isa *isa, const nb_value *weight, nb_elem act) {
+    nb_qproduct p = {.s = nb_qshape_of(weight), .wide = act == NB_I16};
+    p.dot = nb_dot_of(isa, p.s.bits, act);
     p.parts = nb_dot_parts(p.dot, p.s.bits);
-    p.wide = a->elem == NB_I16;
     p.planes = p.wide && p.dot->act_bytes == 1 ? 2 : 1;
     p.block = BLOCK_BYTES / 64 / p.parts * p.s.unit;
     const int64_t group = nb_qshape_padded(&p.s, 0);
@@ -34,12 +32,24 @@ nb_qproduct nb_qproduct_of(nb_lower *l) {
     p.row_spans = p.s.groups * p.spans;
     p.plane_bytes = nb_qshape_row(&p.s) * p.dot->act_bytes;
     p.row_bytes = p.planes * p.plane_bytes;
+    return p;
+}
+
+nb_qproduct nb_qproduct_of(nb_lower *l) {
+    cg *g = l->g;
+    const cg_buf *a = &l->in[0].buf;
+    nb_qproduct p = shape_of(cg_isa_of(g), nb_in(l->op, 1), a->elem);
+    p.l = l;
     p.rows = cg_buf_count_range(g, a, 0, a->rank - 1);
     if (!l->scratch) return p;
     p.codes = l->scratch;
     cg_val bytes = cg_muli(g, p.rows, p.row_bytes);
     p.sums = cg_offset(g, l->scratch, cg_muli(g, cg_lshri(g, cg_addi(g, bytes, 63), 6), 64));
     return p;
+}
+
+int64_t nb_qproduct_factor(const nb_qproduct *p) {
+    return p->s.zeros ? -1 : -(p->s.zero + p->s.offset);
 }
 
 cg_val nb_qproduct_sum(const nb_qproduct *p, cg_val row, int plane, cg_val span) {
@@ -117,6 +127,15 @@ static const char *key(nb_arena *arena, const nb_op *op) {
     return nb_qshape_of(nb_in(op, 1)).half ? "half" : "";
 }
 
+/* The query, key and value projections of a layer have one input, and so have gate and up. */
+static const char *prepared(nb_arena *arena, const nb_op *op, const cg_cpu *cpu) {
+    const nb_value *a = nb_in(op, 0);
+    nb_qproduct p = shape_of(cpu->isa, nb_in(op, 1), a->type->elem);
+    return nb_format(arena, "%p %s %lld %lld %lld %lld", (const void *)a, p.dot->name,
+                     (long long)p.s.unit, (long long)p.s.group, (long long)p.span,
+                     (long long)nb_qproduct_factor(&p));
+}
+
 const nb_lowering nb_lower_qmatmul = {.accept = accept,
                                       .key = key,
                                       .phases = phases,
@@ -124,4 +143,5 @@ const nb_lowering nb_lower_qmatmul = {.accept = accept,
                                       .work = work,
                                       .body = body,
                                       .scratch = scratch,
+                                      .prepared = prepared,
                                       .layout = layout};

@@ -61,9 +61,7 @@ static void prepare_span(void *user, cg_val span, int64_t length) {
     cg_for16(g, cg_i64(g, length), prepare_16, q);
     cg_val number = cg_add(g, cg_muli(g, q->group, p->spans), span);
     for (int k = 0; k < p->planes; k++) {
-        /* Negative, and times what zero point and offset are together if that is one number. */
-        cg_val sum = cg_muli(g, cg_fold16(g, cg_get(g, q->sum[k]), cg_add),
-                             p->s.zeros ? -1 : -(p->s.zero + p->s.offset));
+        cg_val sum = cg_muli(g, cg_fold16(g, cg_get(g, q->sum[k]), cg_add), nb_qproduct_factor(p));
         cg_store(g, sum, nb_qproduct_sum(p, q->row, k, number), 0);
     }
 }

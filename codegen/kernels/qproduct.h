@@ -32,6 +32,9 @@ typedef struct nb_qproduct {
 } nb_qproduct;
 
 nb_qproduct nb_qproduct_of(nb_lower *l);
+/* What the sums of the activations are multiplied with: zero point and offset where they are one
+ * number, negative. */
+int64_t nb_qproduct_factor(const nb_qproduct *p);
 /* Address of the sum of a span of a row's plane. */
 cg_val nb_qproduct_sum(const nb_qproduct *p, cg_val row, int plane, cg_val span);
 

@@ -174,6 +174,19 @@ static void shapes(void) {
             (nb_value *[]){qmatmul(&d, a, w, NULL, residual), qmatmul(&d, a, v, NULL, NULL)});
     }
     diff d;
+    diff_begin(&d, "qmatmul, some with the same activations one after the other");
+    d.rows = true;
+    d.lengths = many_rows;
+    d.n_lengths = NB_COUNT(many_rows);
+    nb_value *y[6], *x = diff_input(&d, NB_F32, 2, (int64_t[]){-1, 70});
+    nb_value *codes[2] = {diff_quantize(&d, x, &diff_acts[1].quant),
+                          diff_quantize(&d, nb_unary(&d.b, NB_OP_neg, x), &diff_acts[1].quant)};
+    for (int i = 0; i < 6; i++) {
+        const diff_codes *kind = i == 3 ? &w8 : &w4;
+        nb_value *w = diff_codes_const(&d, kind, 2, (int64_t[]){70, 16 + i});
+        y[i] = qmatmul(&d, codes[i == 4], w, NULL, NULL);
+    }
+    diff_check_all(&d, 6, y);
     diff_begin(&d, "qmatmul, the scale of the activations a constant");
     d.rows = true;
     const float scale = 0.02F;
