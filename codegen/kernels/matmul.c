@@ -16,6 +16,9 @@
 #define FEW_BLOCK_ROWS 48
 /* A single tile waits for memory: its panel is asked for this many bytes ahead. */
 #define AHEAD 2048
+/* Steps of k in a block, times panels beside each other: 16 KB of f32 that stay in the first-level
+ * cache while all tiles of rows pass over them. */
+#define BLOCK 256
 
 /* ---- shape ---------------------------------------------------------------------------------- */
 
@@ -39,6 +42,7 @@ static void choose_tile(nb_mshape *s) {
     s->wide = isa->registers / each >= 32 ? 2 : 1;
     int rows = (isa->registers - 2) / each / s->wide - 1;
     s->tall = rows > 12 ? 12 : rows < 1 ? 1 : rows;
+    s->steps = BLOCK / s->wide;
 }
 
 static void cut_rows(nb_mshape *s) {
@@ -52,6 +56,11 @@ static void cut_rows(nb_mshape *s) {
                             cg_i64(g, nb_max_i64(1, BLOCK_ROWS / s->tall)));
     s->blocks = cg_ceildiv(g, s->tiles, most);
     s->block_tiles = cg_ceildiv(g, s->tiles, s->blocks);
+    s->length = cg_i64(g, s->steps);
+    /* A single tile gains nothing by blocks. */
+    if (s->panels)
+        s->length = cg_select(g, cg_cmpi(g, CG_EQ, s->tiles, 1),
+                              cg_smax(g, s->K, one), s->length);
 }
 
 nb_mshape nb_mshape_of(nb_lower *l) {
@@ -68,12 +77,19 @@ nb_mshape nb_mshape_of(nb_lower *l) {
     s.n_panels = cg_ceildiv(g, s.N, cg_i64(g, CG_LANES));
     choose_tile(&s);
     cut_rows(&s);
-    s.length = cg_i64(g, NB_MATMUL_BLOCK);
-    /* A single tile gains nothing by blocks. */
-    if (s.panels)
-        s.length = cg_select(g, cg_cmpi(g, CG_EQ, s.tiles, 1),
-                             cg_smax(g, s.K, cg_i64(g, 1)), s.length);
     return s;
+}
+
+/* The same product where it has one row: more panels at once, so that more sums and more streams of
+ * memory are under way. */
+static nb_mshape one_row(const nb_mshape *s) {
+    nb_mshape one = *s;
+    one.rows = cg_i64(s->l->g, 1);
+    one.single = true;
+    one.wide = NB_MATMUL_WIDE;
+    one.steps = BLOCK / one.wide;
+    cut_rows(&one);
+    return one;
 }
 
 cg_val nb_mshape_row(const nb_mshape *s, cg_val tile) {
@@ -88,8 +104,10 @@ cg_val nb_mshape_rows(const nb_mshape *s, cg_val tile) {
 
 bool nb_mshape_has(const nb_mshape *s, int rows) {
     int64_t base, more;
-    if (!cg_known(s->base, &base) || !cg_known(s->more, &more)) return true;
-    return rows == base || (more && rows == base + 1);
+    if (cg_known(s->base, &base) && cg_known(s->more, &more))
+        return rows == base || (more && rows == base + 1);
+    /* A single row has code of its own, and of more rows none stays behind in a tile. */
+    return rows > 1 || !s->direct || s->tall < 3;
 }
 
 cg_val nb_mshape_alone(const nb_mshape *s) {
@@ -117,7 +135,7 @@ typedef struct part {
     cg_val sums, lines;    /* stack: sums between blocks; a copied block of panels */
 } part;
 
-static void rows_of_block(const part *p, nb_mtile *t, cg_val k, cg_val panel, int low, int high) {
+static void rows_of_block(const part *p, nb_mtile *t, cg_val k, cg_val panel) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
     const cg_buf *y = &s->l->out[0].buf;
@@ -142,7 +160,7 @@ static void rows_of_block(const part *p, nb_mtile *t, cg_val k, cg_val panel, in
             cg_val done = cg_mul(g, cg_sub(g, tile, p->tile), cg_mul(g, t->steps, t->ahead_step));
             t->ahead = cg_add(g, ahead, done);
         }
-        for (int r = low; r <= high; r++) {
+        for (int r = 1; r <= s->tall; r++) {
             if (!nb_mshape_has(s, r)) continue;
             t->rows = r;
             CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) { nb_matmul_tile(t); }
@@ -150,8 +168,8 @@ static void rows_of_block(const part *p, nb_mtile *t, cg_val k, cg_val panel, in
     }
 }
 
-/* `wide` panels from `panel` on; tiles have low..high rows. */
-static void panels(const part *p, cg_val panel, int wide, int low, int high) {
+/* `wide` panels from `panel` on. */
+static void panels(const part *p, cg_val panel, int wide) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
     const cg_buf *b = &s->l->in[1].buf;
@@ -169,7 +187,7 @@ static void panels(const part *p, cg_val panel, int wide, int low, int high) {
                 continue;
             }
             t.right[i] = cg_index(g, p->lines, s->kind,
-                                  cg_i64(g, (int64_t)i * NB_MATMUL_BLOCK * CG_LANES));
+                                  cg_i64(g, i * s->steps * CG_LANES));
             cg_val from = NULL;
             if (!s->l->in[1].immediate)
                 from = cg_buf_step(g, b, p->right,
@@ -177,18 +195,18 @@ static void panels(const part *p, cg_val panel, int wide, int low, int high) {
                                           cg_mul(g, column, b->strides[b->rank - 1])));
             nb_matmul_copy_panel(s, t.right[i], from, t.steps, cg_sub(g, s->N, column));
         }
-        rows_of_block(p, &t, k, panel, low, high);
+        rows_of_block(p, &t, k, panel);
     }
 }
 
-static void all_panels(const part *p, cg_val first, cg_val end, int wide, int low, int high) {
+static void all_panels(const part *p, cg_val first, cg_val end, int wide) {
     cg *g = p->s->l->g;
     if (wide > 1) {
         cg_val n = cg_sub(g, end, first), whole = cg_sub(g, end, cg_urem(g, n, cg_i64(g, wide)));
-        CG_FOR(g, panel, first, whole, cg_i64(g, wide)) { panels(p, panel, wide, low, high); }
+        CG_FOR(g, panel, first, whole, cg_i64(g, wide)) { panels(p, panel, wide); }
         first = whole;
     }
-    CG_FOR(g, panel, first, end, cg_i64(g, 1)) { panels(p, panel, 1, low, high); }
+    CG_FOR(g, panel, first, end, cg_i64(g, 1)) { panels(p, panel, 1); }
 }
 
 static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
@@ -196,11 +214,11 @@ static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
     const nb_operand *a = &s->l->in[0], *b = &s->l->in[1];
     const cg_buf *y = &s->l->out[0].buf;
     cg_buf lefts = nb_matmul_lefts(s);
-    cg_val alone = nb_mshape_alone(s), zero = cg_i64(g, 0);
+    cg_val zero = cg_i64(g, 0);
     part p = {.s = s};
     int64_t line = (int64_t)CG_LANES * cg_kind_bytes(s->kind);
-    p.sums = cg_stack(g, (BLOCK_ROWS + s->tall) * s->wide * line, 64);
-    if (!s->panels) p.lines = cg_stack(g, NB_MATMUL_BLOCK * s->wide * line, 64);
+    p.sums = cg_stack(g, (s->single ? 1 : BLOCK_ROWS) * s->wide * line, 64);
+    if (!s->panels) p.lines = cg_stack(g, s->steps * s->wide * line, 64);
     /* An outer step is a batch and a block of rows. */
     CG_FOR(g, outer, cg_udiv(g, begin, s->n_panels), cg_ceildiv(g, end, s->n_panels),
            cg_i64(g, 1)) {
@@ -210,20 +228,11 @@ static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
         cg_val last = cg_smin(g, cg_sub(g, end, origin), s->n_panels);
         p.tile = cg_mul(g, block, s->block_tiles);
         p.end_tile = cg_smin(g, cg_add(g, p.tile, s->block_tiles), s->tiles);
-        p.left = nb_matmul_batch(s, &lefts, 1, batch);
-        if (s->direct)
-            p.left = cg_select(g, alone, nb_matmul_batch(s, &a->buf, 2, batch), p.left);
+        p.left = s->single ? nb_matmul_batch(s, &a->buf, 2, batch)
+                                 : nb_matmul_batch(s, &lefts, 1, batch);
         if (!b->immediate) p.right = nb_matmul_batch(s, &b->buf, 2, batch);
         p.y = nb_matmul_batch(s, y, 2, batch);
-        if (s->panels && nb_mshape_has(s, 1)) {
-            /* More panels at once for a single row: more sums under way, more streams. */
-            CG_IF(g, cg_cmpi(g, CG_EQ, s->rows, 1)) {
-                all_panels(&p, first, last, NB_MATMUL_WIDE, 1, 1);
-            }
-            CG_ELSE(g) { all_panels(&p, first, last, s->wide, s->tall > 2 ? 2 : 1, s->tall); }
-        } else {
-            all_panels(&p, first, last, s->wide, 1, s->tall);
-        }
+        all_panels(&p, first, last, s->wide);
     }
 }
 
@@ -251,11 +260,15 @@ static cg_val work(nb_lower *l, int phase) {
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
-    nb_mshape s = nb_mshape_of(l);
-    if (phase == 0)
+    cg *g = l->g;
+    nb_mshape s = nb_mshape_of(l), one = one_row(&s);
+    if (phase == 0) {
         nb_matmul_pack_left(&s, begin, end);
-    else
-        multiply(&s, begin, end);
+        return;
+    }
+    cg_val alone = nb_mshape_alone(&s), more = cg_not(g, alone);
+    if (!cg_is(alone, 0)) CG_IF(g, alone) { multiply(&one, begin, end); }
+    if (!cg_is(more, 0)) CG_IF(g, more) { multiply(&s, begin, end); }
 }
 
 static cg_val scratch(nb_lower *l) {

@@ -6,9 +6,6 @@
 #include "codegen/lower.h"
 #include "codegen/pack.h"
 
-/* Steps of k in a block: a panel of so many stays in the first-level cache while all tiles of rows
- * pass over it. */
-#define NB_MATMUL_BLOCK 256
 /* At most this many panels beside each other in a tile. */
 #define NB_MATMUL_WIDE 4
 
@@ -18,6 +15,7 @@ typedef struct nb_mshape {
     bool panels;  /* the right operand lies in panels: a constant matrix of f32 */
     bool flat;    /* the rows of all batches are one list */
     bool direct;  /* a single row of the left operand can be read where it stands */
+    bool single;  /* there is only one row, and it is read so */
     int tall;     /* rows of the largest tile */
     int wide;     /* its panels */
     cg_val rows, K, N, n_panels;
@@ -25,7 +23,8 @@ typedef struct nb_mshape {
      * others `base`. */
     cg_val tiles, base, more;
     cg_val blocks, block_tiles; /* blocks of rows in a batch, tiles in one */
-    cg_val length;              /* steps of k in a block */
+    cg_val length;              /* steps of k in a block, */
+    int64_t steps;              /* which is at most this, or all of K if there is only one block */
 } nb_mshape;
 
 /* Is this the product of a matrix in panels? */

@@ -17,8 +17,9 @@ static void begin(const nb_mtile *t, cg_var *sums) {
     cg_type type = CG_V(t->s->kind);
     int n = t->rows * t->wide;
     for (int i = 0; i < n; i++) sums[i] = cg_var_new(g, cg_zero(g, type));
-    if (cg_is(t->first, 1)) return;
-    CG_IF(g, cg_not(g, t->first)) {
+    cg_val more = cg_not(g, t->first);
+    if (cg_is(more, 0)) return;
+    CG_IF(g, more) {
         for (int i = 0; i < n; i++) cg_set(g, sums[i], cg_load(g, type, kept(t, i), 64));
     }
 }
@@ -26,13 +27,16 @@ static void begin(const nb_mtile *t, cg_var *sums) {
 static void steps(const nb_mtile *t, cg_var *sums) {
     cg *g = t->s->l->g;
     cg_type type = CG_V(t->s->kind);
+    cg_var far[NB_MATMUL_WIDE];
+    for (int p = 0; p < t->wide && t->ahead; p++)
+        far[p] = cg_var_new(g, cg_offset(g, t->right[p], t->ahead));
     CG_FOR(g, k, cg_i64(g, 0), t->steps, cg_i64(g, 1)) {
         cg_val right[NB_MATMUL_WIDE], line = cg_muli(g, k, CG_LANES), row = cg_muli(g, k, t->rows);
         for (int p = 0; p < t->wide; p++) {
             right[p] = cg_load(g, type, at(t, t->right[p], line), 64);
             if (!t->ahead) continue;
-            cg_val far = cg_add(g, t->ahead, cg_mul(g, k, t->ahead_step));
-            cg_prefetch(g, cg_offset(g, t->right[p], far), 2);
+            cg_prefetch(g, cg_get(g, far[p]), 2);
+            cg_set(g, far[p], cg_offset(g, cg_get(g, far[p]), t->ahead_step));
         }
         for (int r = 0; r < t->rows; r++) {
             cg_val from = at(t, t->left, cg_addi(g, row, r));
@@ -75,8 +79,9 @@ void nb_matmul_tile(const nb_mtile *t) {
     begin(t, sums);
     steps(t, sums);
     CG_IF(g, t->last) { store(t, sums); }
-    if (cg_is(t->last, 1)) return;
-    CG_IF(g, cg_not(g, t->last)) {
+    cg_val more = cg_not(g, t->last);
+    if (cg_is(more, 0)) return;
+    CG_IF(g, more) {
         for (int i = 0; i < t->rows * t->wide; i++)
             cg_store(g, cg_get(g, sums[i]), kept(t, i), 64);
     }
