@@ -14,11 +14,16 @@
 /* Where there are few panels, blocks of rows are the work to share. */
 #define FEW_PANELS     16
 #define FEW_BLOCK_ROWS 48
+/* More rows gain nothing: two units of four cycles are busy with 8 sums. */
+#define MAX_ROWS 8
 /* A single tile waits for memory: its panel is asked for this many bytes ahead. */
 #define AHEAD 2048
 /* Steps of k in a block, times panels beside each other: 16 KB of f32 that stay in the first-level
  * cache while all tiles of rows pass over them. */
 #define BLOCK 256
+/* Panels that wait for each other at the end of a block of k: meanwhile the same block of left
+ * operands is used again and stays in the second-level cache. A multiple of NB_MATMUL_WIDE. */
+#define CHUNK 4
 
 /* ---- shape ---------------------------------------------------------------------------------- */
 
@@ -36,12 +41,11 @@ static bool rows_are_even(const cg_buf *a, const cg_buf *y) {
 /* As many sums as stay in registers beside a line of each panel and two elements of rows. */
 static void choose_tile(nb_mshape *s) {
     const cg_isa *isa = cg_isa_of(s->l->g);
-    int each = nb_max_i64(1, CG_LANES * cg_kind_bytes(s->kind) / isa->vector_bytes) == 1
-                   ? 1
-                   : CG_LANES * cg_kind_bytes(s->kind) / isa->vector_bytes;
+    int each = CG_LANES * cg_kind_bytes(s->kind) / isa->vector_bytes;
+    if (each < 1) each = 1;
     s->wide = isa->registers / each >= 32 ? 2 : 1;
     int rows = (isa->registers - 2) / each / s->wide - 1;
-    s->tall = rows > 12 ? 12 : rows < 1 ? 1 : rows;
+    s->tall = rows > MAX_ROWS ? MAX_ROWS : rows < 1 ? 1 : rows;
     s->steps = BLOCK / s->wide;
 }
 
@@ -59,8 +63,7 @@ static void cut_rows(nb_mshape *s) {
     s->length = cg_i64(g, s->steps);
     /* A single tile gains nothing by blocks. */
     if (s->panels)
-        s->length = cg_select(g, cg_cmpi(g, CG_EQ, s->tiles, 1),
-                              cg_smax(g, s->K, one), s->length);
+        s->length = cg_select(g, cg_cmpi(g, CG_EQ, s->tiles, 1), cg_smax(g, s->K, one), s->length);
 }
 
 nb_mshape nb_mshape_of(nb_lower *l) {
@@ -127,26 +130,49 @@ cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val ba
 
 /* ---- phase 1 -------------------------------------------------------------------------------- */
 
-/* Some panels of one block of rows. */
+#define LINE (CG_LANES * 4) /* bytes: one step of k in a panel of f32 */
+
+/* A chunk of panels in a block of rows. */
 typedef struct part {
     const nb_mshape *s;
     cg_val left, right, y; /* of the batch */
     cg_val tile, end_tile; /* of the block of rows */
-    cg_val sums, lines;    /* stack: sums between blocks; a copied block of panels */
+    cg_val panel, end_panel;
+    cg_val sums, lines; /* stack: sums between blocks of k; a copied block of panels */
 } part;
 
-static void rows_of_block(const part *p, nb_mtile *t, cg_val k, cg_val panel) {
+/* Rows in a block at most. */
+static int64_t most_rows(const nb_mshape *s) {
+    return s->single ? 1 : nb_max_i64(BLOCK_ROWS, s->tall);
+}
+
+/* How far behind a block of `t->wide` panels the next block lies, in bytes. */
+static cg_val next_block(const part *p, const nb_mtile *t, cg_val panel, cg_val k) {
+    cg *g = p->s->l->g;
+    cg_val next = cg_addi(g, panel, t->wide), over = cg_cmp(g, CG_GE, next, p->end_panel);
+    cg_val back = cg_and(g, over, cg_not(g, t->last));
+    cg_val panels = cg_sub(g, cg_select(g, back, p->panel, next), panel);
+    cg_val lines = cg_select(g, back, t->steps, cg_select(g, over, cg_neg(g, k), cg_i64(g, 0)));
+    return cg_muli(g, cg_add(g, cg_mul(g, panels, p->s->K), lines), LINE);
+}
+
+/* All tiles of rows pass over a block of k of `t->wide` panels. */
+static void pass(const part *p, nb_mtile *t, cg_val panel, cg_val k) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
     const cg_buf *y = &s->l->out[0].buf;
     cg_val column = cg_muli(g, panel, CG_LANES), first = nb_mshape_row(s, p->tile);
-    cg_val left = cg_index(g, p->left, s->kind, cg_mul(g, k, s->rows)), ahead = NULL;
+    cg_val left = cg_index(g, p->left, s->kind, cg_mul(g, k, s->rows));
+    cg_val sums = cg_muli(g, cg_sub(g, panel, p->panel), most_rows(s));
     t->columns = cg_sub(g, s->N, column);
+    /* Meanwhile the next block is asked for, a share of it by each tile; a single tile asks for
+     * what it needs itself. */
+    cg_val share = cg_udiv(g, cg_i64(g, LINE), cg_sub(g, p->end_tile, p->tile)), next = NULL;
     if (s->panels) {
-        /* While the tiles pass over this block, the next one is asked for, once. */
-        cg_val n = cg_sub(g, p->end_tile, p->tile), single = cg_cmpi(g, CG_EQ, s->tiles, 1);
-        t->ahead_step = cg_udiv(g, cg_i64(g, 64), n);
-        ahead = cg_select(g, single, cg_i64(g, AHEAD), cg_muli(g, t->steps, 64));
+        t->ahead_every = s->single ? 1 : 2;
+        t->ahead_step = cg_muli(g, share, t->ahead_every);
+        next = cg_select(g, cg_cmpi(g, CG_EQ, s->tiles, 1), cg_i64(g, AHEAD),
+                         next_block(p, t, panel, k));
     }
     CG_FOR(g, tile, p->tile, p->end_tile, cg_i64(g, 1)) {
         cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
@@ -154,12 +180,11 @@ static void rows_of_block(const part *p, nb_mtile *t, cg_val k, cg_val panel) {
         t->y = cg_buf_step(g, y, p->y,
                            cg_add(g, cg_mul(g, row, y->strides[y->rank - 2]),
                                   cg_mul(g, column, y->strides[y->rank - 1])));
-        t->sums = cg_index(g, p->sums, s->kind,
-                           cg_muli(g, cg_sub(g, row, first), (int64_t)t->wide * CG_LANES));
-        if (ahead) {
-            cg_val done = cg_mul(g, cg_sub(g, tile, p->tile), cg_mul(g, t->steps, t->ahead_step));
-            t->ahead = cg_add(g, ahead, done);
-        }
+        cg_val lines = cg_add(g, sums, cg_muli(g, cg_sub(g, row, first), t->wide));
+        t->sums = cg_index(g, p->sums, s->kind, cg_muli(g, lines, CG_LANES));
+        if (next)
+            t->ahead =
+                cg_add(g, next, cg_mul(g, cg_sub(g, tile, p->tile), cg_mul(g, t->steps, share)));
         for (int r = 1; r <= s->tall; r++) {
             if (!nb_mshape_has(s, r)) continue;
             t->rows = r;
@@ -168,45 +193,47 @@ static void rows_of_block(const part *p, nb_mtile *t, cg_val k, cg_val panel) {
     }
 }
 
-/* `wide` panels from `panel` on. */
-static void panels(const part *p, cg_val panel, int wide) {
+/* Block `k` of the panels from `panel` on: where they lie or, copied, on the stack. */
+static void find_panels(const part *p, nb_mtile *t, cg_val panel, cg_val k) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
-    const cg_buf *b = &s->l->in[1].buf;
-    nb_mtile t = {.s = s, .wide = wide};
-    CG_FOR(g, k, cg_i64(g, 0), cg_smax(g, s->K, cg_i64(g, 1)), s->length) {
-        cg_val rest = cg_sub(g, s->K, k);
-        t.steps = cg_smin(g, s->length, rest);
-        t.first = cg_cmpi(g, CG_EQ, k, 0);
-        t.last = cg_cmp(g, CG_LE, rest, s->length);
-        for (int i = 0; i < wide; i++) {
-            cg_val at = cg_addi(g, panel, i), column = cg_muli(g, at, CG_LANES);
-            if (s->panels) {
-                cg_val line = cg_add(g, cg_mul(g, at, s->K), k);
-                t.right[i] = cg_index(g, p->right, CG_F32, cg_muli(g, line, CG_LANES));
-                continue;
-            }
-            t.right[i] = cg_index(g, p->lines, s->kind,
-                                  cg_i64(g, i * s->steps * CG_LANES));
-            cg_val from = NULL;
-            if (!s->l->in[1].immediate)
-                from = cg_buf_step(g, b, p->right,
-                                   cg_add(g, cg_mul(g, k, b->strides[b->rank - 2]),
-                                          cg_mul(g, column, b->strides[b->rank - 1])));
-            nb_matmul_copy_panel(s, t.right[i], from, t.steps, cg_sub(g, s->N, column));
+    const nb_operand *b = &s->l->in[1];
+    const cg_val *strides = &b->buf.strides[b->buf.rank - 2];
+    for (int i = 0; i < t->wide; i++) {
+        cg_val at = cg_addi(g, panel, i), column = cg_muli(g, at, CG_LANES), from = NULL;
+        if (s->panels) {
+            cg_val line = cg_add(g, cg_mul(g, at, s->K), k);
+            t->right[i] = cg_index(g, p->right, CG_F32, cg_muli(g, line, CG_LANES));
+            continue;
         }
-        rows_of_block(p, &t, k, panel);
+        t->right[i] = cg_index(g, p->lines, s->kind, cg_i64(g, i * s->steps * CG_LANES));
+        if (!b->immediate)
+            from = cg_buf_step(g, &b->buf, p->right,
+                               cg_add(g, cg_mul(g, k, strides[0]), cg_mul(g, column, strides[1])));
+        nb_matmul_copy_panel(s, t->right[i], from, t->steps, cg_sub(g, s->N, column));
     }
 }
 
-static void all_panels(const part *p, cg_val first, cg_val end, int wide) {
-    cg *g = p->s->l->g;
-    if (wide > 1) {
-        cg_val n = cg_sub(g, end, first), whole = cg_sub(g, end, cg_urem(g, n, cg_i64(g, wide)));
-        CG_FOR(g, panel, first, whole, cg_i64(g, wide)) { panels(p, panel, wide); }
-        first = whole;
+static void chunk(const part *p) {
+    const nb_mshape *s = p->s;
+    cg *g = s->l->g;
+    CG_FOR(g, k, cg_i64(g, 0), cg_smax(g, s->K, cg_i64(g, 1)), s->length) {
+        cg_val rest = cg_sub(g, s->K, k), from = p->panel;
+        nb_mtile t = {.s = s, .steps = cg_smin(g, s->length, rest)};
+        t.first = cg_cmpi(g, CG_EQ, k, 0);
+        t.last = cg_cmp(g, CG_LE, rest, s->length);
+        /* As many panels at once as a tile takes, then single ones. */
+        for (t.wide = s->wide;; t.wide = 1) {
+            cg_val n = cg_sub(g, p->end_panel, from);
+            cg_val end = cg_sub(g, p->end_panel, cg_urem(g, n, cg_i64(g, t.wide)));
+            CG_FOR(g, panel, from, end, cg_i64(g, t.wide)) {
+                find_panels(p, &t, panel, k);
+                pass(p, &t, panel, k);
+            }
+            if (t.wide == 1) break;
+            from = end;
+        }
     }
-    CG_FOR(g, panel, first, end, cg_i64(g, 1)) { panels(p, panel, 1); }
 }
 
 static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
@@ -214,25 +241,28 @@ static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
     const nb_operand *a = &s->l->in[0], *b = &s->l->in[1];
     const cg_buf *y = &s->l->out[0].buf;
     cg_buf lefts = nb_matmul_lefts(s);
-    cg_val zero = cg_i64(g, 0);
     part p = {.s = s};
     int64_t line = (int64_t)CG_LANES * cg_kind_bytes(s->kind);
-    p.sums = cg_stack(g, (s->single ? 1 : BLOCK_ROWS) * s->wide * line, 64);
+    p.sums = cg_stack(g, most_rows(s) * CHUNK * line, 64);
     if (!s->panels) p.lines = cg_stack(g, s->steps * s->wide * line, 64);
     /* An outer step is a batch and a block of rows. */
     CG_FOR(g, outer, cg_udiv(g, begin, s->n_panels), cg_ceildiv(g, end, s->n_panels),
            cg_i64(g, 1)) {
         cg_val batch = cg_udiv(g, outer, s->blocks), block = cg_urem(g, outer, s->blocks);
         cg_val origin = cg_mul(g, outer, s->n_panels);
-        cg_val first = cg_smax(g, cg_sub(g, begin, origin), zero);
+        cg_val first = cg_smax(g, cg_sub(g, begin, origin), cg_i64(g, 0));
         cg_val last = cg_smin(g, cg_sub(g, end, origin), s->n_panels);
         p.tile = cg_mul(g, block, s->block_tiles);
         p.end_tile = cg_smin(g, cg_add(g, p.tile, s->block_tiles), s->tiles);
         p.left = s->single ? nb_matmul_batch(s, &a->buf, 2, batch)
-                                 : nb_matmul_batch(s, &lefts, 1, batch);
+                           : nb_matmul_batch(s, &lefts, 1, batch);
         if (!b->immediate) p.right = nb_matmul_batch(s, &b->buf, 2, batch);
         p.y = nb_matmul_batch(s, y, 2, batch);
-        all_panels(&p, first, last, s->wide);
+        CG_FOR(g, panel, first, last, cg_i64(g, CHUNK)) {
+            p.panel = panel;
+            p.end_panel = cg_smin(g, cg_addi(g, panel, CHUNK), last);
+            chunk(&p);
+        }
     }
 }
 
@@ -267,8 +297,12 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
         return;
     }
     cg_val alone = nb_mshape_alone(&s), more = cg_not(g, alone);
-    if (!cg_is(alone, 0)) CG_IF(g, alone) { multiply(&one, begin, end); }
-    if (!cg_is(more, 0)) CG_IF(g, more) { multiply(&s, begin, end); }
+    if (!cg_is(alone, 0)) CG_IF(g, alone) {
+            multiply(&one, begin, end);
+        }
+    if (!cg_is(more, 0)) CG_IF(g, more) {
+            multiply(&s, begin, end);
+        }
 }
 
 static cg_val scratch(nb_lower *l) {

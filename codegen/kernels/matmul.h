@@ -62,7 +62,8 @@ typedef struct nb_mtile {
     cg_val first, last; /* i1: is it the first (last) block of k? */
     cg_val sums;        /* between blocks, [rows][wide][16] */
     cg_val ahead;       /* bytes: right + ahead is asked for in step 0, or NULL: nothing is */
-    cg_val ahead_step;  /* bytes further in each step */
+    cg_val ahead_step;  /* bytes further the next time, */
+    int ahead_every;    /* which is so many steps later: 1, 2 or 4 */
     cg_val y;           /* first element of the result */
     cg_val columns;     /* from there on to the end of the row */
 } nb_mtile;

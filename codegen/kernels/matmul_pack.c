@@ -103,8 +103,7 @@ static void transpose(const nb_mshape *s, cg_val to, cg_val from, cg_val row, cg
     cg *g = s->l->g;
     CG_FOR(g, k, cg_i64(g, 0), steps, cg_i64(g, 1)) {
         for (int r = 0; r < rows; r++) {
-            cg_val v =
-                element(&s->l->in[0], g, from, cg_addi(g, row, r), cg_add(g, first, k));
+            cg_val v = element(&s->l->in[0], g, from, cg_addi(g, row, r), cg_add(g, first, k));
             cg_store(g, v, cg_index(g, to, s->kind, cg_addi(g, cg_muli(g, k, rows), r)), 0);
         }
     }
@@ -117,8 +116,7 @@ void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end) {
     CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
         cg_val batch = cg_udiv(g, item, s->tiles), tile = cg_urem(g, item, s->tiles);
         cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
-        cg_val to = cg_index(g, s->l->scratch, s->kind,
-                             cg_mul(g, batch, cg_mul(g, s->rows, s->K)));
+        cg_val to = cg_index(g, s->l->scratch, s->kind, cg_mul(g, batch, cg_mul(g, s->rows, s->K)));
         cg_val from = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
         CG_FOR(g, k, zero, s->K, s->length) {
             cg_val steps = cg_smin(g, s->length, cg_sub(g, s->K, k));

@@ -2,7 +2,8 @@
  * block. */
 #include "codegen/kernels/matmul.h"
 
-#define MAX_SUMS 32
+#define MAX_SUMS 16
+#define UNROLL   4 /* steps of k written out */
 
 static cg_val at(const nb_mtile *t, cg_val pointer, cg_val index) {
     return cg_index(t->s->l->g, pointer, t->s->kind, index);
@@ -24,32 +25,44 @@ static void begin(const nb_mtile *t, cg_var *sums) {
     }
 }
 
-static void steps(const nb_mtile *t, cg_var *sums) {
+/* Step `k`: an element of each row times a line of each panel. */
+static void step(const nb_mtile *t, const cg_var *sums, cg_val k) {
     cg *g = t->s->l->g;
-    cg_type type = CG_V(t->s->kind);
+    cg_val right[NB_MATMUL_WIDE], line = cg_muli(g, k, CG_LANES), row = cg_muli(g, k, t->rows);
+    for (int p = 0; p < t->wide; p++)
+        right[p] = cg_load(g, CG_V(t->s->kind), at(t, t->right[p], line), 64);
+    for (int r = 0; r < t->rows; r++) {
+        cg_val from = at(t, t->left, cg_addi(g, row, r));
+        cg_val left = cg_splat(g, cg_load(g, CG_S(t->s->kind), from, 0), CG_LANES);
+        for (int p = 0; p < t->wide; p++) {
+            cg_var sum = sums[r * t->wide + p];
+            cg_val v = cg_get(g, sum);
+            cg_set(g, sum,
+                   cg_kind_is_float(t->s->kind) ? cg_fma(g, left, right[p], v)
+                                                : cg_add(g, v, cg_mul(g, left, right[p])));
+        }
+    }
+}
+
+static void steps(const nb_mtile *t, const cg_var *sums) {
+    cg *g = t->s->l->g;
     cg_var far[NB_MATMUL_WIDE];
     for (int p = 0; p < t->wide && t->ahead; p++)
         far[p] = cg_var_new(g, cg_offset(g, t->right[p], t->ahead));
-    CG_FOR(g, k, cg_i64(g, 0), t->steps, cg_i64(g, 1)) {
-        cg_val right[NB_MATMUL_WIDE], line = cg_muli(g, k, CG_LANES), row = cg_muli(g, k, t->rows);
-        for (int p = 0; p < t->wide; p++) {
-            right[p] = cg_load(g, type, at(t, t->right[p], line), 64);
-            if (!t->ahead) continue;
-            cg_prefetch(g, cg_get(g, far[p]), 2);
-            cg_set(g, far[p], cg_offset(g, cg_get(g, far[p]), t->ahead_step));
-        }
-        for (int r = 0; r < t->rows; r++) {
-            cg_val from = at(t, t->left, cg_addi(g, row, r));
-            cg_val left = cg_splat(g, cg_load(g, CG_S(t->s->kind), from, 0), CG_LANES);
+    cg_val whole = cg_andi(g, t->steps, -UNROLL);
+    CG_FOR(g, k, cg_i64(g, 0), whole, cg_i64(g, UNROLL)) {
+        for (int u = 0; u < UNROLL; u++) {
+            step(t, sums, cg_addi(g, k, u));
+            if (!t->ahead || u % t->ahead_every) continue;
             for (int p = 0; p < t->wide; p++) {
-                cg_var sum = sums[r * t->wide + p];
-                cg_val v = cg_get(g, sum);
-                cg_set(g, sum,
-                       cg_kind_is_float(t->s->kind) ? cg_fma(g, left, right[p], v)
-                                                    : cg_add(g, v, cg_mul(g, left, right[p])));
+                cg_prefetch(g, cg_get(g, far[p]), 2);
+                cg_set(g, far[p], cg_offset(g, cg_get(g, far[p]), t->ahead_step));
             }
         }
     }
+    /* Blocks are multiples of UNROLL, but the last. */
+    if (cg_is(cg_andi(g, t->s->K, UNROLL - 1), 0)) return;
+    CG_FOR(g, k, whole, t->steps, cg_i64(g, 1)) { step(t, sums, k); }
 }
 
 static void store(const nb_mtile *t, const cg_var *sums) {
@@ -82,7 +95,6 @@ void nb_matmul_tile(const nb_mtile *t) {
     cg_val more = cg_not(g, t->last);
     if (cg_is(more, 0)) return;
     CG_IF(g, more) {
-        for (int i = 0; i < t->rows * t->wide; i++)
-            cg_store(g, cg_get(g, sums[i]), kept(t, i), 64);
+        for (int i = 0; i < t->rows * t->wide; i++) cg_store(g, cg_get(g, sums[i]), kept(t, i), 64);
     }
 }
