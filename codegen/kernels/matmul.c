@@ -165,14 +165,15 @@ static void pass(const part *p, nb_mtile *t, cg_val panel, cg_val k) {
     cg_val left = cg_index(g, p->left, s->kind, cg_mul(g, k, s->rows));
     cg_val sums = cg_muli(g, cg_sub(g, panel, p->panel), most_rows(s));
     t->columns = cg_sub(g, s->N, column);
-    /* Meanwhile the next block is asked for, a share of it by each tile; a single tile asks for
-     * what it needs itself. */
+    /* Meanwhile the next block is asked for, a share of it by each tile. A single tile of several
+     * rows leaves that to the CPU: it asks for what is there. */
     cg_val share = cg_udiv(g, cg_i64(g, LINE), cg_sub(g, p->end_tile, p->tile)), next = NULL;
     if (s->panels) {
-        t->ahead_every = s->single ? 1 : 2;
+        cg_val none = cg_cmpi(g, CG_EQ, s->tiles, 1), zero = cg_i64(g, 0);
+        t->ahead_every = s->single || t->wide > 1 ? 1 : 2;
+        share = s->single ? share : cg_select(g, none, zero, share);
+        next = s->single ? cg_i64(g, AHEAD) : cg_select(g, none, zero, next_block(p, t, panel, k));
         t->ahead_step = cg_muli(g, share, t->ahead_every);
-        next = cg_select(g, cg_cmpi(g, CG_EQ, s->tiles, 1), cg_i64(g, AHEAD),
-                         next_block(p, t, panel, k));
     }
     CG_FOR(g, tile, p->tile, p->end_tile, cg_i64(g, 1)) {
         cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);

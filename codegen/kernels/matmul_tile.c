@@ -3,7 +3,8 @@
 #include "codegen/kernels/matmul.h"
 
 #define MAX_SUMS 16
-#define UNROLL   4 /* steps of k written out */
+/* Steps of k written out; not for several panels, where LLVM would load ahead and spill. */
+#define UNROLL(t) ((t)->wide > 1 ? 1 : 4)
 
 static cg_val at(const nb_mtile *t, cg_val pointer, cg_val index) {
     return cg_index(t->s->l->g, pointer, t->s->kind, index);
@@ -46,12 +47,13 @@ static void step(const nb_mtile *t, const cg_var *sums, cg_val k) {
 
 static void steps(const nb_mtile *t, const cg_var *sums) {
     cg *g = t->s->l->g;
+    const int unroll = UNROLL(t);
     cg_var far[NB_MATMUL_WIDE];
     for (int p = 0; p < t->wide && t->ahead; p++)
         far[p] = cg_var_new(g, cg_offset(g, t->right[p], t->ahead));
-    cg_val whole = cg_andi(g, t->steps, -UNROLL);
-    CG_FOR(g, k, cg_i64(g, 0), whole, cg_i64(g, UNROLL)) {
-        for (int u = 0; u < UNROLL; u++) {
+    cg_val whole = cg_andi(g, t->steps, -unroll);
+    CG_FOR(g, k, cg_i64(g, 0), whole, cg_i64(g, unroll)) {
+        for (int u = 0; u < unroll; u++) {
             step(t, sums, cg_addi(g, k, u));
             if (!t->ahead || u % t->ahead_every) continue;
             for (int p = 0; p < t->wide; p++) {
@@ -60,8 +62,8 @@ static void steps(const nb_mtile *t, const cg_var *sums) {
             }
         }
     }
-    /* Blocks are multiples of UNROLL, but the last. */
-    if (cg_is(cg_andi(g, t->s->K, UNROLL - 1), 0)) return;
+    /* Blocks are multiples of `unroll`, but the last. */
+    if (cg_is(cg_andi(g, t->s->K, unroll - 1), 0)) return;
     CG_FOR(g, k, whole, t->steps, cg_i64(g, 1)) { step(t, sums, k); }
 }
 
