@@ -1,127 +1,31 @@
-/* matmul: each output is a sequence of fma over k. A tile is some rows by 16 columns: the columns
- * are the lanes, a row's element is broadcast.
+/* matmul: each output is a sequence of fma over k. A tile is some rows by one or more panels of 16
+ * columns: the columns are the lanes, an element of the left operand is broadcast.
  *
- * A constant matrix of f32 is packed into panels of 16 columns, [N/16][K][16], padded with zeros,
- * so that a panel is read once from front to end for each tile of rows. Other right operands are
- * read where they stand. One item is one panel (of one batch). */
-#include "codegen/lower.h"
-#include "codegen/pack.h"
+ * Phase 0 transposes the left operand, so that a tile reads it front to back (matmul_pack.c). In
+ * phase 1 an item is a panel and a block of rows. k comes in blocks: while the tiles of all rows
+ * pass over a block of a panel, it stays in the first-level cache; sums wait on the stack between
+ * blocks, which changes no bit of them. */
+#include "codegen/kernels/matmul.h"
+
 #include "ir/eval.h"
 
-#include <string.h>
-
+/* Rows in a block: their sums stay in caches. */
+#define BLOCK_ROWS 128
+/* Where there are few panels, blocks of rows are the work to share. */
+#define FEW_PANELS     16
+#define FEW_BLOCK_ROWS 48
+/* More rows gain nothing: two units of four cycles are busy with 8 sums. */
 #define MAX_ROWS 8
+/* A single tile waits for memory: its panel is asked for this many bytes ahead. */
+#define AHEAD 2048
+/* Steps of k in a block, times panels beside each other: 16 KB of f32 that stay in the first-level
+ * cache while all tiles of rows pass over them. */
+#define BLOCK 256
+/* Panels that wait for each other at the end of a block of k: meanwhile the same block of left
+ * operands is used again and stays in the second-level cache. A multiple of NB_MATMUL_WIDE. */
+#define CHUNK 4
 
-/* ---- packing -------------------------------------------------------------------------------- */
-
-static int64_t panels_of(const nb_value *b) {
-    return nb_ceildiv(b->type->dims[1]->value, CG_LANES);
-}
-
-static bool panel_size(const nb_value *b, int64_t *bytes) {
-    return nb_mul_i64(panels_of(b), b->type->dims[0]->value, bytes) &&
-           nb_mul_i64(*bytes, CG_LANES * 4, bytes);
-}
-
-static void write_panels(const nb_value *b, nb_arena *arena, nb_sink *sink) {
-    (void)arena;
-    int64_t K = b->type->dims[0]->value, N = b->type->dims[1]->value;
-    const char *data = b->blob->data;
-    for (int64_t p = 0; p < panels_of(b); p++) {
-        for (int64_t k = 0; k < K; k++) {
-            float line[CG_LANES] = {0};
-            int64_t n = nb_min_i64(CG_LANES, N - p * CG_LANES);
-            memcpy(line, data + (k * N + p * CG_LANES) * 4, (size_t)n * 4);
-            nb_sink_write(sink, line, sizeof line);
-        }
-    }
-}
-
-static const nb_layout panels = {.name = "f32-panels", .size = panel_size, .write = write_panels};
-
-static bool is_packed(const nb_op *op) {
-    const nb_value *b = nb_in(op, 1);
-    return nb_is_const(b) && b->type->elem == NB_F32 && b->type->rank == 2 && !b->type->quant;
-}
-
-static const nb_layout *layout(const nb_op *op, uint32_t index, const cg_cpu *cpu) {
-    (void)cpu;
-    return index == 1 && is_packed(op) ? &panels : NULL;
-}
-
-/* ---- the kernel ----------------------------------------------------------------------------- */
-
-/* What one item works on. */
-typedef struct view {
-    nb_lower *l;
-    cg_kind kind; /* of arithmetic */
-    cg_val rows, K, N, panels;
-    cg_val a, a_row, a_k; /* pointer, strides in elements */
-    cg_val b, b_k, b_n;   /* likewise; first element of the panel */
-    cg_val y, y_row, y_n;
-    cg_val left; /* columns in this panel, 1..16 */
-} view;
-
-static cg_val load_a(const view *v, cg_val row, cg_val k) {
-    cg *g = v->l->g;
-    const nb_operand *a = &v->l->in[0];
-    if (a->immediate) return a->immediate;
-    return cg_buf_load(
-        g, &a->buf,
-        cg_buf_step(g, &a->buf, v->a, cg_add(g, cg_mul(g, row, v->a_row), cg_mul(g, k, v->a_k))));
-}
-
-static cg_val load_b(const view *v, cg_val k) {
-    cg *g = v->l->g;
-    const nb_operand *b = &v->l->in[1];
-    if (b->immediate) return cg_splat(g, b->immediate, CG_LANES);
-    if (is_packed(v->l->op))
-        return cg_load(g, CG_V(CG_F32), cg_index(g, v->b, CG_F32, cg_muli(g, k, CG_LANES)), 64);
-    return cg_buf_load_part(g, &b->buf, cg_buf_step(g, &b->buf, v->b, cg_mul(g, k, v->b_k)), v->b_n,
-                            v->left);
-}
-
-static void tile(const view *v, cg_val row, int rows) {
-    cg *g = v->l->g;
-    cg_var acc[MAX_ROWS];
-    for (int r = 0; r < rows; r++) acc[r] = cg_var_new(g, cg_zero(g, CG_V(v->kind)));
-    CG_FOR(g, k, cg_i64(g, 0), v->K, cg_i64(g, 1)) {
-        cg_val b = load_b(v, k);
-        for (int r = 0; r < rows; r++) {
-            cg_val a = cg_splat(g, load_a(v, cg_addi(g, row, r), k), CG_LANES),
-                   sum = cg_get(g, acc[r]);
-            cg_set(g, acc[r],
-                   cg_kind_is_float(v->kind) ? cg_fma(g, a, b, sum)
-                                             : cg_add(g, sum, cg_mul(g, a, b)));
-        }
-    }
-    const cg_buf *y = &v->l->out[0].buf;
-    for (int r = 0; r < rows; r++) {
-        cg_val at = cg_buf_step(g, y, v->y, cg_mul(g, cg_addi(g, row, r), v->y_row));
-        cg_buf_store_part(g, y, at, v->y_n, cg_get(g, acc[r]), v->left);
-    }
-}
-
-/* Rows in a tile: as many accumulators as stay in registers, with some left for operands. */
-static int tile_rows(const cg *g) {
-    const cg_isa *isa = cg_isa_of(g);
-    int per_row = nb_max_i64(1, 64 / isa->vector_bytes) == 1 ? 1 : 64 / isa->vector_bytes,
-        rows = (isa->registers - 4) / per_row;
-    for (int n = MAX_ROWS; n > 1; n /= 2) {
-        if (n <= rows) return n;
-    }
-    return 1;
-}
-
-static void all_rows(const view *v) {
-    cg *g = v->l->g;
-    int most = tile_rows(g);
-    cg_val whole = cg_sub(g, v->rows, cg_srem(g, v->rows, cg_i64(g, most)));
-    if (most > 1) CG_FOR(g, row, cg_i64(g, 0), whole, cg_i64(g, most)) {
-            tile(v, row, most);
-        }
-    CG_FOR(g, row, most > 1 ? whole : cg_i64(g, 0), v->rows, cg_i64(g, 1)) { tile(v, row, 1); }
-}
+/* ---- shape ---------------------------------------------------------------------------------- */
 
 /* A constant matrix serves all batches: their rows are one long list, if they lie evenly. */
 static bool rows_are_even(const cg_buf *a, const cg_buf *y) {
@@ -134,71 +38,284 @@ static bool rows_are_even(const cg_buf *a, const cg_buf *y) {
     return a->rank == y->rank;
 }
 
-static bool is_flat(nb_lower *l) {
-    return is_packed(l->op) && rows_are_even(&l->in[0].buf, &l->out[0].buf);
+/* As many sums as stay in registers beside a line of each panel and two elements of rows. */
+static void choose_tile(nb_mshape *s) {
+    const cg_isa *isa = cg_isa_of(s->l->g);
+    int each = CG_LANES * cg_kind_bytes(s->kind) / isa->vector_bytes;
+    if (each < 1) each = 1;
+    s->wide = isa->registers / each >= 32 ? 2 : 1;
+    int rows = (isa->registers - 2) / each / s->wide - 1;
+    s->tall = rows > MAX_ROWS ? MAX_ROWS : rows < 1 ? 1 : rows;
+    s->steps = BLOCK / s->wide;
 }
 
-static cg_val panel_count(nb_lower *l) {
-    return cg_ceildiv(l->g, l->out[0].buf.dims[l->out[0].buf.rank - 1], cg_i64(l->g, CG_LANES));
+static void cut_rows(nb_mshape *s) {
+    cg *g = s->l->g;
+    cg_val one = cg_i64(g, 1);
+    s->tiles = cg_smax(g, cg_ceildiv(g, s->rows, cg_i64(g, s->tall)), one);
+    s->base = cg_udiv(g, s->rows, s->tiles);
+    s->more = cg_urem(g, s->rows, s->tiles);
+    cg_val few = cg_cmpi(g, CG_LT, s->n_panels, FEW_PANELS);
+    cg_val most = cg_select(g, few, cg_i64(g, nb_max_i64(1, FEW_BLOCK_ROWS / s->tall)),
+                            cg_i64(g, nb_max_i64(1, BLOCK_ROWS / s->tall)));
+    s->blocks = cg_ceildiv(g, s->tiles, most);
+    s->block_tiles = cg_ceildiv(g, s->tiles, s->blocks);
+    s->length = cg_i64(g, s->steps);
+    /* A single tile gains nothing by blocks. */
+    if (s->panels)
+        s->length = cg_select(g, cg_cmpi(g, CG_EQ, s->tiles, 1), cg_smax(g, s->K, one), s->length);
+}
+
+nb_mshape nb_mshape_of(nb_lower *l) {
+    cg *g = l->g;
+    const cg_buf *a = &l->in[0].buf, *y = &l->out[0].buf;
+    nb_mshape s = {.l = l, .kind = cg_compute_kind(y->elem)};
+    s.panels = nb_matmul_in_panels(l->op) && !l->in[1].immediate;
+    s.flat = s.panels && rows_are_even(a, y);
+    s.direct = !l->in[0].immediate && cg_is(a->strides[a->rank - 1], 1) &&
+               cg_storage_kind(a->elem) == s.kind;
+    s.rows = s.flat ? cg_buf_count_range(g, y, 0, y->rank - 1) : y->dims[y->rank - 2];
+    s.K = a->dims[a->rank - 1];
+    s.N = y->dims[y->rank - 1];
+    s.n_panels = cg_ceildiv(g, s.N, cg_i64(g, CG_LANES));
+    choose_tile(&s);
+    cut_rows(&s);
+    return s;
+}
+
+/* The same product where it has one row: more panels at once, so that more sums and more streams of
+ * memory are under way. */
+static nb_mshape one_row(const nb_mshape *s) {
+    nb_mshape one = *s;
+    one.rows = cg_i64(s->l->g, 1);
+    one.single = true;
+    one.wide = NB_MATMUL_WIDE;
+    one.steps = BLOCK / one.wide;
+    cut_rows(&one);
+    return one;
+}
+
+cg_val nb_mshape_row(const nb_mshape *s, cg_val tile) {
+    cg *g = s->l->g;
+    return cg_add(g, cg_mul(g, tile, s->base), cg_smin(g, tile, s->more));
+}
+
+cg_val nb_mshape_rows(const nb_mshape *s, cg_val tile) {
+    cg *g = s->l->g;
+    return cg_add(g, s->base, cg_zext(g, cg_cmp(g, CG_LT, tile, s->more), CG_I64));
+}
+
+bool nb_mshape_has(const nb_mshape *s, int rows) {
+    int64_t base, more;
+    if (cg_known(s->base, &base) && cg_known(s->more, &more))
+        return rows == base || (more && rows == base + 1);
+    /* A single row has code of its own, and of more rows none stays behind in a tile. */
+    return rows > 1 || !s->direct || s->tall < 3;
+}
+
+cg_val nb_mshape_alone(const nb_mshape *s) {
+    return s->direct ? cg_cmpi(s->l->g, CG_EQ, s->rows, 1) : cg_i1(s->l->g, false);
+}
+
+cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val batch) {
+    const cg_buf *y = &s->l->out[0].buf;
+    int lead = y->rank - 2;
+    if (s->flat || lead == 0) return b->base;
+    cg_buf wide = *b;
+    wide.rank = b->rank - inner;
+    if (wide.rank > 0) wide.dense[wide.rank - 1] = false;
+    wide = cg_buf_broadcast(s->l->g, &wide, lead, y->dims);
+    return cg_buf_row(s->l->g, &wide, 0, batch);
+}
+
+/* ---- phase 1 -------------------------------------------------------------------------------- */
+
+#define LINE (CG_LANES * 4) /* bytes: one step of k in a panel of f32 */
+
+/* A chunk of panels in a block of rows. */
+typedef struct part {
+    const nb_mshape *s;
+    cg_val left, right, y; /* of the batch */
+    cg_val tile, end_tile; /* of the block of rows */
+    cg_val panel, end_panel;
+    cg_val sums, lines; /* stack: sums between blocks of k; a copied block of panels */
+} part;
+
+/* Rows in a block at most. */
+static int64_t most_rows(const nb_mshape *s) {
+    return s->single ? 1 : nb_max_i64(BLOCK_ROWS, s->tall);
+}
+
+/* How far behind a block of `t->wide` panels the next block lies, in bytes. */
+static cg_val next_block(const part *p, const nb_mtile *t, cg_val panel, cg_val k) {
+    cg *g = p->s->l->g;
+    cg_val next = cg_addi(g, panel, t->wide), over = cg_cmp(g, CG_GE, next, p->end_panel);
+    cg_val back = cg_and(g, over, cg_not(g, t->last));
+    cg_val panels = cg_sub(g, cg_select(g, back, p->panel, next), panel);
+    cg_val lines = cg_select(g, back, t->steps, cg_select(g, over, cg_neg(g, k), cg_i64(g, 0)));
+    return cg_muli(g, cg_add(g, cg_mul(g, panels, p->s->K), lines), LINE);
+}
+
+/* All tiles of rows pass over a block of k of `t->wide` panels. */
+static void pass(const part *p, nb_mtile *t, cg_val panel, cg_val k) {
+    const nb_mshape *s = p->s;
+    cg *g = s->l->g;
+    const cg_buf *y = &s->l->out[0].buf;
+    cg_val column = cg_muli(g, panel, CG_LANES), first = nb_mshape_row(s, p->tile);
+    cg_val left = cg_index(g, p->left, s->kind, cg_mul(g, k, s->rows));
+    cg_val sums = cg_muli(g, cg_sub(g, panel, p->panel), most_rows(s));
+    t->columns = cg_sub(g, s->N, column);
+    /* Meanwhile the next block is asked for, a share of it by each tile. A single tile of several
+     * rows leaves that to the CPU: it asks for what is there. */
+    cg_val share = cg_udiv(g, cg_i64(g, LINE), cg_sub(g, p->end_tile, p->tile)), next = NULL;
+    if (s->panels) {
+        cg_val none = cg_cmpi(g, CG_EQ, s->tiles, 1), zero = cg_i64(g, 0);
+        t->ahead_every = s->single || t->wide > 1 ? 1 : 2;
+        share = s->single ? share : cg_select(g, none, zero, share);
+        next = s->single ? cg_i64(g, AHEAD) : cg_select(g, none, zero, next_block(p, t, panel, k));
+        t->ahead_step = cg_muli(g, share, t->ahead_every);
+    }
+    CG_FOR(g, tile, p->tile, p->end_tile, cg_i64(g, 1)) {
+        cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
+        t->left = cg_index(g, left, s->kind, cg_mul(g, row, t->steps));
+        t->y = cg_buf_step(g, y, p->y,
+                           cg_add(g, cg_mul(g, row, y->strides[y->rank - 2]),
+                                  cg_mul(g, column, y->strides[y->rank - 1])));
+        cg_val lines = cg_add(g, sums, cg_muli(g, cg_sub(g, row, first), t->wide));
+        t->sums = cg_index(g, p->sums, s->kind, cg_muli(g, lines, CG_LANES));
+        if (next)
+            t->ahead =
+                cg_add(g, next, cg_mul(g, cg_sub(g, tile, p->tile), cg_mul(g, t->steps, share)));
+        for (int r = 1; r <= s->tall; r++) {
+            if (!nb_mshape_has(s, r)) continue;
+            t->rows = r;
+            CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) { nb_matmul_tile(t); }
+        }
+    }
+}
+
+/* Block `k` of the panels from `panel` on: where they lie or, copied, on the stack. */
+static void find_panels(const part *p, nb_mtile *t, cg_val panel, cg_val k) {
+    const nb_mshape *s = p->s;
+    cg *g = s->l->g;
+    const nb_operand *b = &s->l->in[1];
+    const cg_val *strides = &b->buf.strides[b->buf.rank - 2];
+    for (int i = 0; i < t->wide; i++) {
+        cg_val at = cg_addi(g, panel, i), column = cg_muli(g, at, CG_LANES), from = NULL;
+        if (s->panels) {
+            cg_val line = cg_add(g, cg_mul(g, at, s->K), k);
+            t->right[i] = cg_index(g, p->right, CG_F32, cg_muli(g, line, CG_LANES));
+            continue;
+        }
+        t->right[i] = cg_index(g, p->lines, s->kind, cg_i64(g, i * s->steps * CG_LANES));
+        if (!b->immediate)
+            from = cg_buf_step(g, &b->buf, p->right,
+                               cg_add(g, cg_mul(g, k, strides[0]), cg_mul(g, column, strides[1])));
+        nb_matmul_copy_panel(s, t->right[i], from, t->steps, cg_sub(g, s->N, column));
+    }
+}
+
+static void chunk(const part *p) {
+    const nb_mshape *s = p->s;
+    cg *g = s->l->g;
+    CG_FOR(g, k, cg_i64(g, 0), cg_smax(g, s->K, cg_i64(g, 1)), s->length) {
+        cg_val rest = cg_sub(g, s->K, k), from = p->panel;
+        nb_mtile t = {.s = s, .steps = cg_smin(g, s->length, rest)};
+        t.first = cg_cmpi(g, CG_EQ, k, 0);
+        t.last = cg_cmp(g, CG_LE, rest, s->length);
+        /* As many panels at once as a tile takes, then single ones. */
+        for (t.wide = s->wide;; t.wide = 1) {
+            cg_val n = cg_sub(g, p->end_panel, from);
+            cg_val end = cg_sub(g, p->end_panel, cg_urem(g, n, cg_i64(g, t.wide)));
+            CG_FOR(g, panel, from, end, cg_i64(g, t.wide)) {
+                find_panels(p, &t, panel, k);
+                pass(p, &t, panel, k);
+            }
+            if (t.wide == 1) break;
+            from = end;
+        }
+    }
+}
+
+static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
+    cg *g = s->l->g;
+    const nb_operand *a = &s->l->in[0], *b = &s->l->in[1];
+    const cg_buf *y = &s->l->out[0].buf;
+    cg_buf lefts = nb_matmul_lefts(s);
+    part p = {.s = s};
+    int64_t line = (int64_t)CG_LANES * cg_kind_bytes(s->kind);
+    p.sums = cg_stack(g, most_rows(s) * CHUNK * line, 64);
+    if (!s->panels) p.lines = cg_stack(g, s->steps * s->wide * line, 64);
+    /* An outer step is a batch and a block of rows. */
+    CG_FOR(g, outer, cg_udiv(g, begin, s->n_panels), cg_ceildiv(g, end, s->n_panels),
+           cg_i64(g, 1)) {
+        cg_val batch = cg_udiv(g, outer, s->blocks), block = cg_urem(g, outer, s->blocks);
+        cg_val origin = cg_mul(g, outer, s->n_panels);
+        cg_val first = cg_smax(g, cg_sub(g, begin, origin), cg_i64(g, 0));
+        cg_val last = cg_smin(g, cg_sub(g, end, origin), s->n_panels);
+        p.tile = cg_mul(g, block, s->block_tiles);
+        p.end_tile = cg_smin(g, cg_add(g, p.tile, s->block_tiles), s->tiles);
+        p.left = s->single ? nb_matmul_batch(s, &a->buf, 2, batch)
+                           : nb_matmul_batch(s, &lefts, 1, batch);
+        if (!b->immediate) p.right = nb_matmul_batch(s, &b->buf, 2, batch);
+        p.y = nb_matmul_batch(s, y, 2, batch);
+        CG_FOR(g, panel, first, last, cg_i64(g, CHUNK)) {
+            p.panel = panel;
+            p.end_panel = cg_smin(g, cg_addi(g, panel, CHUNK), last);
+            chunk(&p);
+        }
+    }
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+static int phases(const nb_op *op) {
+    (void)op;
+    return 2;
 }
 
 static cg_val items(nb_lower *l, int phase) {
-    (void)phase;
+    cg *g = l->g;
+    nb_mshape s = nb_mshape_of(l);
+    if (phase == 0) return nb_matmul_left_items(&s);
     const cg_buf *y = &l->out[0].buf;
-    cg_val batches = is_flat(l) ? cg_i64(l->g, 1) : cg_buf_count_range(l->g, y, 0, y->rank - 2);
-    return cg_mul(l->g, batches, panel_count(l));
+    cg_val batches = s.flat ? cg_i64(g, 1) : cg_buf_count_range(g, y, 0, y->rank - 2);
+    return cg_mul(g, cg_mul(g, batches, s.blocks), s.n_panels);
 }
 
 static cg_val work(nb_lower *l, int phase) {
-    (void)phase;
     cg *g = l->g;
-    const cg_buf *a = &l->in[0].buf, *y = &l->out[0].buf;
-    cg_val rows = is_flat(l) ? cg_buf_count_range(g, y, 0, y->rank - 1) : y->dims[y->rank - 2];
-    return cg_muli(g, cg_mul(g, a->dims[a->rank - 1], rows), CG_LANES);
-}
-
-/* Pointer to the matrix of batch number `batch` (over y's leading axes) of an operand. */
-static cg_val batch_base(cg *g, const cg_buf *b, const cg_buf *y, cg_val batch) {
-    int lead = y->rank - 2;
-    if (lead == 0) return b->base;
-    cg_buf wide = *b;
-    wide.rank = b->rank - 2;
-    if (wide.rank > 0) wide.dense[wide.rank - 1] = false;
-    wide = cg_buf_broadcast(g, &wide, lead, y->dims);
-    return cg_buf_row(g, &wide, 0, batch);
+    nb_mshape s = nb_mshape_of(l);
+    cg_val rows = cg_muli(g, s.K, s.tall);
+    return phase == 0 ? rows : cg_muli(g, cg_mul(g, rows, s.block_tiles), CG_LANES);
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
-    (void)phase;
     cg *g = l->g;
-    const cg_buf *a = &l->in[0].buf, *b = &l->in[1].buf, *y = &l->out[0].buf;
-    view v = {.l = l,
-              .kind = cg_compute_kind(y->elem),
-              .K = a->dims[a->rank - 1],
-              .N = y->dims[y->rank - 1],
-              .panels = panel_count(l)};
-    bool flat = is_flat(l), packed = is_packed(l->op);
-    v.rows = flat ? cg_buf_count_range(g, y, 0, y->rank - 1) : y->dims[y->rank - 2];
-    v.a_row = a->strides[a->rank - 2];
-    v.a_k = a->strides[a->rank - 1];
-    v.b_k = b->strides[b->rank - 2];
-    v.b_n = b->strides[b->rank - 1];
-    v.y_row = y->strides[y->rank - 2];
-    v.y_n = y->strides[y->rank - 1];
-    CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
-        cg_val batch = flat ? cg_i64(g, 0) : cg_udiv(g, item, v.panels),
-               panel = flat ? item : cg_urem(g, item, v.panels);
-        cg_val first = cg_muli(g, panel, CG_LANES);
-        v.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, v.N, first));
-        v.a = flat ? a->base : batch_base(g, a, y, batch);
-        v.y =
-            cg_buf_step(g, y, flat ? y->base : batch_base(g, y, y, batch), cg_mul(g, first, v.y_n));
-        if (packed)
-            v.b = cg_index(g, b->base, CG_F32, cg_mul(g, first, v.K));
-        else
-            v.b = cg_buf_step(g, b, batch_base(g, b, y, batch), cg_mul(g, first, v.b_n));
-        all_rows(&v);
+    nb_mshape s = nb_mshape_of(l), one = one_row(&s);
+    if (phase == 0) {
+        nb_matmul_pack_left(&s, begin, end);
+        return;
     }
+    cg_val alone = nb_mshape_alone(&s), more = cg_not(g, alone);
+    if (!cg_is(alone, 0)) CG_IF(g, alone) {
+            multiply(&one, begin, end);
+        }
+    if (!cg_is(more, 0)) CG_IF(g, more) {
+            multiply(&s, begin, end);
+        }
+}
+
+static cg_val scratch(nb_lower *l) {
+    cg *g = l->g;
+    nb_mshape s = nb_mshape_of(l);
+    cg_val bytes = cg_muli(g, cg_buf_count(g, &l->in[0].buf), cg_kind_bytes(s.kind));
+    return cg_select(g, nb_mshape_alone(&s), cg_i64(g, 0), bytes);
+}
+
+static const nb_layout *layout(const nb_op *op, uint32_t index, const cg_cpu *cpu) {
+    (void)cpu;
+    return index == 1 && nb_matmul_in_panels(op) ? &nb_matmul_panels : NULL;
 }
 
 static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
@@ -211,5 +328,10 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     return nb_accept_plain(op, cpu, diags);
 }
 
-const nb_lowering nb_lower_matmul = {
-    .accept = accept, .items = items, .work = work, .body = body, .layout = layout};
+const nb_lowering nb_lower_matmul = {.accept = accept,
+                                     .phases = phases,
+                                     .items = items,
+                                     .work = work,
+                                     .body = body,
+                                     .scratch = scratch,
+                                     .layout = layout};

@@ -1,21 +1,27 @@
 /* matmul: element types, batches, strides, right operands in panels and in place. */
 #include "tests/diff/diff.h"
 
-static const int64_t rows[] = {1, 2, 3, 5, 17, 64};
+static const int64_t rows[] = {1, 2, 3, 5, 17, 64, 0, 131};
 
-/* Any number of rows; K and N next to and between multiples of 16. */
-static void any_rows(nb_elem elem, int64_t K, int64_t N, bool constant, bool plain) {
+static void rows_of(nb_elem elem, const int64_t *lengths, int64_t K, int64_t N, bool constant,
+                    bool plain) {
     diff d;
-    diff_begin(&d, "matmul %s, K %lld, N %lld%s%s", nb_elems[elem].text, (long long)K, (long long)N,
-               constant ? ", constant" : "", plain ? "" : ", any bits");
-    d.lengths = rows;
-    d.n_lengths = NB_COUNT(rows);
+    diff_begin(&d, "matmul %s, K %lld, N %lld%s%s, %lld rows", nb_elems[elem].text, (long long)K,
+               (long long)N, constant ? ", constant" : "", plain ? "" : ", any bits",
+               (long long)lengths[0]);
+    d.lengths = lengths;
+    d.n_lengths = DIFF_MAX_LENGTHS;
     d.plain = plain;
     d.wide = elem == NB_F32;
     nb_value *a = diff_input(&d, elem, 2, (int64_t[]){-1, K});
     nb_value *b = constant ? diff_const(&d, elem, 2, (int64_t[]){K, N})
                            : diff_input(&d, elem, 2, (int64_t[]){K, N});
     diff_check(&d, nb_binary(&d.b, NB_OP_matmul, a, b));
+}
+
+/* Any number of rows; K and N next to and between multiples of 16. */
+static void any_rows(nb_elem elem, int64_t K, int64_t N, bool constant, bool plain) {
+    rows_of(elem, rows, K, N, constant, plain);
 }
 
 static void sizes(void) {
@@ -76,8 +82,32 @@ static void known_rows(void) {
     }
 }
 
+/* Every number of rows up to two of the widest tiles and one more, and those around blocks of rows;
+ * K around its blocks, so that sums wait between them; N with and without whole panels. */
+static void tiles(void) {
+    static const int64_t all[][8] = {{1, 2, 3, 4, 5, 6, 7, 8},
+                                     {9, 10, 11, 12, 13, 14, 15, 16},
+                                     {17, 18, 19, 20, 21, 22, 23, 24},
+                                     {25, 26, 48, 49, 64, 127, 130, 1}},
+                         around[] = {1, 2, 5, 13, 130, 260, 0, 28};
+    for (size_t i = 0; i < NB_COUNT(all); i++) rows_of(NB_F32, all[i], 31, 45, true, true);
+    rows_of(NB_F32, all[3], 13, 9, false, true);
+    static const int64_t sides[][2] = {{64, 33}, {127, 80}, {256, 48}, {257, 37}, {515, 100}};
+    for (size_t i = 0; i < NB_COUNT(sides); i++) {
+        rows_of(NB_F32, around, sides[i][0], sides[i][1], true, true);
+        rows_of(NB_F32, around, sides[i][0], sides[i][1], false, true);
+    }
+    /* Many panels: their chunks, and the larger blocks of rows. */
+    rows_of(NB_F32, around, 300, 273, true, true);
+    rows_of(NB_F32, around, 300, 273, false, true);
+    rows_of(NB_I64, around, 259, 35, true, true);
+    rows_of(NB_I8, around, 300, 35, false, true);
+    rows_of(NB_F16, around, 300, 35, true, true);
+}
+
 void diff_test_matmul(void) {
     sizes();
+    tiles();
     types();
     batches();
     known_rows();

@@ -1,0 +1,72 @@
+/* What the files of matmul share: how a product is cut into tiles (matmul.c), how operands are laid
+ * out for them (matmul_pack.c), and the tile (matmul_tile.c). */
+#ifndef NB_KERNELS_MATMUL_H
+#define NB_KERNELS_MATMUL_H
+
+#include "codegen/lower.h"
+#include "codegen/pack.h"
+
+/* At most this many panels beside each other in a tile. */
+#define NB_MATMUL_WIDE 4
+
+typedef struct nb_mshape {
+    nb_lower *l;
+    cg_kind kind; /* of arithmetic */
+    bool panels;  /* the right operand lies in panels: a constant matrix of f32 */
+    bool flat;    /* the rows of all batches are one list */
+    bool direct;  /* a single row of the left operand can be read where it stands */
+    bool single;  /* there is only one row, and it is read so */
+    int tall;     /* rows of the largest tile */
+    int wide;     /* its panels */
+    cg_val rows, K, N, n_panels;
+    /* Rows are cut into tiles as evenly as can be: the first `more` have `base` + 1 rows, the
+     * others `base`. */
+    cg_val tiles, base, more;
+    cg_val blocks, block_tiles; /* blocks of rows in a batch, tiles in one */
+    cg_val length;              /* steps of k in a block, */
+    int64_t steps;              /* which is at most this, or all of K if there is only one block */
+} nb_mshape;
+
+/* Is this the product of a matrix in panels? */
+bool nb_matmul_in_panels(const nb_op *op);
+extern const nb_layout nb_matmul_panels;
+
+nb_mshape nb_mshape_of(nb_lower *l);
+/* First row and number of rows of a tile. */
+cg_val nb_mshape_row(const nb_mshape *s, cg_val tile);
+cg_val nb_mshape_rows(const nb_mshape *s, cg_val tile);
+/* Can a tile have `rows` rows? False only when it is known not to. */
+bool nb_mshape_has(const nb_mshape *s, int rows);
+/* Is there only one row, read where it stands? (i1) */
+cg_val nb_mshape_alone(const nb_mshape *s);
+/* Pointer to the matrix of batch number `batch` (over y's leading axes) of a buffer of which the
+ * last `inner` axes are the matrix. */
+cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val batch);
+
+/* The left operand in tiles: for each of its batches, block of k and tile, [k][rows]; in compute
+ * kind. Its address is that of batch, block, tile:
+ *   base + (first k of the block * rows + first row of the tile * steps of the block). */
+cg_buf nb_matmul_lefts(const nb_mshape *s);
+cg_val nb_matmul_left_items(const nb_mshape *s);
+void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end);
+/* Copies `steps` rows of 16 columns, `left` (1..16) of them there, into [k][16] at `to`. */
+void nb_matmul_copy_panel(const nb_mshape *s, cg_val to, cg_val from, cg_val steps, cg_val left);
+
+/* One tile in one block of k. */
+typedef struct nb_mtile {
+    const nb_mshape *s;
+    int rows, wide;
+    cg_val left;                  /* [k][rows] */
+    cg_val right[NB_MATMUL_WIDE]; /* [k][16] each */
+    cg_val steps;
+    cg_val first, last; /* i1: is it the first (last) block of k? */
+    cg_val sums;        /* between blocks, [rows][wide][16] */
+    cg_val ahead;       /* bytes: right + ahead is asked for in step 0, or NULL: nothing is */
+    cg_val ahead_step;  /* bytes further the next time, */
+    int ahead_every;    /* which is so many steps later: 1, 2 or 4 */
+    cg_val y;           /* first element of the result */
+    cg_val columns;     /* from there on to the end of the row */
+} nb_mtile;
+void nb_matmul_tile(const nb_mtile *t);
+
+#endif

@@ -1,0 +1,133 @@
+/* Operands of matmul in the order in which tiles read them.
+ *
+ * A constant matrix of f32 lies in panels of 16 columns, [N/16][K][16], padded with zeros: one
+ * layout for all CPUs and tiles. Other right operands are copied into the same form, a block of k
+ * at a time. Left operands are transposed tile by tile into scratch memory. */
+#include "codegen/kernels/matmul.h"
+
+#include <string.h>
+
+/* ---- constants ------------------------------------------------------------------------------ */
+
+static int64_t panels_of(const nb_value *b) {
+    return nb_ceildiv(b->type->dims[1]->value, CG_LANES);
+}
+
+static bool panel_size(const nb_value *b, int64_t *bytes) {
+    return nb_mul_i64(panels_of(b), b->type->dims[0]->value, bytes) &&
+           nb_mul_i64(*bytes, CG_LANES * 4, bytes);
+}
+
+static void write_panels(const nb_value *b, nb_arena *arena, nb_sink *sink) {
+    (void)arena;
+    int64_t K = b->type->dims[0]->value, N = b->type->dims[1]->value;
+    const char *data = b->blob->data;
+    for (int64_t p = 0; p < panels_of(b); p++) {
+        for (int64_t k = 0; k < K; k++) {
+            float line[CG_LANES] = {0};
+            int64_t n = nb_min_i64(CG_LANES, N - p * CG_LANES);
+            memcpy(line, data + (k * N + p * CG_LANES) * 4, (size_t)n * 4);
+            nb_sink_write(sink, line, sizeof line);
+        }
+    }
+}
+
+const nb_layout nb_matmul_panels = {
+    .name = "f32-panels", .size = panel_size, .write = write_panels};
+
+bool nb_matmul_in_panels(const nb_op *op) {
+    const nb_value *b = nb_in(op, 1);
+    return nb_is_const(b) && b->type->elem == NB_F32 && b->type->rank == 2 && !b->type->quant;
+}
+
+/* ---- right operands that are not in panels -------------------------------------------------- */
+
+typedef struct copy {
+    const nb_mshape *s;
+    cg_val to, from;
+} copy;
+
+static void copy_lines(const copy *c, cg_val steps, cg_val n) {
+    cg *g = c->s->l->g;
+    const nb_operand *b = &c->s->l->in[1];
+    const cg_buf *buf = &b->buf;
+    CG_FOR(g, k, cg_i64(g, 0), steps, cg_i64(g, 1)) {
+        cg_val line;
+        if (b->immediate) {
+            line = cg_splat(g, b->immediate, CG_LANES);
+        } else {
+            cg_val from = cg_buf_step(g, buf, c->from, cg_mul(g, k, buf->strides[buf->rank - 2]));
+            line = cg_buf_load_part(g, buf, from, buf->strides[buf->rank - 1], n);
+        }
+        cg_store(g, line, cg_index(g, c->to, c->s->kind, cg_muli(g, k, CG_LANES)), 64);
+    }
+}
+
+void nb_matmul_copy_panel(const nb_mshape *s, cg_val to, cg_val from, cg_val steps, cg_val left) {
+    cg *g = s->l->g;
+    copy c = {.s = s, .to = to, .from = from};
+    CG_IF(g, cg_cmpi(g, CG_GE, left, CG_LANES)) { copy_lines(&c, steps, NULL); }
+    CG_ELSE(g) { copy_lines(&c, steps, left); }
+}
+
+/* ---- left operands -------------------------------------------------------------------------- */
+
+cg_buf nb_matmul_lefts(const nb_mshape *s) {
+    cg *g = s->l->g;
+    const cg_buf *a = &s->l->in[0].buf;
+    cg_val dims[NB_MAX_RANK];
+    int lead = s->flat ? 0 : a->rank - 2;
+    for (int i = 0; i < lead; i++) dims[i] = a->dims[i];
+    dims[lead] = cg_mul(g, s->rows, s->K);
+    return cg_buf_dense(g, s->l->scratch, s->l->out[0].value->type->elem, lead + 1, dims);
+}
+
+cg_val nb_matmul_left_items(const nb_mshape *s) {
+    cg *g = s->l->g;
+    const cg_buf *a = &s->l->in[0].buf;
+    cg_val batches = s->flat ? cg_i64(g, 1) : cg_buf_count_range(g, a, 0, a->rank - 2);
+    return cg_select(g, nb_mshape_alone(s), cg_i64(g, 0), cg_mul(g, batches, s->tiles));
+}
+
+/* Element `k` of row `row` from `from` on. */
+static cg_val element(const nb_operand *a, cg *g, cg_val from, cg_val row, cg_val k) {
+    if (a->immediate) return a->immediate;
+    const cg_val *strides = &a->buf.strides[a->buf.rank - 2];
+    cg_val at = cg_add(g, cg_mul(g, row, strides[0]), cg_mul(g, k, strides[1]));
+    return cg_buf_load(g, &a->buf, cg_buf_step(g, &a->buf, from, at));
+}
+
+/* Transposes `steps` columns of `rows` rows that begin at row `row`, column `k`. */
+static void transpose(const nb_mshape *s, cg_val to, cg_val from, cg_val row, cg_val first,
+                      cg_val steps, int rows) {
+    cg *g = s->l->g;
+    CG_FOR(g, k, cg_i64(g, 0), steps, cg_i64(g, 1)) {
+        for (int r = 0; r < rows; r++) {
+            cg_val v = element(&s->l->in[0], g, from, cg_addi(g, row, r), cg_add(g, first, k));
+            cg_store(g, v, cg_index(g, to, s->kind, cg_addi(g, cg_muli(g, k, rows), r)), 0);
+        }
+    }
+}
+
+void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end) {
+    cg *g = s->l->g;
+    const nb_operand *a = &s->l->in[0];
+    cg_val zero = cg_i64(g, 0);
+    CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
+        cg_val batch = cg_udiv(g, item, s->tiles), tile = cg_urem(g, item, s->tiles);
+        cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
+        cg_val to = cg_index(g, s->l->scratch, s->kind, cg_mul(g, batch, cg_mul(g, s->rows, s->K)));
+        cg_val from = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
+        CG_FOR(g, k, zero, s->K, s->length) {
+            cg_val steps = cg_smin(g, s->length, cg_sub(g, s->K, k));
+            cg_val offset = cg_add(g, cg_mul(g, k, s->rows), cg_mul(g, row, steps));
+            cg_val block = cg_index(g, to, s->kind, offset);
+            for (int r = 1; r <= s->tall; r++) {
+                if (!nb_mshape_has(s, r)) continue;
+                CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) {
+                    transpose(s, block, from, row, k, steps, r);
+                }
+            }
+        }
+    }
+}
