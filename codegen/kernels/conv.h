@@ -1,0 +1,21 @@
+/* What the two ways of a conv share: its loops over channels and positions of the kernel. */
+#ifndef NB_KERNELS_CONV_H
+#define NB_KERNELS_CONV_H
+
+#include "codegen/lower.h"
+
+/* How far `index` along an axis that the kernel slides along is from 0 in x, in elements: an index
+ * of outputs moves by "strides", one of the kernel by "dilations". */
+cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val index,
+                      const char *step);
+
+/* One product: `x` is the input's offset from that of the first product, in elements, `w` the
+ * number of the weight in an output's kernel. */
+typedef void nb_conv_step_fn(void *user, cg_val x, cg_val w);
+/* Emits all products of an output, in order. */
+void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user);
+
+/* How many they are (i64). */
+cg_val nb_conv_work(nb_lower *l);
+
+#endif
