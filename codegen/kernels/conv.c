@@ -106,16 +106,22 @@ cg_val nb_conv_work(nb_lower *l) {
 static cg_val items(nb_lower *l, int phase) {
     (void)phase;
     const cg_buf *y = &l->out[0].buf;
+    if (nb_conv_has_panels(l->op)) return nb_conv_panel_items(l);
     return cg_buf_count_range(l->g, y, 0, y->rank - 1);
 }
 
 static cg_val work(nb_lower *l, int phase) {
     (void)phase;
+    if (nb_conv_has_panels(l->op)) return nb_conv_panel_work(l);
     return cg_mul(l->g, nb_conv_work(l), l->out[0].buf.dims[l->out[0].buf.rank - 1]);
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
+    if (nb_conv_has_panels(l->op)) {
+        nb_conv_panel_body(l, begin, end);
+        return;
+    }
     CG_FOR(l->g, at, begin, end, cg_i64(l->g, 1)) { one_row(l, at); }
 }
 
@@ -125,4 +131,10 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     return nb_accept_plain(op, cpu, diags);
 }
 
-const nb_lowering nb_lower_conv = {.accept = accept, .items = items, .work = work, .body = body};
+static const nb_layout *layout(const nb_op *op, uint32_t index, const cg_cpu *cpu) {
+    (void)cpu;
+    return index == 1 && nb_conv_has_panels(op) ? &nb_conv_panels : NULL;
+}
+
+const nb_lowering nb_lower_conv = {
+    .accept = accept, .items = items, .work = work, .body = body, .layout = layout};

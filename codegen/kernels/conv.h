@@ -18,4 +18,11 @@ void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user);
 /* How many they are (i64). */
 cg_val nb_conv_work(nb_lower *l);
 
+/* conv_panels.c: 16 output channels at a time, for ops that have their weights in panels. */
+extern const struct nb_layout nb_conv_panels;
+bool nb_conv_has_panels(const nb_op *op);
+cg_val nb_conv_panel_items(nb_lower *l);
+cg_val nb_conv_panel_work(nb_lower *l);
+void nb_conv_panel_body(nb_lower *l, cg_val begin, cg_val end);
+
 #endif
