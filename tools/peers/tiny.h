@@ -15,7 +15,7 @@
 
 #include "peer.h"
 
-enum { TINY_RANK = 8, TINY_INPUTS = 64, TINY_BATCH = 512 };
+enum { TINY_RANK = 8, TINY_INPUTS = 64, TINY_SAMPLE_NS = 20000 };
 
 typedef struct tiny_engine {
     void (*open)(const char *model);
@@ -127,18 +127,22 @@ static inline double tiny_decoder(const tiny_engine *e, int64_t prompt, const ch
     return tiny_median(n);
 }
 
+static inline double tiny_batch(const tiny_engine *e, int runs) {
+    double begin = peer_now();
+    for (int i = 0; i < runs; i++) e->run(NULL);
+    return peer_now() - begin;
+}
+
+/* A sample is long enough for the clock, and short, so that few are interrupted. */
 static inline double tiny_plain(const tiny_engine *e, const char *out) {
     size_t n = 0;
-    double begin, last;
+    int runs = 1;
     e->run(NULL);
     tiny_write(e, out);
-    begin = last = peer_now();
-    while (n < PEER_SAMPLES && last - begin < PEER_TURN) {
-        for (int i = 0; i < TINY_BATCH; i++) e->run(NULL);
-        double now = peer_now();
-        tiny_samples[n++] = (now - last) / TINY_BATCH;
-        last = now;
-    }
+    while (tiny_batch(e, runs) < 1e-9 * TINY_SAMPLE_NS) runs *= 2;
+    double begin = peer_now();
+    while (n < PEER_SAMPLES && peer_now() - begin < PEER_TURN)
+        tiny_samples[n++] = tiny_batch(e, runs) / runs;
     return tiny_median(n);
 }
 
