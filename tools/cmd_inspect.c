@@ -52,7 +52,8 @@ static int64_t macs_per_row(const nb_graph *g) {
     return macs;
 }
 
-/* Multiply-adds of all convolutions for one entry of a batch; those of unknown sizes do not count. */
+/* Multiply-adds of all convolutions for one entry of a batch; those of unknown sizes do not count.
+ */
 static int64_t conv_macs(const nb_graph *g) {
     int64_t all = 0;
     NB_FOR_OPS(op, &g->body) {
