@@ -7,6 +7,8 @@
 #include "codegen/lower.h"
 #include "ir/conv.h"
 
+#define MAX_VECTORS 4
+
 cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val index,
                       const char *step) {
     int64_t by = nb_conv_step(op, step, axis);
@@ -39,9 +41,11 @@ void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user) {
 
 typedef struct row {
     nb_lower *l;
-    cg_val x, w, y, bias; /* first input, first weight, first output; scalar or NULL */
-    cg_val n;             /* lanes that count, or NULL: all */
-    cg_var acc;
+    cg_val x, w, y, bias;     /* first input, first weight, first output; scalar or NULL */
+    int vectors;              /* that are computed together */
+    cg_val from[MAX_VECTORS]; /* first input of each */
+    cg_var acc[MAX_VECTORS];
+    cg_val n; /* lanes that count, or NULL: all */
 } row;
 
 static cg_val x_stride(const nb_lower *l) {
@@ -49,25 +53,77 @@ static cg_val x_stride(const nb_lower *l) {
     return cg_muli(l->g, x->strides[x->rank - 1], nb_conv_stride(l->op, x->rank - 3));
 }
 
+/* Every second element of 31: both loads end inside, and lanes come out by one shuffle. */
+static cg_val load_even(cg *g, const cg_buf *x, cg_val at) {
+    static const int picks[CG_LANES] = {0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31};
+    cg_val one = cg_i64(g, 1);
+    cg_val low = cg_buf_load16(g, x, at, one);
+    cg_val high = cg_buf_load16(g, x, cg_buf_step(g, x, at, cg_i64(g, CG_LANES - 1)), one);
+    return cg_shuffle(g, low, high, CG_LANES, picks);
+}
+
 static void add_product(void *user, cg_val x, cg_val w) {
     const row *r = (const row *)user;
     cg *g = r->l->g;
     const cg_buf *in = &r->l->in[0].buf, *kernel = &r->l->in[1].buf;
     cg_val weight = cg_buf_load(g, kernel, cg_buf_step(g, kernel, r->w, w));
-    cg_val v = cg_buf_load_part(g, in, cg_buf_step(g, in, r->x, x), x_stride(r->l), r->n);
-    cg_set(g, r->acc, cg_fma(g, v, cg_splat(g, weight, CG_LANES), cg_get(g, r->acc)));
+    cg_val stride = x_stride(r->l), all = cg_splat(g, weight, CG_LANES);
+    for (int i = 0; i < r->vectors; i++) {
+        cg_val at = cg_buf_step(g, in, r->from[i], x);
+        cg_val v = cg_is(stride, 2) && !r->n ? load_even(g, in, at)
+                                             : cg_buf_load_part(g, in, at, stride, r->n);
+        cg_set(g, r->acc[i], cg_fma(g, v, all, cg_get(g, r->acc[i])));
+    }
 }
 
-static void vector(cg *g, void *user, cg_val i, cg_val n) {
-    row r = *(const row *)user;
+/* `vectors` of outputs, 16 of each or the first `n`. */
+static void tile(row r, int vectors, const cg_val *at, cg_val n) {
+    cg *g = r.l->g;
     const cg_buf *x = &r.l->in[0].buf, *y = &r.l->out[0].buf;
-    r.x = cg_buf_step(g, x, r.x, cg_mul(g, i, x_stride(r.l)));
+    r.vectors = vectors;
     r.n = n;
-    r.acc = cg_var_new(g, cg_zero(g, CG_V(cg_compute_kind(y->elem))));
+    for (int i = 0; i < vectors; i++) {
+        r.from[i] = cg_buf_step(g, x, r.x, cg_mul(g, at[i], x_stride(r.l)));
+        r.acc[i] = cg_var_new(g, cg_zero(g, CG_V(cg_compute_kind(y->elem))));
+    }
     nb_conv_factors(r.l, add_product, &r);
-    cg_val v = cg_get(g, r.acc), stride = y->strides[y->rank - 1];
-    if (r.bias) v = cg_add(g, v, cg_splat(g, r.bias, CG_LANES));
-    cg_buf_store_part(g, y, cg_buf_step(g, y, r.y, cg_mul(g, i, stride)), stride, v, n);
+    for (int i = 0; i < vectors; i++) {
+        cg_val v = cg_get(g, r.acc[i]), stride = y->strides[y->rank - 1];
+        if (r.bias) v = cg_add(g, v, cg_splat(g, r.bias, CG_LANES));
+        cg_val to = cg_buf_step(g, y, r.y, cg_mul(g, at[i], stride));
+        cg_buf_store_part(g, y, to, stride, v, n);
+    }
+}
+
+/* As many vectors at once as leave the fewest to be computed twice; more where it is the same. */
+static int best_vectors(cg_val count) {
+    int64_t length, least = INT64_MAX;
+    int best = 1;
+    if (!cg_known(count, &length)) return best;
+    for (int n = 1; n <= MAX_VECTORS; n++) {
+        int64_t all = nb_ceildiv(nb_ceildiv(length, CG_LANES), n) * n;
+        if (all <= least) best = n;
+        least = nb_min_i64(least, all);
+    }
+    return best;
+}
+
+/* Vectors that would reach beyond the row end with it, and so overlap those before. A row shorter
+ * than a vector is part of one. */
+static void all_vectors(const row *r, cg_val count) {
+    cg *g = r->l->g;
+    int n = best_vectors(count);
+    cg_val last = cg_addi(g, count, -CG_LANES), zero = cg_i64(g, 0);
+    CG_IF(g, cg_cmpi(g, CG_GE, last, 0)) {
+        CG_FOR(g, first, zero, count, cg_i64(g, n * CG_LANES)) {
+            cg_val at[MAX_VECTORS];
+            for (int i = 0; i < n; i++) at[i] = cg_smin(g, cg_addi(g, first, i * CG_LANES), last);
+            tile(*r, n, at, NULL);
+        }
+    }
+    CG_ELSE(g) {
+        CG_IF(g, cg_cmpi(g, CG_GT, count, 0)) { tile(*r, 1, &zero, count); }
+    }
 }
 
 /* Number `at` of a row of outputs: batch, channel, then all axes but the last. */
@@ -94,7 +150,7 @@ static void one_row(nb_lower *l, cg_val at) {
     if (l->in[2].value)
         r.bias = l->in[2].immediate ? l->in[2].immediate
                                     : cg_buf_load(g, bias, cg_at(g, bias, index[1]));
-    cg_for16(g, y->dims[y->rank - 1], vector, &r);
+    all_vectors(&r, y->dims[y->rank - 1]);
 }
 
 /* ---- lowering ------------------------------------------------------------------------------- */
