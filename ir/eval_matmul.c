@@ -1,33 +1,21 @@
 /* matmul and attention: sequences of fma for each output (NUMBERS.md, "Products"). */
+#include "ir/eval_fast.h"
 #include "ir/eval_private.h"
 #include "ir/scalar.h"
 
 #include <string.h>
 
-/* Inner loops are inlined twice: with the CPU's fma where it has one (the same bits as the
- * library's, many times faster), and without. */
-#define INNER static inline __attribute__((always_inline))
-#if defined(__x86_64__)
-#define FAST __attribute__((target("avx2,fma")))
-static bool have_fast(void) {
-    return __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
-}
-#else
-#define FAST
-static bool have_fast(void) { return false; }
-#endif
-
 /* ---- matmul -------------------------------------------------------------------------------- */
 
 /* y[n] = sum over k of a[k] * b[k*N+n], each a sequence of fma. */
-INNER void row_times_matrix(const float *a, const float *b, int64_t K, int64_t N, float *y) {
+NB_INNER void row_times_matrix(const float *a, const float *b, int64_t K, int64_t N, float *y) {
     for (int64_t n = 0; n < N; n++) y[n] = 0;
     for (int64_t k = 0; k < K; k++) {
         for (int64_t n = 0; n < N; n++) y[n] = fmaf(a[k], b[k * N + n], y[n]);
     }
 }
 
-FAST static void row_fast(const float *a, const float *b, int64_t K, int64_t N, float *y) {
+NB_FAST static void row_fast(const float *a, const float *b, int64_t K, int64_t N, float *y) {
     row_times_matrix(a, b, K, N, y);
 }
 static void row_plain(const float *a, const float *b, int64_t K, int64_t N, float *y) {
@@ -63,7 +51,7 @@ nb_status nb_eval_matmul(const nb_evaluating *e) {
     bb.rank -= 2;
     nb_broadcast_strides(&ab, &batch, strides[0]);
     nb_broadcast_strides(&bb, &batch, strides[1]);
-    bool floats = nb_elem_is_float(y->elem) && y->elem != NB_F64, fast = have_fast();
+    bool floats = nb_elem_is_float(y->elem) && y->elem != NB_F64, fast = nb_have_fast();
     const float *fa = floats ? nb_tensor_floats(a, e->arena) : NULL,
                 *fb = floats ? nb_tensor_floats(b, e->arena) : NULL;
     float *row = NB_NEW_ARRAY(e->arena, float, (size_t)N + 1);
@@ -96,7 +84,7 @@ typedef struct row {
     float *score, *acc; /* scratch [T], result [E] */
 } row;
 
-INNER void attend(const row *r) {
+NB_INNER void attend(const row *r) {
     for (int64_t t = 0; t < r->T; t++) {
         float dot = 0;
         for (int64_t d = 0; d < r->D; d++) dot = fmaf(r->q[d], r->k[t * r->D + d], dot);
@@ -113,7 +101,7 @@ INNER void attend(const row *r) {
     for (int64_t d = 0; d < r->E; d++) r->acc[d] = r->acc[d] / l;
 }
 
-FAST static void attend_fast(const row *r) { attend(r); }
+NB_FAST static void attend_fast(const row *r) { attend(r); }
 static void attend_plain(const row *r) { attend(r); }
 
 nb_status nb_eval_attention(const nb_evaluating *e) {
@@ -126,7 +114,7 @@ nb_status nb_eval_attention(const nb_evaluating *e) {
     int64_t ms[NB_MAX_RANK] = {0};
     if (nb_given(e, 3)) nb_broadcast_strides(&e->in[3], &full, ms);
     r.mask_stride = ms[3];
-    bool fast = have_fast();
+    bool fast = nb_have_fast();
     for (int64_t i = 0; i < B * H * S; i++) {
         int64_t b = i / (H * S), h = i / S % H, s = i % S, g = h / (H / G);
         r.q = (const float *)q->data + i * r.D;

@@ -1,4 +1,5 @@
 /* Shape rules of layers and of quantization. */
+#include "ir/conv.h"
 #include "ir/infer.h"
 #include "ir/interner.h"
 
@@ -19,6 +20,55 @@ nb_status nb_infer_matmul(const nb_inferring *i) {
     dims[batch] = a->dims[a->rank - 2];
     dims[batch + 1] = b->dims[b->rank - 1];
     i->types[0] = nb_type_intern(i->g, a->elem, NULL, batch + 2, dims);
+    return NB_OK;
+}
+
+/* Strides or dilations: none, or a positive number for each axis that the kernel slides along. */
+static nb_status check_steps(const nb_inferring *i, const char *name, int axes) {
+    const nb_attr *a = nb_attr_of(i->op, name);
+    if (a->ints.count && a->ints.count != (size_t)axes)
+        return nb_infer_error(i, "has %zu %s for %d axes", a->ints.count, name, axes);
+    for (size_t k = 0; k < a->ints.count; k++) {
+        if (a->ints.items[k] < 1 || a->ints.items[k] > INT32_MAX)
+            return nb_infer_error(i, "%s[%zu] is %lld, expected 1 .. 2^31-1", name, k,
+                                  (long long)a->ints.items[k]);
+    }
+    return NB_OK;
+}
+
+nb_status nb_infer_conv(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0), *w = nb_in_type(i, 1);
+    if (x->elem != w->elem || !nb_elem_is_float(x->elem) || x->rank < 3 || w->rank != x->rank)
+        return nb_infer_error(i, "takes floats x[B,C,D...] and w[M,C/groups,K...], found %s and %s",
+                              nb_in_text(i, 0), nb_in_text(i, 1));
+    NB_TRY(check_steps(i, "strides", x->rank - 2));
+    NB_TRY(check_steps(i, "dilations", x->rank - 2));
+    bool known = nb_dim_is_const(x->dims[1]);
+    for (int d = 0; d < w->rank; d++) known = known && nb_dim_is_const(w->dims[d]);
+    if (!known)
+        return nb_infer_error(i, "needs known channels and a kernel of known size, found %s and %s",
+                              nb_in_text(i, 0), nb_in_text(i, 1));
+    int64_t groups = nb_conv_groups(i->op), channels = x->dims[1]->value, M = w->dims[0]->value;
+    if (groups < 1 || channels % groups != 0 || M % groups != 0 ||
+        channels / groups != w->dims[1]->value)
+        return nb_infer_error(i, "%s and %s do not fit %lld groups", nb_in_text(i, 0),
+                              nb_in_text(i, 1), (long long)groups);
+    const nb_dim *dims[NB_MAX_RANK] = {x->dims[0], w->dims[0]};
+    for (int d = 2; d < x->rank; d++) {
+        int64_t reach = w->dims[d]->value - 1;
+        if (reach < 0 || !nb_mul_i64(reach, nb_conv_dilation(i->op, d - 2), &reach) ||
+            reach == INT64_MAX)
+            return nb_infer_error(i, "a kernel of %s is not possible", nb_in_text(i, 1));
+        const nb_dim *room = nb_dim_sub(i->g, x->dims[d], nb_dim_const(i->g, reach + 1));
+        const nb_dim *stride = nb_dim_const(i->g, nb_conv_stride(i->op, d - 2));
+        dims[d] = nb_dim_add(i->g, nb_dim_floordiv(i->g, room, stride), nb_dim_const(i->g, 1));
+    }
+    i->types[0] = nb_type_intern(i->g, x->elem, NULL, x->rank, dims);
+    const nb_value *bias = nb_in(i->op, 2);
+    if (bias &&
+        (bias->type->elem != x->elem || bias->type->rank != 1 || bias->type->dims[0] != w->dims[0]))
+        return nb_infer_error(i, "the bias is a vector as long as %s has rows, found %s",
+                              nb_in_text(i, 1), nb_in_text(i, 2));
     return NB_OK;
 }
 

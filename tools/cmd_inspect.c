@@ -52,6 +52,23 @@ static int64_t macs_per_row(const nb_graph *g) {
     return macs;
 }
 
+/* Multiply-adds of all convolutions for one entry of a batch; those of unknown sizes do not count.
+ */
+static int64_t conv_macs(const nb_graph *g) {
+    int64_t all = 0;
+    NB_FOR_OPS(op, &g->body) {
+        if (op->kind != NB_OP_conv) continue;
+        const nb_type *w = nb_in(op, 1)->type, *y = nb_out(op)->type;
+        int64_t macs = 1;
+        for (int d = 1; d < y->rank; d++) {
+            bool known = nb_dim_is_const(y->dims[d]) && nb_mul_i64(macs, y->dims[d]->value, &macs);
+            if (!known || !nb_mul_i64(macs, w->dims[d]->value, &macs)) macs = 0;
+        }
+        all += macs;
+    }
+    return all;
+}
+
 static nb_status scheme_size(nbt_args *args, const char *path, const char *scheme, nbt_size *out) {
     nb_graph *g;
     const char *text;
@@ -70,6 +87,7 @@ static nb_status describe(nbt_args *args, const char *path, nb_graph *g, json_t 
     json_object_set_new(all, "states", json_integer((json_int_t)g->states.count));
     json_object_set_new(all, "ops", ops_of(g));
     json_object_set_new(all, "macs_per_row", json_integer(macs_per_row(g)));
+    json_object_set_new(all, "conv_macs", json_integer(conv_macs(g)));
     json_t *schemes = json_object();
     json_object_set_new(all, "schemes", schemes);
     const char *scheme;
@@ -98,6 +116,9 @@ static void print_text(json_t *all) {
         printf(" %s %lld", name, json_integer_value(item));
     printf("\nlinear  %lld multiply-adds for each row\n",
            json_integer_value(json_object_get(all, "macs_per_row")));
+    if (json_object_get(json_object_get(all, "ops"), "conv"))
+        printf("conv    %lld multiply-adds for each entry of a batch, where sizes are known\n",
+               json_integer_value(json_object_get(all, "conv_macs")));
     json_object_foreach(json_object_get(all, "schemes"), name, item)
         printf("%-7s %10lld bytes  %5.2f bits per weight\n", name,
                json_integer_value(json_object_get(item, "bytes")),

@@ -80,10 +80,24 @@ static void elementwise(maker *m, nb_elem elem) {
     add(m, nb_end(&m->b));
 }
 
+/* Many output channels and few: in panels and in rows. */
+static void convs(maker *m) {
+    static const float data[16 * 2 * 3] = {1, 2, 3, 4, 5, 6, 7};
+    const nb_dim *dims[] = {nb_dim_symbol(m->g, nb_graph_symbol(m->g, "N", true)),
+                            nb_dim_const(m->g, 2), nb_dim_const(m->g, 40)};
+    nb_value *x = nb_graph_add_input(m->g, "image", nb_type_intern(m->g, NB_F32, NULL, 3, dims));
+    for (int64_t channels = 4; channels <= 16; channels *= 4) {
+        const char *name = nb_format(arena, "kernel%d", (int)channels);
+        nb_value *w = nb_const_f32(m->g, name, 3, (int64_t[]){channels, 2, 3}, data);
+        add(m, nb_binary(&m->b, NB_OP_conv, x, w));
+    }
+}
+
 static nb_graph *make(void) {
     maker m = {.g = nb_graph_create("all", NULL, NULL)};
     m.b = (nb_builder){.graph = m.g, .diags = diags};
     for (size_t i = 0; i < NB_COUNT(elems); i++) elementwise(&m, elems[i]);
+    convs(&m);
     /* A constant, so that there are weights. */
     static const float data[40] = {1, 2, 3, 4, 5, 6, 7};
     nb_value *c = nb_const_f32(m.g, "c", 1, (int64_t[]){17}, data);

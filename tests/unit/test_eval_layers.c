@@ -200,6 +200,63 @@ static nb_value *attention(nb_value *q, nb_value *k, nb_value *v, nb_value *mask
     return nb_end(&t.b);
 }
 
+/* ---- conv ---------------------------------------------------------------------------------- */
+
+static nb_value *conv(nb_value *x, nb_value *w, nb_value *bias, size_t axes, const int64_t *strides,
+                      const int64_t *dilations, int64_t groups) {
+    nb_begin(&t.b, NB_OP_conv);
+    nb_arg(&t.b, x);
+    nb_arg(&t.b, w);
+    nb_arg(&t.b, bias);
+    if (strides) nb_set_ints(&t.b, "strides", axes, strides);
+    if (dilations) nb_set_ints(&t.b, "dilations", axes, dilations);
+    if (groups) nb_set_int(&t.b, "groups", groups);
+    return nb_end(&t.b);
+}
+
+START_TEST(convs) {
+    static const int64_t two[] = {2, 2};
+    nb_value *x = eval_f32(&t, DIMS(1, 1, 3, 4), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12);
+    nb_value *w = eval_f32(&t, DIMS(1, 1, 2, 2), 1, 10, 100, 1000);
+    eval_expect(&t, conv(x, w, NULL, 2, NULL, NULL, 0), "6521 7632 8743 10965 12076 13187");
+    eval_expect(&t, conv(x, w, eval_f32(&t, DIMS(1), 0.5), 2, two, NULL, 0), "6521.5 8743.5");
+    eval_expect(&t, conv(x, w, NULL, 2, NULL, two, 0), "11931 13042");
+    /* Two groups of two channels, one output each. */
+    nb_value *line = eval_f32(&t, DIMS(1, 4, 2), 1, 2, 3, 4, 5, 6, 7, 8);
+    nb_value *pair = eval_f32(&t, DIMS(2, 2, 1), 1, 10, 100, 1000);
+    eval_expect(&t, conv(line, pair, NULL, 1, NULL, NULL, 2), "31 42 7500 8600");
+    /* 2048 + 1 in f32, rounded once */
+    nb_value *h = eval_const(&t, NB_F16, NULL, DIMS(1, 2, 1), 2048, 1);
+    eval_expect(
+        &t, conv(h, eval_const(&t, NB_F16, NULL, DIMS(1, 2, 1), 1, 1.5), NULL, 1, NULL, NULL, 0),
+        "2050");
+    nb_value *d = eval_const(&t, NB_F64, NULL, DIMS(1, 1, 1), 0.1);
+    eval_expect(&t, conv(d, eval_const(&t, NB_F64, NULL, DIMS(1, 1, 1), 3), NULL, 1, NULL, NULL, 0),
+                "0.30000000000000004");
+    nb_value *none = eval_value(&t, NB_F32, NULL, DIMS(0, 1, 3, 4), 0, NULL);
+    eval_expect(&t, conv(none, w, NULL, 2, NULL, NULL, 0), "");
+}
+END_TEST
+
+/* Channels outside, positions of the kernel inside, each step an fma. */
+START_TEST(conv_as_defined) {
+    enum { C = 3, L = 40, M = 2, K = 3 };
+    nb_value *x = eval_random(&t, 1, DIMS(1, C, L)), *w = eval_random(&t, 2, DIMS(M, C, K));
+    const float *a = (const float *)nb_tensor_of_const(x).data,
+                *b = (const float *)nb_tensor_of_const(w).data;
+    for (int64_t stride = 1; stride < 3; stride++) {
+        nb_tensor y = eval_run(&t, conv(x, w, NULL, 1, &stride, NULL, 0));
+        for (int64_t i = 0; i < nb_tensor_count(&y); i++) {
+            int64_t m = i / y.dims[2], at = i % y.dims[2] * stride;
+            float acc = 0;
+            for (int k = 0; k < C * K; k++)
+                acc = fmaf(a[k / K * L + at + k % K], b[m * C * K + k], acc);
+            ck_assert_uint_eq(nb_bits(acc), nb_bits(((float *)y.data)[i]));
+        }
+    }
+}
+END_TEST
+
 START_TEST(attentions) {
     nb_value *q = eval_f32(&t, DIMS(1, 2, 1, 1), 0, 1e6);
     nb_value *k = eval_f32(&t, DIMS(1, 1, 2, 1), 1, -1);
@@ -285,6 +342,8 @@ Suite *nb_suite_eval_layers(void) {
     tcase_add_test(tests, matmuls);
     tcase_add_test(tests, matmul_is_fma);
     tcase_add_test(tests, matmul_as_defined);
+    tcase_add_test(tests, convs);
+    tcase_add_test(tests, conv_as_defined);
     tcase_add_test(tests, attentions);
     tcase_add_test(tests, rows_stand_alone);
     suite_add_tcase(suite, tests);

@@ -183,6 +183,43 @@ START_TEST(products) {
 }
 END_TEST
 
+/* x[B,S,8] as S channels, 3 by the kernel, of 8. */
+static wire conv(wire attributes) {
+    return graph(W(front_zeros("w", "4,3,3"), front_node("Conv", "x,w", "y", attributes)));
+}
+#define INTS(name, ...) \
+    front_ints(name, sizeof((int64_t[]){__VA_ARGS__}) / 8, (int64_t[]){__VA_ARGS__})
+
+START_TEST(convolutions) {
+    front_expect_type(conv(NONE), "f32[B,4,6]");
+    front_expect_type(conv(INTS("pads", 1, 2)), "f32[B,4,9]");
+    front_expect_type(conv(W(INTS("strides", 3), INTS("dilations", 2))), "f32[B,4,2]");
+    front_expect_type(conv(INTS("kernel_shape", 3)), "f32[B,4,6]");
+    wire same = front_string("auto_pad", "SAME_UPPER");
+    front_expect_type(conv(same), "f32[B,4,8]");
+    front_expect_type(conv(W(same, INTS("strides", 3))), "f32[B,4,3]");
+    front_expect_type(conv(front_string("auto_pad", "SAME_LOWER")), "f32[B,4,8]");
+    front_expect_type(conv(front_string("auto_pad", "VALID")), "f32[B,4,6]");
+    front_expect(conv(front_string("auto_pad", "NONE")), NB_MALFORMED, "auto_pad is 'NONE'");
+    front_expect(conv(W(same, INTS("strides", 0))), NB_MALFORMED, "a stride of 0");
+    front_expect(conv(INTS("strides", 0)), NB_MALFORMED, "strides[0] is 0");
+    front_expect(conv(INTS("strides", 1, 1)), NB_MALFORMED, "2 strides for 1 axes");
+    front_expect(conv(INTS("pads", 1)), NB_MALFORMED, "1 pads for 1 axes");
+    front_expect(conv(INTS("pads", 1, -1)), NB_MALFORMED, "pads 1 and -1");
+    front_expect(conv(INTS("kernel_shape", 5)), NB_MALFORMED, "3 and 5 must be equal");
+    front_expect(conv(INTS("kernel_shape", 3, 3)), NB_MALFORMED, "2 numbers for 1 axes");
+    front_expect(conv(front_int("group", 3)), NB_MALFORMED, "do not fit 3 groups");
+    front_expect(conv(front_int("group", 0)), NB_MALFORMED, "");
+    front_expect(graph(W(front_zeros("w", "4,3"), front_node("Conv", "x,w", "y", NONE))),
+                 NB_MALFORMED, "of one rank, at least 3, found 3 and 2");
+    /* Padding of unknown lengths is an expression. */
+    wire nodes =
+        W(front_zeros("w", "4,8,3"), front_node("Transpose", "x", "t", INTS("perm", 0, 2, 1)),
+          front_node("Conv", "t,w", "y", same));
+    front_expect_type(graph(nodes), "f32[B,4,S]");
+}
+END_TEST
+
 START_TEST(norms) {
     wire rms = front_node("SimplifiedLayerNormalization", "x,w", "y", NONE);
     front_expect_type(graph(W(front_zeros("w", "8"), rms)), "f32[B,S,8]");
@@ -266,6 +303,7 @@ Suite *nb_suite_front_ops(void) {
     tcase_add_test(tests, sizes_beyond_reason);
     tcase_add_test(tests, axes_and_sizes);
     tcase_add_test(tests, products);
+    tcase_add_test(tests, convolutions);
     tcase_add_test(tests, norms);
     tcase_add_test(tests, rotary_embedding);
     tcase_add_test(tests, group_query_attention);

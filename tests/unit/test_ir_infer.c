@@ -368,6 +368,51 @@ START_TEST(matmuls) {
 }
 END_TEST
 
+static void conv(nb_value *a, const char *kernel) {
+    ir_begin(&t, NB_OP_conv, a, input(NB_F32, kernel), NULL, NULL);
+}
+
+START_TEST(convs) {
+    nb_value *image = input(NB_F32, "B,6,32,S"), *line = input(NB_F32, "B,6,S");
+    conv(image, "8,6,3,5");
+    ir_expect(&t, "f32[B,8,30,S-4]");
+    conv(image, "8,6,3,5");
+    IR_SET_INTS(&t, "strides", 2, 2);
+    IR_SET_INTS(&t, "dilations", 3, 1);
+    ir_expect(&t, "f32[B,8,13,floordiv(S+1,2)-2]");
+    conv(line, "6,1,3");
+    nb_set_int(&t.b, "groups", 6);
+    ir_expect(&t, "f32[B,6,S-2]");
+    ir_begin(&t, NB_OP_conv, line, input(NB_F32, "4,6,1"), input(NB_F32, "4"), NULL);
+    ir_expect(&t, "f32[B,4,S]");
+    ir_begin(&t, NB_OP_conv, line, input(NB_F32, "4,6,1"), input(NB_F32, "6"), NULL);
+    ir_expect_error(&t, "the bias is a vector as long as f32[4,6,1] has rows, found f32[6]");
+    conv(x, "4,4");
+    ir_expect_error(&t, "takes floats x[B,C,D...] and w[M,C/groups,K...], found f32[B,4]");
+    conv(line, "4,6,3,3");
+    ir_expect_error(&t, "takes floats x[B,C,D...]");
+    conv(line, "4,6,S");
+    ir_expect_error(&t, "a kernel of known size");
+    conv(line, "4,5,3");
+    ir_expect_error(&t, "do not fit 1 groups");
+    conv(line, "4,2,3");
+    nb_set_int(&t.b, "groups", 3);
+    ir_expect_error(&t, "do not fit 3 groups");
+    conv(line, "4,6,0");
+    ir_expect_error(&t, "a kernel of f32[4,6,0] is not possible");
+    conv(line, "4,6,3");
+    IR_SET_INTS(&t, "strides", 1, 1);
+    ir_expect_error(&t, "has 2 strides for 1 axes");
+    conv(line, "4,6,3");
+    IR_SET_INTS(&t, "dilations", 0);
+    ir_expect_error(&t, "dilations[0] is 0");
+    conv(image, "8,6,33,1");
+    ir_expect(&t, "f32[B,8,0,S]");
+    conv(image, "8,6,34,1");
+    ir_expect_error(&t, "axis 2 of the result is negative");
+}
+END_TEST
+
 START_TEST(rotaries) {
     nb_value *q = input(NB_F32, "B,8,S,64"), *c = input(NB_F32, "B,S,32"),
              *one = input(NB_F32, "1,S,32");
@@ -542,6 +587,7 @@ Suite *nb_suite_ir_infer(void) {
     tcase_add_test(c, pads);
     tcase_add_test(c, values_of_dims);
     tcase_add_test(c, matmuls);
+    tcase_add_test(c, convs);
     tcase_add_test(c, rotaries);
     tcase_add_test(c, attentions);
     tcase_add_test(c, quantizes);

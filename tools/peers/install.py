@@ -38,10 +38,10 @@ def package(name, version):
     return folder
 
 
-def driver(name, *flags):
-    """Builds tools/peers/NAME.c when it is newer than its program."""
+def driver(name, *flags, more=()):
+    """Builds tools/peers/NAME.c when it, a header or a file of `more` is newer than its program."""
     source, program = os.path.join(HERE, name + ".c"), os.path.join(PEERS, "bin", name)
-    newest = max(os.path.getmtime(f) for f in (source, os.path.join(HERE, "peer.h")))
+    newest = max(map(os.path.getmtime, [source, *glob.glob(HERE + "/*.h"), *more]))
     if not os.path.exists(program) or os.path.getmtime(program) < newest:
         os.makedirs(os.path.dirname(program), exist_ok=True)
         call(["cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror",
@@ -80,6 +80,11 @@ def dnnl():
     where = os.path.dirname(libraries[0])
     return [driver("dnnl", "-isystem", f"{folder}/usr/include", f"-L{where}",
                    f"-Wl,-rpath,{where}", "-ldnnl")]
+
+
+def compiled(runtime):
+    """The driver of models compiled by Nibble, with its library."""
+    return [driver("compiled", "-I", ROOT, runtime, "-pthread", "-ldl", more=[runtime])]
 
 
 SYSTEMS = {"ort": ("onnxruntime", ort), "llama": ("llama.cpp", llama), "dnnl": ("oneDNN", dnnl)}

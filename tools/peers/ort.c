@@ -4,9 +4,11 @@
  *       a model whose one input has ROWS rows; a figure is seconds for one of its outputs
  *   ort LIBRARY decode MODEL THREADS PROMPT TOKENS
  *       a decoder: each turn feeds a prompt, then tokens; figures are seconds for each
+ *   ort LIBRARY tiny MODEL THREADS PROMPT OUT
+ *       see tiny.h
  *
  * The API is a table of functions whose places never change; PLACES lists those that are called. */
-#include "peer.h"
+#include "tiny.h"
 
 enum { API_VERSION = 11, ELEM_FLOAT = 1, ELEM_INT64 = 7, MAX_NAMES = 1024, MAX_RANK = 8 };
 
@@ -40,8 +42,11 @@ typedef struct ort_object ort_object; /* any other of its types: only passed on 
        int elem, ort_value **))                                                              \
     F(51, ort_status *, tensor_data, (ort_value *, void **))                                 \
     F(55, ort_status *, tensor_type, (const ort_object *type, const ort_object **))          \
+    F(60, ort_status *, elem, (const ort_object *type, int *))                               \
     F(61, ort_status *, rank, (const ort_object *type, size_t *))                            \
     F(62, ort_status *, dims, (const ort_object *type, int64_t *, size_t))                   \
+    F(64, ort_status *, elements, (const ort_object *type, size_t *))                        \
+    F(65, ort_status *, value_type, (const ort_value *, ort_object **))                      \
     F(69, ort_status *, cpu_memory, (int allocator, int kind, ort_object **))                \
     F(78, ort_status *, default_allocator, (ort_object **))                                  \
     F(96, void, release_value, (ort_value *))
@@ -58,7 +63,7 @@ typedef struct api_base {
 } api_base;
 
 static api ort;
-static ort_object *session, *memory;
+static ort_object *environment, *session, *memory;
 static char *inputs[MAX_NAMES], *outputs[MAX_NAMES];
 static size_t n_inputs, n_outputs;
 
@@ -79,13 +84,12 @@ static const char *open_library(const char *path) {
 }
 
 static void open_session(const char *model, int threads) {
-    ort_object *env, *options, *allocator;
-    ok(ort.create_env(3, "bench", &env)); /* 3: errors only */
+    ort_object *options, *allocator;
     ok(ort.create_options(&options));
     ok(ort.set_optimization(options, 99)); /* 99: everything */
     ok(ort.set_intra_threads(options, threads));
     ok(ort.set_inter_threads(options, 1));
-    ok(ort.create_session(env, model, options, &session));
+    ok(ort.create_session(environment, model, options, &session));
     ok(ort.default_allocator(&allocator));
     ok(ort.cpu_memory(1, 0, &memory));
     ok(ort.input_count(session, &n_inputs));
@@ -225,13 +229,99 @@ static void decode(const char *version, const char *prompt, const char *tokens) 
     }
 }
 
+/* ---- tiny models ---------------------------------------------------------------------------- */
+
+static int tiny_threads;
+static ort_value *in_values[MAX_NAMES], *out_values[MAX_NAMES];
+
+static void tiny_open(const char *model) { open_session(model, tiny_threads); }
+
+static int tiny_count(void) { return (int)n_inputs; }
+
+static int is_state(const char *name) { return strncmp(name, "past", 4) == 0; }
+
+static int tiny_input_of(int i, const char **name, int *elem, int64_t *dims, size_t *rank) {
+    ort_object *type;
+    const ort_object *shape;
+    *name = inputs[i];
+    *rank = input_dims((size_t)i, dims);
+    ok(ort.input_type(session, (size_t)i, &type));
+    ok(ort.tensor_type(type, &shape));
+    ok(ort.elem(shape, elem));
+    return !is_state(inputs[i]);
+}
+
+static void tiny_set(int i, void *data, size_t bytes, const int64_t *dims, size_t rank, int elem) {
+    if (in_values[i]) ort.release_value(in_values[i]);
+    in_values[i] = tensor(data, bytes, dims, rank, elem);
+}
+
+static void tiny_reset(void) {
+    static float nothing;
+    for (size_t i = 0; i < n_inputs; i++) {
+        int64_t dims[MAX_RANK];
+        if (!is_state(inputs[i])) continue;
+        size_t rank = input_dims(i, dims);
+        dims[0] = 1;
+        dims[2] = 0;
+        tiny_set((int)i, &nothing, 0, dims, rank, ELEM_FLOAT);
+    }
+}
+
+/* Outputs are kept for the next run, which then allocates none; those that are states become inputs
+ * instead. */
+static void tiny_run(void *what) {
+    static int decoder = -1;
+    (void)what;
+    if (decoder < 0) decoder = is_state(inputs[n_inputs - 1]);
+    if (decoder && !in_values[n_inputs - 1]) tiny_reset();
+    for (size_t i = 0; decoder && i < n_outputs; i++) {
+        if (out_values[i]) ort.release_value(out_values[i]);
+        out_values[i] = NULL;
+    }
+    run(in_values, out_values);
+    for (size_t i = 0; decoder && i < n_inputs; i++) {
+        if (!is_state(inputs[i])) continue;
+        ort_value **out = &out_values[output_of(inputs[i])];
+        ort.release_value(in_values[i]);
+        in_values[i] = *out;
+        *out = NULL;
+    }
+}
+
+static const void *tiny_output(size_t *bytes) {
+    ort_object *type;
+    size_t count;
+    int elem;
+    void *data;
+    ok(ort.value_type(out_values[0], &type));
+    ok(ort.elem(type, &elem));
+    ok(ort.elements(type, &count));
+    ok(ort.tensor_data(out_values[0], &data));
+    *bytes = count * tiny_elem_bytes(elem);
+    return data;
+}
+
+static void tiny(const char *model, int threads, const char *prompt, const char *out) {
+    tiny_threads = threads;
+    tiny_measure(&(tiny_engine){tiny_open, tiny_count, tiny_input_of, tiny_set, tiny_run,
+                                tiny_reset, tiny_output},
+                 model, atoll(prompt), out);
+}
+
 int main(int argc, char **argv) {
-    if (argc < 6 || (strcmp(argv[2], "decode") == 0 && argc < 7)) {
+    if (argc < 6 || (strcmp(argv[2], "matmul") != 0 && argc < 7)) {
         fprintf(stderr, "usage: ort LIBRARY matmul MODEL THREADS ROWS\n"
-                        "       ort LIBRARY decode MODEL THREADS PROMPT TOKENS\n");
+                        "       ort LIBRARY decode MODEL THREADS PROMPT TOKENS\n"
+                        "       ort LIBRARY tiny MODEL THREADS PROMPT OUT\n");
         return 2;
     }
     const char *version = open_library(argv[1]);
+    ok(ort.create_env(3, "bench", &environment)); /* 3: errors only */
+    if (strcmp(argv[2], "tiny") == 0) {
+        tiny(argv[3], atoi(argv[4]), argv[5], argv[6]);
+        return 0;
+    }
     open_session(argv[3], atoi(argv[4]));
     if (strcmp(argv[2], "decode") == 0)
         decode(version, argv[5], argv[6]);

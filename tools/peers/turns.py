@@ -67,8 +67,8 @@ class Driver:
             return "no message"
 
 
-class Nibble:
-    """`nibble bench`, a process for each turn; `figures` takes what is wanted from its JSON."""
+class Program:
+    """A program that answers in JSON, a process for each turn; `figures` takes what is wanted."""
 
     text = ""
 

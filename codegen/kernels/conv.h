@@ -1,0 +1,28 @@
+/* What the two ways of a conv share: its loops over channels and positions of the kernel. */
+#ifndef NB_KERNELS_CONV_H
+#define NB_KERNELS_CONV_H
+
+#include "codegen/lower.h"
+
+/* How far `index` along an axis that the kernel slides along is from 0 in x, in elements: an index
+ * of outputs moves by "strides", one of the kernel by "dilations". */
+cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val index,
+                      const char *step);
+
+/* One product: `x` is the input's offset from that of the first product, in elements, `w` the
+ * number of the weight in an output's kernel. */
+typedef void nb_conv_step_fn(void *user, cg_val x, cg_val w);
+/* Emits all products of an output, in order. */
+void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user);
+
+/* How many they are (i64). */
+cg_val nb_conv_work(nb_lower *l);
+
+/* conv_panels.c: 16 output channels at a time, for ops that have their weights in panels. */
+extern const struct nb_layout nb_conv_panels;
+bool nb_conv_has_panels(const nb_op *op);
+cg_val nb_conv_panel_items(nb_lower *l);
+cg_val nb_conv_panel_work(nb_lower *l);
+void nb_conv_panel_body(nb_lower *l, cg_val begin, cg_val end);
+
+#endif

@@ -1,0 +1,88 @@
+/* conv: ranks, strides, dilations, groups, lengths next to and between multiples of 16, kernels in
+ * panels and in place, behind a pad and of an input that is given. */
+#include "tests/diff/diff.h"
+
+typedef struct form {
+    int axes;
+    int64_t channels, M, groups;
+    int64_t length[3], kernel[3], stride[3], dilation[3], pad[3]; /* length -1: any */
+} form;
+
+static nb_value *padded(diff *d, const form *f, nb_value *x) {
+    const nb_dim *before[NB_MAX_RANK] = {nb_dim_const(d->graph, 0), nb_dim_const(d->graph, 0)};
+    int64_t most = 0;
+    for (int i = 0; i < f->axes; i++) {
+        before[i + 2] = nb_dim_const(d->graph, f->pad[i]);
+        most = nb_max_i64(most, f->pad[i]);
+    }
+    if (!most) return x;
+    nb_begin(&d->b, NB_OP_pad);
+    nb_arg(&d->b, x);
+    nb_arg(&d->b, NULL);
+    nb_set_dims(&d->b, "before", (size_t)f->axes + 2, before);
+    nb_set_dims(&d->b, "after", (size_t)f->axes + 2, before);
+    return nb_end(&d->b);
+}
+
+static nb_value *conv(diff *d, const form *f, nb_value *x, nb_value *w, nb_value *bias) {
+    nb_begin(&d->b, NB_OP_conv);
+    nb_arg(&d->b, x);
+    nb_arg(&d->b, w);
+    nb_arg(&d->b, bias);
+    if (f->stride[0]) nb_set_ints(&d->b, "strides", (size_t)f->axes, f->stride);
+    if (f->dilation[0]) nb_set_ints(&d->b, "dilations", (size_t)f->axes, f->dilation);
+    if (f->groups != 1) nb_set_int(&d->b, "groups", f->groups);
+    return nb_end(&d->b);
+}
+
+static const int64_t lengths[] = {5, 6, 18, 37};
+
+static void check(const form *f, size_t number, nb_elem elem, bool constant, bool bias,
+                  bool plain) {
+    diff d;
+    diff_begin(&d, "conv %zu, %s%s%s%s", number, nb_elems[elem].text, constant ? ", constant" : "",
+               bias ? ", bias" : "", plain ? "" : ", any bits");
+    d.lengths = lengths;
+    d.n_lengths = f->length[f->axes - 1] < 0 ? NB_COUNT(lengths) : 0;
+    d.plain = plain;
+    d.wide = constant;
+    int64_t x[NB_MAX_RANK] = {2, f->channels}, w[NB_MAX_RANK] = {f->M, f->channels / f->groups};
+    for (int i = 0; i < f->axes; i++) {
+        x[i + 2] = f->length[i];
+        w[i + 2] = f->kernel[i];
+    }
+    nb_value *in = padded(&d, f, diff_input(&d, elem, f->axes + 2, x));
+    nb_value *kernel =
+        constant ? diff_const(&d, elem, f->axes + 2, w) : diff_input(&d, elem, f->axes + 2, w);
+    nb_value *y = conv(&d, f, in, kernel, bias ? diff_const(&d, elem, 1, w) : NULL);
+    /* As an output of the model, and as a value inside. */
+    diff_check_all(&d, 2, (nb_value *[]){y, nb_unary(&d.b, NB_OP_relu, y)});
+}
+
+void diff_test_conv(void) {
+    static const form forms[] = {
+        {1, 3, 16, 1, {20}, {3}, {0}, {0}, {0}},
+        {1, 4, 37, 1, {-1}, {5}, {2}, {1}, {2}},
+        {1, 2, 5, 1, {-1}, {2}, {3}, {3}, {0}},
+        {2, 1, 8, 1, {9, 9}, {3, 3}, {0}, {0}, {0}},
+        {2, 8, 24, 1, {7, 8}, {3, 2}, {1, 1}, {1, 1}, {1, 1}},
+        {2, 5, 33, 1, {9, -1}, {3, 3}, {2, 1}, {1, 2}, {0, 1}},
+        {2, 6, 6, 6, {6, 19}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+        {2, 6, 6, 3, {3, 83}, {3, 3}, {1, 2}, {1, 1}, {1, 1}},
+        {2, 4, 4, 4, {3, 60}, {1, 5}, {1, 1}, {1, 2}, {0, 0}},
+        {2, 6, 12, 6, {8, -1}, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
+        {2, 8, 40, 2, {5, 5}, {1, 1}, {0}, {0}, {0}},
+        {2, 4, 64, 2, {5, -1}, {1, 3}, {1, 2}, {1, 1}, {0, 2}},
+        {2, 3, 16, 1, {4, 4}, {4, 4}, {1, 1}, {1, 1}, {0, 0}},
+        {2, 1, 1, 1, {1, 3}, {1, 1}, {0}, {0}, {0}},
+        {3, 2, 18, 1, {4, 3, 9}, {2, 3, 2}, {2, 1, 3}, {1, 1, 2}, {1, 0, 2}},
+        {3, 2, 4, 2, {4, 3, -1}, {2, 2, 2}, {1, 2, 1}, {2, 1, 1}, {0, 0, 1}},
+    };
+    for (size_t i = 0; i < NB_COUNT(forms); i++) {
+        check(&forms[i], i, NB_F32, true, i % 2, i % 3);
+        check(&forms[i], i, NB_F32, true, i % 2 == 0, i % 3 == 0);
+        check(&forms[i], i, NB_F32, false, i % 2, i % 2);
+    }
+    check(&forms[4], 4, NB_F16, true, true, true);
+    check(&forms[9], 9, NB_BF16, false, true, false);
+}
