@@ -183,8 +183,10 @@ static nb_status feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int6
         return nb_error(d->args->diags, NB_INTERNAL, NB_NOWHERE, "output \"%s\" is not there",
                         port->name);
     d->length += n;
+    /* A model may give the logits of the last position only. */
+    d->rows = !d->needs_all && port->rank == 3 && dims[1] == 1 ? 1 : n;
     return nbt_lm_vocab(d->args, d->model, nb_elem_from_onnx(port->elem), port->rank, dims, batch,
-                        n, &d->lm.vocab);
+                        d->rows, &d->lm.vocab);
 }
 
 nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,

@@ -72,6 +72,16 @@ nb_status nbt_choose_threads(nbt_args *args, int *out) {
 
 /* ---- pipelines ------------------------------------------------------------------------------ */
 
+/* --logits. Who makes text looks at the last position only; who compiles does not say. */
+static nb_status wants_last_logits(const nbt_args *args, bool *out) {
+    const char *which = nbt_get(args, "logits");
+    *out = which ? strcmp(which, "last") == 0
+                 : strcmp(args->command, "bench") == 0 || strcmp(args->command, "generate") == 0;
+    if (!which || *out || strcmp(which, "all") == 0) return NB_OK;
+    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--logits takes last or all, found '%s'",
+                    which);
+}
+
 nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out) {
     const char *passes = scheme ? NULL : nbt_get(args, "passes");
     if (passes) {
@@ -82,6 +92,7 @@ nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out
     if (!scheme) scheme = has_scheme ? nbt_get(args, "scheme") : NULL;
     nb_preset_options options = {.group = -1, .calibrated = has_scheme && nbt_has(args, "calib")};
     if (has_scheme) NB_TRY(nbt_integer(args, "group", 0, 65536, &options.group));
+    NB_TRY(wants_last_logits(args, &options.last_logits));
     *out = nb_preset(scheme ? scheme : "f32", &options, args->arena);
     if (*out) return NB_OK;
     return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no scheme '%s'; schemes are %s",
