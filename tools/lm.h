@@ -11,6 +11,8 @@ typedef struct nbt_lm {
     int vocab;
 } nbt_lm;
 
+/* Are there tokens and logits? */
+bool nbt_lm_is(const nbt_model *model, nbt_lm *out);
 /* Finds them by name (input_ids, attention_mask, position_ids, logits), or the only integer input.
  */
 nb_status nbt_lm_find(nbt_args *args, const nbt_model *model, nbt_lm *out);
