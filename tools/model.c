@@ -211,14 +211,14 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     NB_TRY(nbt_pipeline_text(args, scheme, &text));
     NB_TRY(nbt_read_graph(args, path, &out->graph));
-    if (out->graph->stage != NB_STAGE_PLANNED) {
+    out->was_planned = out->graph->stage == NB_STAGE_PLANNED;
+    if (!out->was_planned) {
         NB_TRY(nbt_run_pipeline(args, out->graph, text));
         if (out->graph->stage != NB_STAGE_PLANNED)
             NB_TRY(nbt_run_pipeline(args, out->graph, "plan-memory"));
     }
     names_of_graph(args, out);
-    bool can_interpret = args->command[0] == 'r' || args->command[0] == 'e';
-    out->interpret = can_interpret && nbt_has(args, "interpret");
+    out->interpret = nbt_has(args, "interpret");
     return out->interpret
                ? NB_OK
                : nbt_compile_graph(out->graph, cpu, &how, args->arena, args->diags, &out->program);

@@ -33,6 +33,7 @@ typedef struct nbt_model {
     const char *path;
     nb_graph *graph;     /* planned; NULL for a .so */
     nbt_program program; /* not with --interpret */
+    bool was_planned;    /* the file had a planned graph: no pass ran */
     bool interpret;      /* use the evaluator on `graph` */
     int threads;
     const char **input_names, **output_names;
