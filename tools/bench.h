@@ -18,7 +18,7 @@ typedef struct nbt_limits {
     const char *cpu;
     int threads;
     double read;           /* bytes from memory */
-    double dot, dot_small; /* operations on bytes; where one operand is at most 127 */
+    double dot, dot_small; /* operations on i8 by weights of 8 bits; of 4 bits */
     double fma;            /* operations on f32 */
     double clock;          /* cycles of one processor */
 } nbt_limits;

@@ -115,7 +115,7 @@ json_t *nbt_limits_json(const nbt_limits *l) {
 void nbt_print_limits(const nbt_limits *l) {
     printf("%s, %d threads\n"
            "memory   %8.1f GB/s\n"
-           "dot      %8.1f GOP/s of bytes, %.1f of bytes up to 127\n"
+           "dot      %8.1f GOP/s by weights of 8 bits, %.1f by 4 bits\n"
            "fma      %8.1f GFLOP/s of f32\n"
            "clock    %8.2f GHz\n",
            l->cpu, l->threads, l->read, l->dot, l->dot_small, l->fma, l->clock);

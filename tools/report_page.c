@@ -184,10 +184,10 @@ static void write_roofline(FILE *f, const nbt_page *p, const nbt_layers *layers,
     nbt_svg_text(f, nbt_axis_at(&x, middle) + 14, nbt_axis_at(&y, middle * m->read) + 14, "start",
                  nb_format(p->arena, "memory %.1f GB/s", m->read));
     draw_peak(f, &x, &y, m->fma, m->read, nb_format(p->arena, "f32 %.0f GFLOP/s", m->fma));
-    draw_peak(f, &x, &y, m->dot, m->read, nb_format(p->arena, "bytes %.0f GOP/s", m->dot));
+    draw_peak(f, &x, &y, m->dot, m->read, nb_format(p->arena, "8-bit weights %.0f GOP/s", m->dot));
     if (m->dot_small > 1.05 * m->dot)
         draw_peak(f, &x, &y, m->dot_small, m->read,
-                  nb_format(p->arena, "bytes up to 127 %.0f GOP/s", m->dot_small));
+                  nb_format(p->arena, "4-bit weights %.0f GOP/s", m->dot_small));
     for (size_t i = 0; i < layers->count; i++) {
         const nbt_layer *l = &layers->items[i];
         if (is_point(l))
@@ -284,8 +284,8 @@ static void write_facts(FILE *f, const nbt_page *p) {
                    nbt_where_text(a, b->weights)));
     fact(f, "machine",
          nb_format(a,
-                   "%s, %d threads: memory %.1f GB/s, products of bytes %.1f GOP/s (up to 127: "
-                   "%.1f), f32 %.1f GFLOP/s, %.2f GHz",
+                   "%s, %d threads: memory %.1f GB/s, i8 by 8-bit weights %.1f GOP/s, by 4-bit "
+                   "weights %.1f GOP/s, f32 %.1f GFLOP/s, %.2f GHz",
                    m->cpu, m->threads, m->read, m->dot, m->dot_small, m->fma, m->clock));
     const char *options = "";
     for (size_t i = 0; i < p->options->count; i++)
