@@ -14,7 +14,8 @@
 #include <sys/mman.h>
 
 #define ROUNDS       7
-#define SECONDS      0.05 /* one measurement of arithmetic */
+#define SECONDS      0.005 /* one measurement of arithmetic */
+#define SLICE_BYTES  ((size_t)64 << 20)
 #define BUFFER_BYTES ((size_t)1 << 30)
 
 /* What the pool's tasks get; they read the members behind the frame. */
@@ -23,13 +24,15 @@ typedef struct job {
     nb_limit_fn run;
     unsigned char *buffer;
     size_t bytes; /* of the buffer that each thread reads */
+    size_t begin; /* where in it this round does */
     int64_t turns;
 } job;
 
 static void task(const nb_frame *frame, int64_t begin, int64_t end) {
     const job *j = (const job *)(const void *)frame;
     _Alignas(64) unsigned char sink[64];
-    for (int64_t i = begin; i < end; i++) j->run(j->buffer + (size_t)i * j->bytes, j->turns, sink);
+    for (int64_t i = begin; i < end; i++)
+        j->run(j->buffer + (size_t)i * j->bytes + j->begin, j->turns, sink);
     /* The sums must be made although nobody reads them. */
     __asm__ volatile("" : : "r"(sink) : "memory");
 }
@@ -43,12 +46,19 @@ static double seconds_of(nb_pool *pool, int threads, const job *j) {
     return nbt_now() - start;
 }
 
-/* Work per second over all threads, the best of the rounds. */
+/* Work per second over all threads, the best of many short rounds: other programs disturb most of
+ * them on a busy machine, but hardly all. Reading goes on through the buffer, so that no round
+ * finds in a cache what it reads. */
 static double best(nb_pool *pool, int threads, job *j, double work, bool is_read) {
     double rate = 0;
-    j->turns = is_read ? (int64_t)(j->bytes / NB_LIMIT_READ_BYTES) : 1 << 14;
-    while (!is_read && seconds_of(pool, threads, j) < SECONDS / 2) j->turns *= 2;
-    for (int i = 0; i < ROUNDS; i++) {
+    size_t slices = is_read && j->bytes > SLICE_BYTES ? j->bytes / SLICE_BYTES : 1;
+    size_t rounds = is_read ? ROUNDS * slices : 10 * ROUNDS;
+    j->turns = is_read ? (int64_t)(j->bytes / slices / NB_LIMIT_READ_BYTES) : 1 << 12;
+    while (!is_read && seconds_of(pool, threads, j) < SECONDS / 2 &&
+           seconds_of(pool, threads, j) < SECONDS / 2)
+        j->turns *= 2;
+    for (size_t i = 0; i < rounds; i++) {
+        j->begin = i % slices * (size_t)j->turns * NB_LIMIT_READ_BYTES;
         double t = seconds_of(pool, threads, j), r = work * (double)j->turns * threads / t;
         if (r > rate) rate = r;
     }
