@@ -25,6 +25,7 @@ typedef struct nb_codegen_options {
     const char *embed; /* file with exactly the packed bytes, to be part of the object; NULL: the
                           weights are a file of their own */
     int seconds;       /* limit of CPU time; 0 = 600 */
+    bool profile;      /* `run` calls frame->mark after each op */
 } nb_codegen_options;
 
 typedef struct nb_object {

@@ -161,6 +161,22 @@ static cg_val emit_dispatch(nb_model_build *b) {
     return cg_finish(g);
 }
 
+/* mark(frame, op): to whom profiles, if the frame has one. */
+static cg_val emit_mark(nb_model_build *b) {
+    const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_I64)};
+    cg *g = cg_function(b->m, "mark", CG_S(CG_VOID), 2, params, CG_NOINLINE);
+    cg_val frame = cg_param(g, 0);
+    cg_val size = nb_frame_member(g, frame, CG_I32, offsetof(nb_frame, size));
+    CG_IF(g, cg_cmpi(g, CG_UGE, size, offsetof(nb_frame, mark_user) + sizeof(void *))) {
+        cg_val mark = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, mark));
+        CG_IF(g, cg_cmp(g, CG_NE, mark, cg_zero(g, CG_S(CG_PTR)))) {
+            cg_val user = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, mark_user));
+            cg_call_ptr(g, mark, CG_S(CG_VOID), 2, (cg_val[]){user, cg_param(g, 1)});
+        }
+    }
+    return cg_finish(g);
+}
+
 static void run_check(nb_model_build *b, cg *g, cg_val frame, const nb_op *op, uint32_t number,
                       cg_val check) {
     const cg_type param = CG_S(CG_PTR);
@@ -204,7 +220,7 @@ static void run_op(nb_model_build *b, cg *g, cg_val frame, cg_val dispatch, nb_d
 
 void nb_model_run(nb_model_build *b) {
     const cg_type param = CG_S(CG_PTR);
-    cg_val dispatch = emit_dispatch(b);
+    cg_val dispatch = emit_dispatch(b), mark = b->options->profile ? emit_mark(b) : NULL;
     cg *g = cg_function(b->m, "run", CG_S(CG_I32), 1, &param, 0);
     cg_val frame = cg_param(g, 0), null = cg_zero(g, CG_S(CG_PTR));
     cg_entry_begin(g);
@@ -217,6 +233,7 @@ void nb_model_run(nb_model_build *b) {
     cg_entry_end(g);
     nb_dims *dims = nb_dims_create(g, symbols, false);
 
+    if (mark) cg_call(g, mark, 2, (cg_val[]){frame, cg_i64(g, -1)});
     uint32_t number = 0;
     const char *scratch = NULL;
     NB_FOR_OPS(op, &b->graph->body) {
@@ -224,6 +241,7 @@ void nb_model_run(nb_model_build *b) {
             CG_IF(g, cg_cmpi(g, CG_NE, cg_load_volatile(g, CG_S(CG_I32), cancel), 0))
             cg_return(g, cg_i32(g, NB_RUN_CANCELLED));
             run_op(b, g, frame, dispatch, dims, op, number, &scratch);
+            if (mark) cg_call(g, mark, 2, (cg_val[]){frame, cg_i64(g, number)});
         }
         number++;
     }

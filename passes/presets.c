@@ -21,23 +21,28 @@ bool nb_scheme_find(const char *name, nb_scheme *out) {
 }
 
 #define FRONT "simplify, raise, simplify"
-#define BACK  "fuse-dequant, simplify, plan-memory"
+#define BACK  "fuse-dequant, simplify"
 
 const char *nb_preset(const char *name, const nb_preset_options *options, nb_arena *arena) {
     nb_scheme s;
     if (!nb_scheme_find(name, &s)) return NULL;
-    if (!s.weight_bits) return FRONT ", plan-memory";
+    /* Last, so that what is quantized, and how, does not depend on it. */
+    const char *end =
+        options->last_logits ? ", last-logits{decoders}, plan-memory" : ", plan-memory";
+    if (!s.weight_bits) return nb_format(arena, FRONT "%s", end);
     int64_t group = options->group >= 0 ? options->group : 32;
     const char *weights = s.weight_bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
                                              : ", search, embedding-group=32";
     bool fixed = options->calibrated && s.act_bits == 8;
     return nb_format(
-        arena, FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=i%d%s}, " BACK,
+        arena,
+        FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=i%d%s}, " BACK "%s",
         options->calibrated ? ", calibrate, smooth-fold" : "", s.weight_bits, (long long)group,
         weights, s.act_bits,
         fixed                      ? ", mode=static"
         : s.act_bits == 8 && group ? ", blocks=gated"
-                                   : "");
+                                   : "",
+        end);
 }
 
 const char *nb_preset_name(size_t index) {

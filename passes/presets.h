@@ -5,8 +5,9 @@
 #include "ir/support/arena.h"
 
 typedef struct nb_preset_options {
-    int64_t group;   /* inputs that share a scale; -1: the scheme's default */
-    bool calibrated; /* samples are there: smooth, and static scales for 8-bit activations */
+    int64_t group;    /* inputs that share a scale; -1: the scheme's default */
+    bool calibrated;  /* samples are there: smooth, and static scales for 8-bit activations */
+    bool last_logits; /* decoders compute the logits of the last position only */
 } nb_preset_options;
 
 typedef struct nb_scheme {

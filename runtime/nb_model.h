@@ -81,6 +81,10 @@ typedef struct nb_frame {
     void *pool;
     const volatile int32_t *cancel; /* run stops soon after it becomes non-zero; may be NULL */
     int64_t *error; /* on NB_RUN_INDEX: the op's index into nb_model.op_names; may be NULL */
+    /* Only models compiled to be profiled call this, on the thread that runs them: with -1 when
+     * they begin, then with each op's index into op_names when it is done. May be NULL. */
+    void (*mark)(void *mark_user, int64_t op);
+    void *mark_user;
 } nb_frame;
 
 /* What `run` returns. */

@@ -111,6 +111,12 @@ size_t nb_session_state_size(const nb_session *session);
 nb_rt_status nb_session_save(const nb_session *session, void *buffer, size_t size, char *err);
 nb_rt_status nb_session_restore(nb_session *session, const void *buffer, size_t size, char *err);
 
+/* `mark` is called as nb_frame.mark says, with `user`; NULL: no longer. Models that were not
+ * compiled to be profiled never call it. */
+void nb_session_set_mark(nb_session *session, void (*mark)(void *user, int64_t op), void *user);
+/* Values of nb_model.symbols in the last run, valid until the next; NULL before the first. */
+const int64_t *nb_session_symbols(const nb_session *session);
+
 /* From any thread: the current or next run ends with NB_RT_CANCELLED. */
 void nb_session_cancel(nb_session *session);
 

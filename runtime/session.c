@@ -159,6 +159,14 @@ const void *nb_session_output(nb_session *s, int index, int64_t *dims) {
     return s->ports[s->model->n_inputs + (uint32_t)index];
 }
 
+void nb_session_set_mark(nb_session *s, void (*mark)(void *user, int64_t op), void *user) {
+    if (!s) return;
+    s->frame.mark = mark;
+    s->frame.mark_user = user;
+}
+
+const int64_t *nb_session_symbols(const nb_session *s) { return s && s->ran ? s->symbols : NULL; }
+
 void nb_session_cancel(nb_session *s) {
     if (s) __atomic_store_n(&s->cancel, 1, __ATOMIC_RELAXED);
 }

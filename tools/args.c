@@ -17,11 +17,14 @@ static const option options[] = {
 };
 
 typedef struct command {
-    const char *name, *arguments, *summary, *examples;
+    const char *name;
+    char letter;
+    const char *arguments, *summary, *examples;
 } command;
 
 static const command commands[] = {
-#define COMMAND(name, arguments, summary, examples) {#name, arguments, summary, examples},
+#define COMMAND(name, letter, arguments, summary, examples) \
+    {#name, letter, arguments, summary, examples},
 #include "tools/commands.def"
 #undef COMMAND
 };
@@ -35,9 +38,9 @@ static const command *find_command(const char *name) {
 
 bool nbt_is_command(const char *name) { return find_command(name) != NULL; }
 
-/* The first letter of a command's name is its letter in options.def. */
-static bool belongs(const option *o, const char *cmd) {
-    return strchr(o->commands, cmd[0]) != NULL;
+static bool belongs(const option *o, const char *name) {
+    const command *c = find_command(name);
+    return c && strchr(o->commands, c->letter) != NULL;
 }
 
 static size_t row_of(const char *name) {
@@ -109,6 +112,19 @@ const char *nbt_get(const nbt_args *args, const char *name) {
 }
 
 bool nbt_has(const nbt_args *args, const char *name) { return nbt_get(args, name) != NULL; }
+
+nbt_strings nbt_options_given(const nbt_args *args) {
+    nbt_strings out = {0};
+    for (size_t i = 0; i < NB_COUNT(options); i++) {
+        for (size_t k = 0; k < args->values[i].count; k++) {
+            const char *value = args->values[i].items[k];
+            const char *text = nb_format(args->arena, "--%s%s%s", options[i].name,
+                                         options[i].argument ? " " : "", value);
+            nb_vec_push(args->arena, &out, text);
+        }
+    }
+    return out;
+}
 
 nb_status nbt_number(const nbt_args *args, const char *name, double min, double max, double *out) {
     const char *text = nbt_get(args, name);

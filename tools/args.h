@@ -20,6 +20,8 @@ nb_status nbt_parse_args(nbt_args *args, int argc, char **argv);
 const char *nbt_get(const nbt_args *args, const char *name);
 bool nbt_has(const nbt_args *args, const char *name);
 const nbt_strings *nbt_all(const nbt_args *args, const char *name);
+/* What was given: "--NAME" or "--NAME VALUE", in the order of the table. */
+nbt_strings nbt_options_given(const nbt_args *args);
 /* A number; an error names the option. `*out` keeps its value when the option is absent. */
 nb_status nbt_number(const nbt_args *args, const char *name, double min, double max, double *out);
 nb_status nbt_integer(const nbt_args *args, const char *name, int64_t min, int64_t max,

@@ -1,12 +1,100 @@
-/* The parts of `nibble bench` beside whole models. */
+/* The parts of `nibble bench`, which `nibble report` uses too. */
 #ifndef NBT_BENCH_H
 #define NBT_BENCH_H
 
+#include "tools/json.h"
 #include "tools/model.h"
+#include "tools/timing.h"
 
 /* --matmul M,K,N: one linear layer. */
 nb_status nbt_bench_matmul(nbt_args *args);
 /* --limits: what this machine can do at most. */
 nb_status nbt_bench_limits(nbt_args *args);
+
+/* ---- limits (bench_limits.c) --------------------------------------------------------------- */
+
+/* All per second, over all threads; 1e9. */
+typedef struct nbt_limits {
+    const char *cpu;
+    int threads;
+    double read;           /* bytes from memory */
+    double dot, dot_small; /* operations on i8 by weights of 8 bits; of 4 bits */
+    double fma;            /* operations on f32 */
+    double clock;          /* cycles of one processor */
+} nbt_limits;
+/* Takes some seconds. */
+nb_status nbt_measure_limits(nbt_args *args, nbt_limits *out);
+json_t *nbt_limits_json(const nbt_limits *limits);
+void nbt_print_limits(const nbt_limits *limits);
+
+/* ---- where weights are --------------------------------------------------------------------- */
+
+typedef struct nbt_weights {
+    int64_t bytes;
+    const char *in;    /* "huge" or "shared", as asked for or usual */
+    double huge_share; /* which part of them is in huge pages in fact */
+} nbt_weights;
+nbt_weights nbt_where(const nbt_program *program);
+const char *nbt_where_text(nb_arena *arena, nbt_weights w);
+
+/* ---- whole models (bench_runs.c) ----------------------------------------------------------- */
+
+/* One kind of run: of the prompt, of a further token, or of a model that is no decoder. */
+typedef struct nbt_phase {
+    const char *name;   /* "prompt", "decode", "run" */
+    int64_t tokens;     /* that a run takes in, over the batch; 0: no decoder */
+    nbt_times times;    /* of one run */
+    int64_t *symbols;   /* values of the graph's symbols in the run in the middle */
+    double *op_seconds; /* median for each op, by its index; NULL unless the model is profiled */
+} nbt_phase;
+
+typedef struct nbt_measured {
+    nbt_model model;
+    nbt_weights weights;
+    int64_t rounds, batch, prompt, out;
+    bool decoder;
+    bool last_logits; /* of a decoder: computed for the prompt's last position only */
+    nbt_phase phases[2];
+    size_t n_phases;
+} nbt_measured;
+
+/* Opens the model and measures it by the options. nbt_bench_close also after an error. */
+nb_status nbt_bench_model(nbt_args *args, const char *path, nbt_measured *out);
+void nbt_bench_close(nbt_measured *b);
+
+/* ---- operations (layers.c) ----------------------------------------------------------------- */
+
+typedef enum nbt_bound { NBT_BOUND_NONE, NBT_BOUND_MEMORY, NBT_BOUND_ARITHMETIC } nbt_bound;
+
+/* What one op does in a run, and how long it takes. */
+typedef struct nbt_layer {
+    const char *name, *kind, *detail; /* of the ONNX node; of the op; bits and scales of weights */
+    int64_t m, k, n;                  /* of products; 0 of others */
+    int64_t bytes;                    /* of weights and cached entries that it reads */
+    double ops;                       /* multiplications and additions of products */
+    double seconds, limit;            /* limit: what reading or computing takes at least; 0: none */
+    nbt_bound bound;
+    size_t count; /* of ops that this stands for */
+} nbt_layer;
+
+typedef struct nbt_layers {
+    nbt_layer *items; /* in order of execution */
+    size_t count;
+    nbt_layer *kinds; /* sums, the longest first */
+    size_t n_kinds;
+    nbt_layer all;
+} nbt_layers;
+nbt_layers nbt_layers_of(nb_arena *arena, const nb_graph *planned, const nbt_phase *phase,
+                         const nbt_limits *limits);
+/* "w4a16 groups of 32 with zero points", "w8 per row"; "" of a float layer. */
+const char *nbt_layer_detail(nb_arena *arena, const nb_op *op);
+/* The items, the longest first. */
+const nbt_layer **nbt_layers_by_time(nb_arena *arena, const nbt_layers *layers);
+void nbt_layer_add(nbt_layer *sum, const nbt_layer *layer);
+double nbt_of_limit(const nbt_layer *layer); /* 0: no limit */
+
+/* bench_table.c. `all`: no line is left out, and they stand in order of execution. */
+void nbt_print_layers(nb_arena *arena, const nbt_phase *phase, const nbt_layers *layers, bool all);
+json_t *nbt_layers_json(nb_arena *arena, const nbt_layers *layers);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "ir/build.h"
 #include "passes/presets.h"
+#include "runtime/cpu.h"
 #include "tools/json.h"
 #include "tools/timing.h"
 
@@ -197,24 +198,27 @@ static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nb
     return NB_OK;
 }
 
-static void report(nbt_args *args, const layer *w, int threads, int64_t bytes, nbt_times t) {
+static void report(nbt_args *args, const layer *w, int threads, nbt_weights where, nbt_times t) {
+    int64_t bytes = where.bytes / w->copies;
     double gbps = 1e-9 * (double)bytes / t.median,
            gops = 2e-9 * (double)w->M * (double)w->K * (double)w->N / t.median;
     if (nbt_has(args, "json")) {
         nbt_print_json(json_pack(
-            "{s:[I,I,I], s:s, s:I, s:b, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:i}", "matmul",
-            (json_int_t)w->M, (json_int_t)w->K, (json_int_t)w->N, "scheme", w->scheme.name, "group",
-            (json_int_t)w->group, "zero_points", w->zero_points, "threads", threads, "median_us",
-            1e6 * t.median, "min_us", 1e6 * t.min, "max_us", 1e6 * t.max, "weight_bytes",
-            (json_int_t)bytes, "bits_per_weight", 8.0 * (double)bytes / (double)(w->K * w->N),
-            "gb_s", gbps, "gop_s", gops, "copies", w->copies));
+            "{s:[I,I,I], s:s, s:I, s:b, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:i, s:s, s:f}",
+            "matmul", (json_int_t)w->M, (json_int_t)w->K, (json_int_t)w->N, "scheme",
+            w->scheme.name, "group", (json_int_t)w->group, "zero_points", w->zero_points, "threads",
+            threads, "median_us", 1e6 * t.median, "min_us", 1e6 * t.min, "max_us", 1e6 * t.max,
+            "weight_bytes", (json_int_t)bytes, "bits_per_weight",
+            8.0 * (double)bytes / (double)(w->K * w->N), "gb_s", gbps, "gop_s", gops, "copies",
+            w->copies, "weights_in", where.in, "huge_share", where.huge_share));
         return;
     }
     printf("%lldx%lldx%lld %s, %d threads: %.2f us (%.2f to %.2f), %.2f GB/s, %.1f GOP/s; "
-           "%.2f bits per weight, %d copies\n",
+           "%.2f bits per weight, %d copies in %s\n",
            (long long)w->M, (long long)w->K, (long long)w->N, w->scheme.name, threads,
            1e6 * t.median, 1e6 * t.min, 1e6 * t.max, gbps, gops,
-           8.0 * (double)bytes / (double)(w->K * w->N), w->copies);
+           8.0 * (double)bytes / (double)(w->K * w->N), w->copies,
+           nbt_where_text(args->arena, where));
 }
 
 static nb_status parse(nbt_args *args, layer *w) {
@@ -248,11 +252,14 @@ nb_status nbt_bench_matmul(nbt_args *args) {
     nb_session *session = NULL;
     nb_error_text err;
     NB_TRY(parse(args, &w));
+    nbt_how how = {0};
     NB_TRY(nbt_choose_threads(args, &threads));
+    if (!threads) threads = nb_cpu_count();
+    NB_TRY(nbt_choose_pages(args, &how.pages));
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     nb_graph *g = build(args, &w, w.copies);
     if (!g) return nb_diags_status(args->diags);
-    nb_status status = nbt_compile_graph(g, cpu, args->arena, args->diags, &program);
+    nb_status status = nbt_compile_graph(g, cpu, &how, args->arena, args->diags, &program);
     nb_graph_destroy(g);
     nb_session_options options = {.threads = threads};
     if (status == NB_OK)
@@ -260,9 +267,7 @@ nb_status nbt_bench_matmul(nbt_args *args) {
                                    nb_session_create(program.loaded, &options, &session, err), err);
     nbt_times times;
     if (status == NB_OK) status = measure(args, &w, session, &times);
-    if (status == NB_OK)
-        report(args, &w, threads, (int64_t)nb_loaded_model(program.loaded)->weights_size / w.copies,
-               times);
+    if (status == NB_OK) report(args, &w, threads, nbt_where(&program), times);
     nb_session_destroy(session);
     nbt_close(&program);
     return status;

@@ -1,73 +1,90 @@
-/* nibble bench: how long a decoder takes for a prompt and for each further token. Medians of
- * several rounds; the cache starts empty in each. */
+/* nibble bench: how long a model takes: a decoder for a prompt and for each further token, others
+ * for a run. Medians of several rounds; the cache starts empty in each. */
 #include "tools/bench.h"
-#include "tools/json.h"
-#include "tools/lm.h"
-#include "tools/timing.h"
 
 #include <stdio.h>
 
-static nb_status one_round(nbt_decoder *d, const int64_t *prompt, int64_t n, int64_t out,
-                           double *prefill, double *token) {
-    const float *logits;
-    NB_TRY(nbt_decoder_reset(d));
-    double start = nbt_now();
-    NB_TRY(nbt_decoder_feed(d, prompt, 1, n, &logits));
-    *prefill = nbt_now() - start;
-    start = nbt_now();
-    for (int64_t i = 0; i < out; i++) NB_TRY(nbt_decoder_feed(d, &prompt[i % n], 1, 1, &logits));
-    *token = out ? (nbt_now() - start) / (double)out : 0;
-    return NB_OK;
+/* Weights read in a second, when each run reads all. */
+static double gbps_of(const nbt_measured *b, const nbt_phase *p) {
+    return 1e-9 * (double)b->weights.bytes / p->times.median;
 }
 
-static nb_status measure(nbt_args *args, nbt_model *model, int64_t n, int64_t out) {
-    nbt_decoder d;
-    int64_t rounds = 7;
-    double warm[2];
-    NB_TRY(nbt_integer(args, "rounds", 1, 1000, &rounds));
-    double *prefill = NB_NEW_ARRAY(args->arena, double, (size_t)rounds),
-           *token = NB_NEW_ARRAY(args->arena, double, (size_t)rounds);
-    int64_t *prompt = NB_NEW_ARRAY(args->arena, int64_t, (size_t)n);
-    for (int64_t i = 0; i < n; i++)
-        prompt[i] = 32 + i * 7 % 64; /* in every vocabulary of 96 or more */
-    NB_TRY(nbt_decoder_open(args, model, n + out, &d));
-    nb_status status = one_round(&d, prompt, n, out, &warm[0], &warm[1]);
-    for (int64_t i = 0; i < rounds && status == NB_OK; i++)
-        status = one_round(&d, prompt, n, out, &prefill[i], &token[i]);
-    nbt_decoder_close(&d);
-    NB_TRY(status);
-    nbt_times p = nbt_times_of(prefill, (size_t)rounds), t = nbt_times_of(token, (size_t)rounds);
-    double bytes = (double)nb_loaded_model(model->program.loaded)->weights_size,
-           per_second = out ? 1 / t.median : 0;
+static void print_text(nbt_args *args, const nbt_measured *b) {
+    for (size_t i = 0; i < b->n_phases; i++) {
+        const nbt_phase *p = &b->phases[i];
+        double n = (double)p->tokens;
+        if (!b->decoder)
+            printf("run      %10.4f ms  (%.4f to %.4f, %lld rounds; %.1f runs/s)\n",
+                   1e3 * p->times.median, 1e3 * p->times.min, 1e3 * p->times.max,
+                   (long long)b->rounds, 1 / p->times.median);
+        else if (i == 0)
+            printf("prompt   %8.1f tokens/s  (%lld tokens, %.2f ms; logits of %s)\n",
+                   n / p->times.median, (long long)p->tokens, 1e3 * p->times.median,
+                   b->last_logits || b->prompt == 1 ? "the last position" : "all positions");
+        else
+            printf("decode   %8.1f tokens/s  (%.3f ms a token, %.3f to %.3f; %.2f GB/s)\n",
+                   n / p->times.median, 1e3 * p->times.median, 1e3 * p->times.min,
+                   1e3 * p->times.max, gbps_of(b, p));
+    }
+    printf("weights  %8.1f MB in %s\n", 1e-6 * (double)b->weights.bytes,
+           nbt_where_text(args->arena, b->weights));
+}
+
+/* What counts of a decoder is a further token. */
+static json_t *bench_json(const nbt_measured *b) {
+    const nbt_phase *first = &b->phases[0], *p = &b->phases[b->n_phases - 1];
+    json_t *j =
+        json_pack("{s:f, s:f, s:f, s:I, s:i, s:f, s:I, s:s, s:f, s:I}", "median_ms",
+                  1e3 * p->times.median, "min_ms", 1e3 * p->times.min, "max_ms", 1e3 * p->times.max,
+                  "runs", (json_int_t)b->rounds, "threads", b->model.threads, "gbps", gbps_of(b, p),
+                  "bytes", (json_int_t)b->weights.bytes, "weights_in", b->weights.in, "huge_share",
+                  b->weights.huge_share, "batch", (json_int_t)b->batch);
+    if (!b->decoder) return j;
+    json_object_update_new(j, json_pack("{s:f, s:f, s:s}", "tokens_per_s",
+                                        b->n_phases > 1 ? (double)p->tokens / p->times.median : 0,
+                                        "prompt_tokens_per_s",
+                                        (double)first->tokens / first->times.median, "logits",
+                                        b->last_logits || b->prompt == 1 ? "last" : "all"));
+    return j;
+}
+
+static void print_json(nbt_args *args, const nbt_measured *b, const nbt_limits *limits) {
+    json_t *j = bench_json(b), *phases = json_object();
+    for (size_t i = 0; limits && i < b->n_phases; i++) {
+        nbt_layers l = nbt_layers_of(args->arena, b->model.graph, &b->phases[i], limits);
+        json_object_set_new(phases, b->phases[i].name, nbt_layers_json(args->arena, &l));
+    }
+    if (limits) json_object_set_new(j, "limits", nbt_limits_json(limits));
+    if (limits) json_object_set(j, "layers", phases);
+    json_decref(phases);
+    nbt_print_json(j);
+}
+
+static nb_status report(nbt_args *args, const nbt_measured *b) {
+    nbt_limits limits;
+    bool layers = nbt_wants_layers(args);
+    if (layers) NB_TRY(nbt_measure_limits(args, &limits));
     if (nbt_has(args, "json")) {
-        nbt_print_json(
-            json_pack("{s:f, s:f, s:f, s:I, s:i, s:f, s:f, s:f, s:f}", "median_ms", 1e3 * t.median,
-                      "min_ms", 1e3 * t.min, "max_ms", 1e3 * t.max, "runs", (json_int_t)rounds,
-                      "threads", model->threads, "tokens_per_s", per_second, "prompt_tokens_per_s",
-                      (double)n / p.median, "gbps", 1e-9 * bytes * per_second, "bytes", bytes));
+        print_json(args, b, layers ? &limits : NULL);
         return NB_OK;
     }
-    printf("prompt   %8.1f tokens/s  (%lld tokens, %.2f ms)\n", (double)n / p.median, (long long)n,
-           1e3 * p.median);
-    if (out)
-        printf("decode   %8.1f tokens/s  (%.3f ms a token, %.3f to %.3f; %.2f GB/s of %.1f MB of "
-               "weights)\n",
-               per_second, 1e3 * t.median, 1e3 * t.min, 1e3 * t.max, 1e-9 * bytes * per_second,
-               1e-6 * bytes);
+    print_text(args, b);
+    if (layers) nbt_print_limits(&limits);
+    for (size_t i = 0; layers && i < b->n_phases; i++) {
+        nbt_layers l = nbt_layers_of(args->arena, b->model.graph, &b->phases[i], &limits);
+        nbt_print_layers(args->arena, &b->phases[i], &l, nbt_has(args, "verbose"));
+    }
     return NB_OK;
 }
 
 nb_status nbt_bench(nbt_args *args) {
     const char *in;
-    nbt_model model;
-    int64_t n = 128, out = 64;
+    nbt_measured b;
     if (nbt_has(args, "limits")) return nbt_bench_limits(args);
     if (nbt_has(args, "matmul")) return nbt_bench_matmul(args);
     NB_TRY(nbt_one_input(args, &in));
-    NB_TRY(nbt_integer(args, "prompt-tokens", 1, 1 << 20, &n));
-    NB_TRY(nbt_integer(args, "tokens-out", 0, 1 << 20, &out));
-    nb_status status = nbt_open_model(args, in, NULL, &model);
-    if (status == NB_OK) status = measure(args, &model, n, out);
-    nbt_close_model(&model);
+    nb_status status = nbt_bench_model(args, in, &b);
+    if (status == NB_OK) status = report(args, &b);
+    nbt_bench_close(&b);
     return status;
 }

@@ -1,6 +1,6 @@
 /* nibble compile: a model to an object, a shared library, assembly, LLVM IR, or planned .nir text.
  */
-#include "tools/model.h"
+#include "tools/bench.h"
 #include "tools/tensor_file.h"
 
 #include "ir/support/output.h"
@@ -38,13 +38,6 @@ nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path) {
     return nb_output_close(&f, NB_OK);
 }
 
-static const char *scales_text(nb_arena *arena, const nb_quant *q) {
-    if (q->granularity == NB_PER_GROUP)
-        return nb_format(arena, "groups of %lld%s", (long long)q->group,
-                         q->zeros ? " with zero points" : "");
-    return q->granularity == NB_PER_AXIS ? "per channel" : "per tensor";
-}
-
 /* One line for each linear layer and embedding: its kernel, or why it stayed in float. */
 static void print_layers(nbt_args *args, const nb_graph *g) {
     size_t linear = 0, quantized = 0;
@@ -62,12 +55,8 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
             printf(" f32 [%s,%s]: the scheme leaves it in float\n",
                    nb_dim_text(args->arena, w->type->dims[0]),
                    nb_dim_text(args->arena, w->type->dims[1]));
-        else if (table)
-            printf(" w%d %s\n", nb_elems[q->storage].bits, "per row");
         else
-            printf(" w%da%d %s%s\n", nb_elems[q->storage].bits,
-                   nb_elems[nb_in(op, 0)->type->elem].bits, scales_text(args->arena, q),
-                   nb_in(op, 3) ? ", + residual" : "");
+            printf(" %s\n", nbt_layer_detail(args->arena, op));
     }
     nbt_size s = nbt_measure_size(g);
     printf("linear layers: %zu, quantized: %zu\nmatrices: %lld weights, %lld bytes, %.2f bits per "

@@ -83,7 +83,10 @@ static nb_status open_runner(nbt_args *args, const char *path, const char *schem
     *r = (runner){.args = args};
     NB_TRY(nbt_open_model(args, path, scheme, &r->model));
     NB_TRY(nbt_lm_find(args, &r->model, &r->lm));
-    return r->model.interpret ? NB_OK : nbt_decoder_open(args, &r->model, context, &r->decoder);
+    if (r->model.interpret) return NB_OK;
+    NB_TRY(nbt_decoder_open(args, &r->model, context, &r->decoder));
+    r->decoder.needs_all = true;
+    return NB_OK;
 }
 
 static void close_runner(runner *r) {

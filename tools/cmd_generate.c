@@ -91,7 +91,7 @@ static nb_status generate(nbt_args *args, nbt_model *model, const settings *s,
     start = now();
     int64_t made = 0;
     for (; status == NB_OK && made < s->count; made++) {
-        const float *last = logits + (made == 0 ? (n - 1) * d.lm.vocab : 0);
+        const float *last = logits + (d.rows - 1) * d.lm.vocab;
         int64_t token = choose(last, d.lm.vocab, s->temperature, &state);
         print_token(token, s->as_text);
         status = nbt_decoder_feed(&d, &token, 1, 1, &logits);

@@ -6,9 +6,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#define HUGE_PAGE ((size_t)2 << 20)
 
 nb_status nbt_runtime_error(nb_diags *diags, nb_rt_status status, const char *message) {
     static const nb_status of[] = {
@@ -26,38 +23,35 @@ nb_status nbt_runtime_error(nb_diags *diags, nb_rt_status status, const char *me
     return status == NB_RT_OK ? NB_OK : nb_error(diags, of[status], NB_NOWHERE, "%s", message);
 }
 
-nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, nb_arena *arena,
-                            nb_diags *diags, nbt_program *out) {
-    nb_codegen_options options = {.cpu = cpu, .name = "model"};
+nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nbt_how *how,
+                            nb_arena *arena, nb_diags *diags, nbt_program *out) {
+    static const nbt_how usual = {0};
+    if (!how) how = &usual;
+    nb_codegen_options options = {.cpu = cpu, .name = "model", .profile = how->profile};
     nb_object object;
-    *out = (nbt_program){0};
+    *out = (nbt_program){.shared = how->pages == NBT_PAGES_SHARED};
     NB_TRY(nb_codegen(planned, &options, arena, diags, &object));
     NB_TRY(nb_load_object(&object, "model", diags, &out->jit));
-    size_t size = (size_t)nb_pack_size(object.pack), page = size < HUGE_PAGE ? 64 : HUGE_PAGE;
-    size = (size + page) / page * page;
-    out->weights = aligned_alloc(page, size);
-    if (!out->weights)
-        return nb_error(diags, NB_LIMIT, NB_NOWHERE, "out of memory for %zu bytes of weights",
-                        size);
-    /* Without huge pages it is merely slower, so a refusal does not matter. */
-    if (page == HUGE_PAGE) madvise(out->weights, size, MADV_HUGEPAGE);
-    nb_pack_copy(object.pack, out->weights);
+    NB_TRY(nbt_memory_create(how->pages, (size_t)nb_pack_size(object.pack), diags, &out->weights));
+    nb_pack_copy(object.pack, out->weights.data);
     nb_error_text err;
     return nbt_runtime_error(
-        diags, nb_load_model(nb_jit_model(out->jit), out->weights, NULL, NULL, &out->loaded, err),
+        diags,
+        nb_load_model(nb_jit_model(out->jit), out->weights.data, NULL, NULL, &out->loaded, err),
         err);
 }
 
-nb_status nbt_open_shared(const char *path, nb_diags *diags, nbt_program *out) {
+nb_status nbt_open_shared(const char *path, nbt_pages pages, nb_diags *diags, nbt_program *out) {
     nb_error_text err;
-    *out = (nbt_program){0};
-    return nbt_runtime_error(diags, nb_load(path, NULL, &out->loaded, err), err);
+    nb_load_options options = {.huge = pages == NBT_PAGES_HUGE, .verify = 1};
+    *out = (nbt_program){.shared = pages != NBT_PAGES_HUGE};
+    return nbt_runtime_error(diags, nb_load(path, &options, &out->loaded, err), err);
 }
 
 void nbt_close(nbt_program *program) {
     if (program->loaded) nb_unload(program->loaded);
     if (program->jit) nb_jit_free(program->jit);
-    free(program->weights);
+    nbt_memory_free(&program->weights);
     *program = (nbt_program){0};
 }
 
@@ -166,7 +160,7 @@ static nb_status compile_copy(nbt_runner *r, nb_graph *copy, nb_diags *diags) {
         r->arena, diags, &pipeline));
     nb_pass_env env = {.registry = registry, .diags = diags, .arena = r->arena};
     NB_TRY(nb_pipeline_run(&pipeline, copy, &env));
-    return nbt_compile_graph(copy, r->cpu, r->arena, diags, &r->program);
+    return nbt_compile_graph(copy, r->cpu, NULL, r->arena, diags, &r->program);
 }
 
 nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *inputs,

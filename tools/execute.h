@@ -5,18 +5,25 @@
 #include "codegen/codegen.h"
 #include "ir/eval.h"
 #include "runtime/nb_runtime.h"
+#include "tools/pages.h"
 
 typedef struct nbt_program {
-    nb_jit *jit;   /* NULL: the model came from a .so */
-    void *weights; /* 64-byte aligned, of the jit */
+    nb_jit *jit;        /* NULL: the model came from a .so */
+    nbt_memory weights; /* of the jit */
     nb_loaded *loaded;
+    bool shared; /* weights are in pages of a file */
 } nbt_program;
 
-/* Compiles a planned graph in memory. */
-nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, nb_arena *arena,
-                            nb_diags *diags, nbt_program *out);
+typedef struct nbt_how {
+    nbt_pages pages;
+    bool profile; /* compiled with marks (nb_codegen_options) */
+} nbt_how;
+
+/* Compiles a planned graph in memory. `how` NULL: as usual. */
+nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nbt_how *how,
+                            nb_arena *arena, nb_diags *diags, nbt_program *out);
 /* Opens a compiled .so. */
-nb_status nbt_open_shared(const char *path, nb_diags *diags, nbt_program *out);
+nb_status nbt_open_shared(const char *path, nbt_pages pages, nb_diags *diags, nbt_program *out);
 void nbt_close(nbt_program *program);
 
 /* A status and message of the runtime as a diagnostic; NB_OK for NB_RT_OK. */

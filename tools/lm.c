@@ -18,7 +18,7 @@ static role role_of(const char *name) {
     return OTHER;
 }
 
-nb_status nbt_lm_find(nbt_args *args, const nbt_model *m, nbt_lm *out) {
+bool nbt_lm_is(const nbt_model *m, nbt_lm *out) {
     *out = (nbt_lm){.tokens = -1, .mask = -1, .positions = -1, .logits = -1};
     for (size_t i = 0; i < m->n_inputs; i++) {
         role r = role_of(m->input_names[i]);
@@ -31,7 +31,11 @@ nb_status nbt_lm_find(nbt_args *args, const nbt_model *m, nbt_lm *out) {
     for (size_t i = 0; i < m->n_outputs; i++) {
         if (contains(m->output_names[i], "logits") && out->logits < 0) out->logits = (int)i;
     }
-    if (out->tokens >= 0 && out->logits >= 0) return NB_OK;
+    return out->tokens >= 0 && out->logits >= 0;
+}
+
+nb_status nbt_lm_find(nbt_args *args, const nbt_model *m, nbt_lm *out) {
+    if (nbt_lm_is(m, out)) return NB_OK;
     return nb_error(
         args->diags, NB_UNSUPPORTED, (nb_where){.file = m->path, .offset = -1},
         "this is no language model: expected an input \"input_ids\" and an output \"logits\"");
@@ -183,8 +187,10 @@ static nb_status feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int6
         return nb_error(d->args->diags, NB_INTERNAL, NB_NOWHERE, "output \"%s\" is not there",
                         port->name);
     d->length += n;
+    /* A model may give the logits of the last position only. */
+    d->rows = !d->needs_all && port->rank == 3 && dims[1] == 1 ? 1 : n;
     return nbt_lm_vocab(d->args, d->model, nb_elem_from_onnx(port->elem), port->rank, dims, batch,
-                        n, &d->lm.vocab);
+                        d->rows, &d->lm.vocab);
 }
 
 nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,

@@ -11,6 +11,8 @@ typedef struct nbt_lm {
     int vocab;
 } nbt_lm;
 
+/* Are there tokens and logits? */
+bool nbt_lm_is(const nbt_model *model, nbt_lm *out);
 /* Finds them by name (input_ids, attention_mask, position_ids, logits), or the only integer input.
  */
 nb_status nbt_lm_find(nbt_args *args, const nbt_model *model, nbt_lm *out);
@@ -33,10 +35,12 @@ typedef struct nbt_decoder {
     nbt_model *model;
     nbt_lm lm;
     nb_session *session;
-    int64_t batch, length; /* entries in the cache */
+    int64_t length; /* entries in the cache */
+    int64_t rows;   /* logits of how many positions the last call gave: n, or 1: the last */
+    bool needs_all; /* refuse a model that gives those of the last only */
 } nbt_decoder;
 nb_status nbt_decoder_open(nbt_args *args, nbt_model *model, int64_t capacity, nbt_decoder *out);
-/* Feeds batch * n tokens; *logits gets f32[batch, n, vocab], valid until the next call. */
+/* Feeds batch * n tokens; *logits gets f32[batch, rows, vocab], valid until the next call. */
 nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,
                            const float **logits);
 nb_status nbt_decoder_reset(nbt_decoder *d);

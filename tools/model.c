@@ -63,6 +63,10 @@ nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **ou
     return NB_USAGE;
 }
 
+bool nbt_wants_layers(const nbt_args *args) {
+    return nbt_has(args, "layers") || strcmp(args->command, "report") == 0;
+}
+
 nb_status nbt_choose_threads(nbt_args *args, int *out) {
     int64_t threads = 0;
     NB_TRY(nbt_integer(args, "threads", 1, 1024, &threads));
@@ -70,7 +74,29 @@ nb_status nbt_choose_threads(nbt_args *args, int *out) {
     return NB_OK;
 }
 
+nb_status nbt_choose_pages(const nbt_args *args, nbt_pages *out) {
+    const char *text = nbt_get(args, "weights-in");
+    *out = !text                         ? NBT_PAGES_USUAL
+           : strcmp(text, "huge") == 0   ? NBT_PAGES_HUGE
+           : strcmp(text, "shared") == 0 ? NBT_PAGES_SHARED
+                                         : NBT_PAGES_USUAL;
+    if (!text || *out != NBT_PAGES_USUAL) return NB_OK;
+    return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                    "--weights-in takes huge or shared, found '%s'", text);
+}
+
 /* ---- pipelines ------------------------------------------------------------------------------ */
+
+/* --logits. Who makes text looks at the last position only; who compiles does not say. */
+static nb_status wants_last_logits(const nbt_args *args, bool *out) {
+    const char *which = nbt_get(args, "logits");
+    *out = which ? strcmp(which, "last") == 0
+                 : strcmp(args->command, "bench") == 0 || strcmp(args->command, "generate") == 0 ||
+                       strcmp(args->command, "report") == 0;
+    if (!which || *out || strcmp(which, "all") == 0) return NB_OK;
+    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--logits takes last or all, found '%s'",
+                    which);
+}
 
 nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out) {
     const char *passes = scheme ? NULL : nbt_get(args, "passes");
@@ -82,6 +108,7 @@ nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out
     if (!scheme) scheme = has_scheme ? nbt_get(args, "scheme") : NULL;
     nb_preset_options options = {.group = -1, .calibrated = has_scheme && nbt_has(args, "calib")};
     if (has_scheme) NB_TRY(nbt_integer(args, "group", 0, 65536, &options.group));
+    NB_TRY(wants_last_logits(args, &options.last_logits));
     *out = nb_preset(scheme ? scheme : "f32", &options, args->arena);
     if (*out) return NB_OK;
     return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no scheme '%s'; schemes are %s",
@@ -171,9 +198,11 @@ static void names_of_program(nbt_args *args, nbt_model *m) {
 
 nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, nbt_model *out) {
     *out = (nbt_model){.path = path};
+    nbt_how how = {.profile = nbt_wants_layers(args)};
     NB_TRY(nbt_choose_threads(args, &out->threads));
+    NB_TRY(nbt_choose_pages(args, &how.pages));
     if (nbt_is_compiled(path)) {
-        NB_TRY(nbt_open_shared(path, args->diags, &out->program));
+        NB_TRY(nbt_open_shared(path, how.pages, args->diags, &out->program));
         names_of_program(args, out);
         return NB_OK;
     }
@@ -182,17 +211,17 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     NB_TRY(nbt_pipeline_text(args, scheme, &text));
     NB_TRY(nbt_read_graph(args, path, &out->graph));
-    if (out->graph->stage != NB_STAGE_PLANNED) {
+    out->was_planned = out->graph->stage == NB_STAGE_PLANNED;
+    if (!out->was_planned) {
         NB_TRY(nbt_run_pipeline(args, out->graph, text));
         if (out->graph->stage != NB_STAGE_PLANNED)
             NB_TRY(nbt_run_pipeline(args, out->graph, "plan-memory"));
     }
     names_of_graph(args, out);
-    bool can_interpret = args->command[0] == 'r' || args->command[0] == 'e';
-    out->interpret = can_interpret && nbt_has(args, "interpret");
+    out->interpret = nbt_has(args, "interpret");
     return out->interpret
                ? NB_OK
-               : nbt_compile_graph(out->graph, cpu, args->arena, args->diags, &out->program);
+               : nbt_compile_graph(out->graph, cpu, &how, args->arena, args->diags, &out->program);
 }
 
 void nbt_close_model(nbt_model *m) {
@@ -223,8 +252,7 @@ static int64_t plain_bytes(const nb_value *c) {
     return bytes;
 }
 
-/* Bytes in the compiled model. */
-static int64_t packed_bytes(const nb_use *use, const nb_value *c) {
+int64_t nbt_packed_bytes(const nb_use *use, const nb_value *c) {
     const nb_lowering *lowering = nb_lowering_of(use->user->kind);
     const nb_layout *layout =
         lowering->layout ? lowering->layout(use->user, use->index, NULL) : NULL;
@@ -243,7 +271,7 @@ nbt_size nbt_measure_size(const nb_graph *g) {
         while (u && !takes_matrix(u->user)) u = u->next;
         if (!u || c->type->rank != 2 || !nb_type_static_count(c->type, &count)) continue;
         s.weights += count;
-        s.bytes += packed_bytes(u, c);
+        s.bytes += nbt_packed_bytes(u, c);
         s.other_bytes -= plain_bytes(c);
     }
     s.bits_per_weight = s.weights ? 8.0 * (double)s.bytes / (double)s.weights : 0;

@@ -17,6 +17,10 @@ void nbt_print_cpus(void);
 /* --cpu, or the default `fallback`; `--target` picks the architecture. */
 nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **out);
 nb_status nbt_choose_threads(nbt_args *args, int *out);
+/* --weights-in. */
+nb_status nbt_choose_pages(const nbt_args *args, nbt_pages *out);
+/* --layers, or a command that needs the time of each op. */
+bool nbt_wants_layers(const nbt_args *args);
 
 /* The pipeline that the options ask for: --passes, or --scheme's. `scheme` overrides --scheme when
  * it is not NULL. */
@@ -29,6 +33,7 @@ typedef struct nbt_model {
     const char *path;
     nb_graph *graph;     /* planned; NULL for a .so */
     nbt_program program; /* not with --interpret */
+    bool was_planned;    /* the file had a planned graph: no pass ran */
     bool interpret;      /* use the evaluator on `graph` */
     int threads;
     const char **input_names, **output_names;
@@ -48,5 +53,7 @@ typedef struct nbt_size {
     double bits_per_weight;
 } nbt_size;
 nbt_size nbt_measure_size(const nb_graph *g);
+/* Bytes of a constant, with scales and zero points, as `use` finds it in the compiled model. */
+int64_t nbt_packed_bytes(const nb_use *use, const nb_value *constant);
 
 #endif

@@ -126,7 +126,7 @@ static const char *run_compiled(trial *t, const nb_graph *g, const nb_tensor *ev
     nbt_program program;
     nb_tensor *found = NB_NEW_ARRAY(t->arena, nb_tensor, g->outputs.count + 1);
     nb_status status =
-        nbt_compile_graph(g, cg_cpu_find(NULL, "native"), t->arena, t->diags, &program);
+        nbt_compile_graph(g, cg_cpu_find(NULL, "native"), NULL, t->arena, t->diags, &program);
     if (status == NB_OK) status = nbt_run_once(&program, 1, t->inputs, found, t->arena, t->diags);
     nbt_close(&program);
     if (status != NB_OK) return nb_format(t->arena, "compiled: %s", why(t, "failed"));

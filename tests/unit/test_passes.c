@@ -157,8 +157,9 @@ START_TEST(presets) {
     nb_diags *diags = nb_diags_create(arena, NULL);
     for (size_t i = 0; i < NB_COUNT(names); i++) {
         ck_assert_ptr_nonnull(strstr(nb_preset_names(arena), names[i]));
-        for (size_t k = 0; k < 2 * NB_COUNT(groups); k++) {
-            nb_preset_options options = {.group = groups[k / 2], .calibrated = k % 2};
+        for (size_t k = 0; k < 4 * NB_COUNT(groups); k++) {
+            nb_preset_options options = {
+                .group = groups[k / 4], .calibrated = k % 2, .last_logits = k & 2};
             nb_pipeline p;
             const char *text = nb_preset(names[i], &options, arena);
             ck_assert_msg(parse(text, arena, diags, &p) == NB_OK, "%s", text);
