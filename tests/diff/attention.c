@@ -155,8 +155,28 @@ static void any_length(void) {
     }
 }
 
+/* Keys and values in fewer bits. */
+static void small_floats(void) {
+    static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16};
+    static const sizes cases[] = {{2, 6, 2, 3, 37, 24, 18, 0.2F}, {1, 2, 2, 17, 16, 8, 40, 0.35F}};
+    for (size_t i = 1; i < NB_COUNT(elems) * NB_COUNT(elems); i++) {
+        for (int plain = 0; plain < 2; plain++) {
+            const sizes *s = &cases[plain];
+            diff d;
+            diff_begin(&d, "attention to %s and %s%s", nb_elems[elems[i / 3]].text,
+                       nb_elems[elems[i % 3]].text, plain ? "" : ", any bits");
+            d.plain = plain;
+            nb_value *q = diff_input(&d, NB_F32, 4, (int64_t[]){s->B, s->H, s->S, s->D}),
+                     *k = diff_input(&d, elems[i / 3], 4, (int64_t[]){s->B, s->G, s->T, s->D}),
+                     *v = diff_input(&d, elems[i % 3], 4, (int64_t[]){s->B, s->G, s->T, s->E});
+            diff_check(&d, attention(&d, q, k, v, NULL, s->scale));
+        }
+    }
+}
+
 void diff_test_attention(void) {
     forms();
+    small_floats();
     hard_rows();
     shapes_of_masks();
     patterns();
