@@ -63,6 +63,7 @@ nb_status nbt_bench(nbt_args *args) {
     int64_t n = 128, out = 64;
     if (nbt_has(args, "limits")) return nbt_bench_limits(args);
     if (nbt_has(args, "matmul")) return nbt_bench_matmul(args);
+    if (nbt_has(args, "attention")) return nbt_bench_attention(args);
     NB_TRY(nbt_one_input(args, &in));
     NB_TRY(nbt_integer(args, "prompt-tokens", 1, 1 << 20, &n));
     NB_TRY(nbt_integer(args, "tokens-out", 0, 1 << 20, &out));

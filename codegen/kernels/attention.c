@@ -14,9 +14,7 @@
 
 static int64_t head_size(const nb_op *op) { return nb_in(op, 0)->type->dims[3]->value; }
 
-static cg_val pad16(cg *g, cg_val n) {
-    return cg_andi(g, cg_addi(g, n, CG_LANES - 1), -CG_LANES);
-}
+static cg_val pad16(cg *g, cg_val n) { return cg_andi(g, cg_addi(g, n, CG_LANES - 1), -CG_LANES); }
 
 static nb_attention view_of(nb_lower *l) {
     cg *g = l->g;
@@ -212,8 +210,8 @@ static void attend(nb_attention *a, cg_val block) {
     a->b = cg_udiv(g, head, a->G);
     a->kv = cg_urem(g, head, a->G);
     a->first = cg_muli(g, cg_urem(g, block, a->blocks), NB_ATTENTION_ROWS);
-    a->rows = cg_smin(g, cg_i64(g, NB_ATTENTION_ROWS),
-                      cg_sub(g, cg_mul(g, a->share, a->S), a->first));
+    a->rows =
+        cg_smin(g, cg_i64(g, NB_ATTENTION_ROWS), cg_sub(g, cg_mul(g, a->share, a->S), a->first));
     begin_rows(&s);
     score(&s);
     each_tile(&s, exponentials);

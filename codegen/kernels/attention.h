@@ -28,16 +28,16 @@ typedef struct nb_attention {
     cg_val b, kv, first, rows;
     /* Its working memory, 64-byte aligned. A tile of R rows that begins with row r has its part
      * of `queries` and `scores` at r times the length of a row. */
-    cg_val queries;      /* f32, [D][R] in each tile */
-    cg_val scores;       /* f32, [Tpad/16][R][16] in each tile; then exponentials */
-    cg_val keys;         /* f32 [panels][D][16] */
-    cg_val values;       /* f32 [NB_ATTENTION_VALUES][Epad] */
-    cg_val acc;          /* f32 [rows][Epad] */
-    cg_val largest;      /* f32 [rows][16], scores by lane */
-    cg_val sums;         /* f32 [rows] */
-    cg_val mask_rows;    /* pointers, to key 0 */
-    cg_val output_rows;  /* pointers, to element 0 */
-    cg_val query_rows;   /* likewise */
+    cg_val queries;     /* f32, [D][R] in each tile */
+    cg_val scores;      /* f32, [Tpad/16][R][16] in each tile; then exponentials */
+    cg_val keys;        /* f32 [panels][D][16] */
+    cg_val values;      /* f32 [NB_ATTENTION_VALUES][Epad] */
+    cg_val acc;         /* f32 [rows][Epad] */
+    cg_val largest;     /* f32 [rows][16], scores by lane */
+    cg_val sums;        /* f32 [rows] */
+    cg_val mask_rows;   /* pointers, to key 0 */
+    cg_val output_rows; /* pointers, to element 0 */
+    cg_val query_rows;  /* likewise */
 } nb_attention;
 
 /* ---- loading (attention_load.c): the only places that know how keys and values are stored --- */
@@ -48,6 +48,12 @@ void nb_attention_turn_keys(const nb_attention *a, cg_val t, int panel, cg_val n
 /* values[i] = value t + i for i < n (1..NB_ATTENTION_VALUES); up to a multiple of 16 further ones
  * are -0, so that adding their multiples changes nothing. */
 void nb_attention_load_values(const nb_attention *a, cg_val t, cg_val n);
+
+/* Ask memory for what is loaded next: for the keys behind the panels at hand, when panel `t` is at
+ * element d (keys lie one behind the other, so D steps ask for all of a panel); for the values of
+ * the next run, from element `e`. */
+void nb_attention_ask_keys(const nb_attention *a, cg_val t, cg_val d);
+void nb_attention_ask_values(const nb_attention *a, cg_val t, cg_val e);
 
 /* ---- arithmetic of one tile of `rows` rows from `row` on (attention_tile.c) ------------------ */
 

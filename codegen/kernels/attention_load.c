@@ -1,11 +1,8 @@
 /* attention: keys and values from memory into f32, keys turned round so that they are lanes.
  *
- * Both are read once for a block of rows, here, whatever their element type; memory is asked for
- * them ahead, because a long cache comes from far away. */
+ * Both are read once for a block of rows, here, whatever their element type. A long cache comes
+ * from far away: memory is asked for the next ones while tiles compute with these. */
 #include "codegen/kernels/attention.h"
-
-/* Bytes asked for ahead of what is read. */
-#define AHEAD 2048
 
 static cg_val element(cg *g, const cg_buf *b, cg_val pointer, cg_val index) {
     return cg_buf_step(g, b, pointer, index);
@@ -64,6 +61,18 @@ void nb_attention_turn_keys(const nb_attention *a, cg_val t, int panel, cg_val n
     }
 }
 
+void nb_attention_ask_keys(const nb_attention *a, cg_val t, cg_val d) {
+    cg *g = a->l->g;
+    cg_val next = cg_at(g, a->k, a->b, a->kv, cg_addi(g, t, a->panels * CG_LANES), cg_i64(g, 0));
+    cg_prefetch(g, element(g, a->k, next, cg_muli(g, d, CG_LANES)), 2);
+}
+
+void nb_attention_ask_values(const nb_attention *a, cg_val t, cg_val e) {
+    cg *g = a->l->g;
+    cg_val next = cg_addi(g, t, NB_ATTENTION_VALUES);
+    cg_prefetch(g, cg_at(g, a->v, a->b, a->kv, next, e), 2);
+}
+
 typedef struct copying {
     const nb_attention *a;
     cg_val from, to;
@@ -73,7 +82,6 @@ static void copy16(cg *g, void *user, cg_val e, cg_val n) {
     const copying *c = user;
     const cg_buf *v = c->a->v;
     cg_val at = element(g, v, c->from, e);
-    if (!n) cg_prefetch(g, cg_offset(g, at, cg_i64(g, AHEAD)), 3);
     cg_store(g, cg_buf_load_part(g, v, at, cg_i64(g, 1), n), nb_floats_at(g, c->to, e), 64);
 }
 

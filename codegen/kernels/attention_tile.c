@@ -45,8 +45,11 @@ void nb_attention_scores(const nb_attention *a, cg_val row, int rows, cg_val t, 
         keys[p] = nb_floats_at(g, a->keys, cg_muli(g, a->D, (panel + p) * CG_LANES));
     CG_FOR(g, d, cg_i64(g, 0), a->D, cg_i64(g, 1)) {
         cg_val key[MAX_VECTORS];
-        for (int p = 0; p < n_panels; p++)
-            key[p] = cg_load(g, CG_V(CG_F32), nb_floats_at(g, keys[p], cg_muli(g, d, CG_LANES)), 64);
+        for (int p = 0; p < n_panels; p++) {
+            key[p] =
+                cg_load(g, CG_V(CG_F32), nb_floats_at(g, keys[p], cg_muli(g, d, CG_LANES)), 64);
+            if (!n) nb_attention_ask_keys(a, cg_addi(g, t, p * CG_LANES), d);
+        }
         for (int r = 0; r < rows; r++) {
             cg_val at = nb_floats_at(g, queries, cg_addi(g, cg_muli(g, d, rows), r)),
                    x = splat(g, cg_load(g, CG_S(CG_F32), at, 4));
@@ -73,8 +76,7 @@ void nb_attention_exponentials(const nb_attention *a, cg_val row, int rows) {
     cg_val max[MAX_VECTORS], from = row_scores(a, row);
     cg_var sum[MAX_VECTORS];
     for (int r = 0; r < rows; r++) {
-        cg_val largest =
-            nb_floats_at(g, a->largest, cg_muli(g, cg_addi(g, row, r), CG_LANES));
+        cg_val largest = nb_floats_at(g, a->largest, cg_muli(g, cg_addi(g, row, r), CG_LANES));
         max[r] = splat(g, cg_fold16(g, cg_load(g, CG_V(CG_F32), largest, 64), cg_fmax));
         sum[r] = cg_var_new(g, cg_f32(g, 0));
     }
@@ -115,14 +117,18 @@ static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val t
                    line = nb_floats_at(g, values, cg_mul(g, cg_add(g, block, first), a->Epad));
             for (int u = 0; u < UNROLL; u++) {
                 cg_val value[MAX_VECTORS], from = nb_floats_at(g, line, cg_muli(g, a->Epad, u));
-                for (int i = 0; i < n; i++)
+                for (int i = 0; i < n; i++) {
                     value[i] = cg_load(g, CG_V(CG_F32),
                                        nb_floats_at(g, from, cg_i64(g, i * CG_LANES)), 64);
+                    nb_attention_ask_values(a, cg_add(g, t, cg_addi(g, cg_add(g, block, first), u)),
+                                            cg_addi(g, e, i * CG_LANES));
+                }
                 for (int r = 0; r < rows; r++) {
                     cg_val at = nb_floats_at(g, weights, cg_i64(g, r * CG_LANES + u)),
                            x = splat(g, cg_load(g, CG_S(CG_F32), at, 4));
                     for (int i = 0; i < n; i++)
-                        cg_set(g, acc[r * n + i], cg_fma(g, x, value[i], cg_get(g, acc[r * n + i])));
+                        cg_set(g, acc[r * n + i],
+                               cg_fma(g, x, value[i], cg_get(g, acc[r * n + i])));
                 }
             }
         }
