@@ -115,11 +115,12 @@ nb_status nb_eval_attention(const nb_evaluating *e) {
     if (nb_given(e, 3)) nb_broadcast_strides(&e->in[3], &full, ms);
     r.mask_stride = ms[3];
     bool fast = nb_have_fast();
+    const float *keys = nb_tensor_floats(k, e->arena), *values = nb_tensor_floats(v, e->arena);
     for (int64_t i = 0; i < B * H * S; i++) {
         int64_t b = i / (H * S), h = i / S % H, s = i % S, g = h / (H / G);
         r.q = (const float *)q->data + i * r.D;
-        r.k = (const float *)k->data + (b * G + g) * r.T * r.D;
-        r.v = (const float *)v->data + (b * G + g) * r.T * r.E;
+        r.k = keys + (b * G + g) * r.T * r.D;
+        r.v = values + (b * G + g) * r.T * r.E;
         if (nb_given(e, 3))
             r.mask = (const float *)e->in[3].data + b * ms[0] + h * ms[1] + s * ms[2];
         r.acc = (float *)e->out->data + i * r.E;

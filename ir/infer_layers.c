@@ -92,12 +92,16 @@ nb_status nb_infer_rotary(const nb_inferring *i) {
     return NB_OK;
 }
 
+/* Keys and values may be stored in fewer bits than they are computed in. */
+static bool is_key_elem(nb_elem e) { return e == NB_F32 || e == NB_F16 || e == NB_BF16; }
+
 nb_status nb_infer_attention(const nb_inferring *i) {
     const nb_type *q = nb_in_type(i, 0), *k = nb_in_type(i, 1), *v = nb_in_type(i, 2);
-    if (q->elem != NB_F32 || k->elem != NB_F32 || v->elem != NB_F32 || q->rank != 4 ||
+    if (q->elem != NB_F32 || !is_key_elem(k->elem) || !is_key_elem(v->elem) || q->rank != 4 ||
         k->rank != 4 || v->rank != 4)
-        return nb_infer_error(i, "takes f32 of rank 4, found %s, %s and %s", nb_in_text(i, 0),
-                              nb_in_text(i, 1), nb_in_text(i, 2));
+        return nb_infer_error(
+            i, "takes q in f32, k and v in f32, f16 or bf16, of rank 4, found %s, %s and %s",
+            nb_in_text(i, 0), nb_in_text(i, 1), nb_in_text(i, 2));
     bool heads = nb_dim_is_const(q->dims[1]) && nb_dim_is_const(k->dims[1]) &&
                  k->dims[1]->value > 0 && q->dims[1]->value % k->dims[1]->value == 0;
     if (!heads || k->dims[1] != v->dims[1])

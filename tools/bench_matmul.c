@@ -15,11 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define ROUNDS    31
-#define SECONDS   4.0 /* no further round begins after that */
-#define MAX_BYTES (INT64_C(1) << 30)
 
 typedef struct layer {
     int64_t M, K, N, group; /* group 0: one scale for each column */
@@ -28,19 +23,7 @@ typedef struct layer {
     int copies;
 } layer;
 
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
 /* ---- the graph ------------------------------------------------------------------------------ */
-
-static void fill_floats(float *out, int64_t n, float low, float high, uint64_t *state) {
-    for (int64_t i = 0; i < n; i++)
-        out[i] = low + (high - low) * (float)(next_random(state) >> 40) / 16777216.0f;
-}
 
 static const nb_type *matrix(nb_graph *g, nb_elem elem, const nb_quant *q, int64_t rows,
                              int64_t columns) {
@@ -56,7 +39,7 @@ static nb_value *random_scales(nb_graph *g, const layer *w, uint64_t *state) {
     nb_blob *blob = nb_blob_create(4 * n, &data);
     if (!blob) return NULL;
     float *scales = data;
-    fill_floats(scales, n, 0.5f, 1, state);
+    nbt_random_floats(scales, n, 0.5f, 1, state);
     for (int64_t i = 0; i < n; i++) scales[i] = ldexpf(roundf(2048 * scales[i]), -18);
     const nb_type *t = matrix(g, NB_F32, NULL, dims[0], dims[1]);
     if (!w->group) {
@@ -71,7 +54,7 @@ static nb_value *random_bytes(nb_graph *g, const char *name, const nb_type *t, i
     void *data;
     nb_blob *blob = nb_blob_create((bytes + 7) / 8 * 8, &data);
     if (!blob) return NULL;
-    for (int64_t i = 0; i < (bytes + 7) / 8; i++) ((uint64_t *)data)[i] = next_random(state);
+    for (int64_t i = 0; i < (bytes + 7) / 8; i++) ((uint64_t *)data)[i] = nbt_random(state);
     blob->size = bytes;
     return nb_graph_add_const(g, name, t, blob, NULL);
 }
@@ -82,7 +65,7 @@ static nb_value *random_weights(nb_graph *g, const layer *w, uint64_t *state, nb
         void *data;
         nb_blob *blob = nb_blob_create(4 * w->K * w->N, &data);
         if (!blob) return NULL;
-        fill_floats(data, w->K * w->N, -1, 1, state);
+        nbt_random_floats(data, w->K * w->N, -1, 1, state);
         return nb_graph_add_const(g, "w", matrix(g, NB_F32, NULL, w->K, w->N), blob, NULL);
     }
     nb_elem elem = bits == 4 ? (w->zero_points ? NB_U4 : NB_I4) : w->zero_points ? NB_U8 : NB_I8;
@@ -181,21 +164,13 @@ static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nb
     nb_error_text err;
     nb_tensor x = floats(args->arena, w->M, w->K);
     uint64_t state = 1181783497276652981u;
-    fill_floats(x.data, w->M * w->K, -1, 1, &state);
+    nbt_random_floats(x.data, w->M * w->K, -1, 1, &state);
     for (int i = 0; i < w->copies; i++)
         NB_TRY(nbt_runtime_error(args->diags, nb_session_set_input(session, i, x.data, x.dims, err),
                                  err));
     NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
     NB_TRY(check(args, w, session, &x));
-    double seconds[ROUNDS], begin = nbt_now();
-    size_t n = 0;
-    while (n < ROUNDS && (n < 3 || nbt_now() - begin < SECONDS)) {
-        double start = nbt_now();
-        NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
-        seconds[n++] = (nbt_now() - start) / w->copies;
-    }
-    *out = nbt_times_of(seconds, n);
-    return NB_OK;
+    return nbt_time_runs(args, session, w->copies, out);
 }
 
 static void report(nbt_args *args, const layer *w, int threads, nbt_weights where, nbt_times t) {
@@ -236,11 +211,8 @@ static nb_status parse(nbt_args *args, layer *w) {
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
                         "there is no scheme '%s'; schemes are %s", scheme,
                         nb_preset_names(args->arena));
-    /* For few rows, memory counts: several times what caches hold. */
-    int64_t bits = w->scheme.weight_bits ? w->scheme.weight_bits : 32,
-            bytes = nb_max_i64(1, w->K * w->N * bits / 8), cache = sysconf(_SC_LEVEL3_CACHE_SIZE),
-            want = nb_min_i64(MAX_BYTES, nb_max_i64(MAX_BYTES / 4, 3 * cache));
-    w->copies = w->M < 32 ? (int)nb_min_i64(256, nb_ceildiv(want, bytes)) : 2;
+    int64_t bits = w->scheme.weight_bits ? w->scheme.weight_bits : 32;
+    w->copies = w->M < 32 ? nbt_cold_copies(w->K * w->N * bits / 8) : 2;
     return NB_OK;
 }
 

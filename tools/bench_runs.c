@@ -150,19 +150,12 @@ static nb_status run_decoder(nbt_args *args, nbt_measured *b) {
 
 /* ---- other models -------------------------------------------------------------------------- */
 
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
 /* Floats from -1 to 1, whole numbers 0 and 1: also indices of any table. */
 static void fill(nb_elem elem, void *data, int64_t n, uint64_t *state) {
     bool is_float = nb_elem_is_float(elem);
     int bits = nb_elems[elem].bits;
     for (int64_t i = 0; i < n; i++) {
-        uint64_t r = next_random(state);
+        uint64_t r = nbt_random(state);
         float f = (float)((double)(r >> 11) / 4503599627370496.0 - 1);
         double d = f;
         /* Halves: sign, the exponent of 0.5, some fraction. */

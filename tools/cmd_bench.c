@@ -82,6 +82,7 @@ nb_status nbt_bench(nbt_args *args) {
     nbt_measured b;
     if (nbt_has(args, "limits")) return nbt_bench_limits(args);
     if (nbt_has(args, "matmul")) return nbt_bench_matmul(args);
+    if (nbt_has(args, "attention")) return nbt_bench_attention(args);
     NB_TRY(nbt_one_input(args, &in));
     nb_status status = nbt_bench_model(args, in, &b);
     if (status == NB_OK) status = report(args, &b);

@@ -1,194 +1,253 @@
 /* attention: softmax(q.k * scale + mask).v as NUMBERS.md orders it.
  *
- * Work comes in blocks of up to ROWS query rows of one head. For 16 keys at a time, their vectors
- * are turned round on the stack so that the keys are lanes, and each row's scores are sequences of
- * fma over d. Then each row takes its maximum, exponentials, and one walk over the values in order.
- * Scores of a block stand in scratch memory, one part for each thread. */
-#include "codegen/lower.h"
+ * Work comes in blocks of rows that share one key head: positions of a prompt, query heads, or
+ * both. Keys are turned round once for a block, 16 to a panel, so that they are lanes; each tile of
+ * rows takes its scores from the panels. Then come maxima and exponentials, and the values in
+ * order, in runs that stay in the cache while all tiles use them. Every key and value is read once
+ * for a block. Working memory is a part of the scratch for each thread. */
+#include "codegen/kernels/attention.h"
 
-#define ROWS     16
-#define MAX_HEAD 1024 /* longest head: 64 KiB of stack for 16 keys */
+#define MAX_HEAD   1024
+#define MAX_ROWS   8     /* of a tile */
+#define KEYS_BYTES 16384 /* of turned keys: a part of the nearest cache */
+#define MAX_PANELS 4
 
-typedef struct view {
-    nb_lower *l;
-    const cg_buf *q, *k, *v, *y;
-    cg_buf mask; /* broadcast to [B,H,S,T] */
-    bool masked;
-    cg_val H, S, T, D, E, blocks; /* blocks of rows in a head */
-    cg_val share;                 /* query heads that share a key head */
-    cg_val b, h, kv, first, rows; /* the block at hand */
-    cg_val scores;                /* its scratch, [ROWS][T] */
-    cg_val keys;                  /* stack, [D][16] */
-    cg_val row;                   /* query row within the block */
-    cg_var acc;                   /* <16 x float> */
-    cg_val max;
-} view;
+static int64_t head_size(const nb_op *op) { return nb_in(op, 0)->type->dims[3]->value; }
 
-static view view_of(nb_lower *l) {
+static cg_val pad16(cg *g, cg_val n) { return cg_andi(g, cg_addi(g, n, CG_LANES - 1), -CG_LANES); }
+
+static nb_attention view_of(nb_lower *l) {
     cg *g = l->g;
-    view v = {.l = l,
-              .q = &l->in[0].buf,
-              .k = &l->in[1].buf,
-              .v = &l->in[2].buf,
-              .y = &l->out[0].buf,
-              .masked = l->in[3].value != NULL};
-    v.H = v.q->dims[1];
-    v.S = v.q->dims[2];
-    v.D = v.q->dims[3];
-    v.T = v.k->dims[2];
-    v.E = v.v->dims[3];
-    v.blocks = cg_ceildiv(g, v.S, cg_i64(g, ROWS));
-    v.share = cg_udiv(g, v.H, v.k->dims[1]);
-    if (v.masked) {
-        cg_val dims[4] = {v.q->dims[0], v.H, v.S, v.T};
-        v.mask = cg_buf_broadcast(g, &l->in[3].buf, 4, dims);
+    const cg_isa *isa = cg_isa_of(g);
+    nb_attention a = {.l = l,
+                      .q = &l->in[0].buf,
+                      .k = &l->in[1].buf,
+                      .v = &l->in[2].buf,
+                      .y = &l->out[0].buf,
+                      .masked = l->in[3].value != NULL};
+    a.H = a.q->dims[1];
+    a.G = a.k->dims[1];
+    a.S = a.q->dims[2];
+    a.D = a.q->dims[3];
+    a.T = a.k->dims[2];
+    a.E = a.v->dims[3];
+    a.Tpad = pad16(g, a.T);
+    a.Epad = pad16(g, a.E);
+    a.share = cg_udiv(g, a.H, a.G);
+    cg_val rows = cg_mul(g, a.share, a.S);
+    a.most = cg_smin(g, rows, cg_i64(g, NB_ATTENTION_ROWS));
+    a.blocks = cg_ceildiv(g, rows, cg_i64(g, NB_ATTENTION_ROWS));
+    if (a.masked) {
+        cg_val dims[4] = {a.q->dims[0], a.H, a.S, a.T};
+        a.mask = cg_buf_broadcast(g, &l->in[3].buf, 4, dims);
     }
-    return v;
+    /* Half of the registers or a little more hold sums; the others one vector of operands and what
+     * is broadcast. */
+    int registers = isa->vector_bytes < 64 ? 64 / isa->vector_bytes : 1;
+    a.vectors = 1;
+    while (a.vectors < 2 * MAX_ROWS && 2 * a.vectors * registers <= isa->registers - 4)
+        a.vectors *= 2;
+    a.panels = 1;
+    while (a.panels < MAX_PANELS && 2 * a.panels * head_size(l->op) * CG_LANES * 4 <= KEYS_BYTES)
+        a.panels *= 2;
+    return a;
 }
 
-static cg_val all_blocks(nb_lower *l) {
-    cg *g = l->g;
-    const cg_buf *q = &l->in[0].buf;
-    return cg_mul(g, cg_mul(g, q->dims[0], q->dims[1]), cg_ceildiv(g, q->dims[2], cg_i64(g, ROWS)));
+static cg_val all_blocks(const nb_attention *a) {
+    cg *g = a->l->g;
+    return cg_mul(g, cg_mul(g, a->q->dims[0], a->G), a->blocks);
 }
 
 /* Each thread takes a run of blocks and a part of the scratch. */
 static cg_val items(nb_lower *l, int phase) {
     (void)phase;
-    return cg_smin(l->g, l->threads, all_blocks(l));
+    nb_attention a = view_of(l);
+    return cg_smin(l->g, l->threads, all_blocks(&a));
+}
+
+/* ---- scratch -------------------------------------------------------------------------------- */
+
+/* Hands out `floats` floats (rounded up to 64 bytes) of a thread's part, which ends at *end. */
+static cg_val part(cg *g, cg_val base, cg_val *end, cg_val floats) {
+    cg_val at = base ? cg_offset(g, base, *end) : NULL;
+    *end = cg_add(g, *end, cg_muli(g, pad16(g, floats), 4));
+    return at;
+}
+
+/* Lays the working memory out at `base` (NULL: counts only) and returns its bytes. */
+static cg_val lay_out(nb_attention *a, cg_val base) {
+    cg *g = a->l->g;
+    cg_val end = cg_i64(g, 0), pointers = cg_i64(g, 2 * NB_ATTENTION_ROWS);
+    a->mask_rows = part(g, base, &end, pointers);
+    a->output_rows = part(g, base, &end, pointers);
+    a->query_rows = part(g, base, &end, pointers);
+    a->sums = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS));
+    a->largest = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS * CG_LANES));
+    a->queries = part(g, base, &end, cg_mul(g, a->most, a->D));
+    a->keys = part(g, base, &end, cg_muli(g, a->D, a->panels * CG_LANES));
+    a->values = part(g, base, &end, cg_muli(g, a->Epad, NB_ATTENTION_VALUES));
+    a->acc = part(g, base, &end, cg_mul(g, a->most, a->Epad));
+    a->scores = part(g, base, &end, cg_mul(g, a->most, a->Tpad));
+    return end;
 }
 
 static cg_val scratch(nb_lower *l) {
-    return cg_mul(l->g, l->threads, cg_muli(l->g, l->in[1].buf.dims[2], ROWS * 4));
+    nb_attention a = view_of(l);
+    return cg_mul(l->g, l->threads, lay_out(&a, NULL));
 }
 
-/* ---- scores --------------------------------------------------------------------------------- */
+/* ---- a block -------------------------------------------------------------------------------- */
 
-/* keys[d][lane] = k[b, kv, t + lane, d]; lanes beyond the last key hold zeros. */
-static void turn_keys(view *v, cg_val t, cg_val n) {
-    cg *g = v->l->g;
-    cg_val stride = v->k->strides[2], from = cg_at(g, v->k, v->b, v->kv, t, cg_i64(g, 0));
-    CG_FOR(g, d, cg_i64(g, 0), v->D, cg_i64(g, 1)) {
-        cg_val at = cg_buf_step(g, v->k, from, cg_mul(g, d, v->k->strides[3]));
-        cg_store(g, cg_buf_load_part(g, v->k, at, stride, n),
-                 cg_index(g, v->keys, CG_F32, cg_muli(g, d, CG_LANES)), 64);
-    }
-}
+typedef struct step {
+    nb_attention *a;
+    cg_val t, n;
+} step;
 
-static cg_val score_at(const view *v, cg_val row, cg_val t) {
-    return cg_index(v->l->g, v->scores, CG_F32, cg_add(v->l->g, cg_mul(v->l->g, row, v->T), t));
-}
-
-static void score_keys(cg *g, void *user, cg_val t, cg_val n) {
-    view *v = user;
-    cg_val one = cg_i64(g, 1), zero = cg_i64(g, 0);
-    turn_keys(v, t, n);
-    CG_FOR(g, row, zero, v->rows, one) {
-        cg_val s = cg_add(g, v->first, row), q = cg_at(g, v->q, v->b, v->h, s, zero);
-        cg_var dot = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
-        CG_FOR(g, d, zero, v->D, one) {
-            cg_val x =
-                cg_buf_load(g, v->q, cg_buf_step(g, v->q, q, cg_mul(g, d, v->q->strides[3])));
-            cg_val keys =
-                cg_load(g, CG_V(CG_F32), cg_index(g, v->keys, CG_F32, cg_muli(g, d, CG_LANES)), 64);
-            cg_set(g, dot, cg_fma(g, cg_splat(g, x, CG_LANES), keys, cg_get(g, dot)));
+/* All rows of the block in tiles: as many of the most rows as there are, then smaller ones. */
+static void each_tile(step *s, void (*tile)(step *s, cg_val row, int rows)) {
+    cg *g = s->a->l->g;
+    int most = (int)nb_min_i64(MAX_ROWS, s->a->vectors);
+    cg_val rows = s->a->rows, whole = cg_andi(g, rows, -most);
+    CG_FOR(g, row, cg_i64(g, 0), whole, cg_i64(g, most)) { tile(s, row, most); }
+    for (int n = most / 2; n > 0; n /= 2) {
+        CG_IF(g, cg_cmpi(g, CG_NE, cg_andi(g, rows, n), 0)) {
+            tile(s, cg_andi(g, rows, -2 * n), n);
         }
-        cg_val scale = cg_splat(g, cg_f32(g, nb_attr_float(v->l->op, "scale")), CG_LANES),
-               score = cg_mul(g, cg_get(g, dot), scale);
-        if (v->masked && v->l->in[3].immediate) {
-            score = cg_add(g, score, cg_splat(g, v->l->in[3].immediate, CG_LANES));
-        } else if (v->masked) {
-            cg_val at = cg_at(g, &v->mask, v->b, v->h, s, t);
-            score = cg_add(g, score, cg_buf_load_part(g, &v->mask, at, v->mask.strides[3], n));
+    }
+}
+
+static void pack_queries(step *s, cg_val row, int rows) {
+    const nb_attention *a = s->a;
+    cg *g = a->l->g;
+    cg_val to = nb_floats_at(g, a->queries, cg_mul(g, row, a->D));
+    for (int r = 0; r < rows; r++) {
+        cg_val from = nb_row_pointer(g, a->query_rows, cg_addi(g, row, r));
+        CG_FOR(g, d, cg_i64(g, 0), a->D, cg_i64(g, 1)) {
+            cg_val x = cg_buf_load(g, a->q, cg_buf_step(g, a->q, from, d));
+            cg_store(g, x, nb_floats_at(g, to, cg_addi(g, cg_muli(g, d, rows), r)), 4);
         }
-        if (n)
-            cg_store_part(g, score, score_at(v, row, t), n);
-        else
-            cg_store(g, score, score_at(v, row, t), 4);
     }
 }
 
-/* ---- softmax and values --------------------------------------------------------------------- */
-
-static cg_val load_scores(cg *g, const view *v, cg_val t, cg_val n) {
-    cg_val at = score_at(v, v->row, t);
-    return n ? cg_load_part(g, CG_V(CG_F32), at, n) : cg_load(g, CG_V(CG_F32), at, 4);
-}
-
-static void largest(cg *g, void *user, cg_val t, cg_val n) {
-    view *v = user;
-    cg_val x = load_scores(g, v, t, n), none = cg_splat(g, cg_f32(g, -__builtin_inff()), CG_LANES);
-    if (n) x = cg_select(g, cg_lane_mask(g, n), x, none);
-    cg_set(g, v->acc, cg_fmax(g, cg_get(g, v->acc), x));
-}
-
-static void exponentials(cg *g, void *user, cg_val t, cg_val n) {
-    const view *v = user;
-    cg_val e = cg_exp(g, cg_sub(g, load_scores(g, v, t, n), cg_splat(g, v->max, CG_LANES)));
-    if (n)
-        cg_store_part(g, e, score_at(v, v->row, t), n);
-    else
-        cg_store(g, e, score_at(v, v->row, t), 4);
-}
-
-/* 16 elements of the output: all keys in order. */
-static void weigh_values(cg *g, void *user, cg_val e, cg_val n) {
-    const view *v = user;
-    cg_val zero = cg_i64(g, 0), stride = v->v->strides[3],
-           from = cg_at(g, v->v, v->b, v->kv, zero, e);
-    cg_var acc = cg_var_new(g, cg_zero(g, CG_V(CG_F32))), sum = cg_var_new(g, cg_f32(g, 0));
-    CG_FOR(g, t, zero, v->T, cg_i64(g, 1)) {
-        cg_val p = cg_load(g, CG_S(CG_F32), score_at(v, v->row, t), 4);
-        cg_val value = cg_buf_load_part(
-            g, v->v, cg_buf_step(g, v->v, from, cg_mul(g, t, v->v->strides[2])), stride, n);
-        cg_set(g, sum, cg_add(g, cg_get(g, sum), p));
-        cg_set(g, acc, cg_fma(g, cg_splat(g, p, CG_LANES), value, cg_get(g, acc)));
+/* Where rows are, and what their sums start from. */
+static void begin_rows(step *s) {
+    nb_attention *a = s->a;
+    cg *g = a->l->g;
+    cg_val zero = cg_i64(g, 0), none = cg_splat(g, cg_f32(g, -__builtin_inff()), CG_LANES);
+    CG_FOR(g, row, zero, a->rows, cg_i64(g, 1)) {
+        cg_val index = cg_add(g, a->first, row),
+               h = cg_add(g, cg_mul(g, a->kv, a->share), cg_udiv(g, index, a->S)),
+               position = cg_urem(g, index, a->S);
+        cg_store(g, cg_at(g, a->q, a->b, h, position, zero),
+                 cg_index(g, a->query_rows, CG_PTR, row), 8);
+        cg_store(g, cg_at(g, a->y, a->b, h, position, zero),
+                 cg_index(g, a->output_rows, CG_PTR, row), 8);
+        if (a->masked)
+            cg_store(g, cg_at(g, &a->mask, a->b, h, position, zero),
+                     cg_index(g, a->mask_rows, CG_PTR, row), 8);
+        cg_store(g, none, nb_floats_at(g, a->largest, cg_muli(g, row, CG_LANES)), 64);
     }
-    cg_val y = cg_fdiv(g, cg_get(g, acc), cg_splat(g, cg_get(g, sum), CG_LANES));
-    cg_val to = cg_at(g, v->y, v->b, v->h, cg_add(g, v->first, v->row), e);
-    cg_buf_store_part(g, v->y, to, v->y->strides[3], y, n);
+    cg_memset(g, a->acc, 0, cg_muli(g, cg_mul(g, a->rows, a->Epad), 4));
+    each_tile(s, pack_queries);
 }
 
-static void attend(view *v, cg_val block) {
-    cg *g = v->l->g;
-    cg_val head = cg_udiv(g, block, v->blocks);
-    v->b = cg_udiv(g, head, v->H);
-    v->h = cg_urem(g, head, v->H);
-    v->kv = cg_udiv(g, v->h, v->share);
-    v->first = cg_muli(g, cg_urem(g, block, v->blocks), ROWS);
-    v->rows = cg_smin(g, cg_i64(g, ROWS), cg_sub(g, v->S, v->first));
-    cg_for16(g, v->T, score_keys, v);
-    CG_FOR(g, row, cg_i64(g, 0), v->rows, cg_i64(g, 1)) {
-        v->row = row;
-        v->acc = cg_var_new(g, cg_splat(g, cg_f32(g, -__builtin_inff()), CG_LANES));
-        cg_for16(g, v->T, largest, v);
-        v->max = cg_fold16(g, cg_get(g, v->acc), cg_fmax);
-        cg_for16(g, v->T, exponentials, v);
-        cg_for16(g, v->E, weigh_values, v);
+/* Scores of all panels that are turned round; as many at once as registers hold. */
+static void score_panels(step *s, cg_val row, int rows) {
+    nb_attention *a = s->a;
+    int most = (int)nb_min_i64(a->panels, nb_max_i64(1, a->vectors / rows));
+    for (int p = 0; p < a->panels; p += most)
+        nb_attention_scores(a, row, rows, cg_addi(a->l->g, s->t, p * CG_LANES), p, most, NULL);
+}
+
+static void score_last(step *s, cg_val row, int rows) {
+    nb_attention_scores(s->a, row, rows, s->t, 0, 1, s->n);
+}
+
+static void score(step *s) {
+    nb_attention *a = s->a;
+    cg *g = a->l->g;
+    int64_t keys = a->panels * CG_LANES;
+    cg_val whole = cg_andi(g, a->T, -keys);
+    CG_FOR(g, t, cg_i64(g, 0), whole, cg_i64(g, keys)) {
+        s->t = t;
+        for (int p = 0; p < a->panels; p++)
+            nb_attention_turn_keys(a, cg_addi(g, t, p * CG_LANES), p, NULL);
+        each_tile(s, score_panels);
+    }
+    CG_FOR(g, t, whole, a->T, cg_i64(g, CG_LANES)) {
+        s->t = t;
+        s->n = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, a->T, t));
+        nb_attention_turn_keys(a, t, 0, s->n);
+        each_tile(s, score_last);
+    }
+}
+
+static void exponentials(step *s, cg_val row, int rows) {
+    nb_attention_exponentials(s->a, row, rows);
+}
+
+static void weigh(step *s, cg_val row, int rows) {
+    nb_attention_weigh(s->a, row, rows, s->t, s->n);
+}
+
+typedef struct storing {
+    const nb_attention *a;
+    cg_val from, to, sum;
+} storing;
+
+static void store16(cg *g, void *user, cg_val e, cg_val n) {
+    const storing *s = user;
+    const cg_buf *y = s->a->y;
+    cg_val acc = cg_load(g, CG_V(CG_F32), nb_floats_at(g, s->from, e), 64);
+    cg_buf_store_part(g, y, cg_buf_step(g, y, s->to, e), cg_i64(g, 1),
+                      cg_fdiv(g, acc, cg_splat(g, s->sum, CG_LANES)), n);
+}
+
+static void attend(nb_attention *a, cg_val block) {
+    cg *g = a->l->g;
+    step s = {.a = a};
+    cg_val head = cg_udiv(g, block, a->blocks), zero = cg_i64(g, 0);
+    a->b = cg_udiv(g, head, a->G);
+    a->kv = cg_urem(g, head, a->G);
+    a->first = cg_muli(g, cg_urem(g, block, a->blocks), NB_ATTENTION_ROWS);
+    a->rows =
+        cg_smin(g, cg_i64(g, NB_ATTENTION_ROWS), cg_sub(g, cg_mul(g, a->share, a->S), a->first));
+    begin_rows(&s);
+    score(&s);
+    each_tile(&s, exponentials);
+    CG_FOR(g, t, zero, a->T, cg_i64(g, NB_ATTENTION_VALUES)) {
+        cg_val n = cg_smin(g, cg_i64(g, NB_ATTENTION_VALUES), cg_sub(g, a->T, t));
+        nb_attention_load_values(a, t, n);
+        s.t = t;
+        s.n = pad16(g, n);
+        each_tile(&s, weigh);
+    }
+    CG_FOR(g, row, zero, a->rows, cg_i64(g, 1)) {
+        storing to = {.a = a,
+                      .from = nb_floats_at(g, a->acc, cg_mul(g, row, a->Epad)),
+                      .to = nb_row_pointer(g, a->output_rows, row),
+                      .sum = cg_load(g, CG_S(CG_F32), nb_floats_at(g, a->sums, row), 4)};
+        cg_for16(g, a->E, store16, &to);
     }
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
-    (void)phase;
     cg *g = l->g;
-    view v = view_of(l);
-    int64_t D = nb_in(l->op, 0)->type->dims[3]->value;
-    v.keys = cg_stack(g, D * CG_LANES * 4, 64);
-    cg_val blocks = all_blocks(l), n = items(l, 0);
+    nb_attention a = view_of(l);
+    cg_val blocks = all_blocks(&a), n = items(l, phase), bytes = lay_out(&a, NULL);
     CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
-        v.scores = cg_offset(g, l->scratch, cg_mul(g, item, cg_muli(g, v.T, ROWS * 4)));
+        lay_out(&a, cg_offset(g, l->scratch, cg_mul(g, item, bytes)));
         cg_val from = cg_udiv(g, cg_mul(g, item, blocks), n),
                to = cg_udiv(g, cg_mul(g, cg_addi(g, item, 1), blocks), n);
-        CG_FOR(g, block, from, to, cg_i64(g, 1)) { attend(&v, block); }
+        CG_FOR(g, block, from, to, cg_i64(g, 1)) { attend(&a, block); }
     }
 }
 
 static cg_val work(nb_lower *l, int phase) {
-    (void)phase;
     cg *g = l->g;
     const cg_buf *q = &l->in[0].buf, *k = &l->in[1].buf;
     cg_val all = cg_mul(g, cg_mul(g, cg_buf_count(g, q), k->dims[2]), cg_i64(g, 2)),
-           n = items(l, 0);
+           n = items(l, phase);
     return cg_udiv(g, all, cg_smax(g, n, cg_i64(g, 1)));
 }
 

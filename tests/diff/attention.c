@@ -155,8 +155,54 @@ static void any_length(void) {
     }
 }
 
+/* Every number of rows in the smaller tiles, and more than one block; head sizes that are no
+ * multiple of 4 or 16; more panels of keys than are turned at once, and every number of keys left.
+ * With the tiles of the widest CPU too. */
+static void tiles(void) {
+    static const int64_t lengths[] = {1, 3, 15, 16, 31, 40, 63, 97};
+    static const sizes cases[] = {{1, 7, 1, 1, -1, 8, 8, 0.3F},
+                                  {1, 5, 1, 3, -1, 21, 19, 0.2F},
+                                  {2, 6, 2, 12, -1, 66, 70, 0.1F},
+                                  {1, 1, 1, 1, -1, 130, 80, 0.1F},
+                                  {1, 2, 2, 1, -1, 260, 64, 0.1F}};
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        const sizes *s = &cases[i];
+        diff d;
+        diff_begin(&d, "attention tiles %zu", i);
+        d.plain = true;
+        d.wide = true;
+        d.lengths = lengths;
+        d.n_lengths = NB_COUNT(lengths);
+        nb_value *x[3];
+        inputs(&d, s, x);
+        nb_value *mask = i % 2 ? diff_input(&d, NB_F32, 2, (int64_t[]){s->S, s->T}) : NULL;
+        diff_check(&d, attention(&d, x[0], x[1], x[2], mask, s->scale));
+    }
+}
+
+/* Keys and values in fewer bits. */
+static void small_floats(void) {
+    static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16};
+    static const sizes cases[] = {{2, 6, 2, 3, 37, 24, 18, 0.2F}, {1, 2, 2, 17, 16, 8, 40, 0.35F}};
+    for (size_t i = 1; i < NB_COUNT(elems) * NB_COUNT(elems); i++) {
+        for (int plain = 0; plain < 2; plain++) {
+            const sizes *s = &cases[plain];
+            diff d;
+            diff_begin(&d, "attention to %s and %s%s", nb_elems[elems[i / 3]].text,
+                       nb_elems[elems[i % 3]].text, plain ? "" : ", any bits");
+            d.plain = plain;
+            nb_value *q = diff_input(&d, NB_F32, 4, (int64_t[]){s->B, s->H, s->S, s->D}),
+                     *k = diff_input(&d, elems[i / 3], 4, (int64_t[]){s->B, s->G, s->T, s->D}),
+                     *v = diff_input(&d, elems[i % 3], 4, (int64_t[]){s->B, s->G, s->T, s->E});
+            diff_check(&d, attention(&d, q, k, v, NULL, s->scale));
+        }
+    }
+}
+
 void diff_test_attention(void) {
     forms();
+    tiles();
+    small_floats();
     hard_rows();
     shapes_of_masks();
     patterns();

@@ -2,25 +2,31 @@
  * lies there belongs to nobody. */
 #include "tests/diff/quants.h"
 
+#include <stdio.h>
+
 static const int64_t pasts[] = {0, 1, 7, 20};
 
 /* present = concat(past, fresh) along `axis`, a state; output `index`. The past has the symbol S0
  * along the axis, what is new S1. */
-static nb_value *append(diff *d, int rank, const int64_t *shape, int axis) {
+static nb_value *append_elem(diff *d, nb_elem elem, int rank, const int64_t *shape, int axis) {
     int64_t dims[4];
     for (int i = 0; i < rank; i++) dims[i] = shape[i];
     nb_state state = {
         .input = d->graph->body.n_params, .output = (uint32_t)d->graph->states.count, .axis = axis};
     dims[axis] = -1;
-    nb_value *past = diff_input(d, NB_F32, rank, dims);
+    nb_value *past = diff_input(d, elem, rank, dims);
     dims[axis] = -2;
-    nb_value *fresh = diff_input(d, NB_F32, rank, dims);
+    nb_value *fresh = diff_input(d, elem, rank, dims);
     nb_begin(&d->b, NB_OP_concat);
     nb_arg(&d->b, past);
     nb_arg(&d->b, fresh);
     nb_set_int(&d->b, "axis", axis);
     nb_vec_push(d->graph->arena, &d->graph->states, state);
     return nb_end(&d->b);
+}
+
+static nb_value *append(diff *d, int rank, const int64_t *shape, int axis) {
+    return append_elem(d, NB_F32, rank, shape, axis);
 }
 
 static void begin(diff *d, const char *name, int64_t fresh) {
@@ -32,12 +38,15 @@ static void begin(diff *d, const char *name, int64_t fresh) {
 }
 
 /* Keys and values in place, a causal mask told by the caller. */
-static void attends(int64_t fresh) {
+static void attends(int64_t fresh, nb_elem elem) {
     diff d;
-    begin(&d, "attention to states", fresh);
-    d.rows = true;
-    nb_value *k = append(&d, 4, (int64_t[]){2, 2, 0, 18}, 2);
-    nb_value *v = append(&d, 4, (int64_t[]){2, 2, 0, 18}, 2);
+    char name[64];
+    snprintf(name, sizeof name, "attention to states of %s", nb_elems[elem].text);
+    begin(&d, name, fresh);
+    d.rows = elem == NB_F32;
+    d.plain = !d.rows;
+    nb_value *k = append_elem(&d, elem, 4, (int64_t[]){2, 2, 0, 18}, 2);
+    nb_value *v = append_elem(&d, elem, 4, (int64_t[]){2, 2, 0, 18}, 2);
     nb_value *q = diff_input(&d, NB_F32, 4, (int64_t[]){2, 6, -2, 18});
     const nb_dim *dims[4] = {nb_dim_const(d.graph, 2), nb_dim_const(d.graph, 1), diff_dim(&d, -2),
                              nb_dim_add(d.graph, diff_dim(&d, -1), diff_dim(&d, -2))};
@@ -90,7 +99,8 @@ static void quantizes(int64_t fresh) {
 
 void diff_test_states(void) {
     for (int64_t fresh = 1; fresh < 9; fresh += 7) {
-        attends(fresh);
+        attends(fresh, NB_F32);
+        attends(fresh, NB_F16);
         multiplies(fresh);
         quantizes(fresh);
     }

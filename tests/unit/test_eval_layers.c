@@ -276,6 +276,21 @@ START_TEST(attentions) {
 }
 END_TEST
 
+/* Keys and values in f16 and bf16 are the f32 that their bits stand for. */
+START_TEST(attention_of_small_floats) {
+    nb_value *q = eval_random(&t, 4, DIMS(1, 4, 3, 8));
+    nb_value *k = eval_random(&t, 5, DIMS(1, 2, 7, 8)), *v = eval_random(&t, 6, DIMS(1, 2, 7, 8));
+    static const nb_elem small[] = {NB_F16, NB_BF16};
+    for (size_t i = 0; i < NB_COUNT(small) * 2; i++) {
+        nb_value *sk = nb_cast(&t.b, k, small[i / 2]), *sv = nb_cast(&t.b, v, small[i % 2]);
+        nb_tensor got = eval_run(&t, attention(q, sk, sv, NULL));
+        nb_tensor want =
+            eval_run(&t, attention(q, nb_cast(&t.b, sk, NB_F32), nb_cast(&t.b, sv, NB_F32), NULL));
+        ck_assert_msg(eval_same(&got, 0, &want, 0, 4 * 3 * 8), "case %zu", i);
+    }
+}
+END_TEST
+
 enum { HEADS = 4, GROUPS = 2, WIDTH = 8 };
 
 /* Rows [from, from+n) of axis 2 of x[1,heads,rows,WIDTH], `extra` rows of other numbers before. */
@@ -345,6 +360,7 @@ Suite *nb_suite_eval_layers(void) {
     tcase_add_test(tests, convs);
     tcase_add_test(tests, conv_as_defined);
     tcase_add_test(tests, attentions);
+    tcase_add_test(tests, attention_of_small_floats);
     tcase_add_test(tests, rows_stand_alone);
     suite_add_tcase(suite, tests);
     return suite;

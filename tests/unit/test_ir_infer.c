@@ -450,6 +450,19 @@ START_TEST(attentions) {
     ir_expect_error(&t, "do not fit");
     ir_begin(&t, NB_OP_attention, cube, k, v, NULL);
     ir_expect_error(&t, "rank 4");
+    /* keys and values in fewer bits, each as it likes; queries and integers not */
+    static const nb_elem small[] = {NB_F32, NB_F16, NB_BF16};
+    for (size_t i = 0; i < NB_COUNT(small) * NB_COUNT(small); i++) {
+        ir_begin(&t, NB_OP_attention, q, input(small[i / 3], "B,2,P+S,64"),
+                 input(small[i % 3], "B,2,P+S,32"), NULL);
+        ir_expect(&t, "f32[B,8,S,32]");
+    }
+    ir_begin(&t, NB_OP_attention, input(NB_F16, "B,8,S,64"), k, v, NULL);
+    ir_expect_error(&t, "takes q in f32, k and v in f32, f16 or bf16, of rank 4, found f16");
+    ir_begin(&t, NB_OP_attention, q, input(NB_I8, "B,2,P+S,64"), v, NULL);
+    ir_expect_error(&t, "k and v in f32, f16 or bf16");
+    ir_begin(&t, NB_OP_attention, q, k, input(NB_F64, "B,2,P+S,32"), NULL);
+    ir_expect_error(&t, "k and v in f32, f16 or bf16");
 }
 END_TEST
 

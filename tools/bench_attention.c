@@ -1,0 +1,243 @@
+/* nibble bench --attention B,H,G,S,T,D: one attention through the compiled model's entry point.
+ *
+ * The model has several copies of it, each with keys and values of its own, so that for few
+ * queries they come from memory as a long cache does. Sizes but those of heads are told at run
+ * time, as in a decoder. Contents are random; before the clock starts, the first and the last query
+ * of every head are compared with the evaluator, bit for bit. */
+#include "tools/bench.h"
+
+#include "ir/build.h"
+#include "runtime/cpu.h"
+#include "tools/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+typedef struct shape {
+    int64_t B, H, G, S, T, D;
+    nb_elem kv;
+    int copies;
+} shape;
+
+static int64_t elem_bytes(const shape *s) { return nb_elems[s->kv].bits / 8; }
+/* Bytes of the keys, or of the values. */
+static int64_t cache_bytes(const shape *s) { return s->B * s->G * s->T * s->D * elem_bytes(s); }
+
+/* ---- the graph ------------------------------------------------------------------------------ */
+
+static nb_value *input(nb_graph *g, const char *name, int copy, nb_elem elem, int64_t heads,
+                       const char *length, int64_t size) {
+    const nb_dim *dims[4] = {
+        nb_dim_symbol(g, nb_graph_symbol(g, "batch", false)), nb_dim_const(g, heads),
+        nb_dim_symbol(g, nb_graph_symbol(g, length, false)), nb_dim_const(g, size)};
+    return nb_graph_add_input(g, nb_format(g->arena, "%s%d", name, copy),
+                              nb_type_intern(g, elem, NULL, 4, dims));
+}
+
+static nb_graph *build(nbt_args *args, const shape *s, int copies) {
+    nb_graph *g = nb_graph_create("attention", nbt_out_of_memory, NULL);
+    nb_builder b = {.graph = g, .diags = args->diags};
+    size_t n = (size_t)copies;
+    nb_value **outputs = (nb_value **)nb_alloc_array(g->arena, n, sizeof *outputs),
+             **inputs = (nb_value **)nb_alloc_array(g->arena, 3 * n, sizeof *inputs);
+    const char **names = (const char **)nb_alloc_array(g->arena, n, sizeof *names);
+    for (int i = 0; i < copies; i++) {
+        inputs[3 * i] = input(g, "q", i, NB_F32, s->H, "new", s->D);
+        inputs[3 * i + 1] = input(g, "k", i, s->kv, s->G, "all", s->D);
+        inputs[3 * i + 2] = input(g, "v", i, s->kv, s->G, "all", s->D);
+    }
+    bool built = true;
+    for (int i = 0; i < copies && built; i++) {
+        nb_begin(&b, NB_OP_attention);
+        for (int k = 0; k < 3; k++) nb_arg(&b, inputs[3 * i + k]);
+        nb_arg(&b, NULL);
+        nb_set_float(&b, "scale", 1 / sqrtf((float)s->D));
+        outputs[i] = nb_end(&b);
+        names[i] = nb_format(g->arena, "y%d", i);
+        built = outputs[i] != NULL;
+    }
+    if (built) {
+        nb_graph_set_outputs(g, n, outputs, names);
+        built = nbt_run_pipeline(args, g, "plan-memory") == NB_OK;
+    }
+    if (built) return g;
+    nb_graph_destroy(g);
+    return NULL;
+}
+
+/* ---- contents ------------------------------------------------------------------------------- */
+
+/* All caches in one map, in huge pages where the system has them. */
+typedef struct caches {
+    char *map;
+    size_t size;
+    int64_t each; /* bytes of one, a multiple of 64 */
+} caches;
+
+static nb_status make_caches(nbt_args *args, const shape *s, caches *c) {
+    c->each = (cache_bytes(s) + 63) / 64 * 64;
+    c->size = ((size_t)(c->each * 2 * s->copies) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *map = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return nb_error(args->diags, NB_LIMIT, NB_NOWHERE, "no memory for %zu bytes of caches",
+                        c->size);
+    madvise(map, c->size, MADV_HUGEPAGE);
+    c->map = map;
+    uint64_t state = 88172645463325252u;
+    if (s->kv == NB_F32) {
+        nbt_random_floats((float *)map, (int64_t)(c->size / 4), -1, 1, &state);
+        return NB_OK;
+    }
+    /* Random signs and mantissas of numbers from 0.5 to 1. */
+    uint16_t keep = s->kv == NB_F16 ? 0x83ff : 0x807f, exponent = s->kv == NB_F16 ? 0x3800 : 0x3f00;
+    uint64_t mask = keep * UINT64_C(0x0001000100010001),
+             fixed = exponent * UINT64_C(0x0001000100010001);
+    for (size_t i = 0; i < c->size / 8; i++)
+        ((uint64_t *)map)[i] = (nbt_random(&state) & mask) | fixed;
+    return NB_OK;
+}
+
+static nb_tensor cache_tensor(const shape *s, const caches *c, int number) {
+    return (nb_tensor){.elem = s->kv,
+                       .rank = 4,
+                       .dims = {s->B, s->G, s->T, s->D},
+                       .bytes = cache_bytes(s),
+                       .data = c->map + number * c->each};
+}
+
+static nb_tensor queries(nbt_args *args, const shape *s, int64_t n) {
+    nb_tensor t = {.elem = NB_F32, .rank = 4, .dims = {s->B, s->H, n, s->D}};
+    t.bytes = 4 * s->B * s->H * n * s->D;
+    t.data = nb_alloc(args->arena, (size_t)t.bytes);
+    return t;
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+static nb_status check(nbt_args *args, const shape *s, nb_session *session, const caches *c,
+                       const nb_tensor *q) {
+    nb_graph *g = build(args, s, 1);
+    if (!g) return NB_INTERNAL;
+    nb_tensor in[3] = {queries(args, s, 2), cache_tensor(s, c, 0), cache_tensor(s, c, 1)}, want;
+    size_t row = (size_t)s->D;
+    const float *from = q->data;
+    float *two = in[0].data;
+    for (int64_t i = 0; i < 2 * s->B * s->H; i++)
+        memcpy(two + i * s->D, from + (i / 2 * s->S + i % 2 * (s->S - 1)) * s->D, 4 * row);
+    nb_status status = nb_eval(g, in, &want, NULL, 0, args->arena, args->diags);
+    const float *got = nb_session_output(session, 0, NULL), *expected = want.data;
+    bool equal = status == NB_OK && got;
+    for (int64_t i = 0; i < 2 * s->B * s->H && equal; i++)
+        equal = memcmp(got + (i / 2 * s->S + i % 2 * (s->S - 1)) * s->D, expected + i * s->D,
+                       4 * row) == 0;
+    if (status == NB_OK && !equal)
+        status = nb_error(args->diags, NB_CHECK_FAILED, NB_NOWHERE,
+                          "compiled code and evaluator differ");
+    nb_graph_destroy(g);
+    return status;
+}
+
+static nb_status measure(nbt_args *args, const shape *s, nb_session *session, const caches *c,
+                         nbt_times *out) {
+    nb_error_text err;
+    nb_tensor q = queries(args, s, s->S);
+    uint64_t state = 1181783497276652981u;
+    nbt_random_floats(q.data, q.bytes / 4, -1, 1, &state);
+    for (int i = 0; i < s->copies; i++) {
+        nb_tensor in[3] = {q, cache_tensor(s, c, 2 * i), cache_tensor(s, c, 2 * i + 1)};
+        for (int k = 0; k < 3; k++)
+            NB_TRY(nbt_runtime_error(
+                args->diags, nb_session_set_input(session, 3 * i + k, in[k].data, in[k].dims, err),
+                err));
+    }
+    NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
+    NB_TRY(check(args, s, session, c, &q));
+    return nbt_time_runs(args, session, s->copies, out);
+}
+
+static void report(nbt_args *args, const shape *s, int threads, nbt_times t) {
+    int64_t bytes = 2 * cache_bytes(s);
+    double gbps = 1e-9 * (double)bytes / t.median,
+           gflops = 4e-9 * (double)(s->B * s->H * s->S) * (double)(s->T * s->D) / t.median;
+    if (nbt_has(args, "json")) {
+        nbt_print_json(json_pack(
+            "{s:[I,I,I,I,I,I], s:s, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:i}", "attention",
+            (json_int_t)s->B, (json_int_t)s->H, (json_int_t)s->G, (json_int_t)s->S,
+            (json_int_t)s->T, (json_int_t)s->D, "kv", nb_elems[s->kv].text, "threads", threads,
+            "median_us", 1e6 * t.median, "min_us", 1e6 * t.min, "max_us", 1e6 * t.max, "kv_bytes",
+            (json_int_t)bytes, "gb_s", gbps, "gflop_s", gflops, "copies", s->copies));
+        return;
+    }
+    printf("%lld x %lld queries of %lld heads, %lld keys of %lld heads of %lld in %s, %d threads: "
+           "%.2f us (%.2f to %.2f), %.2f GB/s, %.1f GFLOP/s; %d copies\n",
+           (long long)s->B, (long long)s->S, (long long)s->H, (long long)s->T, (long long)s->G,
+           (long long)s->D, nb_elems[s->kv].text, threads, 1e6 * t.median, 1e6 * t.min, 1e6 * t.max,
+           gbps, gflops, s->copies);
+}
+
+static nb_status parse(nbt_args *args, shape *s) {
+    static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16};
+    const char *text = nbt_get(args, "attention"), *kv = nbt_get(args, "kv");
+    long long n[6];
+    char end;
+    bool fits = sscanf(text, "%lld,%lld,%lld,%lld,%lld,%lld%c", &n[0], &n[1], &n[2], &n[3], &n[4],
+                       &n[5], &end) == 6;
+    for (int i = 0; i < 6 && fits; i++) fits = n[i] >= 1 && n[i] <= 65536;
+    if (!fits || n[1] % n[2])
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                        "--attention takes six sizes B,H,G,S,T,D of 1 to 65536, H a multiple of G, "
+                        "found '%s'",
+                        text);
+    *s = (shape){.B = n[0], .H = n[1], .G = n[2], .S = n[3], .T = n[4], .D = n[5]};
+    bool found = !kv;
+    s->kv = NB_F32;
+    for (size_t i = 0; i < NB_COUNT(elems) && !found; i++) {
+        found = strcmp(kv, nb_elems[elems[i]].text) == 0;
+        if (found) s->kv = elems[i];
+    }
+    if (!found)
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--kv is f32, f16 or bf16, found '%s'",
+                        kv);
+    int64_t size = 1;
+    for (int i = 0; i < 6; i++) size = i == 1 || i == 3 ? size : size * n[i];
+    if (size > INT64_C(1) << 31 || s->B * s->H * s->S > (INT64_C(1) << 31) / s->D)
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "'%s' is more than 2^31 elements", text);
+    s->copies = s->S < 8 ? nbt_cold_copies(2 * cache_bytes(s)) : 1;
+    return NB_OK;
+}
+
+nb_status nbt_bench_attention(nbt_args *args) {
+    shape s;
+    int threads;
+    const cg_cpu *cpu;
+    nbt_program program = {0};
+    caches kept = {0};
+    nb_session *session = NULL;
+    nb_error_text err;
+    NB_TRY(parse(args, &s));
+    nbt_how how = {0};
+    NB_TRY(nbt_choose_threads(args, &threads));
+    if (!threads) threads = nb_cpu_count();
+    NB_TRY(nbt_choose_cpu(args, "native", &cpu));
+    nb_graph *g = build(args, &s, s.copies);
+    if (!g) return nb_diags_status(args->diags);
+    nb_status status = nbt_compile_graph(g, cpu, &how, args->arena, args->diags, &program);
+    nb_graph_destroy(g);
+    nb_session_options options = {.threads = threads};
+    if (status == NB_OK) status = make_caches(args, &s, &kept);
+    if (status == NB_OK)
+        status = nbt_runtime_error(args->diags,
+                                   nb_session_create(program.loaded, &options, &session, err), err);
+    nbt_times times;
+    if (status == NB_OK) status = measure(args, &s, session, &kept, &times);
+    if (status == NB_OK) report(args, &s, threads, times);
+    nb_session_destroy(session);
+    if (kept.map) munmap(kept.map, kept.size);
+    nbt_close(&program);
+    return status;
+}
