@@ -104,6 +104,17 @@ NB_INNER void attend(const row *r) {
 NB_FAST static void attend_fast(const row *r) { attend(r); }
 static void attend_plain(const row *r) { attend(r); }
 
+/* Keys or values in f32: (f32)code * scale of codes, whose scales are operand `scales`. */
+static const float *cache_floats(const nb_evaluating *e, size_t x, size_t scales) {
+    const nb_tensor *t = &e->in[x];
+    const float *floats = nb_tensor_floats(t, e->arena);
+    if (!nb_given(e, scales)) return floats;
+    int64_t n = nb_tensor_count(t), D = t->dims[3];
+    float *out = NB_NEW_ARRAY(e->arena, float, (size_t)n + 1);
+    for (int64_t i = 0; i < n; i++) out[i] = floats[i] * ((const float *)e->in[scales].data)[i / D];
+    return out;
+}
+
 nb_status nb_eval_attention(const nb_evaluating *e) {
     const nb_tensor *q = &e->in[0], *k = &e->in[1], *v = &e->in[2];
     int64_t B = q->dims[0], H = q->dims[1], S = q->dims[2], G = k->dims[1];
@@ -115,7 +126,7 @@ nb_status nb_eval_attention(const nb_evaluating *e) {
     if (nb_given(e, 3)) nb_broadcast_strides(&e->in[3], &full, ms);
     r.mask_stride = ms[3];
     bool fast = nb_have_fast();
-    const float *keys = nb_tensor_floats(k, e->arena), *values = nb_tensor_floats(v, e->arena);
+    const float *keys = cache_floats(e, 1, 4), *values = cache_floats(e, 2, 5);
     for (int64_t i = 0; i < B * H * S; i++) {
         int64_t b = i / (H * S), h = i / S % H, s = i % S, g = h / (H / G);
         r.q = (const float *)q->data + i * r.D;

@@ -113,6 +113,12 @@ nb_status nb_eval_dequantize(const nb_evaluating *e) {
     return NB_OK;
 }
 
+nb_status nb_eval_scales(const nb_evaluating *e) {
+    if (!e->in[0].scales) return nb_eval_error(e, "the codes came without scales");
+    if (e->out->bytes) memcpy(e->out->data, e->in[0].scales, (size_t)e->out->bytes);
+    return NB_OK;
+}
+
 nb_status nb_eval_qgather(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0], *index = &e->in[1];
     int64_t rows = x->dims[0], width = rows ? nb_tensor_count(x) / rows : 0,

@@ -93,14 +93,30 @@ nb_status nb_infer_rotary(const nb_inferring *i) {
 }
 
 /* Keys and values may be stored in fewer bits than they are computed in. */
-static bool is_key_elem(nb_elem e) { return e == NB_F32 || e == NB_F16 || e == NB_BF16; }
+static bool is_key_elem(nb_elem e) {
+    return e == NB_F32 || e == NB_F16 || e == NB_BF16 || e == NB_I8;
+}
+
+/* Codes have scales, [B,G,T,1]; floats have none. */
+static nb_status check_scales(const nb_inferring *i, size_t codes, size_t scales) {
+    const nb_type *x = nb_in_type(i, codes);
+    bool given = nb_in(i->op, scales) != NULL, fits = given == (x->elem == NB_I8);
+    if (given && fits) {
+        const nb_type *t = nb_in_type(i, scales);
+        fits = t->elem == NB_F32 && t->rank == 4 && nb_dim_is(t->dims[3], 1);
+        for (int d = 0; fits && d < 3; d++) fits = t->dims[d] == x->dims[d];
+    }
+    if (fits) return NB_OK;
+    return nb_infer_error(i, "i8 keys or values have scales f32[B,G,T,1], others none; %s has %s",
+                          nb_in_text(i, codes), given ? nb_in_text(i, scales) : "none");
+}
 
 nb_status nb_infer_attention(const nb_inferring *i) {
     const nb_type *q = nb_in_type(i, 0), *k = nb_in_type(i, 1), *v = nb_in_type(i, 2);
     if (q->elem != NB_F32 || !is_key_elem(k->elem) || !is_key_elem(v->elem) || q->rank != 4 ||
         k->rank != 4 || v->rank != 4)
         return nb_infer_error(
-            i, "takes q in f32, k and v in f32, f16 or bf16, of rank 4, found %s, %s and %s",
+            i, "takes q in f32, k and v in f32, f16, bf16 or i8, of rank 4, found %s, %s and %s",
             nb_in_text(i, 0), nb_in_text(i, 1), nb_in_text(i, 2));
     bool heads = nb_dim_is_const(q->dims[1]) && nb_dim_is_const(k->dims[1]) &&
                  k->dims[1]->value > 0 && q->dims[1]->value % k->dims[1]->value == 0;
@@ -121,6 +137,8 @@ nb_status nb_infer_attention(const nb_inferring *i) {
             return nb_infer_error(i, "the mask broadcasts to f32[B,H,S,T], found %s",
                                   nb_in_text(i, 3));
     }
+    NB_TRY(check_scales(i, 1, 4));
+    NB_TRY(check_scales(i, 2, 5));
     const nb_dim *dims[4] = {q->dims[0], q->dims[1], q->dims[2], v->dims[3]};
     i->types[0] = nb_type_intern(i->g, NB_F32, NULL, 4, dims);
     return NB_OK;
@@ -149,6 +167,29 @@ nb_status nb_infer_dequantize(const nb_inferring *i) {
     if (!x->quant) return nb_infer_error(i, "takes codes, found %s", nb_in_text(i, 0));
     NB_TRY(check_quant(i, x->quant, x));
     i->types[0] = nb_type_with_elem(i->g, x, NB_F32);
+    return NB_OK;
+}
+
+nb_status nb_infer_codes(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    if (!x->quant) return nb_infer_error(i, "takes codes, found %s", nb_in_text(i, 0));
+    i->types[0] = nb_type_with_elem(i->g, x, x->elem);
+    return NB_OK;
+}
+
+nb_status nb_infer_scales(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    const nb_quant *q = x->quant;
+    if (!q || (q->granularity != NB_PER_TOKEN && q->granularity != NB_PER_BLOCK))
+        return nb_infer_error(i, "takes codes with scales per token or block, found %s",
+                              nb_in_text(i, 0));
+    NB_TRY(check_quant(i, q, x));
+    const nb_dim *dims[NB_MAX_RANK], *one = nb_dim_const(i->g, 1), *last = x->dims[x->rank - 1];
+    memcpy(dims, x->dims, sizeof dims);
+    dims[x->rank - 1] = q->granularity == NB_PER_TOKEN
+                            ? one
+                            : nb_dim_ceildiv(i->g, last, nb_dim_const(i->g, q->group));
+    i->types[0] = nb_type_intern(i->g, NB_F32, NULL, x->rank, dims);
     return NB_OK;
 }
 

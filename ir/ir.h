@@ -55,7 +55,7 @@ enum {
     NB_TRAIT_Q_IN = 32
 };
 
-#define NB_MAX_OPERAND_SPECS 5
+#define NB_MAX_OPERAND_SPECS 7
 #define NB_MAX_ATTRS         4
 #define NB_MAX_RESULTS       8
 

@@ -32,6 +32,8 @@ bool nb_legal_in(nb_op_kind kind, nb_stage stage) {
     switch (kind) {
     case NB_OP_quantize:
     case NB_OP_dequantize:
+    case NB_OP_codes:
+    case NB_OP_scales:
         return stage >= NB_STAGE_QDQ;
     case NB_OP_qmatmul:
     case NB_OP_qgather:

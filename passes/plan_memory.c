@@ -90,7 +90,9 @@ static bool separate_outputs(planner *p) {
         for (size_t s = 0; s < g->states.count; s++)
             state = state || (g->states.items[s].appended && g->states.items[s].output == i);
         nb_value *v = nb_in(ret, i), *root = root_of(v);
-        if (root->def && !nb_map_get(&taken, root)) {
+        /* The codes of a value alone: its memory holds scales too, which the caller's does not. */
+        bool whole = root->type->quant == v->type->quant;
+        if (root->def && whole && !nb_map_get(&taken, root)) {
             nb_map_set(&taken, root, root);
             continue;
         }

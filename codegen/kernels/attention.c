@@ -23,6 +23,8 @@ static nb_attention view_of(nb_lower *l) {
                       .q = &l->in[0].buf,
                       .k = &l->in[1].buf,
                       .v = &l->in[2].buf,
+                      .k_scales = l->in[4].value ? &l->in[4].buf : NULL,
+                      .v_scales = l->in[5].value ? &l->in[5].buf : NULL,
                       .y = &l->out[0].buf,
                       .masked = l->in[3].value != NULL};
     a.H = a.q->dims[1];

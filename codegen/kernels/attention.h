@@ -15,7 +15,8 @@
 typedef struct nb_attention {
     nb_lower *l;
     const cg_buf *q, *k, *v, *y;
-    cg_buf mask; /* broadcast to [B,H,S,T] */
+    const cg_buf *k_scales, *v_scales; /* of codes, [B,G,T,1]; NULL for floats */
+    cg_buf mask;                       /* broadcast to [B,H,S,T] */
     bool masked;
     int vectors; /* accumulators of 16 lanes that stay in registers */
     int panels;  /* of keys turned round at once */

@@ -1,5 +1,5 @@
-/* quantize at run time, seen through dequantize and as codes: every kind of scale, hard rows, rows
- * of any length, and codes that become codes of another type. */
+/* quantize at run time, seen through dequantize and as codes and scales: every kind of scale, hard
+ * rows, rows of any length, and codes that become codes of another type. */
 #include "tests/diff/quants.h"
 
 static const int64_t lengths[] = {0, 1, 15, 16, 17, 33, 70, 128};
@@ -31,8 +31,10 @@ static void any_length(const diff_act *act, bool special) {
     d.n_lengths = NB_COUNT(lengths);
     nb_value *x = diff_input(&d, NB_F32, 3, (int64_t[]){2, 15, -1});
     nb_value *q = diff_quantize(&d, x, &act->quant), *y = diff_dequantize(&d, q);
-    bool codes = act->quant.granularity == NB_PER_TENSOR;
-    diff_check_all(&d, codes ? 2 : 1, (nb_value *[]){y, q});
+    bool fixed = act->quant.granularity == NB_PER_TENSOR;
+    nb_value *codes = nb_unary(&d.b, NB_OP_codes, q),
+             *scales = fixed ? q : nb_unary(&d.b, NB_OP_scales, q);
+    diff_check_all(&d, 4, (nb_value *[]){y, scales, codes, nb_unary(&d.b, NB_OP_neg, codes)});
 }
 
 static void known_length(const diff_act *act, int64_t length) {

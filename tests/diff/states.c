@@ -2,21 +2,17 @@
  * lies there belongs to nobody. */
 #include "tests/diff/quants.h"
 
-#include <stdio.h>
-
 static const int64_t pasts[] = {0, 1, 7, 20};
 
-/* present = concat(past, fresh) along `axis`, a state; output `index`. The past has the symbol S0
- * along the axis, what is new S1. */
-static nb_value *append_elem(diff *d, nb_elem elem, int rank, const int64_t *shape, int axis) {
+/* present = concat(past, fresh) along `axis`, a state; output number of states so far. The past has
+ * the symbol S0 along the axis. */
+static nb_value *append_value(diff *d, nb_elem elem, nb_value *fresh, int axis) {
     int64_t dims[4];
-    for (int i = 0; i < rank; i++) dims[i] = shape[i];
+    const nb_type *t = fresh->type;
+    for (int i = 0; i < t->rank; i++) dims[i] = i == axis ? -1 : t->dims[i]->value;
     nb_state state = {
         .input = d->graph->body.n_params, .output = (uint32_t)d->graph->states.count, .axis = axis};
-    dims[axis] = -1;
-    nb_value *past = diff_input(d, elem, rank, dims);
-    dims[axis] = -2;
-    nb_value *fresh = diff_input(d, elem, rank, dims);
+    nb_value *past = diff_input(d, elem, t->rank, dims);
     nb_begin(&d->b, NB_OP_concat);
     nb_arg(&d->b, past);
     nb_arg(&d->b, fresh);
@@ -25,49 +21,81 @@ static nb_value *append_elem(diff *d, nb_elem elem, int rank, const int64_t *sha
     return nb_end(&d->b);
 }
 
-static nb_value *append(diff *d, int rank, const int64_t *shape, int axis) {
-    return append_elem(d, NB_F32, rank, shape, axis);
+/* What is new is an input, with the symbol S1 along the axis. */
+static nb_value *fresh_input(diff *d, nb_elem elem, int rank, const int64_t *shape, int axis) {
+    int64_t dims[4];
+    for (int i = 0; i < rank; i++) dims[i] = i == axis ? -2 : shape[i];
+    return diff_input(d, elem, rank, dims);
 }
 
-static void begin(diff *d, const char *name, int64_t fresh) {
-    diff_begin(d, "%s, %lld new", name, (long long)fresh);
+static nb_value *append(diff *d, nb_elem elem, int rank, const int64_t *shape, int axis) {
+    return append_value(d, elem, fresh_input(d, elem, rank, shape, axis), axis);
+}
+
+static void begin(diff *d, const char *type, const char *name, int64_t fresh) {
+    diff_begin(d, "%s %s, %lld new", name, type, (long long)fresh);
     d->lengths = pasts;
     d->n_lengths = NB_COUNT(pasts);
     d->symbols[1] = fresh;
     d->capacity = 29;
 }
 
-/* Keys and values in place, a causal mask told by the caller. */
-static void attends(int64_t fresh, nb_elem elem) {
-    diff d;
-    char name[64];
-    snprintf(name, sizeof name, "attention to states of %s", nb_elems[elem].text);
-    begin(&d, name, fresh);
-    d.rows = elem == NB_F32;
-    d.plain = !d.rows;
-    nb_value *k = append_elem(&d, elem, 4, (int64_t[]){2, 2, 0, 18}, 2);
-    nb_value *v = append_elem(&d, elem, 4, (int64_t[]){2, 2, 0, 18}, 2);
-    nb_value *q = diff_input(&d, NB_F32, 4, (int64_t[]){2, 6, -2, 18});
-    const nb_dim *dims[4] = {nb_dim_const(d.graph, 2), nb_dim_const(d.graph, 1), diff_dim(&d, -2),
-                             nb_dim_add(d.graph, diff_dim(&d, -1), diff_dim(&d, -2))};
+/* Rows f32[2,6,S1,18] that attend to keys and values under a mask told by the caller. */
+static nb_value *attend(diff *d, nb_value *k, nb_value *v, nb_value *k_scales, nb_value *v_scales) {
+    nb_value *q = diff_input(d, NB_F32, 4, (int64_t[]){2, 6, -2, 18});
+    const nb_dim *dims[4] = {nb_dim_const(d->graph, 2), nb_dim_const(d->graph, 1), diff_dim(d, -2),
+                             nb_dim_add(d->graph, diff_dim(d, -1), diff_dim(d, -2))};
     nb_value *mask =
-        nb_graph_add_input(d.graph, "mask", nb_type_intern(d.graph, NB_F32, NULL, 4, dims));
-    nb_begin(&d.b, NB_OP_attention);
-    nb_arg(&d.b, q);
-    nb_arg(&d.b, k);
-    nb_arg(&d.b, v);
-    nb_arg(&d.b, mask);
-    nb_set_float(&d.b, "scale", 0.25F);
-    diff_check_all(&d, 3, (nb_value *[]){k, v, nb_end(&d.b)});
+        nb_graph_add_input(d->graph, "mask", nb_type_intern(d->graph, NB_F32, NULL, 4, dims));
+    nb_begin(&d->b, NB_OP_attention);
+    nb_arg(&d->b, q);
+    nb_arg(&d->b, k);
+    nb_arg(&d->b, v);
+    nb_arg(&d->b, mask);
+    nb_arg(&d->b, k_scales);
+    nb_arg(&d->b, v_scales);
+    nb_set_float(&d->b, "scale", 0.25F);
+    return nb_end(&d->b);
+}
+
+/* Keys and values in place. */
+static void attends(int64_t fresh, nb_elem keys, nb_elem values) {
+    static const int64_t shape[] = {2, 2, 0, 18};
+    diff d;
+    begin(&d, nb_elems[keys].text, "attention to states", fresh);
+    d.rows = keys == NB_F32; /* of f32 only */
+    d.plain = !d.rows;
+    nb_value *k = append(&d, keys, 4, shape, 2), *v = append(&d, values, 4, shape, 2);
+    diff_check_all(&d, 3, (nb_value *[]){k, v, attend(&d, k, v, NULL, NULL)});
+}
+
+/* The same with codes and their scales, two states each. Not plain: some rows have scales of NaN or
+ * 0. */
+static void attends_codes(int64_t fresh, bool plain) {
+    static const int64_t shape[] = {2, 2, 0, 18};
+    static const nb_quant per_token = {
+        .storage = NB_I8, .narrow = true, .granularity = NB_PER_TOKEN, .amax_code = 127};
+    diff d;
+    begin(&d, plain ? "i8" : "i8, hard rows", "attention to states", fresh);
+    d.plain = plain;
+    d.rows = !plain;
+    nb_value *y[5];
+    for (int i = 0; i < 2; i++) {
+        nb_value *x = fresh_input(&d, NB_F32, 4, shape, 2), *q = diff_quantize(&d, x, &per_token);
+        y[2 * i] = append_value(&d, NB_I8, nb_unary(&d.b, NB_OP_codes, q), 2);
+        y[2 * i + 1] = append_value(&d, NB_F32, nb_unary(&d.b, NB_OP_scales, q), 2);
+    }
+    y[4] = attend(&d, y[0], y[2], y[1], y[3]);
+    diff_check_all(&d, 5, y);
 }
 
 /* A state as either side of a product of floats. */
 static void multiplies(int64_t fresh) {
     diff d;
-    begin(&d, "matmul of states", fresh);
+    begin(&d, "f32", "matmul of states", fresh);
     d.plain = true;
-    nb_value *s = append(&d, 3, (int64_t[]){2, 0, 18}, 1);
-    nb_value *t = append(&d, 3, (int64_t[]){2, 5, 0}, 2);
+    nb_value *s = append(&d, NB_F32, 3, (int64_t[]){2, 0, 18}, 1);
+    nb_value *t = append(&d, NB_F32, 3, (int64_t[]){2, 5, 0}, 2);
     nb_value *w = diff_const(&d, NB_F32, 2, (int64_t[]){18, 21});
     nb_value *ts = nb_binary(&d.b, NB_OP_matmul, t, s);
     nb_value *sw = nb_binary(&d.b, NB_OP_matmul, s, w);
@@ -79,9 +107,9 @@ static void quantizes(int64_t fresh) {
     static const diff_codes w8 = {.storage = NB_I8, .granularity = NB_PER_AXIS, .axis = 1},
                             w4 = {.storage = NB_I4, .granularity = NB_PER_GROUP, .group = 32};
     diff d;
-    begin(&d, "qmatmul of states", fresh);
+    begin(&d, "f32", "qmatmul of states", fresh);
     d.rows = true;
-    nb_value *s = append(&d, 3, (int64_t[]){2, 0, 40}, 1);
+    nb_value *s = append(&d, NB_F32, 3, (int64_t[]){2, 0, 40}, 1);
     nb_value *a = diff_quantize(&d, s, &diff_acts[4].quant);
     nb_value *b = diff_quantize(&d, s, &diff_acts[2].quant);
     nb_begin(&d.b, NB_OP_qmatmul);
@@ -99,8 +127,11 @@ static void quantizes(int64_t fresh) {
 
 void diff_test_states(void) {
     for (int64_t fresh = 1; fresh < 9; fresh += 7) {
-        attends(fresh, NB_F32);
-        attends(fresh, NB_F16);
+        attends(fresh, NB_F32, NB_F32);
+        attends(fresh, NB_F16, NB_BF16);
+        attends(fresh, NB_BF16, NB_F32);
+        attends_codes(fresh, false);
+        attends_codes(fresh, true);
         multiplies(fresh);
         quantizes(fresh);
     }

@@ -291,6 +291,32 @@ START_TEST(attention_of_small_floats) {
 }
 END_TEST
 
+/* A code stands for itself times its scale, rounded once, before anything else happens to it. */
+START_TEST(attention_to_codes) {
+    enum { T = 3 };
+    nb_value *q = eval_f32(&t, DIMS(1, 2, 1, 2), 0.3, -0.7, 1.1, 0.2);
+    static const double ks[] = {0.013, 0.1, 0}, vs[] = {0.007, 1, 0.3};
+    static const double k[] = {127, -3, 5, 77, 9, 9}, v[] = {-127, 1, 64, 2, 11, -5};
+    double kr[2 * T], vr[2 * T];
+    for (int i = 0; i < 2 * T; i++) {
+        kr[i] = (double)((float)k[i] * (float)ks[i / 2]);
+        vr[i] = (double)((float)v[i] * (float)vs[i / 2]);
+    }
+    nb_value *plain = attention(q, eval_value(&t, NB_F32, NULL, DIMS(1, 1, T, 2), 2 * T, kr),
+                                eval_value(&t, NB_F32, NULL, DIMS(1, 1, T, 2), 2 * T, vr), NULL);
+    nb_begin(&t.b, NB_OP_attention);
+    nb_arg(&t.b, q);
+    nb_arg(&t.b, eval_value(&t, NB_I8, NULL, DIMS(1, 1, T, 2), 2 * T, k));
+    nb_arg(&t.b, eval_value(&t, NB_I8, NULL, DIMS(1, 1, T, 2), 2 * T, v));
+    nb_arg(&t.b, NULL);
+    nb_arg(&t.b, eval_value(&t, NB_F32, NULL, DIMS(1, 1, T, 1), T, ks));
+    nb_arg(&t.b, eval_value(&t, NB_F32, NULL, DIMS(1, 1, T, 1), T, vs));
+    nb_set_float(&t.b, "scale", 0.5f);
+    nb_tensor got = eval_run(&t, nb_end(&t.b)), want = eval_run(&t, plain);
+    ck_assert(eval_same(&got, 0, &want, 0, 4));
+}
+END_TEST
+
 enum { HEADS = 4, GROUPS = 2, WIDTH = 8 };
 
 /* Rows [from, from+n) of axis 2 of x[1,heads,rows,WIDTH], `extra` rows of other numbers before. */
@@ -361,6 +387,7 @@ Suite *nb_suite_eval_layers(void) {
     tcase_add_test(tests, conv_as_defined);
     tcase_add_test(tests, attentions);
     tcase_add_test(tests, attention_of_small_floats);
+    tcase_add_test(tests, attention_to_codes);
     tcase_add_test(tests, rows_stand_alone);
     suite_add_tcase(suite, tests);
     return suite;

@@ -76,6 +76,21 @@ START_TEST(static_scales) {
 }
 END_TEST
 
+/* What `quantize` made, taken apart. */
+START_TEST(codes_and_scales) {
+    nb_value *x = eval_f32(&t, DIMS(3, 3), 127, -63.5, 1, 0, 0, 0, NAN, 1, 2);
+    nb_value *q = quantize(x, per_token(NB_I8)), *b = quantize(x, per_block(2));
+    nb_value *codes = nb_unary(&t.b, NB_OP_codes, q);
+    eval_expect(&t, codes, "127 -64 1 0 0 0 0 0 0");
+    ck_assert(!codes->type->quant && codes->type->elem == NB_I8);
+    eval_expect(&t, nb_unary(&t.b, NB_OP_scales, q), "1 0 nan");
+    eval_expect(&t, nb_unary(&t.b, NB_OP_codes, b), "127 -64 127 0 0 0 0 0 127");
+    eval_expect(&t, nb_unary(&t.b, NB_OP_scales, b), "1 0.0078740157 0 0 nan 0.015748031");
+    /* arithmetic on them is that of plain integers */
+    eval_expect(&t, nb_unary(&t.b, NB_OP_neg, codes), "-127 64 -1 0 0 0 0 0 0");
+}
+END_TEST
+
 START_TEST(scales_along_axes) {
     nb_value *x = eval_f32(&t, DIMS(2, 3), 1, 2, 3, 4, 5, 6);
     nb_value *scales = eval_f32(&t, DIMS(3), 1, 0.5, 2);
@@ -256,6 +271,7 @@ Suite *nb_suite_eval_quant(void) {
     TCase *tests = tcase_create("eval_quant");
     tcase_add_checked_fixture(tests, open_graph, close_graph);
     tcase_add_test(tests, static_scales);
+    tcase_add_test(tests, codes_and_scales);
     tcase_add_test(tests, scales_along_axes);
     tcase_add_test(tests, rows_scale_themselves);
     tcase_add_test(tests, blocks_scale_themselves);

@@ -450,7 +450,7 @@ START_TEST(attentions) {
     ir_expect_error(&t, "do not fit");
     ir_begin(&t, NB_OP_attention, cube, k, v, NULL);
     ir_expect_error(&t, "rank 4");
-    /* keys and values in fewer bits, each as it likes; queries and integers not */
+    /* keys and values in fewer bits, each as it likes; queries and other integers not */
     static const nb_elem small[] = {NB_F32, NB_F16, NB_BF16};
     for (size_t i = 0; i < NB_COUNT(small) * NB_COUNT(small); i++) {
         ir_begin(&t, NB_OP_attention, q, input(small[i / 3], "B,2,P+S,64"),
@@ -458,11 +458,11 @@ START_TEST(attentions) {
         ir_expect(&t, "f32[B,8,S,32]");
     }
     ir_begin(&t, NB_OP_attention, input(NB_F16, "B,8,S,64"), k, v, NULL);
-    ir_expect_error(&t, "takes q in f32, k and v in f32, f16 or bf16, of rank 4, found f16");
-    ir_begin(&t, NB_OP_attention, q, input(NB_I8, "B,2,P+S,64"), v, NULL);
-    ir_expect_error(&t, "k and v in f32, f16 or bf16");
+    ir_expect_error(&t, "takes q in f32, k and v in f32, f16, bf16 or i8, of rank 4, found f16");
+    ir_begin(&t, NB_OP_attention, q, input(NB_U8, "B,2,P+S,64"), v, NULL);
+    ir_expect_error(&t, "k and v in f32, f16, bf16 or i8");
     ir_begin(&t, NB_OP_attention, q, k, input(NB_F64, "B,2,P+S,32"), NULL);
-    ir_expect_error(&t, "k and v in f32, f16 or bf16");
+    ir_expect_error(&t, "k and v in f32, f16, bf16 or i8");
 }
 END_TEST
 
@@ -521,6 +521,53 @@ START_TEST(quantizes) {
     ir_expect_error(&t, "f32[2,4], do not fit groups of 2 along axis 0");
     unary(NB_OP_neg, q);
     ir_expect_error(&t, "takes plain tensors, operand 0 is #q[B,4]");
+}
+END_TEST
+
+START_TEST(codes_and_scales) {
+    nb_value *token = quantized(cube, dynamic(NB_PER_TOKEN, 0)),
+             *block = quantized(cube, dynamic(NB_PER_BLOCK, 4));
+    unary(NB_OP_codes, token);
+    ir_expect(&t, "i8[B,S,6]");
+    unary(NB_OP_scales, token);
+    ir_expect(&t, "f32[B,S,1]");
+    unary(NB_OP_scales, block);
+    ir_expect(&t, "f32[B,S,2]");
+    unary(NB_OP_codes, cube);
+    ir_expect_error(&t, "takes codes, found f32[B,S,6]");
+    unary(NB_OP_scales, cube);
+    ir_expect_error(&t, "scales per token or block, found f32[B,S,6]");
+    unary(NB_OP_scales, codes("5,4", along(NB_PER_AXIS, 1, 0, "4")));
+    ir_expect_error(&t, "scales per token or block");
+}
+END_TEST
+
+static void attend(nb_value *k, nb_value *v, nb_value *k_scales, nb_value *v_scales) {
+    ir_begin(&t, NB_OP_attention, input(NB_F32, "B,8,S,64"), k, v, NULL);
+    nb_arg(&t.b, NULL);
+    nb_arg(&t.b, k_scales);
+    nb_arg(&t.b, v_scales);
+}
+
+START_TEST(attention_to_codes) {
+    nb_value *k = input(NB_I8, "B,2,P+S,64"), *v = input(NB_I8, "B,2,P+S,32"),
+             *kf = input(NB_F16, "B,2,P+S,64"), *s = input(NB_F32, "B,2,P+S,1"),
+             *flat = input(NB_F32, "B,2,P+S"), *other = input(NB_F32, "B,2,S,1"),
+             *narrow = input(NB_F16, "B,2,P+S,1");
+    attend(k, v, s, s);
+    ir_expect(&t, "f32[B,8,S,32]");
+    attend(kf, v, NULL, s);
+    ir_expect(&t, "f32[B,8,S,32]");
+    attend(k, v, s, NULL);
+    ir_expect_error(&t, "i8 keys or values have scales f32[B,G,T,1], others none; i8[B,2,P+S,32] "
+                        "has none");
+    attend(kf, v, s, s);
+    ir_expect_error(&t, "f16[B,2,P+S,64] has f32[B,2,P+S,1]");
+    nb_value *wrong[] = {flat, other, narrow};
+    for (size_t i = 0; i < NB_COUNT(wrong); i++) {
+        attend(k, v, wrong[i], s);
+        ir_expect_error(&t, "i8[B,2,P+S,64] has f");
+    }
 }
 END_TEST
 
@@ -604,6 +651,8 @@ Suite *nb_suite_ir_infer(void) {
     tcase_add_test(c, rotaries);
     tcase_add_test(c, attentions);
     tcase_add_test(c, quantizes);
+    tcase_add_test(c, codes_and_scales);
+    tcase_add_test(c, attention_to_codes);
     tcase_add_test(c, qmatmuls);
     tcase_add_test(c, qgathers);
     tcase_add_test(c, places);
