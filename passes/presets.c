@@ -5,6 +5,8 @@
  */
 #include "passes/presets.h"
 
+#include "passes/pass.h"
+
 #include <string.h>
 
 static const nb_scheme schemes[] = {
@@ -20,15 +22,20 @@ bool nb_scheme_find(const char *name, nb_scheme *out) {
     return false;
 }
 
+extern const nb_pass nb_pass_cache_type;
+
+const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choices; }
+
 #define FRONT "simplify, raise, simplify"
 #define BACK  "fuse-dequant, simplify"
 
 const char *nb_preset(const char *name, const nb_preset_options *options, nb_arena *arena) {
     nb_scheme s;
     if (!nb_scheme_find(name, &s)) return NULL;
+    const char *kv = options->kv ? nb_format(arena, ", cache-type{to=%s}", options->kv) : "";
     /* Last, so that what is quantized, and how, does not depend on it. */
-    const char *end =
-        options->last_logits ? ", last-logits{decoders}, plan-memory" : ", plan-memory";
+    const char *end = nb_format(arena, "%s%s, plan-memory", kv,
+                                options->last_logits ? ", last-logits{decoders}" : "");
     if (!s.weight_bits) return nb_format(arena, FRONT "%s", end);
     int64_t group = options->group >= 0 ? options->group : 32;
     const char *weights = s.weight_bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"

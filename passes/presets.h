@@ -8,6 +8,7 @@ typedef struct nb_preset_options {
     int64_t group;    /* inputs that share a scale; -1: the scheme's default */
     bool calibrated;  /* samples are there: smooth, and static scales for 8-bit activations */
     bool last_logits; /* decoders compute the logits of the last position only */
+    const char *kv;   /* one of nb_kv_types: of the key/value cache; NULL: as the model has it */
 } nb_preset_options;
 
 typedef struct nb_scheme {
@@ -16,6 +17,9 @@ typedef struct nb_scheme {
 } nb_scheme;
 /* False when there is none of that name. */
 bool nb_scheme_find(const char *name, nb_scheme *out);
+
+/* Names of element types that caches can have, NULL behind the last. */
+const char *const *nb_kv_types(void);
 
 /* The pipeline of a scheme, or NULL when there is none of that name. */
 const char *nb_preset(const char *scheme, const nb_preset_options *options, nb_arena *arena);

@@ -1,6 +1,6 @@
-/* Whole decoders: every scheme compiled is the evaluator to the bit, and a row's result does not
- * depend on how it was computed: prompt split into pieces, cache, batch with left padding, shuffled
- * positions, threads, CPU.
+/* Whole decoders: every scheme and type of cache compiled is the evaluator to the bit, and a row's
+ * result does not depend on how it was computed: prompt split into pieces, cache, rewound or
+ * restored, batch with left padding, shuffled positions, threads, CPU.
  *
  * The sample model is always there; the decoders of the optional data directory are used when it
  * is. */
@@ -46,16 +46,21 @@ static void print_diags(const nb_diags *d) {
         fputs(nb_diag_render(d->arena, d->list.items[i]), stdout);
 }
 
-static bool plan(compiled *c, const char *path, const char *scheme) {
+/* What a model is compiled to. */
+typedef struct variant {
+    const char *scheme, *kv; /* kv: NULL for the type the model has */
+} variant;
+
+static bool plan(compiled *c, const char *path, const variant *v) {
     c->arena = nb_arena_create(NULL, NULL);
     c->diags = nb_diags_create(c->arena, path);
     if (nb_import(path, NULL, NULL, c->diags, &c->graph) != NB_OK) return false;
     nb_registry *registry = nb_registry_create(c->arena);
-    nb_preset_options options = {.group = -1};
+    nb_preset_options options = {.group = -1, .kv = v->kv};
     nb_pipeline pipeline;
     nb_pass_env env = {
         .registry = registry, .diags = c->diags, .arena = c->arena, .verify_each = true};
-    return nb_pipeline_parse(registry, nb_preset(scheme, &options, c->arena), c->arena, c->diags,
+    return nb_pipeline_parse(registry, nb_preset(v->scheme, &options, c->arena), c->arena, c->diags,
                              &pipeline) == NB_OK &&
            nb_pipeline_run(&pipeline, c->graph, &env) == NB_OK;
 }
@@ -285,16 +290,64 @@ static void check_quantized(const compiled *c, const char *model, const char *sc
             "a linear layer stayed in float");
 }
 
-static void check_scheme(const char *path, const char *model, const char *scheme, fixture *f) {
+/* All caches are of the type asked for, and appended to in place. */
+static void check_cache(const compiled *c, const variant *v, const char *model, const char *name) {
+    size_t wrong = 0, typed = 0;
+    for (uint32_t i = 0; i < c->model->n_states; i++) {
+        const nb_model_state *s = &c->model->states[i];
+        const char *elem = nb_elems[nb_elem_from_onnx(c->model->inputs[s->input].elem)].text;
+        wrong += !s->appended || c->model->outputs[s->output].state != (int32_t)i;
+        typed += strcmp(elem, v->kv) == 0;
+    }
+    verdict(!wrong && typed > 0, model, name, "a cache is not what was asked for");
+}
+
+/* Back from LENGTH entries to some, by rewinding and from what was saved, and on from there. */
+static void check_return(const compiled *c, fixture *f, const char *model, const char *scheme) {
+    enum { FROM = 9 };
+    int64_t ones[LENGTH];
+    for (int i = 0; i < LENGTH; i++) ones[i] = 1;
+    piece head = {1, FROM, 0, f->tokens[0], f->straight, ones},
+          other = {1, LENGTH - FROM, FROM, f->tokens[1], f->straight + FROM, ones},
+          tail = {1, LENGTH - FROM, FROM, f->tokens[0] + FROM, f->straight + FROM, ones};
+    nb_session *s = open_session(c, 1), *fresh = open_session(c, 1);
+    float *got[] = {f->got}, *away[] = {f->other};
+    bool ok = s && fresh && run_piece(c, s, &head, got, &f->vocab);
+    size_t size = ok ? nb_session_state_size(s) : 0;
+    unsigned char *saved = malloc(size + 1);
+    ok = ok && nb_session_save(s, saved, size, NULL) == NB_RT_OK &&
+         run_piece(c, s, &other, away, &f->vocab) && nb_session_rewind(s, FROM, NULL) == NB_RT_OK &&
+         run_piece(c, s, &tail, got, &f->vocab);
+    verdict(ok && same(f->got, f->expected, LENGTH * f->vocab), model, scheme,
+            "a cache that was rewound gives other bits");
+    nb_session *both[] = {s, fresh};
+    for (int i = 0; i < 2; i++) {
+        memset(f->got + FROM * f->vocab, 0, (size_t)((LENGTH - FROM) * f->vocab) * sizeof(float));
+        ok = ok && nb_session_restore(both[i], saved, size, NULL) == NB_RT_OK &&
+             run_piece(c, both[i], &tail, got, &f->vocab);
+        verdict(ok && same(f->got, f->expected, LENGTH * f->vocab), model, scheme,
+                "a cache that was restored gives other bits");
+    }
+    free(saved);
+    nb_session_destroy(fresh);
+    nb_session_destroy(s);
+}
+
+static void check_variant(const char *path, const char *model, const variant *v, fixture *f) {
     compiled c = {0};
-    bool ok = plan(&c, path, scheme) && load(&c, "native");
+    char scheme[64];
+    snprintf(scheme, sizeof scheme, "%s%s%s", v->scheme, v->kv ? " with a cache of " : "",
+             v->kv ? v->kv : "");
+    bool ok = plan(&c, path, v) && load(&c, "native");
     if (ok) {
-        check_quantized(&c, model, scheme);
+        check_quantized(&c, model, v->scheme);
+        if (v->kv) check_cache(&c, v, model, scheme);
         ok = evaluate(&c, f->tokens[0], f->straight, f->expected) &&
              run_row(&c, 1, f->tokens[0], f->straight, LENGTH, whole, f->got, &f->vocab);
         verdict(ok && same(f->got, f->expected, LENGTH * f->vocab), model, scheme,
                 "compiled code gives other bits than the evaluator");
         check_splits(&c, f, model, scheme);
+        if (v->kv) check_return(&c, f, model, scheme);
         if (c.mask >= 0 && c.positions >= 0 && !strstr(model, "rope"))
             check_padding(&c, f, model, scheme);
         if (c.positions >= 0) check_shuffled(&c, f, model, scheme);
@@ -311,15 +364,17 @@ static void check_scheme(const char *path, const char *model, const char *scheme
 }
 
 int main(int argc, char **argv) {
-    static const char *const schemes[] = {"f32", "w8a16", "w8a8", "w4a16", "w4a8"};
+    static const variant variants[] = {{"f32", NULL},    {"w8a16", NULL}, {"w8a8", NULL},
+                                       {"w4a16", NULL},  {"w4a8", NULL},  {"f32", "f16"},
+                                       {"w4a8", "bf16"}, {"f32", "i8"},   {"w4a8", "i8"}};
     static const char *const models[] = {
         "stories260K.plain-op17", "stories260K.nomask",   "stories260K.ort-rope",
         "stories260K.ort-gqa",    "stories260K.packed",   "stories260K.plain-op13",
         "stories260K.plain-op18", "stories260K.outliers", "stories260K.ext/model",
         "books3m.plain",          "books3m.ort-gqa",      "books3m.outliers"};
     fixture f = make_fixture();
-    for (size_t s = 0; s < NB_COUNT(schemes); s++)
-        check_scheme("tests/models/sample/sample.onnx", "sample", schemes[s], &f);
+    for (size_t i = 0; i < NB_COUNT(variants); i++)
+        check_variant("tests/models/sample/sample.onnx", "sample", &variants[i], &f);
     for (size_t i = 0; i < NB_COUNT(models); i++) {
         char name[128];
         snprintf(name, sizeof name, "llm/%s.onnx", models[i]);
@@ -330,8 +385,8 @@ int main(int argc, char **argv) {
             continue;
         }
         if (argc < 2 || strstr(models[i], argv[1])) {
-            for (size_t s = 0; s < NB_COUNT(schemes); s++)
-                check_scheme(path, models[i], schemes[s], &f);
+            for (size_t k = 0; k < NB_COUNT(variants); k++)
+                check_variant(path, models[i], &variants[k], &f);
         }
         free(path);
     }
