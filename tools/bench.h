@@ -56,6 +56,8 @@ typedef struct nbt_measured {
     int64_t rounds, batch, prompt, out;
     bool decoder;
     bool last_logits; /* of a decoder: computed for the prompt's last position only */
+    const char *kv;   /* element type of its cache, or NULL: none */
+    int64_t kv_bytes; /* that a token takes in it */
     nbt_phase phases[2];
     size_t n_phases;
 } nbt_measured;

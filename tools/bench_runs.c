@@ -144,6 +144,7 @@ static nb_status run_decoder(nbt_args *args, nbt_measured *b) {
     b->n_phases = b->out ? 2 : 1;
     NB_TRY(nbt_decoder_open(args, &b->model, b->prompt + b->out, &w.d));
     nb_status status = measure_decoder(&w, nbt_wants_layers(args));
+    nbt_decoder_cache(&w.d, &b->kv, &b->kv_bytes);
     nbt_decoder_close(&w.d);
     return status;
 }

@@ -28,6 +28,7 @@ static void print_text(nbt_args *args, const nbt_measured *b) {
     }
     printf("weights  %8.1f MB in %s\n", 1e-6 * (double)b->weights.bytes,
            nbt_where_text(args->arena, b->weights));
+    if (b->kv) printf("cache    %s, %lld bytes a token\n", b->kv, (long long)b->kv_bytes);
 }
 
 /* What counts of a decoder is a further token. */
@@ -40,11 +41,12 @@ static json_t *bench_json(const nbt_measured *b) {
                   "bytes", (json_int_t)b->weights.bytes, "weights_in", b->weights.in, "huge_share",
                   b->weights.huge_share, "batch", (json_int_t)b->batch);
     if (!b->decoder) return j;
-    json_object_update_new(j, json_pack("{s:f, s:f, s:s}", "tokens_per_s",
+    json_object_update_new(j, json_pack("{s:f, s:f, s:s, s:s?, s:I}", "tokens_per_s",
                                         b->n_phases > 1 ? (double)p->tokens / p->times.median : 0,
                                         "prompt_tokens_per_s",
                                         (double)first->tokens / first->times.median, "logits",
-                                        b->last_logits || b->prompt == 1 ? "last" : "all"));
+                                        b->last_logits || b->prompt == 1 ? "last" : "all", "kv",
+                                        b->kv, "kv_bytes_per_token", (json_int_t)b->kv_bytes));
     return j;
 }
 

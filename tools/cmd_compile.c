@@ -89,7 +89,8 @@ nb_status nbt_compile(nbt_args *args) {
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--weights is embed or file, found '%s'",
                         weights);
     NB_TRY(nbt_read_graph(args, in, &g));
-    nb_status status = g->stage == NB_STAGE_PLANNED ? NB_OK : nbt_run_pipeline(args, g, pipeline);
+    nb_status status = g->stage == NB_STAGE_PLANNED ? nbt_refuse_kv(args, in)
+                                                    : nbt_run_pipeline(args, g, pipeline);
     if (status == NB_OK && !nbt_has(args, "quiet")) print_layers(args, g);
     if (status == NB_OK && kind == NB_COUNT(kinds)) {
         status = nbt_write_nir(args, g, out);

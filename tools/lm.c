@@ -187,6 +187,7 @@ static nb_status feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int6
         return nb_error(d->args->diags, NB_INTERNAL, NB_NOWHERE, "output \"%s\" is not there",
                         port->name);
     d->length += n;
+    d->batch = batch;
     /* A model may give the logits of the last position only. */
     d->rows = !d->needs_all && port->rank == 3 && dims[1] == 1 ? 1 : n;
     return nbt_lm_vocab(d->args, d->model, nb_elem_from_onnx(port->elem), port->rank, dims, batch,
@@ -205,6 +206,20 @@ nb_status nbt_decoder_reset(nbt_decoder *d) {
     nb_error_text err;
     d->length = 0;
     return nbt_runtime_error(d->args->diags, nb_session_reset(d->session, err), err);
+}
+
+void nbt_decoder_cache(nbt_decoder *d, const char **type, int64_t *bytes) {
+    const nb_model *m = nb_loaded_model(d->model->program.loaded);
+    size_t with = nb_session_state_size(d->session);
+    *type = NULL;
+    *bytes = 0;
+    if (nb_session_rewind(d->session, nb_session_length(d->session) - 1, NULL) != NB_RT_OK) return;
+    *bytes = (int64_t)(with - nb_session_state_size(d->session)) / d->batch;
+    d->length--;
+    for (uint32_t i = m->n_states; i-- > 0;) {
+        if (m->states[i].appended)
+            *type = nb_elems[nb_elem_from_onnx(m->inputs[m->states[i].input].elem)].text;
+    }
 }
 
 void nbt_decoder_close(nbt_decoder *d) {

@@ -35,15 +35,18 @@ typedef struct nbt_decoder {
     nbt_model *model;
     nbt_lm lm;
     nb_session *session;
-    int64_t length; /* entries in the cache */
-    int64_t rows;   /* logits of how many positions the last call gave: n, or 1: the last */
-    bool needs_all; /* refuse a model that gives those of the last only */
+    int64_t batch, length; /* of the last call; entries in the cache */
+    int64_t rows;          /* logits of how many positions the last call gave: n, or 1: the last */
+    bool needs_all;        /* refuse a model that gives those of the last only */
 } nbt_decoder;
 nb_status nbt_decoder_open(nbt_args *args, nbt_model *model, int64_t capacity, nbt_decoder *out);
 /* Feeds batch * n tokens; *logits gets f32[batch, rows, vocab], valid until the next call. */
 nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int64_t n,
                            const float **logits);
 nb_status nbt_decoder_reset(nbt_decoder *d);
+/* The element type of the cache and the bytes that each token of a sequence takes in it; NULL and 0
+ * without a cache that is appended to. Forgets the newest token. */
+void nbt_decoder_cache(nbt_decoder *d, const char **type, int64_t *bytes);
 void nbt_decoder_close(nbt_decoder *d);
 
 #endif

@@ -98,15 +98,42 @@ static nb_status wants_last_logits(const nbt_args *args, bool *out) {
                     which);
 }
 
+/* --kv, checked; NULL when it is not given. */
+static nb_status choose_kv(nbt_args *args, const char **out) {
+    const char *const *types = nb_kv_types(), *all = "";
+    *out = nbt_get(args, "kv");
+    if (!*out) return NB_OK;
+    for (size_t i = 0; types[i]; i++) {
+        if (strcmp(types[i], *out) == 0) return NB_OK;
+        all = nb_format(args->arena, "%s%s%s", all, i ? ", " : "", types[i]);
+    }
+    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--kv is one of %s; found '%s'", all, *out);
+}
+
+nb_status nbt_refuse_kv(nbt_args *args, const char *path) {
+    if (!nbt_has(args, "kv")) return NB_OK;
+    nb_error(args->diags, NB_USAGE, (nb_where){.file = path, .offset = -1},
+             "--kv: this model is planned already, with the cache it has");
+    nb_help(args->diags, "give --kv when it is made from .onnx");
+    return NB_USAGE;
+}
+
 nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out) {
     const char *passes = scheme ? NULL : nbt_get(args, "passes");
+    if (passes && nbt_has(args, "kv")) {
+        nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                 "--kv adds a pass to a scheme's pipeline, which --passes replaces");
+        nb_help(args->diags, "put cache-type{to=%s} before plan-memory", nbt_get(args, "kv"));
+        return NB_USAGE;
+    }
     if (passes) {
         *out = passes;
         return NB_OK;
     }
     bool has_scheme = strcmp(args->command, "opt") != 0 && strcmp(args->command, "inspect") != 0;
-    if (!scheme) scheme = has_scheme ? nbt_get(args, "scheme") : NULL;
     nb_preset_options options = {.group = -1, .calibrated = has_scheme && nbt_has(args, "calib")};
+    if (!scheme) NB_TRY(choose_kv(args, &options.kv));
+    if (!scheme) scheme = has_scheme ? nbt_get(args, "scheme") : NULL;
     if (has_scheme) NB_TRY(nbt_integer(args, "group", 0, 65536, &options.group));
     NB_TRY(wants_last_logits(args, &options.last_logits));
     *out = nb_preset(scheme ? scheme : "f32", &options, args->arena);
@@ -202,6 +229,7 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     NB_TRY(nbt_choose_threads(args, &out->threads));
     NB_TRY(nbt_choose_pages(args, &how.pages));
     if (nbt_is_compiled(path)) {
+        if (!scheme) NB_TRY(nbt_refuse_kv(args, path));
         NB_TRY(nbt_open_shared(path, how.pages, args->diags, &out->program));
         names_of_program(args, out);
         return NB_OK;
@@ -212,7 +240,9 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     NB_TRY(nbt_pipeline_text(args, scheme, &text));
     NB_TRY(nbt_read_graph(args, path, &out->graph));
     out->was_planned = out->graph->stage == NB_STAGE_PLANNED;
-    if (!out->was_planned) {
+    if (out->was_planned) {
+        if (!scheme) NB_TRY(nbt_refuse_kv(args, path));
+    } else {
         NB_TRY(nbt_run_pipeline(args, out->graph, text));
         if (out->graph->stage != NB_STAGE_PLANNED)
             NB_TRY(nbt_run_pipeline(args, out->graph, "plan-memory"));

@@ -121,10 +121,21 @@ nb_status nbt_read_tensor(const char *path, nb_arena *arena, nb_diags *diags, nb
     return nbt_parse_npy(path, bytes, size, arena, diags, out);
 }
 
+/* Behind the header: the elements as they are; NumPy has no bf16, whose values f32 holds. */
+static void write_elements(FILE *f, const nb_tensor *t) {
+    int64_t n = t->elem == NB_BF16 ? nb_tensor_count(t) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        float v = (float)nb_tensor_get(t, i);
+        fwrite(&v, 1, sizeof v, f);
+    }
+    if (t->elem != NB_BF16 && t->bytes) fwrite(t->data, 1, (size_t)t->bytes, f);
+}
+
 nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
     const char *descr = NULL;
+    nb_elem elem = t->elem == NB_BF16 ? NB_F32 : t->elem;
     for (size_t k = 0; k < NB_COUNT(descriptors); k++) {
-        if (descriptors[k].elem == t->elem) descr = descriptors[k].descr;
+        if (descriptors[k].elem == elem) descr = descriptors[k].descr;
     }
     if (!descr)
         return nb_error(diags, NB_UNSUPPORTED, at(path), "%s has no NumPy type",
@@ -153,7 +164,7 @@ nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
                                (unsigned char)(padded >> 8)};
     fwrite(front, 1, sizeof front, f.stream);
     fprintf(f.stream, "%-*s\n", padded - 1, header);
-    if (t->bytes) fwrite(t->data, 1, (size_t)t->bytes, f.stream);
+    write_elements(f.stream, t);
     return nb_output_close(&f, NB_OK);
 }
 

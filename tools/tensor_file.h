@@ -17,6 +17,7 @@ nb_status nbt_parse_npy(const char *path, const char *bytes, size_t size, nb_are
 /* All arrays of an .npz archive, in its order. */
 nb_status nbt_read_npz(const char *path, nb_arena *arena, nb_diags *diags, nbt_named_tensor **out,
                        size_t *count);
+/* bf16, which NumPy lacks, is written as f32. */
 nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags);
 bool nbt_ends_with(const char *path, const char *ending);
 /* A file's bytes, NUL-terminated. */
