@@ -7,7 +7,8 @@
  *   f32 [16]          the result so far
  *   i32 or f64 [16]   sum of the spans of a group, where groups have several
  *
- * A single row unpacks as it multiplies. */
+ * A single row waits for memory. It takes several panels side by side, which are as many streams,
+ * and unpacks as it multiplies; in this file those panels then stand for the rows of a tile. */
 #include "codegen/kernels/qproduct.h"
 
 #define MAX_ROWS 8
@@ -15,17 +16,18 @@
 #define TILES 8
 /* This many units of a span are written out; longer spans loop over as many. */
 #define UNROLL 4
-/* A single row waits for memory: its weights are asked for this many bytes ahead. */
-#define AHEAD 2048
+/* Of a single row: panels side by side, and how far ahead their weights are asked for, in bytes. */
+#define PANELS 4
+#define AHEAD  2048
 
 typedef struct tile {
     const nb_qproduct *p;
+    bool single;                /* one row; `rows` are panels */
     int most;                   /* rows of a tall tile */
     cg_val begin, end;          /* rows whose state is kept */
     cg_val states;              /* of row `begin` */
-    cg_val first;               /* column of the panel */
-    cg_val left;                /* columns, 1..15; NULL: 16 */
-    cg_val weights;             /* the panel */
+    cg_val panel;               /* the (first) panel: its number */
+    cg_val weights;             /* and where it lies */
     cg_val unpacked;            /* room for a block; NULL: unpack where it is used */
     cg_val source, from;        /* the block's weights; input they start with, as packed */
     cg_val group, span;         /* at hand; the span's number in the group */
@@ -35,6 +37,16 @@ typedef struct tile {
     cg_var sum[2][MAX_ROWS];    /* <16 x i32> of the span */
     cg_val narrow[2][MAX_ROWS]; /* sums that the dot product makes first, if it does */
 } tile;
+
+/* The row of the activations, and what to add to a place in the first panel, for row `row`. */
+static cg_val real_row(const tile *t, cg_val row) {
+    return t->single ? cg_i64(t->p->l->g, 0) : row;
+}
+static cg_val in_panel(const tile *t, cg_val row, cg_val place) {
+    cg *g = t->p->l->g;
+    return t->single ? cg_offset(g, place, cg_muli(g, row, nb_qshape_panel_bytes(&t->p->s)))
+                     : place;
+}
 
 /* ---- states --------------------------------------------------------------------------------- */
 
@@ -55,24 +67,6 @@ static cg_val total_at(const tile *t, cg_val row) {
 
 /* ---- integer sums --------------------------------------------------------------------------- */
 
-static void multiply_part(tile *t, cg_val part, cg_val at) {
-    const nb_qproduct *p = t->p;
-    cg *g = p->l->g;
-    for (int r = 0; r < t->rows; r++) {
-        for (int k = 0; k < p->planes; k++) {
-            cg_val from = cg_offset(g, t->codes[r], cg_addi(g, at, k * p->plane_bytes));
-            cg_val word = cg_load(g, CG_S(CG_I32), from, 4),
-                   sum = p->dot->steps ? t->narrow[k][r] : cg_get(g, t->sum[k][r]);
-            sum = p->dot->step(g, sum, part, word);
-            if (t->rows > 1) sum = cg_pin(g, sum);
-            if (p->dot->steps)
-                t->narrow[k][r] = sum;
-            else
-                cg_set(g, t->sum[k][r], sum);
-        }
-    }
-}
-
 /* Part `i` of a run whose weights are at `from`. */
 static cg_val load_part(const tile *t, cg_val from, int64_t i) {
     const nb_qproduct *p = t->p;
@@ -84,6 +78,23 @@ static cg_val load_part(const tile *t, cg_val from, int64_t i) {
     return p->dot->unpack(g, p->s.bits, cg_load(g, bytes, at, 64), (int)(i % p->parts));
 }
 
+/* A part times word `at` of row r's activations. */
+static void multiply_part(tile *t, int r, cg_val part, cg_val at) {
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    for (int k = 0; k < p->planes; k++) {
+        cg_val from = cg_offset(g, t->codes[r], cg_addi(g, at, k * p->plane_bytes));
+        cg_val word = cg_load(g, CG_S(CG_I32), from, 4),
+               sum = p->dot->steps ? t->narrow[k][r] : cg_get(g, t->sum[k][r]);
+        sum = p->dot->step(g, sum, part, word);
+        if (!t->single) sum = cg_pin(g, sum);
+        if (p->dot->steps)
+            t->narrow[k][r] = sum;
+        else
+            cg_set(g, t->sum[k][r], sum);
+    }
+}
+
 /* `n` units one after the other, at most UNROLL; `at`: of their prepared activations, in bytes. */
 static void multiply_run(tile *t, cg_val weights, cg_val at, int64_t n) {
     const nb_qproduct *p = t->p;
@@ -92,8 +103,13 @@ static void multiply_run(tile *t, cg_val weights, cg_val at, int64_t n) {
         for (int k = 0; k < p->planes; k++) t->narrow[k][r] = cg_zero(g, (cg_type){CG_I16, 32});
     }
     for (int64_t i = 0; i < n * p->parts; i++) {
-        if (t->rows > 1) cg_fence(g);
-        multiply_part(t, load_part(t, weights, i), cg_addi(g, at, 4 * i));
+        cg_val part = NULL;
+        if (!t->single) cg_fence(g);
+        for (int r = 0; r < t->rows; r++) {
+            if (r == 0 || t->single)
+                part = load_part(t, in_panel(t, cg_addi(g, t->row, r), weights), i);
+            multiply_part(t, r, part, cg_addi(g, at, 4 * i));
+        }
     }
     for (int r = 0; p->dot->steps && r < t->rows; r++) {
         for (int k = 0; k < p->planes; k++)
@@ -119,19 +135,25 @@ static void multiply_units(tile *t, cg_val weights, cg_val at, int64_t units) {
                      nb_min_i64(UNROLL, units - i));
 }
 
+/* The group's zero points, for row `row`: <16 x i32>. */
+static cg_val group_zeros(const tile *t, cg_val row) {
+    const nb_qproduct *p = t->p;
+    cg *g = p->l->g;
+    cg_val at = cg_addi(g, cg_muli(g, t->group, CG_LANES), nb_qshape_zeros_at(&p->s));
+    at = in_panel(t, row, cg_offset(g, t->weights, at));
+    return cg_zext(g, cg_load(g, CG_V(CG_I8), at, CG_LANES), CG_I32);
+}
+
 /* What a span's sums start from: zero points and offset, times minus the sum of the activations. */
 static void start_span(tile *t) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
     cg_val zeros = NULL, number = cg_add(g, cg_muli(g, t->group, p->spans), t->span);
-    if (p->s.zeros) {
-        cg_val at = cg_addi(g, cg_muli(g, t->group, CG_LANES), nb_qshape_zeros_at(&p->s));
-        zeros = cg_load(g, CG_V(CG_I8), cg_offset(g, t->weights, at), CG_LANES);
-        zeros = cg_zext(g, zeros, CG_I32);
-    }
     for (int r = 0; r < t->rows; r++) {
+        cg_val row = cg_addi(g, t->row, r);
+        if (p->s.zeros && (r == 0 || t->single)) zeros = group_zeros(t, row);
         for (int k = 0; k < p->planes; k++) {
-            cg_val at = nb_qproduct_sum(p, cg_addi(g, t->row, r), k, number),
+            cg_val at = nb_qproduct_sum(p, real_row(t, row), k, number),
                    sum = cg_splat(g, cg_load(g, CG_S(CG_I32), at, 0), CG_LANES);
             t->sum[k][r] = cg_var_new(g, zeros ? cg_mul(g, zeros, sum) : sum);
         }
@@ -161,12 +183,12 @@ static void multiply_span(tile *t, int64_t length) {
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-static cg_val group_scales(const tile *t) {
+static cg_val group_scales(const tile *t, cg_val row) {
     const nb_qproduct *p = t->p;
     cg *g = p->l->g;
     int64_t each = CG_LANES * nb_qshape_scale_bytes(&p->s);
     cg_val at = cg_addi(g, cg_muli(g, t->group, each), nb_qshape_scales_at(&p->s));
-    at = cg_offset(g, t->weights, at);
+    at = in_panel(t, row, cg_offset(g, t->weights, at));
     if (!p->s.half) return cg_load(g, CG_V(CG_F32), at, (int)each);
     return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, (int)each));
 }
@@ -180,7 +202,7 @@ static void add_group(const tile *t, cg_val row, cg_val sum, cg_val scales) {
                                               : cg_float_to_float(g, sum, CG_F32),
            to = result_at(t, row);
     if (a->value->type->quant->granularity == NB_PER_BLOCK) {
-        cg_val index = cg_add(g, cg_muli(g, row, p->s.groups), t->group),
+        cg_val index = cg_add(g, cg_muli(g, real_row(t, row), p->s.groups), t->group),
                scale = cg_load(g, CG_S(CG_F32), cg_index(g, a->scales, CG_F32, index), 0);
         f = cg_mul(g, f, cg_splat(g, scale, CG_LANES));
     }
@@ -193,8 +215,12 @@ static void multiply_group(tile *t, cg_val group, int64_t length) {
     t->group = group;
     t->span = cg_i64(g, 0);
     multiply_span(t, length);
-    cg_val scales = group_scales(t);
-    for (int r = 0; r < t->rows; r++) add_group(t, cg_addi(g, t->row, r), span_sum(t, r), scales);
+    cg_val scales = NULL;
+    for (int r = 0; r < t->rows; r++) {
+        cg_val row = cg_addi(g, t->row, r);
+        if (r == 0 || t->single) scales = group_scales(t, row);
+        add_group(t, row, span_sum(t, r), scales);
+    }
 }
 
 /* One of several spans. */
@@ -223,14 +249,26 @@ static cg_val row_scale(const tile *t, cg_val row) {
     return q->scales ? cg_load(g, CG_S(CG_F32), a->quant_scales, 0) : cg_f32(g, q->scale);
 }
 
-/* What the epilogue adds to these columns of a row. */
-static cg_val addend(const tile *t, const nb_operand *o, cg_val row) {
+/* Columns of a row's panel: the first, and how many, 1..15, or NULL: 16. */
+typedef struct columns {
+    cg_val first, left;
+} columns;
+
+static columns columns_of(const tile *t, cg_val row) {
     cg *g = t->p->l->g;
+    const int64_t N = t->p->s.N;
+    columns c = {.first = cg_muli(g, t->single ? cg_add(g, t->panel, row) : t->panel, CG_LANES)};
+    if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
+    return c;
+}
+
+/* What the epilogue adds to these columns of a row. */
+static cg_val addend(cg *g, const nb_operand *o, cg_val row, columns c) {
     const cg_buf *b = &o->buf;
     if (o->immediate) return cg_splat(g, o->immediate, CG_LANES);
     cg_val stride = b->strides[b->rank - 1], from = row ? cg_buf_row(g, b, 1, row) : b->base;
-    return cg_buf_load_part(g, b, cg_buf_step(g, b, from, cg_mul(g, t->first, stride)), stride,
-                            t->left);
+    return cg_buf_load_part(g, b, cg_buf_step(g, b, from, cg_mul(g, c.first, stride)), stride,
+                            c.left);
 }
 
 /* y = result * scale (+ bias) (+ residual) */
@@ -238,13 +276,15 @@ static void store_row(const tile *t, cg_val row) {
     nb_lower *l = t->p->l;
     cg *g = l->g;
     const cg_buf *y = &l->out[0].buf;
-    cg_val v = cg_load(g, CG_V(CG_F32), result_at(t, row), 64), scale = row_scale(t, row);
+    const columns c = columns_of(t, row);
+    cg_val real = real_row(t, row), v = cg_load(g, CG_V(CG_F32), result_at(t, row), 64),
+           scale = row_scale(t, real);
     if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
-    if (l->in[2].value) v = cg_add(g, v, addend(t, &l->in[2], NULL));
-    if (l->in[3].value) v = cg_add(g, v, addend(t, &l->in[3], row));
+    if (l->in[2].value) v = cg_add(g, v, addend(g, &l->in[2], NULL, c));
+    if (l->in[3].value) v = cg_add(g, v, addend(g, &l->in[3], real, c));
     cg_val stride = y->strides[y->rank - 1],
-           to = cg_buf_step(g, y, cg_buf_row(g, y, 1, row), cg_mul(g, t->first, stride));
-    cg_buf_store_part(g, y, to, stride, v, t->left);
+           to = cg_buf_step(g, y, cg_buf_row(g, y, 1, real), cg_mul(g, c.first, stride));
+    cg_buf_store_part(g, y, to, stride, v, c.left);
 }
 
 /* ---- blocks --------------------------------------------------------------------------------- */
@@ -280,7 +320,8 @@ static void run_tiles(tile *t, cg_val group, cg_val after, int64_t length) {
         CG_FOR(g, row, done, next, each) {
             t->row = row;
             for (int r = 0; r < t->rows; r++)
-                t->codes[r] = cg_offset(g, p->codes, cg_muli(g, cg_addi(g, row, r), p->row_bytes));
+                t->codes[r] = cg_offset(g, p->codes,
+                                        cg_muli(g, real_row(t, cg_addi(g, row, r)), p->row_bytes));
             if (after) {
                 CG_FOR(g, i, group, after, cg_i64(g, 1)) { multiply_group(t, i, length); }
             } else {
@@ -325,10 +366,9 @@ static void long_groups(tile *t, int64_t first, int64_t after, int64_t length) {
     CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
         t->group = group;
         nb_each_span(p, length, one_span, t);
-        cg_val scales = group_scales(t);
         CG_FOR(g, row, t->begin, t->end, cg_i64(g, 1)) {
             cg_val total = total_at(t, row);
-            add_group(t, row, cg_load(g, total_type(p), total, 64), scales);
+            add_group(t, row, cg_load(g, total_type(p), total, 64), group_scales(t, row));
             cg_store(g, cg_zero(g, total_type(p)), total, 64);
         }
     }
@@ -358,31 +398,40 @@ static void multiply_rows(tile *t, cg_val begin, cg_val end) {
     CG_FOR(g, row, begin, end, cg_i64(g, 1)) { store_row(t, row); }
 }
 
-static void multiply_panels(const nb_qproduct *p, bool single, cg_val begin, cg_val end) {
+static void enter_panel(tile *t, cg_val panel) {
+    cg *g = t->p->l->g;
+    t->panel = panel;
+    t->weights =
+        cg_offset(g, t->p->l->in[1].buf.base, cg_muli(g, panel, nb_qshape_panel_bytes(&t->p->s)));
+}
+
+static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    tile t = {.p = p, .most = single ? 1 : tile_rows(p)};
-    const int64_t rows = single ? 1 : TILES * t.most;
+    tile t = {.p = p, .single = true, .most = PANELS};
+    while (t.most > tile_rows(p)) t.most /= 2;
+    t.states = cg_stack(g, t.most * state_bytes(p), 64);
+    CG_FOR(g, panel, begin, end, cg_i64(g, t.most)) {
+        enter_panel(&t, panel);
+        multiply_rows(&t, cg_i64(g, 0), cg_smin(g, cg_i64(g, t.most), cg_sub(g, end, panel)));
+    }
+}
+
+static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
+    tile t = {.p = p, .most = tile_rows(p)};
+    const int64_t rows = TILES * t.most;
     t.states = cg_stack(g, rows * state_bytes(p), 64);
-    if (!single)
-        t.unpacked = cg_stack(g, p->parts == 1 ? 64 : p->block / p->s.unit * p->parts * 64, 64);
+    t.unpacked = cg_stack(g, p->parts == 1 ? 64 : p->block / p->s.unit * p->parts * 64, 64);
     CG_FOR(g, panel, begin, end, cg_i64(g, 1)) {
-        t.first = cg_muli(g, panel, CG_LANES);
-        if (p->s.N % CG_LANES)
-            t.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, p->s.N), t.first));
-        t.weights =
-            cg_offset(g, p->l->in[1].buf.base, cg_muli(g, panel, nb_qshape_panel_bytes(&p->s)));
-        if (single) {
-            multiply_rows(&t, cg_i64(g, 0), cg_i64(g, 1));
-        } else {
-            CG_FOR(g, row, cg_i64(g, 0), p->rows, cg_i64(g, rows)) {
-                multiply_rows(&t, row, cg_smin(g, cg_addi(g, row, rows), p->rows));
-            }
+        enter_panel(&t, panel);
+        CG_FOR(g, row, cg_i64(g, 0), p->rows, cg_i64(g, rows)) {
+            multiply_rows(&t, row, cg_smin(g, cg_addi(g, row, rows), p->rows));
         }
     }
 }
 
 void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    CG_IF(g, cg_cmpi(g, CG_EQ, p->rows, 1)) multiply_panels(p, true, begin, end);
-    CG_ELSE(g) multiply_panels(p, false, begin, end);
+    CG_IF(g, cg_cmpi(g, CG_EQ, p->rows, 1)) multiply_single(p, begin, end);
+    CG_ELSE(g) multiply_several(p, begin, end);
 }
