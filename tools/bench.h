@@ -92,6 +92,10 @@ nbt_layers nbt_layers_of(nb_arena *arena, const nb_graph *planned, const nbt_pha
                          const nbt_limits *limits);
 /* "w4a16 groups of 32 with zero points", "w8 per row"; "" of a float layer. */
 const char *nbt_layer_detail(nb_arena *arena, const nb_op *op);
+/* "128x4096x4096"; "" of what is no product. */
+const char *nbt_layer_shape(nb_arena *arena, const nbt_layer *layer);
+/* What binds it, short: "mem", "ops" or "". */
+const char *nbt_bound_text(const nbt_layer *layer);
 /* The items, the longest first. */
 const nbt_layer **nbt_layers_by_time(nb_arena *arena, const nbt_layers *layers);
 void nbt_layer_add(nbt_layer *sum, const nbt_layer *layer);

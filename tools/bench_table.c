@@ -25,20 +25,12 @@ static void print_line(nb_arena *arena, const nbt_layer *l, double whole, const 
     printf("%9.3f %5.1f%% %7s %8s %5s %-4s %s\n", unit_of(whole) * l->seconds,
            whole > 0 ? 100 * l->seconds / whole : 0, figure(arena, "2", (double)l->bytes * rate),
            figure(arena, "1", l->ops * rate), figure(arena, "2", nbt_of_limit(l)),
-           l->bound == NBT_BOUND_MEMORY       ? "mem"
-           : l->bound == NBT_BOUND_ARITHMETIC ? "ops"
-                                              : "",
-           what);
-}
-
-static const char *shape_text(nb_arena *arena, const nbt_layer *l) {
-    if (!l->k) return "";
-    return nb_format(arena, "%lldx%lldx%lld", (long long)l->m, (long long)l->k, (long long)l->n);
+           nbt_bound_text(l), what);
 }
 
 static void print_item(nb_arena *arena, const nbt_layer *l, double whole) {
     print_line(arena, l, whole,
-               nb_format(arena, "%-10s %-16s %s%s%s", l->kind, shape_text(arena, l),
+               nb_format(arena, "%-10s %-16s %s%s%s", l->kind, nbt_layer_shape(arena, l),
                          nb_escape(arena, l->name, strlen(l->name)), *l->detail ? "  " : "",
                          l->detail));
 }

@@ -31,6 +31,17 @@ const char *nbt_layer_detail(nb_arena *arena, const nb_op *op) {
                      op->kind == NB_OP_qmatmul && nb_in(op, 3) ? ", + residual" : "");
 }
 
+const char *nbt_layer_shape(nb_arena *arena, const nbt_layer *l) {
+    if (!l->k) return "";
+    return nb_format(arena, "%lldx%lldx%lld", (long long)l->m, (long long)l->k, (long long)l->n);
+}
+
+const char *nbt_bound_text(const nbt_layer *l) {
+    static const char *const texts[] = {
+        [NBT_BOUND_NONE] = "", [NBT_BOUND_MEMORY] = "mem", [NBT_BOUND_ARITHMETIC] = "ops"};
+    return texts[l->bound];
+}
+
 /* ---- sizes --------------------------------------------------------------------------------- */
 
 static int64_t size_of(const nb_dim *d, const int64_t *symbols) {

@@ -80,11 +80,6 @@ static void write_legend(FILE *f, const nbt_page *p, const nbt_layers *layers) {
 
 /* ---- time in order of execution ------------------------------------------------------------ */
 
-static const char *shape_text(nb_arena *arena, const nbt_layer *l) {
-    if (!l->k) return "";
-    return nb_format(arena, "%lldx%lldx%lld", (long long)l->m, (long long)l->k, (long long)l->n);
-}
-
 /* One line for the mouse. */
 static const char *title_of(nb_arena *arena, const nbt_layer *l) {
     const char *rates = "";
@@ -92,7 +87,7 @@ static const char *title_of(nb_arena *arena, const nbt_layer *l) {
         rates = nb_format(arena, ", %.1f GB/s, %.1f GOP/s, %.2f of the %s limit",
                           1e-9 * (double)l->bytes / l->seconds, 1e-9 * l->ops / l->seconds,
                           nbt_of_limit(l), l->bound == NBT_BOUND_MEMORY ? "memory" : "arithmetic");
-    return nb_format(arena, "%s: %s %s %s: %.1f us%s", l->name, l->kind, shape_text(arena, l),
+    return nb_format(arena, "%s: %s %s %s: %.1f us%s", l->name, l->kind, nbt_layer_shape(arena, l),
                      l->detail, 1e6 * l->seconds, rates);
 }
 
@@ -219,14 +214,10 @@ static void row(FILE *f, const nbt_page *p, const nbt_layer *l, const nbt_layer 
     cell(f, l->bytes ? nb_format(p->arena, "%lld", (long long)l->bytes) : "");
     cell(f, l->bytes ? nb_format(p->arena, "%.2f", 1e-9 * (double)l->bytes / l->seconds) : "");
     cell(f, l->ops > 0 ? nb_format(p->arena, "%.1f", 1e-9 * l->ops / l->seconds) : "");
-    cell(f, bounded ? nb_format(p->arena, "%.2f%s", nbt_of_limit(l),
-                                l->bound == NBT_BOUND_MEMORY       ? " mem"
-                                : l->bound == NBT_BOUND_ARITHMETIC ? " ops"
-                                                                   : "")
-                    : "");
+    cell(f, bounded ? nb_format(p->arena, "%.2f %s", nbt_of_limit(l), nbt_bound_text(l)) : "");
     fprintf(f, "<td class=t>");
     nbt_html(f, l->kind ? l->kind : "all");
-    cell(f, l->name ? shape_text(p->arena, l) : nb_format(p->arena, "%zu", l->count));
+    cell(f, l->name ? nbt_layer_shape(p->arena, l) : nb_format(p->arena, "%zu", l->count));
     text_cell(f, l->name ? l->name : "");
     text_cell(f, l->name ? l->detail : "");
     fprintf(f, "</tr>\n");
