@@ -97,7 +97,21 @@ static const char *attr_key(nb_arena *arena, nb_attr_kind kind, const nb_attr *a
     return text;
 }
 
-static const char *value_key(nb_arena *arena, const nb_value *v, const nb_graph *g,
+/* States are told apart, but not named: those of all layers share kernels. */
+static uint32_t first_use_of_state(const nb_op *op, const nb_value *state) {
+    for (uint32_t i = 0; i < op->n_operands; i++) {
+        const nb_value *v = nb_in(op, i);
+        if (v && v->storage.kind == NB_STORE_STATE && v->storage.index == state->storage.index)
+            return i;
+    }
+    for (uint32_t i = 0; i < op->n_results; i++) {
+        const nb_storage s = op->results[i]->storage;
+        if (s.kind == NB_STORE_STATE && s.index == state->storage.index) return op->n_operands + i;
+    }
+    return 0;
+}
+
+static const char *value_key(nb_arena *arena, const nb_op *op, const nb_value *v, const nb_graph *g,
                              const nb_layout *layout) {
     if (!v) return "absent";
     const nb_type *t = v->type;
@@ -113,7 +127,7 @@ static const char *value_key(nb_arena *arena, const nb_value *v, const nb_graph 
     } else if (nb_is_const(root)) {
         text = nb_format(arena, "%s const %s", text, layout ? layout->name : nb_layout_plain.name);
     } else if (v->storage.kind == NB_STORE_STATE) {
-        text = nb_format(arena, "%s state%u.%d", text, v->storage.index,
+        text = nb_format(arena, "%s state%u.%d", text, first_use_of_state(op, v),
                          g->states.items[v->storage.index].axis);
     } else {
         text = nb_format(arena, "%s store%d", text, (int)v->storage.kind);
@@ -131,10 +145,10 @@ const char *nb_kernel_key(nb_arena *arena, const nb_op *op, const nb_graph *g, c
     for (uint32_t i = 0; i < op->n_operands; i++) {
         const nb_value *v = nb_in(op, i);
         const nb_layout *layout = v && lowering->layout ? lowering->layout(op, i, cpu) : NULL;
-        text = nb_format(arena, "%s (%s)", text, value_key(arena, v, g, layout));
+        text = nb_format(arena, "%s (%s)", text, value_key(arena, op, v, g, layout));
     }
     for (uint32_t i = 0; i < op->n_results; i++)
-        text = nb_format(arena, "%s -> (%s)", text, value_key(arena, op->results[i], g, NULL));
+        text = nb_format(arena, "%s -> (%s)", text, value_key(arena, op, op->results[i], g, NULL));
     if (lowering->key) text = nb_format(arena, "%s %s", text, lowering->key(arena, op));
     return text;
 }
