@@ -173,6 +173,10 @@ cg *cg_function(cg_module *m, const char *name, cg_type result, int n_params, co
     return g;
 }
 
+cg_val cg_find(const cg_module *m, const char *name) {
+    return LLVMGetNamedFunction(m->module, name);
+}
+
 cg_val cg_param(const cg *g, int i) { return LLVMGetParam(g->function, (unsigned)i); }
 
 static LLVMBasicBlockRef new_block(cg *g, const char *name) {
