@@ -49,7 +49,7 @@ static const char *function_name(const nb_model_build *b, const char *prefix, ui
 static cg_val emit_phase(nb_model_build *b, const nb_op *op, const char *name, int phase) {
     const nb_lowering *lowering = nb_lowering_of(op->kind);
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
-    cg *g = cg_function(b->m, name, CG_S(CG_VOID), 5, params, 0);
+    cg *g = cg_function(b->m, name, CG_S(CG_VOID), 5, params, CG_NOINLINE);
     nb_lower l;
     nb_lower_open(&l, b, g, op, nb_dims_create(g, cg_param(g, 0), false), cg_param(g, 1));
     if (lowering->scratch) l.scratch = cg_param(g, 2);

@@ -1,0 +1,274 @@
+/* qmatmul, phase 1: panels of 16 columns (qproduct.h).
+ *
+ * Several rows are cut into tiles of nearly equal height, some tiles into a block whose states
+ * (qtile.h) stay in the cache. A panel is taken in blocks of inputs: the weights of a block are
+ * unpacked once, then each tile multiplies them. A single row takes some panels side by side. */
+#include "codegen/kernels/qtile.h"
+
+/* Tiles that share what is unpacked. */
+#define TILES 8
+/* Panels of a single row side by side. */
+#define PANELS 4
+
+typedef struct panel {
+    const nb_qproduct *p;
+    bool single;
+    int n;           /* single: panels side by side */
+    cg_val number;   /* of the (first) panel */
+    cg_val weights;  /* where it lies */
+    cg_val unpacked; /* room for a block */
+    cg_val states;
+    cg_val tiles, base, more; /* all rows are so many tiles; the first `more` have base + 1 rows */
+    cg_val tile, end_tile;    /* of the block */
+    cg_val row, rows;         /* of the block; single: 0 and panels */
+    cg_val source, from;      /* weights of the block of inputs; the input they start with */
+} panel;
+
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+static void cut_rows(panel *w, int most) {
+    cg *g = w->p->l->g;
+    w->tiles = cg_smax(g, cg_ceildiv(g, w->p->rows, cg_i64(g, most)), cg_i64(g, 1));
+    w->base = cg_udiv(g, w->p->rows, w->tiles);
+    w->more = cg_urem(g, w->p->rows, w->tiles);
+}
+
+static cg_val row_of_tile(const panel *w, cg_val tile) {
+    cg *g = w->p->l->g;
+    return cg_add(g, cg_mul(g, tile, w->base), cg_smin(g, tile, w->more));
+}
+
+/* Can a tile have that many rows? */
+static bool occurs(const panel *w, int rows, int most) {
+    int64_t base, more;
+    if (cg_known(w->base, &base) && cg_known(w->more, &more))
+        return rows == base || (more && rows == base + 1);
+    return rows > 1 || most < 3; /* a single row goes by panels, and none stays behind in a tile */
+}
+
+static cg_val state_of(const panel *w, cg_val row) {
+    cg *g = w->p->l->g;
+    return cg_offset(g, w->states, cg_muli(g, cg_sub(g, row, w->row), nb_qtile_state_bytes(w->p)));
+}
+
+/* A tile from `row` on and inputs from `input`, group `group`, span `span` on. */
+static nb_qtile tile_at(const panel *w, cg_val row, cg_val input, cg_val group, cg_val span) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const int64_t unit = p->s.unit;
+    const nb_operand *a = &p->l->in[0];
+    cg_val real = w->single ? cg_i64(g, 0) : row;
+    cg_val codes = cg_add(g, cg_mul(g, real, cg_i64(g, p->row_bytes)),
+                          cg_muli(g, input, 4 * p->parts / unit)),
+           skip = cg_muli(g, cg_sub(g, input, w->from), nb_qtile_unit_bytes(p, w->single) / unit),
+           scales = cg_addi(g, cg_muli(g, group, CG_LANES * nb_qshape_scale_bytes(&p->s)),
+                            nb_qshape_scales_at(&p->s)),
+           zeros = cg_addi(g, cg_muli(g, group, CG_LANES), nb_qshape_zeros_at(&p->s));
+    nb_qtile t = {
+        .states = state_of(w, row),
+        .codes = cg_offset(g, p->codes, codes),
+        .sums = nb_qproduct_sum(p, real, 0, cg_add(g, cg_muli(g, group, p->spans), span)),
+        .source = cg_offset(g, w->source, skip),
+        .scales = cg_offset(g, w->weights, scales),
+    };
+    if (p->s.zeros) t.zeros = cg_offset(g, w->weights, zeros);
+    if (a->value->type->quant->granularity == NB_PER_BLOCK)
+        t.act_scales =
+            cg_index(g, a->scales, CG_F32, cg_add(g, cg_muli(g, real, p->s.groups), group));
+    return t;
+}
+
+/* All tiles of the block: groups [group, after) of `length` inputs, or the span of `units` units
+ * (after NULL). */
+static void run_tiles(const panel *w, cg_val input, cg_val group, cg_val after, int64_t length,
+                      cg_val span, cg_val units) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    cg_val count = after ? cg_sub(g, after, group) : units;
+    if (w->single) {
+        nb_qtile t = tile_at(w, w->row, input, group, span);
+        t.count = count;
+        nb_qtile_run(p, true, w->n, length, &t);
+        return;
+    }
+    const int most = nb_qtile_most(p);
+    CG_FOR(g, tile, w->tile, w->end_tile, cg_i64(g, 1)) {
+        cg_val row = row_of_tile(w, tile),
+               rows = cg_sub(g, row_of_tile(w, cg_addi(g, tile, 1)), row);
+        nb_qtile t = tile_at(w, row, input, group, span);
+        t.count = count;
+        for (int n = most; n > 0; n--) {
+            if (!occurs(w, n, most)) continue;
+            CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, false, n, length, &t); }
+        }
+    }
+}
+
+/* ---- inputs --------------------------------------------------------------------------------- */
+
+/* Makes the weights of `inputs` inputs (packed, from input `from` on) ready for all tiles. */
+static void enter_block(panel *w, cg_val from, cg_val inputs) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const cg_type bytes = {CG_I8, 64};
+    w->from = from;
+    w->source = cg_offset(g, w->weights, cg_muli(g, from, 64 / p->s.unit));
+    if (w->single || p->parts == 1) return;
+    CG_FOR(g, u, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, 1)) {
+        cg_val unit = cg_load(g, bytes, cg_offset(g, w->source, cg_muli(g, u, 64)), 64);
+        for (int k = 0; k < p->parts; k++) {
+            cg_val to = cg_offset(g, w->unpacked, cg_addi(g, cg_muli(g, u, 64 * p->parts), 64 * k));
+            cg_store(g, p->dot->unpack(g, p->s.bits, unit, k), to, 64);
+        }
+    }
+    w->source = w->unpacked;
+}
+
+/* Groups [first, after), all of `length` inputs, which are short: some in each block. */
+static void short_groups(panel *w, int64_t first, int64_t after, int64_t length) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit,
+            each = w->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
+    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
+        cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after)),
+               from = cg_muli(g, group, nb_qshape_padded(&p->s, 0));
+        enter_block(w, from, cg_muli(g, cg_sub(g, end, group), padded));
+        run_tiles(w, from, group, end, length, cg_i64(g, 0), NULL);
+    }
+}
+
+/* Groups [first, after), all of `length` inputs, which are long: a block is a span. */
+static void long_groups(panel *w, int64_t first, int64_t after, int64_t length) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit;
+    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
+        CG_FOR(g, at, cg_i64(g, 0), cg_i64(g, padded), cg_i64(g, p->span)) {
+            cg_val inputs = cg_smin(g, cg_i64(g, p->span), cg_sub(g, cg_i64(g, padded), at)),
+                   from = cg_add(g, cg_muli(g, group, nb_qshape_padded(&p->s, 0)), at);
+            enter_block(w, from, inputs);
+            run_tiles(w, from, group, NULL, length, cg_udiv(g, at, cg_i64(g, p->span)),
+                      cg_udiv(g, inputs, cg_i64(g, p->s.unit)));
+        }
+        w->from = cg_i64(g, 0);
+        w->source = w->weights;
+        CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) {
+            const nb_qtile t = tile_at(w, row, w->from, group, cg_i64(g, 0));
+            cg_val total = cg_offset(g, t.states, cg_i64(g, 64)), zero = cg_i64(g, 0),
+                   skip = w->single ? cg_muli(g, row, nb_qshape_panel_bytes(&p->s)) : zero;
+            cg_val sum = cg_load(g, nb_qtile_total_type(p), total, 64),
+                   scales = nb_qtile_scales(g, p, cg_offset(g, t.scales, skip)),
+                   act = t.act_scales ? cg_load(g, CG_S(CG_F32), t.act_scales, 0) : NULL;
+            nb_qtile_add_group(g, t.states, sum, scales, act);
+            cg_store(g, cg_zero(g, nb_qtile_total_type(p)), total, 64);
+        }
+    }
+}
+
+/* ---- results -------------------------------------------------------------------------------- */
+
+/* Scale of the activations of a row; NULL when it was applied group by group. */
+static cg_val row_scale(const nb_qproduct *p, cg_val row) {
+    cg *g = p->l->g;
+    const nb_operand *a = &p->l->in[0];
+    const nb_quant *q = a->value->type->quant;
+    if (q->granularity == NB_PER_BLOCK) return NULL;
+    if (q->granularity == NB_PER_TOKEN)
+        return cg_load(g, CG_S(CG_F32), cg_index(g, a->scales, CG_F32, row), 0);
+    return q->scales ? cg_load(g, CG_S(CG_F32), a->quant_scales, 0) : cg_f32(g, q->scale);
+}
+
+/* Columns of a panel: the first, and how many, 1..15, or NULL: 16. */
+typedef struct columns {
+    cg_val first, left;
+} columns;
+
+/* What the epilogue adds to these columns of a row. */
+static cg_val addend(cg *g, const nb_operand *o, cg_val row, columns c) {
+    const cg_buf *b = &o->buf;
+    if (o->immediate) return cg_splat(g, o->immediate, CG_LANES);
+    cg_val stride = b->strides[b->rank - 1], from = row ? cg_buf_row(g, b, 1, row) : b->base;
+    return cg_buf_load_part(g, b, cg_buf_step(g, b, from, cg_mul(g, c.first, stride)), stride,
+                            c.left);
+}
+
+/* y = result * scale (+ bias) (+ residual), for a row of the block, or a panel of a single row. */
+static void store_result(const panel *w, cg_val row) {
+    const nb_qproduct *p = w->p;
+    nb_lower *l = p->l;
+    cg *g = l->g;
+    const cg_buf *y = &l->out[0].buf;
+    const int64_t N = p->s.N;
+    columns c = {.first = cg_muli(g, w->single ? cg_add(g, w->number, row) : w->number, CG_LANES)};
+    if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
+    cg_val real = w->single ? cg_i64(g, 0) : row,
+           v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64), scale = row_scale(p, real);
+    if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
+    if (l->in[2].value) v = cg_add(g, v, addend(g, &l->in[2], NULL, c));
+    if (l->in[3].value) v = cg_add(g, v, addend(g, &l->in[3], real, c));
+    cg_val stride = y->strides[y->rank - 1],
+           to = cg_buf_step(g, y, cg_buf_row(g, y, 1, real), cg_mul(g, c.first, stride));
+    cg_buf_store_part(g, y, to, stride, v, c.left);
+}
+
+/* ---- panels --------------------------------------------------------------------------------- */
+
+/* The rows of the block in the panel at hand, from the first input to the results. */
+static void multiply_block(panel *w) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const int64_t whole = p->s.K / p->s.group, rest = p->s.K % p->s.group;
+    w->weights =
+        cg_offset(g, p->l->in[1].buf.base, cg_muli(g, w->number, nb_qshape_panel_bytes(&p->s)));
+    cg_memset(g, w->states, 0, cg_muli(g, w->rows, nb_qtile_state_bytes(p)));
+    void (*groups)(panel *, int64_t, int64_t, int64_t) = p->spans == 1 ? short_groups : long_groups;
+    if (whole) groups(w, 0, whole, p->s.group);
+    if (rest) groups(w, whole, whole + 1, rest);
+    CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) { store_result(w, row); }
+}
+
+static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
+    panel w = {.p = p, .single = true, .n = PANELS, .row = cg_i64(g, 0)};
+    w.states = cg_stack(g, w.n * nb_qtile_state_bytes(p), 64);
+    for (; w.n > 0; w.n /= 2) {
+        w.rows = cg_i64(g, w.n);
+        cg_val after = cg_sub(g, end, cg_urem(g, cg_sub(g, end, begin), w.rows));
+        CG_FOR(g, number, begin, after, w.rows) {
+            w.number = number;
+            multiply_block(&w);
+        }
+        begin = after;
+    }
+}
+
+static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
+    panel w = {.p = p};
+    const int most = nb_qtile_most(p);
+    w.states = cg_stack(g, (int64_t)TILES * most * nb_qtile_state_bytes(p), 64);
+    if (p->parts > 1) w.unpacked = cg_stack(g, p->block / p->s.unit * p->parts * 64, 64);
+    cut_rows(&w, most);
+    CG_FOR(g, number, begin, end, cg_i64(g, 1)) {
+        w.number = number;
+        CG_FOR(g, tile, cg_i64(g, 0), w.tiles, cg_i64(g, TILES)) {
+            w.tile = tile;
+            w.end_tile = cg_smin(g, cg_addi(g, tile, TILES), w.tiles);
+            w.row = row_of_tile(&w, tile);
+            w.rows = cg_sub(g, row_of_tile(&w, w.end_tile), w.row);
+            multiply_block(&w);
+        }
+    }
+}
+
+void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
+    cg_val alone = cg_cmpi(g, CG_EQ, p->rows, 1), more = cg_not(g, alone);
+    if (!cg_is(alone, 0)) CG_IF(g, alone) {
+            multiply_single(p, begin, end);
+        }
+    if (!cg_is(more, 0)) CG_IF(g, more) {
+            multiply_several(p, begin, end);
+        }
+}

@@ -1,0 +1,43 @@
+/* The innermost code of a qmatmul (qtile.c): some rows by a panel of 16 columns, or one row by some
+ * panels beside each other. It is a function of its own, which all products of a model share whose
+ * numbers are alike, whatever their sizes.
+ *
+ * What it adds to lies in memory, a state for each row (or panel):
+ *
+ *   f32 [16]          the result so far, a sum over groups
+ *   i32 or f64 [16]   sum of the spans of a group, where groups have several (nb_qproduct.spans) */
+#ifndef NB_KERNELS_QTILE_H
+#define NB_KERNELS_QTILE_H
+
+#include "codegen/kernels/qproduct.h"
+
+#define NB_QTILE_ROWS 8 /* at most */
+
+/* Where it all lies, of the first row (or panel) and from the first group, or span, at hand on. */
+typedef struct nb_qtile {
+    cg_val states;
+    cg_val codes;      /* prepared activations */
+    cg_val sums;       /* of them (nb_qproduct_sum) */
+    cg_val source;     /* weights: unpacked (of several rows), or as they lie in the panel */
+    cg_val scales;     /* of groups */
+    cg_val zeros;      /* their zero points */
+    cg_val act_scales; /* of blocks of activations; NULL: rows are scaled in the end */
+    cg_val count;      /* groups; of spans: units in this one */
+} nb_qtile;
+
+int64_t nb_qtile_state_bytes(const nb_qproduct *p);
+/* The second part of a state, a vector. */
+cg_type nb_qtile_total_type(const nb_qproduct *p);
+/* Rows (or panels) whose integer sums stay in registers, at most NB_QTILE_ROWS. */
+int nb_qtile_most(const nb_qproduct *p);
+/* Bytes of weights in a unit as `source` has them. */
+int64_t nb_qtile_unit_bytes(const nb_qproduct *p, bool single);
+
+/* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
+ * Else: adds one span to the totals; `length` is not used. `n`: rows, or panels of a single row. */
+void nb_qtile_run(const nb_qproduct *p, bool single, int n, int64_t length, const nb_qtile *t);
+/* result += scale(s) of the group * sum, 16 lanes of i32 or f64. */
+void nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale);
+cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at);
+
+#endif
