@@ -12,6 +12,7 @@ static const char *const names[NB_LIMIT_COUNT] = {
     [NB_LIMIT_DOT] = "dot",
     [NB_LIMIT_DOT_SMALL] = "dot_small",
     [NB_LIMIT_FMA] = "fma",
+    [NB_LIMIT_BF16] = "bf16",
     [NB_LIMIT_READ] = "read",
     [NB_LIMIT_READ_AHEAD] = "read_ahead",
     [NB_LIMIT_READ_STREAMS] = "read_streams",
@@ -37,6 +38,8 @@ int64_t nb_limit_work(const cg_cpu *cpu, nb_limit_kind kind) {
         return dot_work(cpu, 4);
     case NB_LIMIT_FMA:
         return (int64_t)2 * CG_LANES * accumulators(cpu);
+    case NB_LIMIT_BF16:
+        return (int64_t)4 * CG_LANES * accumulators(cpu);
     default:
         return NB_LIMIT_READ_BYTES;
     }
@@ -96,6 +99,31 @@ static void emit_fma(cg *g, cg_val buffer, cg_val n, cg_val sink) {
     cg_store(g, all, sink, 64);
 }
 
+/* Each turn widens 32 bf16, two to a lane, and multiplies them with two f32 for each accumulator.
+ */
+static void emit_bf16(cg *g, cg_val buffer, cg_val n, cg_val sink) {
+    cg_var acc[12];
+    int count = accumulators(cg_cpu_of(g));
+    for (int r = 0; r < count; r++) acc[r] = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
+    CG_FOR(g, i, cg_i64(g, 0), n, cg_i64(g, 1)) {
+        cg_val at = cg_offset(g, buffer, cg_muli(g, cg_andi(g, i, 3), 64));
+        for (int half = 0; half < 2; half++) {
+            cg_fence(g);
+            cg_val pairs = cg_load(g, CG_V(CG_I32), at, 64),
+                   bits = half ? cg_andi(g, pairs, -65536) : cg_shli(g, pairs, 16),
+                   part = cg_bitcast(g, bits, CG_V(CG_F32));
+            for (int r = 0; r < count; r++) {
+                cg_val from = cg_offset(g, at, cg_i64(g, 512 + 8 * r + 4 * half)),
+                       x = cg_splat(g, cg_load(g, CG_S(CG_F32), from, 4), CG_LANES);
+                cg_set(g, acc[r], cg_fma(g, x, part, cg_get(g, acc[r])));
+            }
+        }
+    }
+    cg_val all = cg_get(g, acc[0]);
+    for (int r = 1; r < count; r++) all = cg_add(g, all, cg_get(g, acc[r]));
+    cg_store(g, all, sink, 64);
+}
+
 /* `streams` places at equal distances are read in turn, 256 bytes each. */
 static void emit_read(cg *g, cg_val buffer, cg_val n, cg_val sink, int streams, int ahead) {
     cg_var acc[4];
@@ -124,6 +152,8 @@ static void emit(cg_module *m, nb_limit_kind kind) {
         emit_clock(g, n, sink);
     else if (kind == NB_LIMIT_FMA)
         emit_fma(g, buffer, n, sink);
+    else if (kind == NB_LIMIT_BF16)
+        emit_bf16(g, buffer, n, sink);
     else if (kind == NB_LIMIT_DOT || kind == NB_LIMIT_DOT_SMALL)
         emit_dot(g, buffer, n, sink, kind == NB_LIMIT_DOT ? 8 : 4);
     else

@@ -17,6 +17,7 @@ typedef enum nb_limit_kind {
     NB_LIMIT_DOT,          /* i8 by weights of 8 bits, unpacked */
     NB_LIMIT_DOT_SMALL,    /* i8 by weights of 4 bits, unpacked */
     NB_LIMIT_FMA,          /* f32 */
+    NB_LIMIT_BF16,         /* bf16 pairs, widened, by fma of f32 */
     NB_LIMIT_READ,         /* front to back */
     NB_LIMIT_READ_AHEAD,   /* the same with prefetches */
     NB_LIMIT_READ_STREAMS, /* four streams side by side */

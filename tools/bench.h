@@ -21,7 +21,7 @@ typedef struct nbt_limits {
     int threads;
     double read;           /* bytes from memory */
     double dot, dot_small; /* operations on i8 by weights of 8 bits; of 4 bits */
-    double fma;            /* operations on f32 */
+    double fma, bf16;      /* operations on f32; on bf16 */
     double clock;          /* cycles of one processor */
 } nbt_limits;
 /* Takes some seconds. */

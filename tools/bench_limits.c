@@ -85,6 +85,7 @@ static nb_status measure(nbt_args *args, const cg_cpu *cpu, int threads, nb_pool
                         .dot = rate[NB_LIMIT_DOT],
                         .dot_small = rate[NB_LIMIT_DOT_SMALL],
                         .fma = rate[NB_LIMIT_FMA],
+                        .bf16 = rate[NB_LIMIT_BF16],
                         .clock = rate[NB_LIMIT_CLOCK] / threads};
     return NB_OK;
 }
@@ -117,18 +118,19 @@ nb_status nbt_measure_limits(nbt_args *args, nbt_limits *out) {
 }
 
 json_t *nbt_limits_json(const nbt_limits *l) {
-    return json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:n}", "cpu", l->cpu, "threads",
+    return json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "cpu", l->cpu, "threads",
                      l->threads, "read_gb_s", l->read, "dot_gop_s", l->dot, "dot_small_gop_s",
-                     l->dot_small, "fma_gflop_s", l->fma, "clock_ghz", l->clock, "bf16_gflop_s");
+                     l->dot_small, "fma_gflop_s", l->fma, "clock_ghz", l->clock, "bf16_gflop_s",
+                     l->bf16);
 }
 
 void nbt_print_limits(const nbt_limits *l) {
     printf("%s, %d threads\n"
            "memory   %8.1f GB/s\n"
            "dot      %8.1f GOP/s by weights of 8 bits, %.1f by 4 bits\n"
-           "fma      %8.1f GFLOP/s of f32\n"
+           "fma      %8.1f GFLOP/s of f32, %.1f of bf16\n"
            "clock    %8.2f GHz\n",
-           l->cpu, l->threads, l->read, l->dot, l->dot_small, l->fma, l->clock);
+           l->cpu, l->threads, l->read, l->dot, l->dot_small, l->fma, l->bf16, l->clock);
 }
 
 nb_status nbt_bench_limits(nbt_args *args) {
