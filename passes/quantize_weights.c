@@ -8,10 +8,13 @@
  *   %w.d: f32[4,2] = dequantize @w.q         (#w: i8 narrow axis 1 scale @w.scale)
  *   %y: f32[B,2] = matmul %n, %w.d */
 #include "ir/build.h"
+#include "ir/support/parallel.h"
 #include "passes/linear.h"
 #include "passes/rtn.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const nb_option options[] = {
@@ -75,10 +78,17 @@ typedef struct job {
     int64_t rows, cols;
     const float *data;
     cut cut;
-    uint8_t *codes; /* packed */
-    float *scales;  /* [groups, cols], or [rows, groups] */
-    uint8_t *zeros; /* packed, as scales; NULL when symmetric */
+    uint8_t *codes;   /* packed */
+    float *scales;    /* [groups, cols], or [rows, groups] */
+    uint8_t *zeros;   /* packed, as scales; NULL when symmetric */
+    atomic_llong bad; /* the first element that is not finite, or NONE, or NO_MEMORY */
 } job;
+
+#define NONE      (-1LL)
+#define NO_MEMORY (-2LL)
+
+/* Runs in a turn of the parallel loop; even, so that no byte of two 4-bit codes is shared. */
+#define TURN_RUNS 512
 
 static void put(uint8_t *packed, int bits, int64_t index, unsigned code) {
     if (bits == 8)
@@ -95,15 +105,34 @@ typedef struct block {
     uint8_t *codes;
 } block;
 
+/* Brings a block's weights side by side; false when one is not finite. */
+static bool gather(job *j, const block *b) {
+    float nothing = 0; /* or NaN */
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int64_t c = 0; c < NB_RTN_RUNS; c++) {
+            float w = c < b->runs ? j->data[b->first + i * b->along + c * b->across] : 0;
+            b->weights[i * NB_RTN_RUNS + c] = w;
+            nothing += w * 0;
+        }
+    }
+    if (nothing == 0) return true;
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int64_t c = 0; c < b->runs; c++) {
+            long long at = b->first + i * b->along + c * b->across, seen = atomic_load(&j->bad);
+            if (isfinite(j->data[at])) continue;
+            while ((seen == NONE || at < seen) &&
+                   !atomic_compare_exchange_weak(&j->bad, &seen, at)) {
+            }
+        }
+    }
+    return false;
+}
+
 static void quantize_block(job *j, const block *b, const int64_t *run) {
     const nb_rtn *rtn = &j->cut.rtn;
     float scales[NB_RTN_RUNS];
     int64_t zeros[NB_RTN_RUNS];
-    for (int64_t i = 0; i < b->n; i++) {
-        for (int64_t c = 0; c < NB_RTN_RUNS; c++)
-            b->weights[i * NB_RTN_RUNS + c] =
-                c < b->runs ? j->data[b->first + i * b->along + c * b->across] : 0;
-    }
+    if (!gather(j, b)) return;
     nb_rtn_fit(rtn, b->weights, b->n, scales, zeros);
     nb_rtn_codes(rtn, b->weights, b->n, scales, zeros, b->codes);
     for (int64_t c = 0; c < b->runs; c++) {
@@ -117,41 +146,71 @@ static void quantize_block(job *j, const block *b, const int64_t *run) {
     }
 }
 
-static void quantize_all(job *j) {
+/* Group g of the runs [from, to). */
+static void quantize_runs(job *j, int64_t g, int64_t from, int64_t to) {
     const cut *c = &j->cut;
-    int64_t length = c->axis ? j->cols : j->rows, others = c->axis ? j->rows : j->cols;
-    block b = {.along = c->axis ? 1 : j->cols, .across = c->axis ? j->cols : 1};
-    nb_arena *scratch = nb_arena_create_like(j->ctx->graph->arena);
-    size_t room = (size_t)c->group * NB_RTN_RUNS;
-    b.weights = NB_NEW_ARRAY(scratch, float, room);
-    b.codes = NB_NEW_ARRAY(scratch, uint8_t, room);
-    for (int64_t g = 0; g < c->groups; g++) {
-        int64_t start = g * c->group;
-        b.n = nb_min_i64(c->group, length - start);
-        for (int64_t o = 0; o < others; o += NB_RTN_RUNS) {
-            int64_t run[NB_RTN_RUNS];
-            b.runs = nb_min_i64(NB_RTN_RUNS, others - o);
-            b.first = start * b.along + o * b.across;
-            for (int64_t k = 0; k < b.runs; k++)
-                run[k] = c->axis ? (o + k) * c->groups + g : g * others + o + k;
-            quantize_block(j, &b, run);
-        }
+    const int64_t length = c->axis ? j->cols : j->rows, start = g * c->group;
+    block b = {.along = c->axis ? 1 : j->cols,
+               .across = c->axis ? j->cols : 1,
+               .n = nb_min_i64(c->group, length - start)};
+    const size_t room = (size_t)b.n * NB_RTN_RUNS;
+    b.weights = malloc(room * sizeof(float));
+    b.codes = malloc(room);
+    if (!b.weights || !b.codes) atomic_store(&j->bad, NO_MEMORY);
+    for (int64_t o = from; o < to && b.weights && b.codes; o += NB_RTN_RUNS) {
+        int64_t run[NB_RTN_RUNS];
+        b.runs = nb_min_i64(NB_RTN_RUNS, to - o);
+        b.first = start * b.along + o * b.across;
+        for (int64_t k = 0; k < b.runs; k++)
+            run[k] = c->axis ? (o + k) * c->groups + g : g * j->cols + o + k;
+        quantize_block(j, &b, run);
     }
-    nb_arena_destroy(scratch);
+    free(b.weights);
+    free(b.codes);
 }
 
-static bool weights_are_finite(job *j) {
-    for (int64_t i = 0; i < j->rows * j->cols; i++) {
-        if (isfinite(j->data[i])) continue;
-        j->ctx->host->report(j->ctx, NB_LEVEL_ERROR, j->op,
-                             "row %lld, column %lld of weight '@%s' is %g: no scale fits",
-                             (long long)(i / j->cols), (long long)(i % j->cols), j->w->name,
-                             (double)j->data[i]);
-        j->ctx->host->help(j->ctx, "leave this node in float: quantize-weights{skip=\"%s\"}",
-                           nb_loc_name(j->op->loc));
+static int64_t turns_of(const job *j) {
+    return nb_ceildiv(j->cut.axis ? j->rows : j->cols, TURN_RUNS);
+}
+
+/* Some rows of an embedding, all groups: neighbours in a row may share a byte. Of a linear layer
+ * one group of some columns. */
+static void quantize_turn(void *user, int64_t turn) {
+    job *j = user;
+    const int64_t turns = turns_of(j), runs = j->cut.axis ? j->rows : j->cols,
+                  from = turn % turns * TURN_RUNS, to = nb_min_i64(from + TURN_RUNS, runs);
+    if (!j->cut.axis) {
+        quantize_runs(j, turn / turns, from, to);
+        return;
+    }
+    for (int64_t g = 0; g < j->cut.groups; g++) quantize_runs(j, g, from, to);
+}
+
+static void no_memory(const job *j) {
+    nb_error(nb_diags_of(j->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the codes of '@%s'",
+             j->w->name);
+}
+
+/* False, with an error, when a weight is not finite. */
+static bool quantize_all(job *j) {
+    const int64_t n = turns_of(j) * (j->cut.axis ? 1 : j->cut.groups);
+    atomic_init(&j->bad, NONE);
+    if (j->cut.axis || j->cut.rtn.bits == 8 || j->cols % 2 == 0)
+        nb_parallel(n, quantize_turn, j);
+    else
+        for (int64_t turn = 0; turn < n; turn++) quantize_turn(j, turn);
+    const long long bad = atomic_load(&j->bad);
+    if (bad == NONE) return true;
+    if (bad == NO_MEMORY) {
+        no_memory(j);
         return false;
     }
-    return true;
+    j->ctx->host->report(j->ctx, NB_LEVEL_ERROR, j->op,
+                         "row %lld, column %lld of weight '@%s' is %g: no scale fits",
+                         bad / j->cols, bad % j->cols, j->w->name, (double)j->data[bad]);
+    j->ctx->host->help(j->ctx, "leave this node in float: quantize-weights{skip=\"%s\"}",
+                       nb_loc_name(j->op->loc));
+    return false;
 }
 
 static nb_value *add_const(job *j, const char *suffix, const nb_type *type, nb_blob *blob) {
@@ -169,7 +228,6 @@ static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros,
     j->codes = memset(data, 0, (size_t)n);
     if (!(*scales = nb_blob_create(runs * (int64_t)sizeof(float), &data))) return false;
     j->scales = data;
-    *zeros = NULL;
     if (!j->cut.rtn.asymmetric) return true;
     n = (runs * bits + 7) / 8;
     if (!(*zeros = nb_blob_create(n, &data))) return false;
@@ -180,15 +238,16 @@ static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros,
 /* The constant of codes for j->w, or NULL after an error. */
 static nb_value *quantize_matrix(job *j) {
     nb_graph *g = j->ctx->graph;
-    if (!weights_are_finite(j)) return NULL;
     int64_t others = j->cut.axis ? j->rows : j->cols, runs = j->cut.groups * others;
-    nb_blob *codes, *scales, *zeros;
-    if (!allocate(j, &codes, &scales, &zeros, runs)) {
-        nb_error(nb_diags_of(j->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the codes of '@%s'",
-                 j->w->name);
+    nb_blob *codes = NULL, *scales = NULL, *zeros = NULL;
+    bool ok = allocate(j, &codes, &scales, &zeros, runs);
+    if (!ok) no_memory(j);
+    if (!ok || !quantize_all(j)) {
+        nb_blob_release(codes);
+        nb_blob_release(scales);
+        nb_blob_release(zeros);
         return NULL;
     }
-    quantize_all(j);
     bool grouped = j->cut.groups > 1;
     int axis = j->cut.axis;
     const nb_dim *dims[2] = {nb_dim_const(g, others), nb_dim_const(g, others)};
