@@ -89,7 +89,7 @@ nb_status nbt_compile(nbt_args *args) {
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--weights is embed or file, found '%s'",
                         weights);
     NB_TRY(nbt_read_graph(args, in, &g));
-    nb_status status = g->stage == NB_STAGE_PLANNED ? nbt_refuse_kv(args, in)
+    nb_status status = g->stage == NB_STAGE_PLANNED ? nbt_refuse_recipe(args, in)
                                                     : nbt_run_pipeline(args, g, pipeline);
     if (status == NB_OK && !nbt_has(args, "quiet")) print_layers(args, g);
     if (status == NB_OK && kind == NB_COUNT(kinds)) {

@@ -110,26 +110,37 @@ static nb_status choose_kv(nbt_args *args, const char **out) {
     return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--kv is one of %s; found '%s'", all, *out);
 }
 
-nb_status nbt_refuse_kv(nbt_args *args, const char *path) {
-    if (!nbt_has(args, "kv")) return NB_OK;
-    nb_error(args->diags, NB_USAGE, (nb_where){.file = path, .offset = -1},
-             "--kv: this model is planned already, with the cache it has");
-    nb_help(args->diags, "give --kv when it is made from .onnx");
-    return NB_USAGE;
+/* What says how a model is made from the graph it was. */
+static const char *const recipe[] = {"passes", "calib", "scheme", "group", "kv"};
+
+nb_status nbt_refuse_recipe(nbt_args *args, const char *path) {
+    for (size_t i = 0; i < NB_COUNT(recipe); i++) {
+        if (!nbt_has(args, recipe[i])) continue;
+        nb_error(args->diags, NB_USAGE, (nb_where){.file = path, .offset = -1},
+                 "--%s: this model is planned already, and stays as it is", recipe[i]);
+        nb_help(args->diags, "give --%s when it is made from .onnx", recipe[i]);
+        return NB_USAGE;
+    }
+    return NB_OK;
+}
+
+/* --passes replaces the scheme's pipeline, of which all but --calib speak. */
+static nb_status given_pipeline(nbt_args *args, const char *passes, const char **out) {
+    *out = passes;
+    for (size_t i = 2; i < NB_COUNT(recipe); i++) {
+        if (!nbt_has(args, recipe[i])) continue;
+        nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                 "--%s is about a scheme's pipeline, which --passes replaces", recipe[i]);
+        nb_help(args->diags, "--print-pipeline with --%s shows what to give to --passes",
+                recipe[i]);
+        return NB_USAGE;
+    }
+    return NB_OK;
 }
 
 nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out) {
     const char *passes = scheme ? NULL : nbt_get(args, "passes");
-    if (passes && nbt_has(args, "kv")) {
-        nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                 "--kv adds a pass to a scheme's pipeline, which --passes replaces");
-        nb_help(args->diags, "put cache-type{to=%s} before plan-memory", nbt_get(args, "kv"));
-        return NB_USAGE;
-    }
-    if (passes) {
-        *out = passes;
-        return NB_OK;
-    }
+    if (passes) return given_pipeline(args, passes, out);
     bool has_scheme = strcmp(args->command, "opt") != 0 && strcmp(args->command, "inspect") != 0;
     nb_preset_options options = {.group = -1, .calibrated = has_scheme && nbt_has(args, "calib")};
     if (!scheme) NB_TRY(choose_kv(args, &options.kv));
@@ -229,7 +240,7 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     NB_TRY(nbt_choose_threads(args, &out->threads));
     NB_TRY(nbt_choose_pages(args, &how.pages));
     if (nbt_is_compiled(path)) {
-        if (!scheme) NB_TRY(nbt_refuse_kv(args, path));
+        if (!scheme) NB_TRY(nbt_refuse_recipe(args, path));
         NB_TRY(nbt_open_shared(path, how.pages, args->diags, &out->program));
         names_of_program(args, out);
         return NB_OK;
@@ -241,7 +252,7 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     NB_TRY(nbt_read_graph(args, path, &out->graph));
     out->was_planned = out->graph->stage == NB_STAGE_PLANNED;
     if (out->was_planned) {
-        if (!scheme) NB_TRY(nbt_refuse_kv(args, path));
+        if (!scheme) NB_TRY(nbt_refuse_recipe(args, path));
     } else {
         NB_TRY(nbt_run_pipeline(args, out->graph, text));
         if (out->graph->stage != NB_STAGE_PLANNED)

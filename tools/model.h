@@ -25,8 +25,9 @@ bool nbt_wants_layers(const nbt_args *args);
 /* The pipeline that the options ask for: --passes, or --scheme's. `scheme` overrides --scheme when
  * it is not NULL, and then --kv does not count. */
 nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out);
-/* An error when --kv is given for a model that is past the passes that could obey. */
-nb_status nbt_refuse_kv(nbt_args *args, const char *path);
+/* An error when --scheme, --kv or the like is given for a model that is past the passes that could
+ * obey. */
+nb_status nbt_refuse_recipe(nbt_args *args, const char *path);
 /* Runs it on the graph, with --calib, --dump, --verify-each, --check-each, --time, --load. */
 nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text);
 
