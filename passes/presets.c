@@ -9,6 +9,10 @@
 
 #include <string.h>
 
+/* Of fewer weights a quantized layer is slower than a float one: on x86-64-v3 one of 16 x 16 takes
+ * 0.05 us for a row, 0.03 us in float; one of 32 x 32 takes 0.07 us and 0.09 us. */
+#define MIN_WEIGHTS "1024"
+
 static const nb_scheme schemes[] = {
     {"f32", 0, 0}, {"w8a16", 8, 16}, {"w8a8", 8, 8}, {"w4a16", 4, 16}, {"w4a8", 4, 8},
 };
@@ -41,15 +45,15 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     const char *weights = s.weight_bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
                                              : ", search, embedding-group=32";
     bool fixed = options->calibrated && s.act_bits == 8;
-    return nb_format(
-        arena,
-        FRONT "%s, quantize-weights{bits=%d, group=%lld%s}, insert-qdq{act=i%d%s}, " BACK "%s",
-        options->calibrated ? ", calibrate, smooth-fold" : "", s.weight_bits, (long long)group,
-        weights, s.act_bits,
-        fixed                      ? ", mode=static"
-        : s.act_bits == 8 && group ? ", blocks=gated"
-                                   : "",
-        end);
+    return nb_format(arena,
+                     FRONT "%s, quantize-weights{bits=%d, group=%lld%s, min-weights=" MIN_WEIGHTS
+                           "}, insert-qdq{act=i%d%s}, " BACK "%s",
+                     options->calibrated ? ", calibrate, smooth-fold" : "", s.weight_bits,
+                     (long long)group, weights, s.act_bits,
+                     fixed                      ? ", mode=static"
+                     : s.act_bits == 8 && group ? ", blocks=gated"
+                                                : "",
+                     end);
 }
 
 const char *nb_preset_name(size_t index) {

@@ -56,6 +56,12 @@ static const nb_option options[] = {
      .min = 0,
      .max = 65536,
      .summary = "entries of an embedding's row that share a scale; 0: the whole row"},
+    {.name = "min-weights",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = INT32_MAX,
+     .summary = "linear layers with fewer weights stay in float"},
     {.name = "skip",
      .kind = NB_OPTION_STRING,
      .fallback = "",
@@ -298,6 +304,19 @@ static bool is_float_matrix(const nb_value *w) {
            w->type->dims[0]->value > 0 && w->type->dims[1]->value > 0;
 }
 
+/* Where a layer is small, making its inputs codes takes longer than its product in float. */
+static bool is_small(nb_pass_ctx *ctx, const nb_op *op) {
+    const nb_type *t = nb_in(op, 1)->type;
+    const int64_t least = nb_option_of(ctx, "min-weights")->i;
+    int64_t n = t->dims[0]->value * t->dims[1]->value;
+    if (n >= least) return false;
+    ctx->host->report(ctx, NB_LEVEL_INFO, op,
+                      "stays in float: with %lld weights it is faster so (min-weights=%lld)",
+                      (long long)n, (long long)least);
+    ctx->host->help(ctx, "min-weights=0 quantizes layers of any size");
+    return true;
+}
+
 static nb_pass_result run(nb_pass_ctx *ctx) {
     int bits = (int)nb_option_of(ctx, "bits")->i, head = (int)nb_option_of(ctx, "head")->i;
     int embedding = (int)nb_option_of(ctx, "embedding")->i;
@@ -318,7 +337,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     if (stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
     NB_FOR_OPS(op, &ctx->graph->body) {
         if (op->kind == NB_OP_matmul && is_float_matrix(nb_in(op, 1))) {
-            if (nb_skip_op(ctx, &skip, op)) continue;
+            if (nb_skip_op(ctx, &skip, op) || is_small(ctx, op)) continue;
             int b = nb_linear_is_head(op) ? head : bits;
             cut how = {.rtn = {.bits = b, .asymmetric = asymmetric && b == bits, .search = search},
                        .group = nb_option_of(ctx, "group")->i};
