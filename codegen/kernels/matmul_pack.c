@@ -2,7 +2,8 @@
  *
  * A constant matrix of f32 lies in panels of 16 columns, [N/16][K][16], padded with zeros: one
  * layout for all CPUs and tiles. Other right operands are copied into the same form, a block of k
- * at a time. Left operands are transposed tile by tile into scratch memory. */
+ * at a time. Left operands of which the rows are far from each other are copied block by block into
+ * scratch memory. */
 #include "codegen/kernels/matmul.h"
 
 #include <string.h>
@@ -86,48 +87,49 @@ cg_val nb_matmul_left_items(const nb_mshape *s) {
     cg *g = s->l->g;
     const cg_buf *a = &s->l->in[0].buf;
     cg_val batches = s->flat ? cg_i64(g, 1) : cg_buf_count_range(g, a, 0, a->rank - 2);
-    return cg_select(g, nb_mshape_alone(s), cg_i64(g, 0), cg_mul(g, batches, s->tiles));
+    return cg_select(g, s->packed, cg_mul(g, batches, s->rows), cg_i64(g, 0));
 }
 
-/* Element `k` of row `row` from `from` on. */
-static cg_val element(const nb_operand *a, cg *g, cg_val from, cg_val row, cg_val k) {
-    if (a->immediate) return a->immediate;
-    const cg_val *strides = &a->buf.strides[a->buf.rank - 2];
-    cg_val at = cg_add(g, cg_mul(g, row, strides[0]), cg_mul(g, k, strides[1]));
-    return cg_buf_load(g, &a->buf, cg_buf_step(g, &a->buf, from, at));
-}
+typedef struct line {
+    const nb_mshape *s;
+    cg_val to, from;
+} line;
 
-/* Transposes `steps` columns of `rows` rows that begin at row `row`, column `k`. */
-static void transpose(const nb_mshape *s, cg_val to, cg_val from, cg_val row, cg_val first,
-                      cg_val steps, int rows) {
-    cg *g = s->l->g;
-    CG_FOR(g, k, cg_i64(g, 0), steps, cg_i64(g, 1)) {
-        for (int r = 0; r < rows; r++) {
-            cg_val v = element(&s->l->in[0], g, from, cg_addi(g, row, r), cg_add(g, first, k));
-            cg_store(g, v, cg_index(g, to, s->kind, cg_addi(g, cg_muli(g, k, rows), r)), 0);
-        }
+static void copy16(cg *g, void *user, cg_val i, cg_val n) {
+    const line *c = (const line *)user;
+    const nb_operand *a = &c->s->l->in[0];
+    cg_val v = a->immediate;
+    if (!v) {
+        cg_val stride = a->buf.strides[a->buf.rank - 1];
+        cg_val from = cg_buf_step(g, &a->buf, c->from, cg_mul(g, i, stride));
+        v = cg_buf_load_part(g, &a->buf, from, stride, n);
+    } else {
+        v = cg_splat(g, v, CG_LANES);
     }
+    cg_val to = cg_index(g, c->to, c->s->kind, i);
+    if (n)
+        cg_store_part(g, v, to, n);
+    else
+        cg_store(g, v, to, 0);
 }
 
 void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end) {
     cg *g = s->l->g;
     const nb_operand *a = &s->l->in[0];
-    cg_val zero = cg_i64(g, 0);
+    const cg_val *strides = &a->buf.strides[a->buf.rank - 2];
     CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
-        cg_val batch = cg_udiv(g, item, s->tiles), tile = cg_urem(g, item, s->tiles);
-        cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
+        cg_val batch = cg_udiv(g, item, s->rows), row = cg_urem(g, item, s->rows);
         cg_val to = cg_index(g, s->l->scratch, s->kind, cg_mul(g, batch, cg_mul(g, s->rows, s->K)));
         cg_val from = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
-        CG_FOR(g, k, zero, s->K, s->length) {
+        CG_FOR(g, k, cg_i64(g, 0), s->K, s->length) {
             cg_val steps = cg_smin(g, s->length, cg_sub(g, s->K, k));
             cg_val offset = cg_add(g, cg_mul(g, k, s->rows), cg_mul(g, row, steps));
-            cg_val block = cg_index(g, to, s->kind, offset);
-            for (int r = 1; r <= s->tall; r++) {
-                if (!nb_mshape_has(s, r)) continue;
-                CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) {
-                    transpose(s, block, from, row, k, steps, r);
-                }
-            }
+            line c = {.s = s, .to = cg_index(g, to, s->kind, offset)};
+            if (!a->immediate)
+                c.from =
+                    cg_buf_step(g, &a->buf, from,
+                                cg_add(g, cg_mul(g, row, strides[0]), cg_mul(g, k, strides[1])));
+            cg_for16(g, steps, copy16, &c);
         }
     }
 }
