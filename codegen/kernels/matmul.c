@@ -14,6 +14,8 @@
 /* Where there are few panels, blocks of rows are the work to share. */
 #define FEW_PANELS     16
 #define FEW_BLOCK_ROWS 48
+/* Where there are many panels, it pays to copy the left operand into tiles first. */
+#define MANY_PANELS 64
 /* More rows gain nothing: two units of four cycles are busy with 8 sums. */
 #define MAX_ROWS 8
 /* A single tile waits for memory: its panel is asked for this many bytes ahead. */
@@ -64,7 +66,8 @@ static void cut_rows(nb_mshape *s) {
     /* A single tile gains nothing by blocks. */
     cg_val alone = cg_cmpi(g, CG_EQ, s->tiles, 1);
     if (s->panels) s->length = cg_select(g, alone, cg_smax(g, s->K, one), s->length);
-    s->packed = s->direct ? cg_not(g, alone) : cg_i1(g, true);
+    s->packed = cg_and(g, cg_not(g, alone), cg_cmpi(g, CG_GE, s->n_panels, MANY_PANELS));
+    if (!s->direct) s->packed = cg_i1(g, true);
 }
 
 nb_mshape nb_mshape_of(nb_lower *l) {
@@ -196,22 +199,29 @@ static void finish(const part *p, const nb_mtile *t, cg_val sums, cg_val to, cg_
     }
 }
 
+/* The left operand of a tile: where it stands or in the copy. */
+static void find_rows(const part *p, nb_mtile *t, cg_val row) {
+    const nb_mshape *s = p->s;
+    cg *g = s->l->g;
+    const cg_buf *a = &s->l->in[0].buf;
+    cg_val at = cg_add(g, cg_mul(g, p->k, s->rows), cg_mul(g, row, p->steps));
+    t->row_step = cg_i64(g, 0);
+    if (s->direct) {
+        cg_val stride = a->strides[a->rank - 2];
+        at = cg_select(g, s->packed, at, cg_add(g, cg_mul(g, row, stride), p->k));
+        t->row_step = bytes_of(s, stride);
+    }
+    t->left = cg_index(g, p->left, s->kind, at);
+}
+
 /* All tiles of rows pass over a block of k of `t->wide` panels. */
 static void pass(const part *p, nb_mtile *t, cg_val panel) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
-    const cg_buf *a = &s->l->in[0].buf, *y = &s->l->out[0].buf;
+    const cg_buf *y = &s->l->out[0].buf;
     cg_val zero = cg_i64(g, 0), null = cg_zero(g, CG_S(CG_PTR));
     cg_val column = cg_muli(g, panel, CG_LANES), first = nb_mshape_row(s, p->tile);
     cg_val columns = cg_sub(g, s->N, column);
-    /* From the left operand's rows to others, from one step to the next. */
-    cg_val row_step = p->steps, k_step = s->rows;
-    if (s->direct) {
-        row_step = cg_select(g, s->packed, row_step, a->strides[a->rank - 2]);
-        k_step = cg_select(g, s->packed, k_step, cg_i64(g, 1));
-    }
-    t->row_step = bytes_of(s, row_step);
-    cg_val left = cg_index(g, p->left, s->kind, cg_mul(g, p->k, k_step));
     /* Whole tiles go to the result, others and what is to be converted through `sums`. */
     bool whole = cg_is(cg_andi(g, s->N, CG_LANES - 1), 0), plain = plain_result(s);
     cg_val out = plain ? p->last : cg_i1(g, false);
@@ -230,7 +240,7 @@ static void pass(const part *p, nb_mtile *t, cg_val panel) {
     t->next_step = share;
     CG_FOR(g, tile, p->tile, p->end_tile, cg_i64(g, 1)) {
         cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
-        t->left = cg_index(g, left, s->kind, cg_mul(g, row, row_step));
+        find_rows(p, t, row);
         cg_val to = cg_buf_step(g, y, p->y,
                                 cg_add(g, cg_mul(g, row, y->strides[y->rank - 2]),
                                        cg_mul(g, column, y->strides[y->rank - 1])));
@@ -347,7 +357,7 @@ static cg_val work(nb_lower *l, int phase) {
     cg *g = l->g;
     nb_mshape s = nb_mshape_of(l);
     cg_val rows = cg_muli(g, s.block_tiles, s.tall);
-    return phase == 0 ? s.K : cg_muli(g, cg_mul(g, s.K, rows), CG_LANES);
+    return phase == 0 ? cg_muli(g, s.K, s.tall) : cg_muli(g, cg_mul(g, s.K, rows), CG_LANES);
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {

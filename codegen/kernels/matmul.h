@@ -44,8 +44,9 @@ cg_val nb_mshape_alone(const nb_mshape *s);
  * last `inner` axes are the matrix. */
 cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val batch);
 
-/* A copy of the left operand for larger products: for each of its batches and blocks of k,
- * [rows][steps of the block], in compute kind. */
+/* A copy of the left operand in tiles: for each of its batches, block of k and tile, [k][rows]; in
+ * compute kind. Its address is that of batch, block, tile:
+ *   base + (first k of the block * rows + first row of the tile * steps of the block). */
 cg_buf nb_matmul_lefts(const nb_mshape *s);
 cg_val nb_matmul_left_items(const nb_mshape *s);
 void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end);
@@ -56,7 +57,7 @@ void nb_matmul_copy_panel(const nb_mshape *s, cg_val to, cg_val from, cg_val ste
 typedef struct nb_mtile {
     const nb_mshape *s;
     int wide;
-    cg_val left, row_step;  /* rows of elements, and the distance between them */
+    cg_val left, row_step;  /* element 0, and how far the next row is from it unless packed */
     cg_val right, distance; /* panels, [k][16] each, and the distance between them */
     cg_val steps;
     cg_val from;            /* sums of the blocks before, [rows][wide][16], or a null pointer */

@@ -87,49 +87,52 @@ cg_val nb_matmul_left_items(const nb_mshape *s) {
     cg *g = s->l->g;
     const cg_buf *a = &s->l->in[0].buf;
     cg_val batches = s->flat ? cg_i64(g, 1) : cg_buf_count_range(g, a, 0, a->rank - 2);
-    return cg_select(g, s->packed, cg_mul(g, batches, s->rows), cg_i64(g, 0));
+    return cg_select(g, s->packed, cg_mul(g, batches, s->tiles), cg_i64(g, 0));
 }
 
-typedef struct line {
-    const nb_mshape *s;
-    cg_val to, from;
-} line;
+/* Elements of a row that are copied together. */
+#define TOGETHER 4
 
-static void copy16(cg *g, void *user, cg_val i, cg_val n) {
-    const line *c = (const line *)user;
-    const nb_operand *a = &c->s->l->in[0];
-    cg_val v = a->immediate;
-    if (!v) {
-        cg_val stride = a->buf.strides[a->buf.rank - 1];
-        cg_val from = cg_buf_step(g, &a->buf, c->from, cg_mul(g, i, stride));
-        v = cg_buf_load_part(g, &a->buf, from, stride, n);
-    } else {
-        v = cg_splat(g, v, CG_LANES);
+/* Copies `n` elements from `k` on of a row at `from` into a tile of `rows` rows at `to`. */
+static void copy_elements(const nb_mshape *s, cg_val to, cg_val from, cg_val k, int n,
+                          cg_val rows) {
+    cg *g = s->l->g;
+    const nb_operand *a = &s->l->in[0];
+    cg_val v[TOGETHER];
+    for (int i = 0; i < n; i++) {
+        cg_val at = cg_mul(g, cg_addi(g, k, i), a->buf.strides[a->buf.rank - 1]);
+        v[i] = a->immediate ? a->immediate
+                            : cg_buf_load(g, &a->buf, cg_buf_step(g, &a->buf, from, at));
     }
-    cg_val to = cg_index(g, c->to, c->s->kind, i);
-    if (n)
-        cg_store_part(g, v, to, n);
-    else
-        cg_store(g, v, to, 0);
+    for (int i = 0; i < n; i++)
+        cg_store(g, v[i], cg_index(g, to, s->kind, cg_mul(g, cg_addi(g, k, i), rows)), 0);
 }
 
 void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end) {
     cg *g = s->l->g;
     const nb_operand *a = &s->l->in[0];
     const cg_val *strides = &a->buf.strides[a->buf.rank - 2];
-    CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
-        cg_val batch = cg_udiv(g, item, s->rows), row = cg_urem(g, item, s->rows);
+    cg_val zero = cg_i64(g, 0), one = cg_i64(g, 1), from = NULL;
+    CG_FOR(g, item, begin, end, one) {
+        cg_val batch = cg_udiv(g, item, s->tiles), tile = cg_urem(g, item, s->tiles);
+        cg_val first = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
         cg_val to = cg_index(g, s->l->scratch, s->kind, cg_mul(g, batch, cg_mul(g, s->rows, s->K)));
-        cg_val from = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
-        CG_FOR(g, k, cg_i64(g, 0), s->K, s->length) {
+        cg_val base = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
+        CG_FOR(g, k, zero, s->K, s->length) {
             cg_val steps = cg_smin(g, s->length, cg_sub(g, s->K, k));
-            cg_val offset = cg_add(g, cg_mul(g, k, s->rows), cg_mul(g, row, steps));
-            line c = {.s = s, .to = cg_index(g, to, s->kind, offset)};
-            if (!a->immediate)
-                c.from =
-                    cg_buf_step(g, &a->buf, from,
-                                cg_add(g, cg_mul(g, row, strides[0]), cg_mul(g, k, strides[1])));
-            cg_for16(g, steps, copy16, &c);
+            cg_val whole = cg_andi(g, steps, -TOGETHER);
+            cg_val block = cg_add(g, cg_mul(g, k, s->rows), cg_mul(g, first, steps));
+            CG_FOR(g, r, zero, rows, one) {
+                cg_val row = cg_index(g, to, s->kind, cg_add(g, block, r));
+                if (!a->immediate)
+                    from = cg_buf_step(g, &a->buf, base,
+                                       cg_add(g, cg_mul(g, cg_add(g, first, r), strides[0]),
+                                              cg_mul(g, k, strides[1])));
+                CG_FOR(g, i, zero, whole, cg_i64(g, TOGETHER)) {
+                    copy_elements(s, row, from, i, TOGETHER, rows);
+                }
+                CG_FOR(g, i, whole, steps, one) { copy_elements(s, row, from, i, 1, rows); }
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ typedef struct tile {
     cg *g;
     cg_kind kind;
     int rows, wide;
+    bool packed; /* the left operand is [k][rows], not rows that stand where they will */
     cg_val left[MAX_ROWS], right[NB_MATMUL_WIDE];
     cg_var sums[MAX_SUMS];
     cg_var next;
@@ -42,10 +43,11 @@ static void begin(tile *t) {
 static void step(const tile *t, cg_val k) {
     cg *g = t->g;
     cg_val right[NB_MATMUL_WIDE], line = cg_muli(g, k, CG_LANES);
+    cg_val element = t->packed ? cg_muli(g, k, t->rows) : k;
     for (int p = 0; p < t->wide; p++)
         right[p] = cg_load(g, CG_V(t->kind), cg_index(g, t->right[p], t->kind, line), 64);
     for (int r = 0; r < t->rows; r++) {
-        cg_val from = cg_index(g, t->left[r], t->kind, k);
+        cg_val from = cg_index(g, t->left[r], t->kind, element);
         cg_val left = cg_splat(g, cg_load(g, CG_S(t->kind), from, 0), CG_LANES);
         for (int p = 0; p < t->wide; p++) {
             cg_var sum = t->sums[r * t->wide + p];
@@ -89,11 +91,11 @@ static void end(const tile *t) {
 }
 
 /* The function for tiles of that many rows and panels. */
-static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide) {
+static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide, bool packed) {
     cg_module *m = cg_module_of(user);
     const char *name =
-        nb_format(cg_arena(user), "tile_%c%d_%dx%d", cg_kind_is_float(kind) ? 'f' : 'i',
-                  8 * cg_kind_bytes(kind), rows, wide * CG_LANES);
+        nb_format(cg_arena(user), "tile_%c%d_%dx%d%s", cg_kind_is_float(kind) ? 'f' : 'i',
+                  8 * cg_kind_bytes(kind), rows, wide * CG_LANES, packed ? "_packed" : "");
     cg_val known = cg_find(m, name);
     if (known) return known;
     cg_type params[N_PARAMS];
@@ -102,9 +104,10 @@ static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide) {
         params[i] = CG_S(pointer ? CG_PTR : CG_I64);
     }
     cg *g = cg_function(m, name, CG_S(CG_VOID), N_PARAMS, params, CG_NOINLINE);
-    tile t = {.g = g, .kind = kind, .rows = rows, .wide = wide};
+    tile t = {.g = g, .kind = kind, .rows = rows, .wide = wide, .packed = packed};
+    cg_val row_step = packed ? cg_i64(g, cg_kind_bytes(kind)) : cg_param(g, ROW_STEP);
     for (int r = 0; r < rows; r++)
-        t.left[r] = cg_offset(g, cg_param(g, LEFT), cg_muli(g, cg_param(g, ROW_STEP), r));
+        t.left[r] = cg_offset(g, cg_param(g, LEFT), cg_muli(g, row_step, r));
     for (int p = 0; p < wide; p++)
         t.right[p] = cg_offset(g, cg_param(g, RIGHT), cg_muli(g, cg_param(g, DISTANCE), p));
     t.next = cg_var_new(g, cg_param(g, NEXT));
@@ -114,7 +117,7 @@ static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide) {
     return cg_finish(g);
 }
 
-void nb_matmul_tile(const nb_mtile *t, cg_val rows) {
+static void call(const nb_mtile *t, cg_val rows, bool packed) {
     const nb_mshape *s = t->s;
     cg *g = s->l->g;
     cg_val args[N_PARAMS] = {
@@ -124,7 +127,18 @@ void nb_matmul_tile(const nb_mtile *t, cg_val rows) {
     for (int r = 1; r <= s->tall; r++) {
         if (!nb_mshape_has(s, r)) continue;
         CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) {
-            cg_call(g, tile_of(g, s->kind, r, t->wide), N_PARAMS, args);
+            cg_call(g, tile_of(g, s->kind, r, t->wide, packed), N_PARAMS, args);
         }
     }
+}
+
+void nb_matmul_tile(const nb_mtile *t, cg_val rows) {
+    cg *g = t->s->l->g;
+    cg_val packed = t->s->packed, here = cg_not(g, packed);
+    if (!cg_is(packed, 0)) CG_IF(g, packed) {
+            call(t, rows, true);
+        }
+    if (!cg_is(here, 0)) CG_IF(g, here) {
+            call(t, rows, false);
+        }
 }
