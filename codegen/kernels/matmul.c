@@ -1,10 +1,11 @@
 /* matmul: each output is a sequence of fma over k. A tile is some rows by one or more panels of 16
  * columns: the columns are the lanes, an element of the left operand is broadcast.
  *
- * Phase 0 transposes the left operand, so that a tile reads it front to back (matmul_pack.c). In
- * phase 1 an item is a panel and a block of rows. k comes in blocks: while the tiles of all rows
- * pass over a block of a panel, it stays in the first-level cache; sums wait on the stack between
- * blocks, which changes no bit of them. */
+ * Phase 0 transposes the left operand where that pays, so that a tile reads it front to back
+ * (matmul_pack.c); elsewhere tiles read rows where they stand. In phase 1 an item is a panel and a
+ * block of rows. k comes in blocks: while the tiles of all rows pass over a block of a panel, it
+ * stays in the first-level cache; sums wait on the stack between blocks, which changes no bit of
+ * them. */
 #include "codegen/kernels/matmul.h"
 
 #include "ir/eval.h"

@@ -2,8 +2,8 @@
  *
  * A constant matrix of f32 lies in panels of 16 columns, [N/16][K][16], padded with zeros: one
  * layout for all CPUs and tiles. Other right operands are copied into the same form, a block of k
- * at a time. Left operands of which the rows are far from each other are copied block by block into
- * scratch memory. */
+ * at a time. Left operands that tiles cannot read where they stand, and those of wide products, are
+ * transposed tile by tile into scratch memory. */
 #include "codegen/kernels/matmul.h"
 
 #include <string.h>

@@ -13,7 +13,7 @@ typedef struct tile {
     cg *g;
     cg_kind kind;
     int rows, wide;
-    bool packed; /* the left operand is [k][rows], not rows that stand where they will */
+    bool packed; /* the left operand is [k][rows]; otherwise its rows are where they are */
     cg_val left[MAX_ROWS], right[NB_MATMUL_WIDE];
     cg_var sums[MAX_SUMS];
     cg_var next;
