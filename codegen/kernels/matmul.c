@@ -1,10 +1,11 @@
 /* matmul: each output is a sequence of fma over k. A tile is some rows by one or more panels of 16
  * columns: the columns are the lanes, an element of the left operand is broadcast.
  *
- * Phase 0 transposes the left operand, so that a tile reads it front to back (matmul_pack.c). In
- * phase 1 an item is a panel and a block of rows. k comes in blocks: while the tiles of all rows
- * pass over a block of a panel, it stays in the first-level cache; sums wait on the stack between
- * blocks, which changes no bit of them. */
+ * Phase 0 transposes the left operand where that pays, so that a tile reads it front to back
+ * (matmul_pack.c); elsewhere tiles read rows where they stand. In phase 1 an item is a panel and a
+ * block of rows. k comes in blocks: while the tiles of all rows pass over a block of a panel, it
+ * stays in the first-level cache; sums wait on the stack between blocks, which changes no bit of
+ * them. */
 #include "codegen/kernels/matmul.h"
 
 #include "ir/eval.h"
@@ -14,6 +15,8 @@
 /* Where there are few panels, blocks of rows are the work to share. */
 #define FEW_PANELS     16
 #define FEW_BLOCK_ROWS 48
+/* Where there are many panels, it pays to copy the left operand into tiles first. */
+#define MANY_PANELS 64
 /* More rows gain nothing: two units of four cycles are busy with 8 sums. */
 #define MAX_ROWS 8
 /* A single tile waits for memory: its panel is asked for this many bytes ahead. */
@@ -62,8 +65,10 @@ static void cut_rows(nb_mshape *s) {
     s->block_tiles = cg_ceildiv(g, s->tiles, s->blocks);
     s->length = cg_i64(g, s->steps);
     /* A single tile gains nothing by blocks. */
-    if (s->panels)
-        s->length = cg_select(g, cg_cmpi(g, CG_EQ, s->tiles, 1), cg_smax(g, s->K, one), s->length);
+    cg_val alone = cg_cmpi(g, CG_EQ, s->tiles, 1);
+    if (s->panels) s->length = cg_select(g, alone, cg_smax(g, s->K, one), s->length);
+    s->packed = cg_and(g, cg_not(g, alone), cg_cmpi(g, CG_GE, s->n_panels, MANY_PANELS));
+    if (!s->direct) s->packed = cg_i1(g, true);
 }
 
 nb_mshape nb_mshape_of(nb_lower *l) {
@@ -133,12 +138,15 @@ cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val ba
 #define LINE (CG_LANES * 4) /* bytes: one step of k in a panel of f32 */
 
 /* A chunk of panels in a block of rows. */
+/* A chunk of panels in a block of rows. */
 typedef struct part {
     const nb_mshape *s;
     cg_val left, right, y; /* of the batch */
     cg_val tile, end_tile; /* of the block of rows */
     cg_val panel, end_panel;
     cg_val sums, lines; /* stack: sums between blocks of k; a copied block of panels */
+    cg_val k, steps;    /* the block of k */
+    cg_val last;        /* i1: is it the last one? */
 } part;
 
 /* Rows in a block at most. */
@@ -146,90 +154,152 @@ static int64_t most_rows(const nb_mshape *s) {
     return s->single ? 1 : nb_max_i64(BLOCK_ROWS, s->tall);
 }
 
-/* How far behind a block of `t->wide` panels the next block lies, in bytes. */
-static cg_val next_block(const part *p, const nb_mtile *t, cg_val panel, cg_val k) {
+static cg_val bytes_of(const nb_mshape *s, cg_val n) {
+    return cg_muli(s->l->g, n, cg_kind_bytes(s->kind));
+}
+
+/* How far behind a block of `wide` panels the next block lies, in bytes. */
+static cg_val next_block(const part *p, int wide, cg_val panel) {
     cg *g = p->s->l->g;
-    cg_val next = cg_addi(g, panel, t->wide), over = cg_cmp(g, CG_GE, next, p->end_panel);
-    cg_val back = cg_and(g, over, cg_not(g, t->last));
+    cg_val next = cg_addi(g, panel, wide), over = cg_cmp(g, CG_GE, next, p->end_panel);
+    cg_val back = cg_and(g, over, cg_not(g, p->last));
     cg_val panels = cg_sub(g, cg_select(g, back, p->panel, next), panel);
-    cg_val lines = cg_select(g, back, t->steps, cg_select(g, over, cg_neg(g, k), cg_i64(g, 0)));
+    cg_val lines = cg_select(g, back, p->steps, cg_select(g, over, cg_neg(g, p->k), cg_i64(g, 0)));
     return cg_muli(g, cg_add(g, cg_mul(g, panels, p->s->K), lines), LINE);
 }
 
-/* All tiles of rows pass over a block of k of `t->wide` panels. */
-static void pass(const part *p, nb_mtile *t, cg_val panel, cg_val k) {
+/* Can a tile write its sums to the result as they are? */
+static bool plain_result(const nb_mshape *s) {
+    const cg_buf *y = &s->l->out[0].buf;
+    return cg_storage_kind(y->elem) == s->kind && cg_is(y->strides[y->rank - 1], 1) &&
+           !y->canonical;
+}
+
+/* Stores sums of `rows` rows, [rows][wide][16], of which the first `columns` columns count. */
+static void finish(const part *p, const nb_mtile *t, cg_val sums, cg_val to, cg_val rows,
+                   cg_val columns) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
     const cg_buf *y = &s->l->out[0].buf;
-    cg_val column = cg_muli(g, panel, CG_LANES), first = nb_mshape_row(s, p->tile);
-    cg_val left = cg_index(g, p->left, s->kind, cg_mul(g, k, s->rows));
-    cg_val sums = cg_muli(g, cg_sub(g, panel, p->panel), most_rows(s));
-    t->columns = cg_sub(g, s->N, column);
-    /* Meanwhile the next block is asked for, a share of it by each tile. A single tile of several
-     * rows leaves that to the CPU: it asks for what is there. */
-    cg_val share = cg_udiv(g, cg_i64(g, LINE), cg_sub(g, p->end_tile, p->tile)), next = NULL;
-    if (s->panels) {
-        cg_val none = cg_cmpi(g, CG_EQ, s->tiles, 1), zero = cg_i64(g, 0);
-        t->ahead_every = s->single || t->wide > 1 ? 1 : 2;
-        share = s->single ? share : cg_select(g, none, zero, share);
-        next = s->single ? cg_i64(g, AHEAD) : cg_select(g, none, zero, next_block(p, t, panel, k));
-        t->ahead_step = cg_muli(g, share, t->ahead_every);
-    }
-    CG_FOR(g, tile, p->tile, p->end_tile, cg_i64(g, 1)) {
-        cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
-        t->left = cg_index(g, left, s->kind, cg_mul(g, row, t->steps));
-        t->y = cg_buf_step(g, y, p->y,
-                           cg_add(g, cg_mul(g, row, y->strides[y->rank - 2]),
-                                  cg_mul(g, column, y->strides[y->rank - 1])));
-        cg_val lines = cg_add(g, sums, cg_muli(g, cg_sub(g, row, first), t->wide));
-        t->sums = cg_index(g, p->sums, s->kind, cg_muli(g, lines, CG_LANES));
-        if (next)
-            t->ahead =
-                cg_add(g, next, cg_mul(g, cg_sub(g, tile, p->tile), cg_mul(g, t->steps, share)));
-        for (int r = 1; r <= s->tall; r++) {
-            if (!nb_mshape_has(s, r)) continue;
-            t->rows = r;
-            CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) { nb_matmul_tile(t); }
+    cg_val row = y->strides[y->rank - 2], column = y->strides[y->rank - 1];
+    bool tail = !cg_is(cg_andi(g, s->N, CG_LANES - 1), 0);
+    CG_FOR(g, r, cg_i64(g, 0), rows, cg_i64(g, 1)) {
+        for (int i = 0; i < t->wide; i++) {
+            cg_val n = cg_addi(g, columns, -(int64_t)i * CG_LANES);
+            cg_val from = cg_muli(g, cg_addi(g, cg_muli(g, r, t->wide), i), CG_LANES);
+            cg_val sum = cg_load(g, CG_V(s->kind), cg_index(g, sums, s->kind, from), 64);
+            cg_val at = cg_buf_step(
+                g, y, to, cg_add(g, cg_mul(g, row, r), cg_muli(g, column, (int64_t)i * CG_LANES)));
+            if (i + 1 < t->wide || !tail) {
+                cg_buf_store16(g, y, at, column, sum);
+                continue;
+            }
+            CG_IF(g, cg_cmpi(g, CG_GE, n, CG_LANES)) { cg_buf_store16(g, y, at, column, sum); }
+            CG_ELSE(g) { cg_buf_store_part(g, y, at, column, sum, n); }
         }
     }
 }
 
-/* Block `k` of the panels from `panel` on: where they lie or, copied, on the stack. */
-static void find_panels(const part *p, nb_mtile *t, cg_val panel, cg_val k) {
+/* The left operand of a tile: where it stands or in the copy. */
+static void find_rows(const part *p, nb_mtile *t, cg_val row) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
-    const nb_operand *b = &s->l->in[1];
-    const cg_val *strides = &b->buf.strides[b->buf.rank - 2];
-    for (int i = 0; i < t->wide; i++) {
-        cg_val at = cg_addi(g, panel, i), column = cg_muli(g, at, CG_LANES), from = NULL;
-        if (s->panels) {
-            cg_val line = cg_add(g, cg_mul(g, at, s->K), k);
-            t->right[i] = cg_index(g, p->right, CG_F32, cg_muli(g, line, CG_LANES));
-            continue;
-        }
-        t->right[i] = cg_index(g, p->lines, s->kind, cg_i64(g, i * s->steps * CG_LANES));
-        if (!b->immediate)
-            from = cg_buf_step(g, &b->buf, p->right,
-                               cg_add(g, cg_mul(g, k, strides[0]), cg_mul(g, column, strides[1])));
-        nb_matmul_copy_panel(s, t->right[i], from, t->steps, cg_sub(g, s->N, column));
+    const cg_buf *a = &s->l->in[0].buf;
+    cg_val at = cg_add(g, cg_mul(g, p->k, s->rows), cg_mul(g, row, p->steps));
+    t->row_step = cg_i64(g, 0);
+    if (s->direct) {
+        cg_val stride = a->strides[a->rank - 2];
+        at = cg_select(g, s->packed, at, cg_add(g, cg_mul(g, row, stride), p->k));
+        t->row_step = bytes_of(s, stride);
+    }
+    t->left = cg_index(g, p->left, s->kind, at);
+}
+
+/* All tiles of rows pass over a block of k of `t->wide` panels. */
+static void pass(const part *p, nb_mtile *t, cg_val panel) {
+    const nb_mshape *s = p->s;
+    cg *g = s->l->g;
+    const cg_buf *y = &s->l->out[0].buf;
+    cg_val zero = cg_i64(g, 0), null = cg_zero(g, CG_S(CG_PTR));
+    cg_val column = cg_muli(g, panel, CG_LANES), first = nb_mshape_row(s, p->tile);
+    cg_val columns = cg_sub(g, s->N, column);
+    /* Whole tiles go to the result, others and what is to be converted through `sums`. */
+    bool whole = cg_is(cg_andi(g, s->N, CG_LANES - 1), 0), plain = plain_result(s);
+    cg_val out = plain ? p->last : cg_i1(g, false);
+    if (!whole) out = cg_and(g, out, cg_cmpi(g, CG_GE, columns, (int64_t)t->wide * CG_LANES));
+    t->to_step = cg_select(g, out, bytes_of(s, y->strides[y->rank - 2]),
+                           bytes_of(s, cg_i64(g, (int64_t)t->wide * CG_LANES)));
+    cg_val sums = cg_muli(g, cg_sub(g, panel, p->panel), most_rows(s));
+    /* Meanwhile the next block is asked for, a share of it by each tile. A single tile asks for
+     * what it needs itself a little later. */
+    cg_val share = zero, next = zero;
+    if (s->panels) {
+        cg_val stream = cg_cmpi(g, CG_EQ, s->tiles, 1);
+        share = cg_udiv(g, cg_i64(g, LINE), cg_sub(g, p->end_tile, p->tile));
+        next = cg_select(g, stream, cg_i64(g, AHEAD), next_block(p, t->wide, panel));
+    }
+    t->next_step = share;
+    CG_FOR(g, tile, p->tile, p->end_tile, cg_i64(g, 1)) {
+        cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
+        find_rows(p, t, row);
+        cg_val to = cg_buf_step(g, y, p->y,
+                                cg_add(g, cg_mul(g, row, y->strides[y->rank - 2]),
+                                       cg_mul(g, column, y->strides[y->rank - 1])));
+        cg_val lines = cg_add(g, sums, cg_muli(g, cg_sub(g, row, first), t->wide));
+        cg_val kept = cg_index(g, p->sums, s->kind, cg_muli(g, lines, CG_LANES));
+        t->from = cg_select(g, cg_cmpi(g, CG_EQ, p->k, 0), null, kept);
+        t->to = cg_select(g, out, to, kept);
+        t->next = cg_offset(
+            g, t->right,
+            cg_add(g, next, cg_mul(g, cg_sub(g, tile, p->tile), cg_mul(g, t->steps, share))));
+        nb_matmul_tile(t, rows);
+        if (!plain || !whole) CG_IF(g, cg_and(g, p->last, cg_not(g, out))) {
+                finish(p, t, kept, to, rows, columns);
+            }
     }
 }
 
-static void chunk(const part *p) {
+/* The block of the panels from `panel` on: where they lie or, copied, on the stack. */
+static void find_panels(const part *p, nb_mtile *t, cg_val panel) {
+    const nb_mshape *s = p->s;
+    cg *g = s->l->g;
+    if (s->panels) {
+        cg_val line = cg_add(g, cg_mul(g, panel, s->K), p->k);
+        t->right = cg_index(g, p->right, CG_F32, cg_muli(g, line, CG_LANES));
+        t->distance = cg_muli(g, s->K, LINE);
+        return;
+    }
+    const nb_operand *b = &s->l->in[1];
+    const cg_val *strides = &b->buf.strides[b->buf.rank - 2];
+    t->right = p->lines;
+    t->distance = bytes_of(s, cg_i64(g, s->steps * CG_LANES));
+    for (int i = 0; i < t->wide; i++) {
+        cg_val column = cg_muli(g, cg_addi(g, panel, i), CG_LANES), from = NULL;
+        if (!b->immediate)
+            from =
+                cg_buf_step(g, &b->buf, p->right,
+                            cg_add(g, cg_mul(g, p->k, strides[0]), cg_mul(g, column, strides[1])));
+        nb_matmul_copy_panel(s, cg_offset(g, t->right, cg_muli(g, t->distance, i)), from, t->steps,
+                             cg_sub(g, s->N, column));
+    }
+}
+
+static void chunk(part *p) {
     const nb_mshape *s = p->s;
     cg *g = s->l->g;
     CG_FOR(g, k, cg_i64(g, 0), cg_smax(g, s->K, cg_i64(g, 1)), s->length) {
         cg_val rest = cg_sub(g, s->K, k), from = p->panel;
-        nb_mtile t = {.s = s, .steps = cg_smin(g, s->length, rest)};
-        t.first = cg_cmpi(g, CG_EQ, k, 0);
-        t.last = cg_cmp(g, CG_LE, rest, s->length);
+        p->k = k;
+        p->steps = cg_smin(g, s->length, rest);
+        p->last = cg_cmp(g, CG_LE, rest, s->length);
+        nb_mtile t = {.s = s, .steps = p->steps};
         /* As many panels at once as a tile takes, then single ones. */
         for (t.wide = s->wide;; t.wide = 1) {
             cg_val n = cg_sub(g, p->end_panel, from);
             cg_val end = cg_sub(g, p->end_panel, cg_urem(g, n, cg_i64(g, t.wide)));
             CG_FOR(g, panel, from, end, cg_i64(g, t.wide)) {
-                find_panels(p, &t, panel, k);
-                pass(p, &t, panel, k);
+                find_panels(p, &t, panel);
+                pass(p, &t, panel);
             }
             if (t.wide == 1) break;
             from = end;
@@ -255,8 +325,9 @@ static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
         cg_val last = cg_smin(g, cg_sub(g, end, origin), s->n_panels);
         p.tile = cg_mul(g, block, s->block_tiles);
         p.end_tile = cg_smin(g, cg_add(g, p.tile, s->block_tiles), s->tiles);
-        p.left = s->single ? nb_matmul_batch(s, &a->buf, 2, batch)
-                           : nb_matmul_batch(s, &lefts, 1, batch);
+        p.left = nb_matmul_batch(s, &lefts, 1, batch);
+        if (s->direct)
+            p.left = cg_select(g, s->packed, p.left, nb_matmul_batch(s, &a->buf, 2, batch));
         if (!b->immediate) p.right = nb_matmul_batch(s, &b->buf, 2, batch);
         p.y = nb_matmul_batch(s, y, 2, batch);
         CG_FOR(g, panel, first, last, cg_i64(g, CHUNK)) {
@@ -286,8 +357,8 @@ static cg_val items(nb_lower *l, int phase) {
 static cg_val work(nb_lower *l, int phase) {
     cg *g = l->g;
     nb_mshape s = nb_mshape_of(l);
-    cg_val rows = cg_muli(g, s.K, s.tall);
-    return phase == 0 ? rows : cg_muli(g, cg_mul(g, rows, s.block_tiles), CG_LANES);
+    cg_val rows = cg_muli(g, s.block_tiles, s.tall);
+    return phase == 0 ? cg_muli(g, s.K, s.tall) : cg_muli(g, cg_mul(g, s.K, rows), CG_LANES);
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
@@ -309,8 +380,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
 static cg_val scratch(nb_lower *l) {
     cg *g = l->g;
     nb_mshape s = nb_mshape_of(l);
-    cg_val bytes = cg_muli(g, cg_buf_count(g, &l->in[0].buf), cg_kind_bytes(s.kind));
-    return cg_select(g, nb_mshape_alone(&s), cg_i64(g, 0), bytes);
+    return cg_select(g, s.packed, bytes_of(&s, cg_buf_count(g, &l->in[0].buf)), cg_i64(g, 0));
 }
 
 static const nb_layout *layout(const nb_op *op, uint32_t index, const cg_cpu *cpu) {

@@ -14,7 +14,7 @@ typedef struct nb_mshape {
     cg_kind kind; /* of arithmetic */
     bool panels;  /* the right operand lies in panels: a constant matrix of f32 */
     bool flat;    /* the rows of all batches are one list */
-    bool direct;  /* a single row of the left operand can be read where it stands */
+    bool direct;  /* the left operand can be read where it stands */
     bool single;  /* there is only one row, and it is read so */
     int tall;     /* rows of the largest tile */
     int wide;     /* its panels */
@@ -25,6 +25,7 @@ typedef struct nb_mshape {
     cg_val blocks, block_tiles; /* blocks of rows in a batch, tiles in one */
     cg_val length;              /* steps of k in a block, */
     int64_t steps;              /* which is at most this, or all of K if there is only one block */
+    cg_val packed;              /* i1: is the left operand copied first? */
 } nb_mshape;
 
 /* Is this the product of a matrix in panels? */
@@ -43,8 +44,8 @@ cg_val nb_mshape_alone(const nb_mshape *s);
  * last `inner` axes are the matrix. */
 cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val batch);
 
-/* The left operand in tiles: for each of its batches, block of k and tile, [k][rows]; in compute
- * kind. Its address is that of batch, block, tile:
+/* A copy of the left operand in tiles: for each of its batches, block of k and tile, [k][rows]; in
+ * compute kind. Its address is that of batch, block, tile:
  *   base + (first k of the block * rows + first row of the tile * steps of the block). */
 cg_buf nb_matmul_lefts(const nb_mshape *s);
 cg_val nb_matmul_left_items(const nb_mshape *s);
@@ -52,21 +53,19 @@ void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end);
 /* Copies `steps` rows of 16 columns, `left` (1..16) of them there, into [k][16] at `to`. */
 void nb_matmul_copy_panel(const nb_mshape *s, cg_val to, cg_val from, cg_val steps, cg_val left);
 
-/* One tile in one block of k. */
+/* One tile in one block of k. Distances are in bytes. */
 typedef struct nb_mtile {
     const nb_mshape *s;
-    int rows, wide;
-    cg_val left;                  /* [k][rows] */
-    cg_val right[NB_MATMUL_WIDE]; /* [k][16] each */
+    int wide;
+    cg_val left, row_step;  /* element 0, and how far the next row is from it unless packed */
+    cg_val right, distance; /* panels, [k][16] each, and the distance between them */
     cg_val steps;
-    cg_val first, last; /* i1: is it the first (last) block of k? */
-    cg_val sums;        /* between blocks, [rows][wide][16] */
-    cg_val ahead;       /* bytes: right + ahead is asked for in step 0, or NULL: nothing is */
-    cg_val ahead_step;  /* bytes further the next time, */
-    int ahead_every;    /* which is so many steps later: 1, 2 or 4 */
-    cg_val y;           /* first element of the result */
-    cg_val columns;     /* from there on to the end of the row */
+    cg_val from;            /* sums of the blocks before, [rows][wide][16], or a null pointer */
+    cg_val to, to_step;     /* where rows of sums go, and the distance between them */
+    cg_val next, next_step; /* what is asked for in step 0 (in each panel), and how much further on
+                             * in the next */
 } nb_mtile;
-void nb_matmul_tile(const nb_mtile *t);
+/* Emits a call of the tile of `rows` rows. */
+void nb_matmul_tile(const nb_mtile *t, cg_val rows);
 
 #endif

@@ -2,7 +2,8 @@
  *
  * A constant matrix of f32 lies in panels of 16 columns, [N/16][K][16], padded with zeros: one
  * layout for all CPUs and tiles. Other right operands are copied into the same form, a block of k
- * at a time. Left operands are transposed tile by tile into scratch memory. */
+ * at a time. Left operands that tiles cannot read where they stand, and those of wide products, are
+ * transposed tile by tile into scratch memory. */
 #include "codegen/kernels/matmul.h"
 
 #include <string.h>
@@ -86,47 +87,51 @@ cg_val nb_matmul_left_items(const nb_mshape *s) {
     cg *g = s->l->g;
     const cg_buf *a = &s->l->in[0].buf;
     cg_val batches = s->flat ? cg_i64(g, 1) : cg_buf_count_range(g, a, 0, a->rank - 2);
-    return cg_select(g, nb_mshape_alone(s), cg_i64(g, 0), cg_mul(g, batches, s->tiles));
+    return cg_select(g, s->packed, cg_mul(g, batches, s->tiles), cg_i64(g, 0));
 }
 
-/* Element `k` of row `row` from `from` on. */
-static cg_val element(const nb_operand *a, cg *g, cg_val from, cg_val row, cg_val k) {
-    if (a->immediate) return a->immediate;
-    const cg_val *strides = &a->buf.strides[a->buf.rank - 2];
-    cg_val at = cg_add(g, cg_mul(g, row, strides[0]), cg_mul(g, k, strides[1]));
-    return cg_buf_load(g, &a->buf, cg_buf_step(g, &a->buf, from, at));
-}
+/* Elements of a row that are copied together. */
+#define TOGETHER 4
 
-/* Transposes `steps` columns of `rows` rows that begin at row `row`, column `k`. */
-static void transpose(const nb_mshape *s, cg_val to, cg_val from, cg_val row, cg_val first,
-                      cg_val steps, int rows) {
+/* Copies `n` elements from `k` on of a row at `from` into a tile of `rows` rows at `to`. */
+static void copy_elements(const nb_mshape *s, cg_val to, cg_val from, cg_val k, int n,
+                          cg_val rows) {
     cg *g = s->l->g;
-    CG_FOR(g, k, cg_i64(g, 0), steps, cg_i64(g, 1)) {
-        for (int r = 0; r < rows; r++) {
-            cg_val v = element(&s->l->in[0], g, from, cg_addi(g, row, r), cg_add(g, first, k));
-            cg_store(g, v, cg_index(g, to, s->kind, cg_addi(g, cg_muli(g, k, rows), r)), 0);
-        }
+    const nb_operand *a = &s->l->in[0];
+    cg_val v[TOGETHER];
+    for (int i = 0; i < n; i++) {
+        cg_val at = cg_mul(g, cg_addi(g, k, i), a->buf.strides[a->buf.rank - 1]);
+        v[i] = a->immediate ? a->immediate
+                            : cg_buf_load(g, &a->buf, cg_buf_step(g, &a->buf, from, at));
     }
+    for (int i = 0; i < n; i++)
+        cg_store(g, v[i], cg_index(g, to, s->kind, cg_mul(g, cg_addi(g, k, i), rows)), 0);
 }
 
 void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end) {
     cg *g = s->l->g;
     const nb_operand *a = &s->l->in[0];
-    cg_val zero = cg_i64(g, 0);
-    CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
+    const cg_val *strides = &a->buf.strides[a->buf.rank - 2];
+    cg_val zero = cg_i64(g, 0), one = cg_i64(g, 1), from = NULL;
+    CG_FOR(g, item, begin, end, one) {
         cg_val batch = cg_udiv(g, item, s->tiles), tile = cg_urem(g, item, s->tiles);
-        cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
+        cg_val first = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
         cg_val to = cg_index(g, s->l->scratch, s->kind, cg_mul(g, batch, cg_mul(g, s->rows, s->K)));
-        cg_val from = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
+        cg_val base = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
         CG_FOR(g, k, zero, s->K, s->length) {
             cg_val steps = cg_smin(g, s->length, cg_sub(g, s->K, k));
-            cg_val offset = cg_add(g, cg_mul(g, k, s->rows), cg_mul(g, row, steps));
-            cg_val block = cg_index(g, to, s->kind, offset);
-            for (int r = 1; r <= s->tall; r++) {
-                if (!nb_mshape_has(s, r)) continue;
-                CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) {
-                    transpose(s, block, from, row, k, steps, r);
+            cg_val whole = cg_andi(g, steps, -TOGETHER);
+            cg_val block = cg_add(g, cg_mul(g, k, s->rows), cg_mul(g, first, steps));
+            CG_FOR(g, r, zero, rows, one) {
+                cg_val row = cg_index(g, to, s->kind, cg_add(g, block, r));
+                if (!a->immediate)
+                    from = cg_buf_step(g, &a->buf, base,
+                                       cg_add(g, cg_mul(g, cg_add(g, first, r), strides[0]),
+                                              cg_mul(g, k, strides[1])));
+                CG_FOR(g, i, zero, whole, cg_i64(g, TOGETHER)) {
+                    copy_elements(s, row, from, i, TOGETHER, rows);
                 }
+                CG_FOR(g, i, whole, steps, one) { copy_elements(s, row, from, i, 1, rows); }
             }
         }
     }
