@@ -138,7 +138,6 @@ cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val ba
 #define LINE (CG_LANES * 4) /* bytes: one step of k in a panel of f32 */
 
 /* A chunk of panels in a block of rows. */
-/* A chunk of panels in a block of rows. */
 typedef struct part {
     const nb_mshape *s;
     cg_val left, right, y; /* of the batch */
