@@ -25,8 +25,16 @@ typedef struct shape {
 } shape;
 
 static int64_t elem_bytes(const shape *s) { return nb_elems[s->kv].bits / 8; }
+/* Codes have a scale for each token and head, which lie behind all codes. */
+static bool has_scales(const shape *s) { return s->kv == NB_I8; }
+static int64_t tokens(const shape *s) { return s->B * s->G * s->T; }
+static int64_t element_bytes(const shape *s) { return tokens(s) * s->D * elem_bytes(s); }
 /* Bytes of the keys, or of the values. */
-static int64_t cache_bytes(const shape *s) { return s->B * s->G * s->T * s->D * elem_bytes(s); }
+static int64_t cache_bytes(const shape *s) {
+    return element_bytes(s) + (has_scales(s) ? tokens(s) * (int64_t)sizeof(float) : 0);
+}
+/* Queries, keys, values, and the scales of both. */
+static int n_inputs(const shape *s) { return has_scales(s) ? 5 : 3; }
 
 /* ---- the graph ------------------------------------------------------------------------------ */
 
@@ -44,18 +52,22 @@ static nb_graph *build(nbt_args *args, const shape *s, int copies) {
     nb_builder b = {.graph = g, .diags = args->diags};
     size_t n = (size_t)copies;
     nb_value **outputs = (nb_value **)nb_alloc_array(g->arena, n, sizeof *outputs),
-             **inputs = (nb_value **)nb_alloc_array(g->arena, 3 * n, sizeof *inputs);
+             *(*inputs)[5] = nb_alloc_array(g->arena, n, sizeof *inputs);
     const char **names = (const char **)nb_alloc_array(g->arena, n, sizeof *names);
     for (int i = 0; i < copies; i++) {
-        inputs[3 * i] = input(g, "q", i, NB_F32, s->H, "new", s->D);
-        inputs[3 * i + 1] = input(g, "k", i, s->kv, s->G, "all", s->D);
-        inputs[3 * i + 2] = input(g, "v", i, s->kv, s->G, "all", s->D);
+        inputs[i][0] = input(g, "q", i, NB_F32, s->H, "new", s->D);
+        inputs[i][1] = input(g, "k", i, s->kv, s->G, "all", s->D);
+        inputs[i][2] = input(g, "v", i, s->kv, s->G, "all", s->D);
+        if (!has_scales(s)) continue;
+        inputs[i][3] = input(g, "k_scales", i, NB_F32, s->G, "all", 1);
+        inputs[i][4] = input(g, "v_scales", i, NB_F32, s->G, "all", 1);
     }
     bool built = true;
     for (int i = 0; i < copies && built; i++) {
         nb_begin(&b, NB_OP_attention);
-        for (int k = 0; k < 3; k++) nb_arg(&b, inputs[3 * i + k]);
+        for (int k = 0; k < 3; k++) nb_arg(&b, inputs[i][k]);
         nb_arg(&b, NULL);
+        for (int k = 3; k < n_inputs(s); k++) nb_arg(&b, inputs[i][k]);
         nb_set_float(&b, "scale", 1 / sqrtf((float)s->D));
         outputs[i] = nb_end(&b);
         names[i] = nb_format(g->arena, "y%d", i);
@@ -79,8 +91,33 @@ typedef struct caches {
     int64_t each; /* bytes of one, a multiple of 64 */
 } caches;
 
+static nb_tensor cache_tensor(const shape *s, const caches *c, int number) {
+    return (nb_tensor){.elem = s->kv,
+                       .rank = 4,
+                       .dims = {s->B, s->G, s->T, s->D},
+                       .bytes = element_bytes(s),
+                       .data = c->map + number * c->each};
+}
+
+static nb_tensor scale_tensor(const shape *s, const caches *c, int number) {
+    return (nb_tensor){.elem = NB_F32,
+                       .rank = 4,
+                       .dims = {s->B, s->G, s->T, 1},
+                       .bytes = cache_bytes(s) - element_bytes(s),
+                       .data = c->map + number * c->each + element_bytes(s)};
+}
+
+/* What copy number `copy` reads. */
+static void set_inputs(const shape *s, const caches *c, int copy, nb_tensor q, nb_tensor in[5]) {
+    in[0] = q;
+    for (int k = 0; k < 2; k++) {
+        in[1 + k] = cache_tensor(s, c, 2 * copy + k);
+        in[3 + k] = scale_tensor(s, c, 2 * copy + k);
+    }
+}
+
 static nb_status make_caches(nbt_args *args, const shape *s, caches *c) {
-    c->each = (cache_bytes(s) + 63) / 64 * 64;
+    c->each = nb_ceildiv(cache_bytes(s), 64) * 64;
     c->size = ((size_t)(c->each * 2 * s->copies) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     void *map = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
@@ -93,21 +130,20 @@ static nb_status make_caches(nbt_args *args, const shape *s, caches *c) {
         nbt_random_floats((float *)map, (int64_t)(c->size / 4), -1, 1, &state);
         return NB_OK;
     }
-    /* Random signs and mantissas of numbers from 0.5 to 1. */
-    uint16_t keep = s->kv == NB_F16 ? 0x83ff : 0x807f, exponent = s->kv == NB_F16 ? 0x3800 : 0x3f00;
+    /* Any codes, or random signs and mantissas of numbers from 0.5 to 1. */
+    uint16_t keep = has_scales(s)     ? 0xffff
+                    : s->kv == NB_F16 ? 0x83ff
+                                      : 0x807f,
+             exponent = has_scales(s)     ? 0
+                        : s->kv == NB_F16 ? 0x3800
+                                          : 0x3f00;
     uint64_t mask = keep * UINT64_C(0x0001000100010001),
              fixed = exponent * UINT64_C(0x0001000100010001);
     for (size_t i = 0; i < c->size / 8; i++)
         ((uint64_t *)map)[i] = (nbt_random(&state) & mask) | fixed;
+    for (int i = 0; i < 2 * s->copies && has_scales(s); i++)
+        nbt_random_floats(scale_tensor(s, c, i).data, tokens(s), 0.005F, 0.01F, &state);
     return NB_OK;
-}
-
-static nb_tensor cache_tensor(const shape *s, const caches *c, int number) {
-    return (nb_tensor){.elem = s->kv,
-                       .rank = 4,
-                       .dims = {s->B, s->G, s->T, s->D},
-                       .bytes = cache_bytes(s),
-                       .data = c->map + number * c->each};
 }
 
 static nb_tensor queries(nbt_args *args, const shape *s, int64_t n) {
@@ -123,7 +159,8 @@ static nb_status check(nbt_args *args, const shape *s, nb_session *session, cons
                        const nb_tensor *q) {
     nb_graph *g = build(args, s, 1);
     if (!g) return NB_INTERNAL;
-    nb_tensor in[3] = {queries(args, s, 2), cache_tensor(s, c, 0), cache_tensor(s, c, 1)}, want;
+    nb_tensor in[5], want;
+    set_inputs(s, c, 0, queries(args, s, 2), in);
     size_t row = (size_t)s->D;
     const float *from = q->data;
     float *two = in[0].data;
@@ -149,10 +186,12 @@ static nb_status measure(nbt_args *args, const shape *s, nb_session *session, co
     uint64_t state = 1181783497276652981u;
     nbt_random_floats(q.data, q.bytes / 4, -1, 1, &state);
     for (int i = 0; i < s->copies; i++) {
-        nb_tensor in[3] = {q, cache_tensor(s, c, 2 * i), cache_tensor(s, c, 2 * i + 1)};
-        for (int k = 0; k < 3; k++)
+        nb_tensor in[5];
+        set_inputs(s, c, i, q, in);
+        for (int k = 0; k < n_inputs(s); k++)
             NB_TRY(nbt_runtime_error(
-                args->diags, nb_session_set_input(session, 3 * i + k, in[k].data, in[k].dims, err),
+                args->diags,
+                nb_session_set_input(session, n_inputs(s) * i + k, in[k].data, in[k].dims, err),
                 err));
     }
     NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
@@ -181,7 +220,7 @@ static void report(nbt_args *args, const shape *s, int threads, nbt_times t) {
 }
 
 static nb_status parse(nbt_args *args, shape *s) {
-    static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16};
+    static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_I8};
     const char *text = nbt_get(args, "attention"), *kv = nbt_get(args, "kv");
     long long n[6];
     char end;
@@ -201,8 +240,8 @@ static nb_status parse(nbt_args *args, shape *s) {
         if (found) s->kv = elems[i];
     }
     if (!found)
-        return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--kv is f32, f16 or bf16, found '%s'",
-                        kv);
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                        "--kv is f32, f16, bf16 or i8, found '%s'", kv);
     int64_t size = 1;
     for (int i = 0; i < 6; i++) size = i == 1 || i == 3 ? size : size * n[i];
     if (size > INT64_C(1) << 31 || s->B * s->H * s->S > (INT64_C(1) << 31) / s->D)

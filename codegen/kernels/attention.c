@@ -1,20 +1,21 @@
 /* attention: softmax(q.k * scale + mask).v as NUMBERS.md orders it.
  *
  * Work comes in blocks of rows that share one key head: positions of a prompt, query heads, or
- * both. Keys are turned round once for a block, 16 to a panel, so that they are lanes; each tile of
- * rows takes its scores from the panels. Then come maxima and exponentials, and the values in
- * order, in runs that stay in the cache while all tiles use them. Every key and value is read once
- * for a block. Working memory is a part of the scratch for each thread. */
+ * both. Keys come in runs: the first tile of rows turns them round, 16 to a panel, so that they are
+ * lanes, and each tile takes its dot products from the panels. Behind the last run the maxima are
+ * known, and runs of exponentials and values follow, in order. Every key is read once for a block,
+ * every value once for a tile. Working memory is a part of the scratch for each thread. */
 #include "codegen/kernels/attention.h"
 
 #define MAX_HEAD   1024
-#define MAX_ROWS   8     /* of a tile */
-#define KEYS_BYTES 16384 /* of turned keys: a part of the nearest cache */
-#define MAX_PANELS 4
+#define MAX_HEIGHT 4
+/* What memory is asked for lies so far behind what is read. */
+#define AHEAD_BYTES 8192
 
 static int64_t head_size(const nb_op *op) { return nb_in(op, 0)->type->dims[3]->value; }
 
-static cg_val pad16(cg *g, cg_val n) { return cg_andi(g, cg_addi(g, n, CG_LANES - 1), -CG_LANES); }
+/* n rounded up to a multiple of a power of 2. */
+static cg_val pad(cg *g, cg_val n, int to) { return cg_andi(g, cg_addi(g, n, to - 1), -to); }
 
 static nb_attention view_of(nb_lower *l) {
     cg *g = l->g;
@@ -33,11 +34,10 @@ static nb_attention view_of(nb_lower *l) {
     a.D = a.q->dims[3];
     a.T = a.k->dims[2];
     a.E = a.v->dims[3];
-    a.Tpad = pad16(g, a.T);
-    a.Epad = pad16(g, a.E);
+    a.Tpad = pad(g, a.T, NB_ATTENTION_RUN);
+    a.Epad = pad(g, a.E, CG_LANES);
     a.share = cg_udiv(g, a.H, a.G);
     cg_val rows = cg_mul(g, a.share, a.S);
-    a.most = cg_smin(g, rows, cg_i64(g, NB_ATTENTION_ROWS));
     a.blocks = cg_ceildiv(g, rows, cg_i64(g, NB_ATTENTION_ROWS));
     if (a.masked) {
         cg_val dims[4] = {a.q->dims[0], a.H, a.S, a.T};
@@ -47,11 +47,12 @@ static nb_attention view_of(nb_lower *l) {
      * is broadcast. */
     int registers = isa->vector_bytes < 64 ? 64 / isa->vector_bytes : 1;
     a.vectors = 1;
-    while (a.vectors < 2 * MAX_ROWS && 2 * a.vectors * registers <= isa->registers - 4)
+    while (a.vectors < 4 * MAX_HEIGHT && 2 * a.vectors * registers <= isa->registers - 4)
         a.vectors *= 2;
-    a.panels = 1;
-    while (a.panels < MAX_PANELS && 2 * a.panels * head_size(l->op) * CG_LANES * 4 <= KEYS_BYTES)
-        a.panels *= 2;
+    a.height = (int)nb_min_i64(MAX_HEIGHT, a.vectors);
+    a.most = pad(g, cg_smin(g, rows, cg_i64(g, NB_ATTENTION_ROWS)), a.height);
+    int64_t key_bytes = nb_max_i64(1, head_size(l->op) * nb_elems[a.k->elem].bits / 8);
+    a.ahead = nb_ceildiv(AHEAD_BYTES / key_bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN;
     return a;
 }
 
@@ -72,7 +73,7 @@ static cg_val items(nb_lower *l, int phase) {
 /* Hands out `floats` floats (rounded up to 64 bytes) of a thread's part, which ends at *end. */
 static cg_val part(cg *g, cg_val base, cg_val *end, cg_val floats) {
     cg_val at = base ? cg_offset(g, base, *end) : NULL;
-    *end = cg_add(g, *end, cg_muli(g, pad16(g, floats), 4));
+    *end = cg_add(g, *end, cg_muli(g, pad(g, floats, CG_LANES), 4));
     return at;
 }
 
@@ -86,8 +87,8 @@ static cg_val lay_out(nb_attention *a, cg_val base) {
     a->sums = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS));
     a->largest = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS * CG_LANES));
     a->queries = part(g, base, &end, cg_mul(g, a->most, a->D));
-    a->keys = part(g, base, &end, cg_muli(g, a->D, a->panels * CG_LANES));
-    a->values = part(g, base, &end, cg_muli(g, a->Epad, NB_ATTENTION_VALUES));
+    a->keys = part(g, base, &end, cg_muli(g, a->D, NB_ATTENTION_RUN));
+    a->last_keys = part(g, base, &end, cg_muli(g, a->D, NB_ATTENTION_RUN));
     a->acc = part(g, base, &end, cg_mul(g, a->most, a->Epad));
     a->scores = part(g, base, &end, cg_mul(g, a->most, a->Tpad));
     return end;
@@ -100,40 +101,34 @@ static cg_val scratch(nb_lower *l) {
 
 /* ---- a block -------------------------------------------------------------------------------- */
 
-typedef struct step {
-    nb_attention *a;
-    cg_val t, n;
-} step;
-
-/* All rows of the block in tiles: as many of the most rows as there are, then smaller ones. */
-static void each_tile(step *s, void (*tile)(step *s, cg_val row, int rows)) {
-    cg *g = s->a->l->g;
-    int most = (int)nb_min_i64(MAX_ROWS, s->a->vectors);
-    cg_val rows = s->a->rows, whole = cg_andi(g, rows, -most);
-    CG_FOR(g, row, cg_i64(g, 0), whole, cg_i64(g, most)) { tile(s, row, most); }
-    for (int n = most / 2; n > 0; n /= 2) {
-        CG_IF(g, cg_cmpi(g, CG_NE, cg_andi(g, rows, n), 0)) {
-            tile(s, cg_andi(g, rows, -2 * n), n);
-        }
+/* All rows of the block in tiles of one height: as many rows as there are, if there is a tile of
+ * just these, or else the most. */
+static void each_tile(nb_attention *a, void (*tiles)(nb_attention *a, int height), int height) {
+    cg *g = a->l->g;
+    if (height == a->height) {
+        tiles(a, height);
+        return;
     }
+    CG_IF(g, cg_cmpi(g, CG_LE, a->rows, height)) { tiles(a, height); }
+    CG_ELSE(g) { each_tile(a, tiles, 2 * height); }
 }
 
-static void pack_queries(step *s, cg_val row, int rows) {
-    const nb_attention *a = s->a;
+/* Queries side by side, so that a tile finds its own; the last row stands for those beyond it. */
+static void pack_queries(nb_attention *a) {
     cg *g = a->l->g;
-    cg_val to = nb_floats_at(g, a->queries, cg_mul(g, row, a->D));
-    for (int r = 0; r < rows; r++) {
-        cg_val from = nb_row_pointer(g, a->query_rows, cg_addi(g, row, r));
-        CG_FOR(g, d, cg_i64(g, 0), a->D, cg_i64(g, 1)) {
-            cg_val x = cg_buf_load(g, a->q, cg_buf_step(g, a->q, from, d));
-            cg_store(g, x, nb_floats_at(g, to, cg_addi(g, cg_muli(g, d, rows), r)), 4);
+    cg_val zero = cg_i64(g, 0), one = cg_i64(g, 1), last = cg_addi(g, a->rows, -1);
+    CG_FOR(g, row, zero, a->padded, one) {
+        cg_val from = nb_row_pointer(g, a->query_rows, cg_smin(g, row, last));
+        CG_FOR(g, d, zero, a->D, one) {
+            cg_val x = cg_buf_load(g, a->q, cg_buf_step(g, a->q, from, d)),
+                   at = cg_add(g, cg_mul(g, d, a->padded), row);
+            cg_store(g, x, nb_floats_at(g, a->queries, at), 4);
         }
     }
 }
 
 /* Where rows are, and what their sums start from. */
-static void begin_rows(step *s) {
-    nb_attention *a = s->a;
+static void begin_rows(nb_attention *a) {
     cg *g = a->l->g;
     cg_val zero = cg_i64(g, 0), none = cg_splat(g, cg_f32(g, -__builtin_inff()), CG_LANES);
     CG_FOR(g, row, zero, a->rows, cg_i64(g, 1)) {
@@ -148,48 +143,45 @@ static void begin_rows(step *s) {
             cg_store(g, cg_at(g, &a->mask, a->b, h, position, zero),
                      cg_index(g, a->mask_rows, CG_PTR, row), 8);
         cg_store(g, none, nb_floats_at(g, a->largest, cg_muli(g, row, CG_LANES)), 64);
+        cg_store(g, cg_f32(g, 0), nb_floats_at(g, a->sums, row), 4);
     }
-    cg_memset(g, a->acc, 0, cg_muli(g, cg_mul(g, a->rows, a->Epad), 4));
-    each_tile(s, pack_queries);
+    cg_memset(g, a->acc, 0, cg_muli(g, cg_mul(g, a->padded, a->Epad), 4));
+    pack_queries(a);
 }
 
-/* Scores of all panels that are turned round; as many at once as registers hold. */
-static void score_panels(step *s, cg_val row, int rows) {
-    nb_attention *a = s->a;
-    int most = (int)nb_min_i64(a->panels, nb_max_i64(1, a->vectors / rows));
-    for (int p = 0; p < a->panels; p += most)
-        nb_attention_scores(a, row, rows, cg_addi(a->l->g, s->t, p * CG_LANES), p, most, NULL);
-}
-
-static void score_last(step *s, cg_val row, int rows) {
-    nb_attention_scores(s->a, row, rows, s->t, 0, 1, s->n);
-}
-
-static void score(step *s) {
-    nb_attention *a = s->a;
+static void dots(nb_attention *a, int height) {
     cg *g = a->l->g;
-    int64_t keys = a->panels * CG_LANES;
-    cg_val whole = cg_andi(g, a->T, -keys);
-    CG_FOR(g, t, cg_i64(g, 0), whole, cg_i64(g, keys)) {
-        s->t = t;
-        for (int p = 0; p < a->panels; p++)
-            nb_attention_turn_keys(a, cg_addi(g, t, p * CG_LANES), p, NULL);
-        each_tile(s, score_panels);
-    }
-    CG_FOR(g, t, whole, a->T, cg_i64(g, CG_LANES)) {
-        s->t = t;
-        s->n = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, a->T, t));
-        nb_attention_turn_keys(a, t, 0, s->n);
-        each_tile(s, score_last);
+    nb_attention_dots(a, cg_i64(g, 0), height, true);
+    if (height < a->height) return;
+    CG_FOR(g, row, cg_i64(g, height), a->rows, cg_i64(g, height)) {
+        nb_attention_dots(a, row, height, false);
     }
 }
 
-static void exponentials(step *s, cg_val row, int rows) {
-    nb_attention_exponentials(s->a, row, rows);
+static void weigh(nb_attention *a, int height) {
+    cg *g = a->l->g;
+    CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, height)) { nb_attention_weigh(a, row, height); }
 }
 
-static void weigh(step *s, cg_val row, int rows) {
-    nb_attention_weigh(s->a, row, rows, s->t, s->n);
+static void each_run(nb_attention *a, void (*run)(nb_attention *a)) {
+    cg *g = a->l->g;
+    CG_FOR(g, t, cg_i64(g, 0), a->T, cg_i64(g, NB_ATTENTION_RUN)) {
+        a->t = t;
+        a->n = cg_smin(g, cg_i64(g, NB_ATTENTION_RUN), cg_sub(g, a->T, t));
+        run(a);
+    }
+}
+
+static void run_of_keys(nb_attention *a) {
+    nb_attention_find_keys(a);
+    each_tile(a, dots, 1);
+    nb_attention_finish_scores(a);
+}
+
+static void run_of_values(nb_attention *a) {
+    nb_attention_find_values(a);
+    nb_attention_exponentials(a);
+    each_tile(a, weigh, 1);
 }
 
 typedef struct storing {
@@ -207,23 +199,21 @@ static void store16(cg *g, void *user, cg_val e, cg_val n) {
 
 static void attend(nb_attention *a, cg_val block) {
     cg *g = a->l->g;
-    step s = {.a = a};
     cg_val head = cg_udiv(g, block, a->blocks), zero = cg_i64(g, 0);
     a->b = cg_udiv(g, head, a->G);
     a->kv = cg_urem(g, head, a->G);
     a->first = cg_muli(g, cg_urem(g, block, a->blocks), NB_ATTENTION_ROWS);
     a->rows =
         cg_smin(g, cg_i64(g, NB_ATTENTION_ROWS), cg_sub(g, cg_mul(g, a->share, a->S), a->first));
-    begin_rows(&s);
-    score(&s);
-    each_tile(&s, exponentials);
-    CG_FOR(g, t, zero, a->T, cg_i64(g, NB_ATTENTION_VALUES)) {
-        cg_val n = cg_smin(g, cg_i64(g, NB_ATTENTION_VALUES), cg_sub(g, a->T, t));
-        nb_attention_load_values(a, t, n);
-        s.t = t;
-        s.n = pad16(g, n);
-        each_tile(&s, weigh);
+    a->padded = a->rows;
+    if (a->height > 1) {
+        cg_val small = cg_cmpi(g, CG_LE, a->rows, a->height / 2);
+        a->padded = cg_select(g, small, a->rows, pad(g, a->rows, a->height));
     }
+    begin_rows(a);
+    each_run(a, run_of_keys);
+    nb_attention_find_largest(a);
+    each_run(a, run_of_values);
     CG_FOR(g, row, zero, a->rows, cg_i64(g, 1)) {
         storing to = {.a = a,
                       .from = nb_floats_at(g, a->acc, cg_mul(g, row, a->Epad)),

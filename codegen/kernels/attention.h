@@ -2,15 +2,18 @@
  * its working memory lies.
  *
  * A block is up to NB_ATTENTION_ROWS rows (query head, position) that share one key head. Its rows
- * go in tiles of as many rows as registers hold accumulators for, then in smaller ones. */
+ * go in tiles: of one height for all, the most rows that registers hold sums for, or fewer when
+ * the block has no more. The last tile may be longer than the block, which then has `padded` rows;
+ * those beyond the last are computed with it but go nowhere. */
 #ifndef NB_KERNELS_ATTENTION_H
 #define NB_KERNELS_ATTENTION_H
 
 #include "codegen/lower.h"
 
 #define NB_ATTENTION_ROWS 32
-/* Keys are turned round in panels of 16, some panels at once; values are converted in runs. */
-#define NB_ATTENTION_VALUES 32
+/* Keys, then values, go in runs of so many, in panels of 16. */
+#define NB_ATTENTION_RUN    32
+#define NB_ATTENTION_PANELS (NB_ATTENTION_RUN / CG_LANES)
 
 typedef struct nb_attention {
     nb_lower *l;
@@ -18,23 +21,26 @@ typedef struct nb_attention {
     const cg_buf *k_scales, *v_scales; /* of codes, [B,G,T,1]; NULL for floats */
     cg_buf mask;                       /* broadcast to [B,H,S,T] */
     bool masked;
-    int vectors; /* accumulators of 16 lanes that stay in registers */
-    int panels;  /* of keys turned round at once */
+    int vectors;   /* accumulators of 16 lanes that stay in registers */
+    int height;    /* most rows of a tile */
+    int64_t ahead; /* keys and values between those at hand and those that memory is asked for */
     cg_val H, G, S, T, D, E;
     cg_val share;      /* query heads that share a key head */
-    cg_val most;       /* rows in a block */
+    cg_val most;       /* rows in a block, padded */
     cg_val blocks;     /* blocks of a key head */
-    cg_val Tpad, Epad; /* multiples of 16 */
-    /* The block at hand. */
-    cg_val b, kv, first, rows;
-    /* Its working memory, 64-byte aligned. A tile of R rows that begins with row r has its part
-     * of `queries` and `scores` at r times the length of a row. */
-    cg_val queries;     /* f32, [D][R] in each tile */
-    cg_val scores;      /* f32, [Tpad/16][R][16] in each tile; then exponentials */
-    cg_val keys;        /* f32 [panels][D][16] */
-    cg_val values;      /* f32 [NB_ATTENTION_VALUES][Epad] */
-    cg_val acc;         /* f32 [rows][Epad] */
-    cg_val largest;     /* f32 [rows][16], scores by lane */
+    cg_val Tpad, Epad; /* multiples of a run, of 16 */
+    /* The block at hand, and the run: its first key and how many there are. */
+    cg_val b, kv, first, rows, padded;
+    cg_val t, n;
+    cg_val keys_from, keys_stride; /* the run's keys, as many as a run holds */
+    cg_val next;                   /* what memory is asked for during the run */
+    /* Its working memory, 64-byte aligned. */
+    cg_val queries;     /* f32 [D][padded] */
+    cg_val scores;      /* f32 [Tpad/16][padded][16]; then exponentials */
+    cg_val keys;        /* f32 [NB_ATTENTION_PANELS][D][16] */
+    cg_val last_keys;   /* [NB_ATTENTION_RUN][D]: those of a run that is not full */
+    cg_val acc;         /* f32 [padded][Epad] */
+    cg_val largest;     /* f32 [rows][16], scores by lane; then the largest of all in each lane */
     cg_val sums;        /* f32 [rows] */
     cg_val mask_rows;   /* pointers, to key 0 */
     cg_val output_rows; /* pointers, to element 0 */
@@ -43,28 +49,41 @@ typedef struct nb_attention {
 
 /* ---- loading (attention_load.c): the only places that know how keys and values are stored --- */
 
-/* Turns 16 keys from `t` on round: keys[panel][d][lane] is element d of key t + lane. With n
- * (1..16), lanes from n on repeat the last key. */
-void nb_attention_turn_keys(const nb_attention *a, cg_val t, int panel, cg_val n);
-/* values[i] = value t + i for i < n (1..NB_ATTENTION_VALUES); up to a multiple of 16 further ones
- * are -0, so that adding their multiples changes nothing. */
-void nb_attention_load_values(const nb_attention *a, cg_val t, cg_val n);
+/* Sets keys_from, keys_stride and next for the run of keys at hand; next for that of values. */
+void nb_attention_find_keys(nb_attention *a);
+void nb_attention_find_values(nb_attention *a);
 
-/* Ask memory for what is loaded next: for the keys behind the panels at hand, when panel `t` is at
- * element d (keys lie one behind the other, so D steps ask for all of a panel); for the values of
- * the next run, from element `e`. */
-void nb_attention_ask_keys(const nb_attention *a, cg_val t, cg_val d);
-void nb_attention_ask_values(const nb_attention *a, cg_val t, cg_val e);
+/* 16 keys of the run: where they are, where they go, what memory is asked for meanwhile. */
+typedef struct nb_panel {
+    cg_val from, to, next;
+    cg_val scales; /* NULL for floats */
+} nb_panel;
 
-/* ---- arithmetic of one tile of `rows` rows from `row` on (attention_tile.c) ------------------ */
+/* `turns`: they will be turned; otherwise only `to` is set. */
+nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns);
+/* Elements that nb_attention_turn takes at once. */
+int nb_attention_turned(const nb_attention *a);
+/* Turns 16 keys round: to[d][lane] = element d of key `lane`, for so many d; asks memory for as
+ * much. nb_attention_turn_one: for a single d. */
+void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d);
+void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
+/* `vectors` vectors of value `i` of the run from element `e` on; `n` NULL, or 1..15 elements of
+ * one. Asks memory for as much. */
+void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
+                        cg_val *out);
 
-/* Scores of n_panels panels; `t` is the first key. n: as above, for the last panel of all. */
-void nb_attention_scores(const nb_attention *a, cg_val row, int rows, cg_val t, int panel,
-                         int n_panels, cg_val n);
-/* Scores become exponentials; their sums. */
-void nb_attention_exponentials(const nb_attention *a, cg_val row, int rows);
-/* acc += exponentials of `n` keys from `t` on, times the values loaded; n a multiple of 16. */
-void nb_attention_weigh(const nb_attention *a, cg_val row, int rows, cg_val t, cg_val n);
+/* ---- arithmetic (attention_tile.c): tiles of `rows` rows from `row` on, one run -------------- */
+
+/* Dot products. The first tile turns the keys, and the other ones find them there. */
+void nb_attention_dots(const nb_attention *a, cg_val row, int rows, bool first);
+/* All rows: dot products become scores; their largest. */
+void nb_attention_finish_scores(const nb_attention *a);
+/* All rows: the largest of all scores, behind the last run. */
+void nb_attention_find_largest(const nb_attention *a);
+/* All rows: scores become exponentials; their sums. */
+void nb_attention_exponentials(const nb_attention *a);
+/* acc += exponentials times values. */
+void nb_attention_weigh(const nb_attention *a, cg_val row, int rows);
 
 /* ---- helpers -------------------------------------------------------------------------------- */
 
@@ -74,6 +93,12 @@ static inline cg_val nb_floats_at(cg *g, cg_val array, cg_val index) {
 }
 static inline cg_val nb_row_pointer(cg *g, cg_val array, cg_val row) {
     return cg_load(g, CG_S(CG_PTR), cg_index(g, array, CG_PTR, row), 8);
+}
+/* Scores of 16 keys from `t` on of a row and those after it. */
+static inline cg_val nb_scores_at(const nb_attention *a, cg_val t, cg_val row) {
+    cg *g = a->l->g;
+    cg_val index = cg_add(g, cg_mul(g, t, a->padded), cg_muli(g, row, CG_LANES));
+    return nb_floats_at(g, a->scores, index);
 }
 
 #endif

@@ -1,40 +1,84 @@
 /* attention: keys and values from memory into f32, keys turned round so that they are lanes.
  *
- * Both are read once for a block of rows, here, whatever their element type. A long cache comes
- * from far away: memory is asked for the next ones while tiles compute with these. */
+ * A long cache comes from far away, and one stream of it is all that a thread of few rows waits
+ * for: memory is asked for it evenly, a fixed way ahead, from the keys on into the values and from
+ * those on into the next head's keys. */
 #include "codegen/kernels/attention.h"
 
 static cg_val element(cg *g, const cg_buf *b, cg_val pointer, cg_val index) {
     return cg_buf_step(g, b, pointer, index);
 }
 
+static int bytes_of(const cg_buf *b) { return cg_kind_bytes(cg_storage_kind(b->elem)); }
+
 /* Codes as f32, floats as they are. */
 static cg_val as_float(cg *g, cg_val x) {
     return cg_kind_is_float(cg_type_of(x).kind) ? x : cg_sint_to_float(g, x, CG_F32);
 }
 
-/* Four elements of one key beside four of another, as f32. */
-static cg_val two_quads(cg *g, const cg_buf *k, cg_val low, cg_val high) {
-    cg_type quad = {cg_storage_kind(k->elem), 4};
-    cg_val both = cg_join(g, cg_load(g, quad, low, 0), cg_load(g, quad, high, 0));
-    return as_float(g, cg_decode(g, k->elem, both));
+static void ask(cg *g, cg_val pointer, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) cg_prefetch(g, cg_offset(g, pointer, cg_i64(g, i)), 3);
 }
 
-/* The scale of token `t`, or of 16 from it on; of those from n on it is the last one's. */
-static cg_val scale_of(const nb_attention *a, const cg_buf *scales, cg_val t) {
-    return cg_buf_load(a->l->g, scales, cg_at(a->l->g, scales, a->b, a->kv, t, cg_i64(a->l->g, 0)));
+/* ---- runs ----------------------------------------------------------------------------------- */
+
+static cg_val token(const nb_attention *a, const cg_buf *b, cg_val head, cg_val t) {
+    return cg_at(a->l->g, b, a->b, head, t, cg_i64(a->l->g, 0));
 }
-static cg_val scales_of(const nb_attention *a, const cg_buf *scales, cg_val t, cg_val n) {
+
+/* Token t + ahead, or as far into what comes behind the last one. */
+static cg_val ahead_of(const nb_attention *a, const cg_buf *b, const cg_buf *then, cg_val head) {
     cg *g = a->l->g;
-    cg_val first = cg_at(g, scales, a->b, a->kv, t, cg_i64(g, 0)),
-           x = cg_buf_load_part(g, scales, first, scales->strides[2], n);
-    if (!n) return x;
-    cg_val last = scale_of(a, scales, cg_add(g, t, cg_addi(g, n, -1)));
-    return cg_select(g, cg_lane_mask(g, n), x, cg_splat(g, last, CG_LANES));
+    cg_val t = cg_addi(g, a->t, a->ahead), beyond = cg_sub(g, t, a->T);
+    return cg_select(g, cg_cmpi(g, CG_LT, beyond, 0), token(a, b, a->kv, t),
+                     token(a, then, head, beyond));
 }
 
-/* x[i] holds elements 0..3 of key i, then of key i + 4; y[e] becomes element e of keys 0..7. */
-static void turn_quads(cg *g, const cg_val x[4], cg_val y[4]) {
+/* A run that is not full is copied to where there is room for a full one: whatever stands behind
+ * its keys, those lanes are not used. */
+void nb_attention_find_keys(nb_attention *a) {
+    cg *g = a->l->g;
+    const cg_buf *k = a->k;
+    cg_val begin = token(a, k, a->kv, a->t);
+    cg_var from = cg_var_new(g, begin), stride = cg_var_new(g, k->strides[2]);
+    CG_IF(g, cg_cmpi(g, CG_LT, a->n, NB_ATTENTION_RUN)) {
+        CG_FOR(g, i, cg_i64(g, 0), a->n, cg_i64(g, 1)) {
+            cg_memcpy(g, element(g, k, a->last_keys, cg_mul(g, i, a->D)),
+                      element(g, k, begin, cg_mul(g, i, k->strides[2])),
+                      cg_muli(g, a->D, bytes_of(k)));
+        }
+        cg_set(g, from, a->last_keys);
+        cg_set(g, stride, a->D);
+    }
+    a->keys_from = cg_get(g, from);
+    a->keys_stride = cg_get(g, stride);
+    a->next = ahead_of(a, k, a->v, a->kv);
+}
+
+void nb_attention_find_values(nb_attention *a) {
+    a->next = ahead_of(a, a->v, a->k, cg_addi(a->l->g, a->kv, 1));
+}
+
+/* ---- keys ----------------------------------------------------------------------------------- */
+
+nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns) {
+    cg *g = a->l->g;
+    const cg_buf *k = a->k;
+    cg_val i = cg_muli(g, panel, CG_LANES), offset = cg_mul(g, i, a->D);
+    nb_panel p = {.to = nb_floats_at(g, a->keys, offset)};
+    if (!turns) return p;
+    p.from = element(g, k, a->keys_from, cg_mul(g, i, a->keys_stride));
+    p.next = element(g, k, a->next, offset);
+    if (a->k_scales) {
+        cg_val n = cg_smin(g, cg_smax(g, cg_sub(g, a->n, i), cg_i64(g, 0)), cg_i64(g, CG_LANES)),
+               first = token(a, a->k_scales, a->kv, cg_add(g, a->t, i));
+        p.scales = cg_buf_load_part(g, a->k_scales, first, a->k_scales->strides[2], n);
+    }
+    return p;
+}
+
+/* x[i] holds words 0..3 of key i, then of key i + 4; y[w] becomes word w of keys 0..7. */
+static void turn_words(cg *g, const cg_val x[4], cg_val y[4]) {
     static const int low[8] = {0, 8, 1, 9, 4, 12, 5, 13}, high[8] = {2, 10, 3, 11, 6, 14, 7, 15},
                      even[8] = {0, 1, 8, 9, 4, 5, 12, 13}, odd[8] = {2, 3, 10, 11, 6, 7, 14, 15};
     cg_val a = cg_shuffle(g, x[0], x[1], 8, low), b = cg_shuffle(g, x[2], x[3], 8, low),
@@ -45,84 +89,78 @@ static void turn_quads(cg *g, const cg_val x[4], cg_val y[4]) {
     y[3] = cg_shuffle(g, c, d, 8, odd);
 }
 
-void nb_attention_turn_keys(const nb_attention *a, cg_val t, int panel, cg_val n) {
+/* Words of 32 bits are turned, whatever elements they hold, and taken apart afterwards: the fewer
+ * bits an element has, the fewer shuffles. out[i] becomes element i of each of 8 words, in f32. */
+static void parts_of_words(cg *g, const cg_buf *k, cg_val words, cg_val *out) {
+    static const int apart[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
+    const cg_kind kind = cg_storage_kind(k->elem);
+    const int n = 4 / bytes_of(k);
+    /* Only 8 that lie side by side are converted from f16 by one instruction. */
+    cg_val halves = NULL;
+    if (k->elem == NB_F16) {
+        halves = cg_bitcast(g, words, CG_V(CG_I16));
+        halves = cg_shuffle(g, halves, NULL, CG_LANES, apart);
+    }
+    for (int i = 0; i < n; i++) {
+        cg_val bits = halves   ? cg_slice(g, halves, 8 * i, 8)
+                      : n == 1 ? cg_from_bits(g, words)
+                               : cg_narrow(g, cg_lshri(g, words, 32 / n * i), kind);
+        out[i] = as_float(g, cg_decode(g, k->elem, bits));
+    }
+}
+
+int nb_attention_turned(const nb_attention *a) { return 16 / bytes_of(a->k); }
+
+void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d) {
     cg *g = a->l->g;
     const cg_buf *k = a->k;
-    cg_val zero = cg_i64(g, 0), from[CG_LANES],
-           to = nb_floats_at(g, a->keys, cg_muli(g, a->D, panel * CG_LANES)),
-           first = cg_at(g, k, a->b, a->kv, t, zero);
+    const int parts = 4 / bytes_of(k);
+    const cg_type words = {CG_I32, 4};
+    cg_val from = element(g, k, p->from, d);
+    /* As many bytes as are read here: keys lie one behind the other. */
+    ask(g, element(g, k, p->next, cg_muli(g, d, CG_LANES)), 16 * CG_LANES);
+    for (int half = 0; half < 2; half++) {
+        cg_val word[CG_LANES / 2], y[4], z[4];
+        for (int i = 0; i < CG_LANES / 2; i++) {
+            cg_val at = element(g, k, from, cg_muli(g, a->keys_stride, 8 * half + i));
+            word[i] = cg_load(g, words, at, bytes_of(k));
+        }
+        for (int i = 0; i < 4; i++) word[i] = cg_join(g, word[i], word[i + 4]);
+        turn_words(g, word, y);
+        for (int e = 0; e < 4 * parts; e++) {
+            if (e % parts == 0) parts_of_words(g, k, y[e / parts], z);
+            cg_val at = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), 8 * half);
+            cg_val x = z[e % parts];
+            if (p->scales) x = cg_mul(g, x, cg_slice(g, p->scales, 8 * half, 8));
+            cg_store(g, x, nb_floats_at(g, p->to, at), 32);
+        }
+    }
+}
+
+void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d) {
+    cg *g = a->l->g;
     for (int i = 0; i < CG_LANES; i++) {
-        cg_val lane = cg_i64(g, i);
-        if (n) lane = cg_smin(g, lane, cg_addi(g, n, -1));
-        from[i] = element(g, k, first, cg_mul(g, lane, k->strides[2]));
-    }
-    cg_val whole = cg_andi(g, a->D, -4), scales = NULL;
-    if (a->k_scales) scales = scales_of(a, a->k_scales, t, n);
-    CG_FOR(g, d, zero, whole, cg_i64(g, 4)) {
-        for (int half = 0; half < 2; half++) {
-            cg_val x[4], y[4];
-            for (int i = 0; i < 4; i++) {
-                cg_val low = element(g, k, from[8 * half + i], d),
-                       high = element(g, k, from[8 * half + i + 4], d);
-                x[i] = two_quads(g, k, low, high);
-            }
-            turn_quads(g, x, y);
-            for (int e = 0; e < 4; e++) {
-                cg_val at = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), 8 * half);
-                if (scales) y[e] = cg_mul(g, y[e], cg_slice(g, scales, 8 * half, 8));
-                cg_store(g, y[e], nb_floats_at(g, to, at), 32);
-            }
-        }
-    }
-    CG_FOR(g, d, whole, a->D, cg_i64(g, 1)) {
-        for (int i = 0; i < CG_LANES; i++) {
-            cg_val at = cg_addi(g, cg_muli(g, d, CG_LANES), i);
-            cg_val x = as_float(g, cg_buf_load(g, k, element(g, k, from[i], d)));
-            if (scales) x = cg_mul(g, x, cg_lane(g, scales, i));
-            cg_store(g, x, nb_floats_at(g, to, at), 4);
-        }
+        cg_val at = cg_add(g, cg_muli(g, a->keys_stride, i), d),
+               x = as_float(g, cg_buf_load(g, a->k, element(g, a->k, p->from, at)));
+        if (p->scales) x = cg_mul(g, x, cg_lane(g, p->scales, i));
+        cg_store(g, x, nb_floats_at(g, p->to, cg_addi(g, cg_muli(g, d, CG_LANES), i)), 4);
     }
 }
 
-void nb_attention_ask_keys(const nb_attention *a, cg_val t, cg_val d) {
+/* ---- values --------------------------------------------------------------------------------- */
+
+void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
+                        cg_val *out) {
     cg *g = a->l->g;
-    cg_val next = cg_at(g, a->k, a->b, a->kv, cg_addi(g, t, a->panels * CG_LANES), cg_i64(g, 0));
-    cg_prefetch(g, element(g, a->k, next, cg_muli(g, d, CG_LANES)), 2);
-}
-
-void nb_attention_ask_values(const nb_attention *a, cg_val t, cg_val e) {
-    cg *g = a->l->g;
-    cg_val next = cg_addi(g, t, NB_ATTENTION_VALUES);
-    cg_prefetch(g, cg_at(g, a->v, a->b, a->kv, next, e), 2);
-}
-
-typedef struct copying {
-    const nb_attention *a;
-    cg_val from, to, scale; /* NULL for floats */
-} copying;
-
-static void copy16(cg *g, void *user, cg_val e, cg_val n) {
-    const copying *c = user;
-    const cg_buf *v = c->a->v;
-    cg_val at = element(g, v, c->from, e);
-    cg_val x = as_float(g, cg_buf_load_part(g, v, at, cg_i64(g, 1), n));
-    if (c->scale) x = cg_mul(g, x, c->scale);
-    cg_store(g, x, nb_floats_at(g, c->to, e), 64);
-}
-
-void nb_attention_load_values(const nb_attention *a, cg_val t, cg_val n) {
-    cg *g = a->l->g;
-    cg_val zero = cg_i64(g, 0), one = cg_i64(g, 1);
-    CG_FOR(g, i, zero, n, one) {
-        copying c = {.a = a,
-                     .from = cg_at(g, a->v, a->b, a->kv, cg_add(g, t, i), zero),
-                     .to = nb_floats_at(g, a->values, cg_mul(g, i, a->Epad))};
-        if (a->v_scales) c.scale = cg_splat(g, scale_of(a, a->v_scales, cg_add(g, t, i)), CG_LANES);
-        cg_for16(g, a->E, copy16, &c);
-    }
-    cg_val padded = cg_andi(g, cg_addi(g, n, CG_LANES - 1), -CG_LANES),
-           nothing = cg_splat(g, cg_f32(g, -0.0f), CG_LANES);
-    CG_FOR(g, at, cg_mul(g, n, a->Epad), cg_mul(g, padded, a->Epad), cg_i64(g, CG_LANES)) {
-        cg_store(g, nothing, nb_floats_at(g, a->values, at), 64);
+    const cg_buf *v = a->v;
+    cg_val t = cg_add(g, a->t, i), from = element(g, v, token(a, v, a->kv, t), e), scale = NULL;
+    ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
+        vectors * CG_LANES * bytes_of(v));
+    if (a->v_scales)
+        scale = cg_splat(g, cg_buf_load(g, a->v_scales, token(a, a->v_scales, a->kv, t)), CG_LANES);
+    for (int j = 0; j < vectors; j++) {
+        cg_val at = element(g, v, from, cg_i64(g, j * CG_LANES));
+        out[j] = as_float(g, cg_buf_load_part(g, v, at, cg_i64(g, 1), n));
+        if (scale) out[j] = cg_mul(g, out[j], scale);
     }
 }
