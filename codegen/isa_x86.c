@@ -7,7 +7,8 @@ const cg_isa cg_isa_sse2 = {
     .name = "sse2",
     .vector_bytes = 16,
     .registers = 16,
-    .dots = {{&nb_dot_words_sse2, &nb_dot_words_sse2}, {&nb_dot_words_sse2, &nb_dot_words_sse2}},
+    .dots = {{{&nb_dot_words_sse2}, {&nb_dot_words_sse2}},
+             {{&nb_dot_words_sse2}, {&nb_dot_words_sse2}}},
 };
 
 const cg_isa cg_isa_avx2 = {
@@ -18,7 +19,8 @@ const cg_isa cg_isa_avx2 = {
     .round = true,
     .f16 = true,
     .mask_bits = 32,
-    .dots = {{&nb_dot_words_avx2, &nb_dot_words_avx2}, {&nb_dot_narrow_avx2, &nb_dot_words_avx2}},
+    .dots = {{{&nb_dot_words_avx2}, {&nb_dot_words_avx2}},
+             {{&nb_dot_narrow_avx2}, {&nb_dot_words_avx2, &nb_dot_narrow_avx2}}},
 };
 
 const cg_isa cg_isa_avx512vnni = {
@@ -29,5 +31,5 @@ const cg_isa cg_isa_avx512vnni = {
     .round = true,
     .f16 = true,
     .mask_bits = 8,
-    .dots = {{&nb_dot_vnni, &nb_dot_vnni}, {&nb_dot_vnni, &nb_dot_vnni}},
+    .dots = {{{&nb_dot_vnni}, {&nb_dot_vnni}}, {{&nb_dot_vnni}, {&nb_dot_vnni}}},
 };

@@ -25,7 +25,8 @@ static int accumulators(const cg_cpu *cpu) {
 }
 
 static int64_t dot_work(const cg_cpu *cpu, int bits) {
-    return 2 * STEPS * (64 / nb_dot_of(cpu->isa, bits, NB_I8)->act_bytes) * accumulators(cpu);
+    return 2 * STEPS * (64 / nb_dot_of(cpu->isa, bits, NB_I8, false)->act_bytes) *
+           accumulators(cpu);
 }
 
 int64_t nb_limit_work(const cg_cpu *cpu, nb_limit_kind kind) {
@@ -59,7 +60,7 @@ static void emit_clock(cg *g, cg_val n, cg_val sink) {
 /* Each turn multiplies STEPS parts of weights with a word for each accumulator, as a tile of rows
  * does. */
 static void emit_dot(cg *g, cg_val buffer, cg_val n, cg_val sink, int bits) {
-    const nb_dot *dot = nb_dot_of(cg_isa_of(g), bits, NB_I8);
+    const nb_dot *dot = nb_dot_of(cg_isa_of(g), bits, NB_I8, false);
     cg_var acc[12];
     cg_val narrow[12];
     int count = accumulators(cg_cpu_of(g));

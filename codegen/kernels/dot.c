@@ -119,8 +119,9 @@ const nb_dot nb_dot_narrow_avx2 = {.name = "pmaddubsw",
 
 /* ---- choice --------------------------------------------------------------------------------- */
 
-const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act) {
-    const nb_dot *dot = isa->dots[bits == 4][act == NB_I16];
+const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act, bool single) {
+    const nb_dot *const *dots = isa->dots[bits == 4][act == NB_I16];
+    const nb_dot *dot = single && dots[1] ? dots[1] : dots[0];
     return dot ? dot : &nb_dot_bytes;
 }
 

@@ -24,8 +24,9 @@ struct nb_dot {
     cg_val (*end)(cg *g, cg_val acc, cg_val sums);
 };
 
-/* The way of this CPU for weights of that many bits and activations i8 or i16. */
-const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act);
+/* The way of this CPU for weights of that many bits and activations i8 or i16; `single`: of one
+ * row. */
+const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act, bool single);
 /* Parts of a unit. */
 int nb_dot_parts(const nb_dot *dot, int bits);
 
@@ -33,7 +34,7 @@ int nb_dot_parts(const nb_dot *dot, int bits);
 extern const nb_dot nb_dot_bytes;       /* any CPU */
 extern const nb_dot nb_dot_words_sse2;  /* pmaddwd */
 extern const nb_dot nb_dot_words_avx2;  /* pmaddwd */
-extern const nb_dot nb_dot_narrow_avx2; /* pmaddubsw; 4-bit weights, i8 activations */
+extern const nb_dot nb_dot_narrow_avx2; /* pmaddubsw; 4-bit weights */
 extern const nb_dot nb_dot_vnni;        /* vpdpbusd, 64 bytes */
 
 #endif

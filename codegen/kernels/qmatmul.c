@@ -19,9 +19,9 @@ static int64_t inputs_that_fit(const nb_qshape *s) {
 }
 
 /* What constants decide. */
-static nb_qproduct shape_of(const cg_isa *isa, const nb_value *weight, nb_elem act) {
-    nb_qproduct p = {.s = nb_qshape_of(weight), .wide = act == NB_I16};
-    p.dot = nb_dot_of(isa, p.s.bits, act);
+static nb_qproduct shape_of(const cg_isa *isa, const nb_value *weight, nb_elem act, bool single) {
+    nb_qproduct p = {.s = nb_qshape_of(weight), .single = single, .wide = act == NB_I16};
+    p.dot = nb_dot_of(isa, p.s.bits, act, single);
     p.parts = nb_dot_parts(p.dot, p.s.bits);
     p.planes = p.wide && p.dot->act_bytes == 1 ? 2 : 1;
     p.block = BLOCK_BYTES / 64 / p.parts * p.s.unit;
@@ -35,10 +35,10 @@ static nb_qproduct shape_of(const cg_isa *isa, const nb_value *weight, nb_elem a
     return p;
 }
 
-nb_qproduct nb_qproduct_of(nb_lower *l) {
+nb_qproduct nb_qproduct_of(nb_lower *l, bool single) {
     cg *g = l->g;
     const cg_buf *a = &l->in[0].buf;
-    nb_qproduct p = shape_of(cg_isa_of(g), nb_in(l->op, 1), a->elem);
+    nb_qproduct p = shape_of(cg_isa_of(g), nb_in(l->op, 1), a->elem, single);
     p.l = l;
     p.rows = cg_buf_count_range(g, a, 0, a->rank - 1);
     if (!l->scratch) return p;
@@ -72,10 +72,14 @@ void nb_each_span(const nb_qproduct *p, int64_t length,
 
 /* ---- the table ------------------------------------------------------------------------------ */
 
-static cg_val scratch(nb_lower *l) {
-    nb_qproduct p = nb_qproduct_of(l);
+static cg_val scratch_of(nb_lower *l, bool single) {
+    nb_qproduct p = nb_qproduct_of(l, single);
     int64_t row = p.row_bytes + 4 * p.planes * p.row_spans;
     return cg_addi(l->g, cg_muli(l->g, p.rows, row), 128);
+}
+
+static cg_val scratch(nb_lower *l) {
+    return cg_smax(l->g, scratch_of(l, true), scratch_of(l, false));
 }
 
 static int phases(const nb_op *op) {
@@ -84,11 +88,21 @@ static int phases(const nb_op *op) {
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
-    nb_qproduct p = nb_qproduct_of(l);
-    if (phase == 0)
-        nb_qproduct_prepare(&p, begin, end);
-    else
-        nb_qproduct_multiply(&p, begin, end);
+    cg *g = l->g;
+    void (*run)(const nb_qproduct *, cg_val, cg_val) =
+        phase == 0 ? nb_qproduct_prepare : nb_qproduct_multiply;
+    nb_qproduct one = nb_qproduct_of(l, true), more = nb_qproduct_of(l, false);
+    if (phase == 0 && one.dot == more.dot) {
+        run(&more, begin, end);
+        return;
+    }
+    cg_val alone = cg_cmpi(g, CG_EQ, more.rows, 1), others = cg_not(g, alone);
+    if (!cg_is(alone, 0)) CG_IF(g, alone) {
+            run(&one, begin, end);
+        }
+    if (!cg_is(others, 0)) CG_IF(g, others) {
+            run(&more, begin, end);
+        }
 }
 
 static cg_val items(nb_lower *l, int phase) {
@@ -130,10 +144,11 @@ static const char *key(nb_arena *arena, const nb_op *op) {
 /* The query, key and value projections of a layer have one input, and so have gate and up. */
 static const char *prepared(nb_arena *arena, const nb_op *op, const cg_cpu *cpu) {
     const nb_value *a = nb_in(op, 0);
-    nb_qproduct p = shape_of(cpu->isa, nb_in(op, 1), a->type->elem);
-    return nb_format(arena, "%p %s %lld %lld %lld %lld", (const void *)a, p.dot->name,
-                     (long long)p.s.unit, (long long)p.s.group, (long long)p.span,
-                     (long long)nb_qproduct_factor(&p));
+    nb_qproduct one = shape_of(cpu->isa, nb_in(op, 1), a->type->elem, true),
+                p = shape_of(cpu->isa, nb_in(op, 1), a->type->elem, false);
+    return nb_format(arena, "%p %s %s %lld %lld %lld %lld %lld", (const void *)a, p.dot->name,
+                     one.dot->name, (long long)p.s.unit, (long long)p.s.group, (long long)p.span,
+                     (long long)one.span, (long long)nb_qproduct_factor(&p));
 }
 
 const nb_lowering nb_lower_qmatmul = {.accept = accept,

@@ -17,6 +17,7 @@
 typedef struct nb_qproduct {
     nb_lower *l;
     nb_qshape s;
+    bool single; /* of one row */
     const nb_dot *dot;
     int parts;           /* of a unit */
     int planes;          /* of the codes: 1, or 2 (high, then low) */
@@ -31,7 +32,8 @@ typedef struct nb_qproduct {
     cg_val codes, sums; /* of row 0; NULL without scratch */
 } nb_qproduct;
 
-nb_qproduct nb_qproduct_of(nb_lower *l);
+/* As it is for one row, or for several. */
+nb_qproduct nb_qproduct_of(nb_lower *l, bool single);
 /* What the sums of the activations are multiplied with: zero point and offset where they are one
  * number, negative. */
 int64_t nb_qproduct_factor(const nb_qproduct *p);

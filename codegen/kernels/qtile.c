@@ -6,7 +6,7 @@
 /* This many units of a span are written out; longer spans loop over as many. */
 #define UNROLL 4
 /* How far ahead the weights of a single row are asked for, in bytes. */
-#define AHEAD 2048
+#define AHEAD 384
 
 /* What differs between rows, or between panels of a single row. */
 enum {
@@ -30,7 +30,6 @@ enum {
 typedef struct tile {
     const nb_qproduct *p; /* only what nb_qtile's name has of it, no sizes */
     cg *g;
-    bool single;
     int n;
     int64_t length; /* of a group; 0: spans */
     cg_val arg[N_PARAMS];
@@ -53,17 +52,15 @@ int nb_qtile_most(const nb_qproduct *p) {
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
 
-int64_t nb_qtile_unit_bytes(const nb_qproduct *p, bool single) {
-    return single ? 64 : 64 * p->parts;
-}
+int64_t nb_qtile_unit_bytes(const nb_qproduct *p) { return p->single ? 64 : 64 * p->parts; }
 
 /* `base` of row r; panels of a single row have all but their weights and states in common. */
 static cg_val of_row(const tile *t, int base, int r, cg_val stride) {
-    return t->single ? t->arg[base] : cg_offset(t->g, t->arg[base], cg_muli(t->g, stride, r));
+    return t->p->single ? t->arg[base] : cg_offset(t->g, t->arg[base], cg_muli(t->g, stride, r));
 }
 static cg_val of_panel(const tile *t, int base, int r) {
     cg_val stride = cg_muli(t->g, t->arg[PANEL_BYTES], r);
-    return t->single ? cg_offset(t->g, t->arg[base], stride) : t->arg[base];
+    return t->p->single ? cg_offset(t->g, t->arg[base], stride) : t->arg[base];
 }
 
 /* ---- integer sums --------------------------------------------------------------------------- */
@@ -75,14 +72,15 @@ static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, cg_val *un
     cg *g = t->g;
     const cg_type bytes = {CG_I8, 64};
     const int part = (int)(i % p->parts);
-    cg_val at = cg_offset(g, t->weights[r], cg_addi(g, skip, 64 * (t->single ? i / p->parts : i)));
-    if (t->single && part == 0) cg_prefetch(g, cg_offset(g, at, cg_i64(g, AHEAD)), 3);
-    if (!t->single || part == 0) {
+    cg_val at =
+        cg_offset(g, t->weights[r], cg_addi(g, skip, 64 * (t->p->single ? i / p->parts : i)));
+    if (t->p->single && part == 0) cg_prefetch(g, cg_offset(g, at, cg_i64(g, AHEAD)), 3);
+    if (!t->p->single || part == 0) {
         /* The order is as written: LLVM would load ahead, and spill. */
         cg_fence(g);
         *unit = cg_load(g, bytes, at, 64);
     }
-    return t->single ? p->dot->unpack(g, p->s.bits, *unit, part) : *unit;
+    return t->p->single ? p->dot->unpack(g, p->s.bits, *unit, part) : *unit;
 }
 
 /* A part times the word of row r's activations that lies `at` bytes from those at hand. */
@@ -107,9 +105,8 @@ static void multiply_run(tile *t, cg_val first, int64_t units) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
     const int64_t n = units * p->parts;
-    const int together = t->single ? 1 : t->n;
-    cg_val skip = cg_muli(g, first, nb_qtile_unit_bytes(p, t->single)),
-           at = cg_muli(g, first, 4 * p->parts);
+    const int together = t->p->single ? 1 : t->n;
+    cg_val skip = cg_muli(g, first, nb_qtile_unit_bytes(p)), at = cg_muli(g, first, 4 * p->parts);
     for (int from = 0; from < t->n; from += together) {
         for (int r = from; r < from + together; r++) {
             for (int k = 0; k < p->planes; k++) t->narrow[k][r] = cg_zero(g, (cg_type){CG_I16, 32});
@@ -158,10 +155,10 @@ static cg_val correction(const tile *t, int r, int k, cg_val group, cg_val zeros
 static void correct(tile *t, cg_val group, bool last) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
-    const bool late = p->dot->steps && !t->single;
+    const bool late = p->dot->steps && !t->p->single;
     cg_val zeros = NULL;
     for (int r = 0; r < t->n; r++) {
-        if (p->s.zeros && last == late && (r == 0 || t->single)) {
+        if (p->s.zeros && last == late && (r == 0 || t->p->single)) {
             cg_val at = cg_offset(g, of_panel(t, ZEROS, r), cg_muli(g, group, CG_LANES));
             zeros = cg_zext(g, cg_load(g, CG_V(CG_I8), at, CG_LANES), CG_I32);
         }
@@ -212,7 +209,7 @@ void nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val 
 static void point_at(tile *t, cg_val group, int64_t units) {
     cg *g = t->g;
     cg_val codes = cg_muli(g, group, 4 * t->p->parts * units),
-           weights = cg_muli(g, group, nb_qtile_unit_bytes(t->p, t->single) * units);
+           weights = cg_muli(g, group, nb_qtile_unit_bytes(t->p) * units);
     for (int r = 0; r < t->n; r++) {
         t->codes[r] = cg_offset(g, of_row(t, CODES, r, t->arg[ROW_BYTES]), codes);
         t->weights[r] = cg_offset(g, of_panel(t, SOURCE, r), weights);
@@ -232,7 +229,7 @@ static void run_groups(tile *t) {
         for (int r = 0; r < t->n; r++) {
             cg_val skip = cg_muli(g, group, CG_LANES * nb_qshape_scale_bytes(&p->s)),
                    act = of_row(t, ACT_SCALES, r, t->arg[ACT_ROW]);
-            if (r == 0 || t->single)
+            if (r == 0 || t->p->single)
                 scales = nb_qtile_scales(g, p, cg_offset(g, of_panel(t, SCALES, r), skip));
             if (by_block) act_scale = cg_load(g, CG_S(CG_F32), cg_index(g, act, CG_F32, group), 0);
             nb_qtile_add_group(g, state(t, r), span_sum(t, r), scales, act_scale);
@@ -263,7 +260,7 @@ static const char *name_of(const tile *t) {
     return nb_format(arena, "tile_%s_w%da%d_%s%s_%s%s_%s%d", p->dot->name, p->s.bits,
                      p->wide ? 16 : 8, groups, p->s.zeros ? "_zeros" : "",
                      p->s.half ? "f16" : "f32", q->granularity == NB_PER_BLOCK ? "_blocks" : "",
-                     t->single ? "panels" : "rows", t->n);
+                     t->p->single ? "panels" : "rows", t->n);
 }
 
 static cg_val emit(const tile *call, const char *name) {
@@ -284,9 +281,9 @@ static cg_val emit(const tile *call, const char *name) {
     return cg_finish(t.g);
 }
 
-void nb_qtile_run(const nb_qproduct *p, bool single, int n, int64_t length, const nb_qtile *at) {
+void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *at) {
     cg *g = p->l->g;
-    tile t = {.p = p, .g = g, .single = single, .n = n, .length = p->spans == 1 ? length : 0};
+    tile t = {.p = p, .g = g, .n = n, .length = p->spans == 1 ? length : 0};
     const char *name = name_of(&t);
     cg_val function = cg_find(cg_module_of(g), name);
     if (!function) function = emit(&t, name);

@@ -31,11 +31,11 @@ cg_type nb_qtile_total_type(const nb_qproduct *p);
 /* Rows (or panels) whose integer sums stay in registers, at most NB_QTILE_ROWS. */
 int nb_qtile_most(const nb_qproduct *p);
 /* Bytes of weights in a unit as `source` has them. */
-int64_t nb_qtile_unit_bytes(const nb_qproduct *p, bool single);
+int64_t nb_qtile_unit_bytes(const nb_qproduct *p);
 
 /* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
  * Else: adds one span to the totals; `length` is not used. `n`: rows, or panels of a single row. */
-void nb_qtile_run(const nb_qproduct *p, bool single, int n, int64_t length, const nb_qtile *t);
+void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *t);
 /* result += scale(s) of the group * sum, 16 lanes of i32 or f64. */
 void nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale);
 cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at);
