@@ -13,6 +13,7 @@
 typedef struct panel {
     const nb_qproduct *p;
     int n;           /* of a single row: panels side by side */
+    cg_val apart;    /* and how many panels they are apart */
     cg_val number;   /* of the (first) panel */
     cg_val weights;  /* where it lies */
     cg_val unpacked; /* room for a block */
@@ -56,7 +57,7 @@ static nb_qtile tile_at(const panel *w, cg_val row, cg_val input, cg_val group, 
     cg *g = p->l->g;
     const int64_t unit = p->s.unit;
     const nb_operand *a = &p->l->in[0];
-    cg_val real = w->p->single ? cg_i64(g, 0) : row;
+    cg_val real = p->single ? cg_i64(g, 0) : row;
     cg_val codes = cg_add(g, cg_mul(g, real, cg_i64(g, p->row_bytes)),
                           cg_muli(g, input, 4 * p->parts / unit)),
            skip = cg_muli(g, cg_sub(g, input, w->from), nb_qtile_unit_bytes(p) / unit),
@@ -70,6 +71,7 @@ static nb_qtile tile_at(const panel *w, cg_val row, cg_val input, cg_val group, 
         .source = cg_offset(g, w->source, skip),
         .scales = cg_offset(g, w->weights, scales),
     };
+    t.apart = p->single ? cg_muli(g, w->apart, nb_qshape_panel_bytes(&p->s)) : cg_i64(g, 0);
     if (p->s.zeros) t.zeros = cg_offset(g, w->weights, zeros);
     if (a->value->type->quant->granularity == NB_PER_BLOCK)
         t.act_scales =
@@ -84,7 +86,7 @@ static void run_tiles(const panel *w, cg_val input, cg_val group, cg_val after, 
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     cg_val count = after ? cg_sub(g, after, group) : units;
-    if (w->p->single) {
+    if (p->single) {
         nb_qtile t = tile_at(w, w->row, input, group, span);
         t.count = count;
         nb_qtile_run(p, w->n, length, &t);
@@ -112,7 +114,7 @@ static void enter_block(panel *w, cg_val from, cg_val inputs) {
     const cg_type bytes = {CG_I8, 64};
     w->from = from;
     w->source = cg_offset(g, w->weights, cg_muli(g, from, 64 / p->s.unit));
-    if (w->p->single || p->parts == 1) return;
+    if (p->single || p->parts == 1) return;
     CG_FOR(g, u, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, 1)) {
         cg_val unit = cg_load(g, bytes, cg_offset(g, w->source, cg_muli(g, u, 64)), 64);
         for (int k = 0; k < p->parts; k++) {
@@ -128,7 +130,7 @@ static void short_groups(panel *w, int64_t first, int64_t after, int64_t length)
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit,
-            each = w->p->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
+            each = p->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
     CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
         cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after)),
                from = cg_muli(g, group, nb_qshape_padded(&p->s, 0));
@@ -155,7 +157,7 @@ static void long_groups(panel *w, int64_t first, int64_t after, int64_t length) 
         CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) {
             const nb_qtile t = tile_at(w, row, w->from, group, cg_i64(g, 0));
             cg_val total = cg_offset(g, t.states, cg_i64(g, 64)), zero = cg_i64(g, 0),
-                   skip = w->p->single ? cg_muli(g, row, nb_qshape_panel_bytes(&p->s)) : zero;
+                   skip = p->single ? cg_mul(g, row, t.apart) : zero;
             cg_val sum = cg_load(g, nb_qtile_total_type(p), total, 64),
                    scales = nb_qtile_scales(g, p, cg_offset(g, t.scales, skip)),
                    act = t.act_scales ? cg_load(g, CG_S(CG_F32), t.act_scales, 0) : NULL;
@@ -199,10 +201,10 @@ static void store_result(const panel *w, cg_val row) {
     cg *g = l->g;
     const cg_buf *y = &l->out[0].buf;
     const int64_t N = p->s.N;
-    columns c = {.first =
-                     cg_muli(g, w->p->single ? cg_add(g, w->number, row) : w->number, CG_LANES)};
+    cg_val number = p->single ? cg_add(g, w->number, cg_mul(g, row, w->apart)) : w->number;
+    columns c = {.first = cg_muli(g, number, CG_LANES)};
     if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
-    cg_val real = w->p->single ? cg_i64(g, 0) : row,
+    cg_val real = p->single ? cg_i64(g, 0) : row,
            v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64), scale = row_scale(p, real);
     if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
     if (l->in[2].value) v = cg_add(g, v, addend(g, &l->in[2], NULL, c));
@@ -234,12 +236,12 @@ static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
     w.states = cg_stack(g, w.n * nb_qtile_state_bytes(p), 64);
     for (; w.n > 0; w.n /= 2) {
         w.rows = cg_i64(g, w.n);
-        cg_val after = cg_sub(g, end, cg_urem(g, cg_sub(g, end, begin), w.rows));
-        CG_FOR(g, number, begin, after, w.rows) {
+        w.apart = cg_udiv(g, cg_sub(g, end, begin), w.rows);
+        CG_FOR(g, number, begin, cg_add(g, begin, w.apart), cg_i64(g, 1)) {
             w.number = number;
             multiply_block(&w);
         }
-        begin = after;
+        begin = cg_add(g, begin, cg_muli(g, w.apart, w.n));
     }
 }
 

@@ -23,7 +23,7 @@ enum {
     SUM_ROW,
     SUM_PLANE,
     ACT_ROW,
-    PANEL_BYTES,
+    APART,
     N_PARAMS
 };
 
@@ -59,7 +59,7 @@ static cg_val of_row(const tile *t, int base, int r, cg_val stride) {
     return t->p->single ? t->arg[base] : cg_offset(t->g, t->arg[base], cg_muli(t->g, stride, r));
 }
 static cg_val of_panel(const tile *t, int base, int r) {
-    cg_val stride = cg_muli(t->g, t->arg[PANEL_BYTES], r);
+    cg_val stride = cg_muli(t->g, t->arg[APART], r);
     return t->p->single ? cg_offset(t->g, t->arg[base], stride) : t->arg[base];
 }
 
@@ -268,7 +268,7 @@ static cg_val emit(const tile *call, const char *name) {
         [STATES] = CG_PTR,    [CODES] = CG_PTR,       [SUMS] = CG_PTR,       [SOURCE] = CG_PTR,
         [SCALES] = CG_PTR,    [ZEROS] = CG_PTR,       [ACT_SCALES] = CG_PTR, [COUNT] = CG_I64,
         [ROW_BYTES] = CG_I64, [PLANE_BYTES] = CG_I64, [SUM_ROW] = CG_I64,    [SUM_PLANE] = CG_I64,
-        [ACT_ROW] = CG_I64,   [PANEL_BYTES] = CG_I64};
+        [ACT_ROW] = CG_I64,   [APART] = CG_I64};
     cg_type types[N_PARAMS];
     for (int i = 0; i < N_PARAMS; i++) types[i] = CG_S(kinds[i]);
     tile t = *call;
@@ -302,7 +302,7 @@ void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *a
         [SUM_ROW] = cg_i64(g, 4 * p->planes * p->row_spans),
         [SUM_PLANE] = cg_i64(g, 4 * p->row_spans),
         [ACT_ROW] = cg_i64(g, 4 * p->s.groups),
-        [PANEL_BYTES] = cg_i64(g, nb_qshape_panel_bytes(&p->s)),
+        [APART] = at->apart,
     };
     cg_call(g, function, N_PARAMS, args);
 }

@@ -23,6 +23,7 @@ typedef struct nb_qtile {
     cg_val zeros;      /* their zero points */
     cg_val act_scales; /* of blocks of activations; NULL: rows are scaled in the end */
     cg_val count;      /* groups; of spans: units in this one */
+    cg_val apart;      /* from panel to panel of a single row, in bytes */
 } nb_qtile;
 
 int64_t nb_qtile_state_bytes(const nb_qproduct *p);
