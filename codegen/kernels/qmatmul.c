@@ -1,7 +1,7 @@
 /* qmatmul: exact integer products of codes, one conversion and one fma per group (NUMBERS.md).
  *
  * Phase 0 prepares the activations, an item is a row (qprepare.c). Phase 1 multiplies, an item is
- * a panel of 16 columns (qtile.c). */
+ * a panel of 16 columns (qpanel.c, qtile.c). */
 #include "codegen/kernels/qproduct.h"
 
 /* Of unpacked weights: half of the first-level cache of any CPU here. */

@@ -51,24 +51,23 @@ static cg_val state_of(const panel *w, cg_val row) {
     return cg_offset(g, w->states, cg_muli(g, cg_sub(g, row, w->row), nb_qtile_state_bytes(w->p)));
 }
 
-/* A tile from `row` on and inputs from `input`, group `group`, span `span` on. */
-static nb_qtile tile_at(const panel *w, cg_val row, cg_val input, cg_val group, cg_val span) {
+/* The row a tile from `row` on takes its activations from. */
+static cg_val real_row(const nb_qproduct *p, cg_val row) {
+    return p->single ? cg_i64(p->l->g, 0) : row;
+}
+
+/* A tile from `row` on, group `group`, span `span` of it, still without inputs. */
+static nb_qtile tile_at(const panel *w, cg_val row, cg_val group, cg_val span) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    const int64_t unit = p->s.unit;
     const nb_operand *a = &p->l->in[0];
-    cg_val real = p->single ? cg_i64(g, 0) : row;
-    cg_val codes = cg_add(g, cg_mul(g, real, cg_i64(g, p->row_bytes)),
-                          cg_muli(g, input, 4 * p->parts / unit)),
-           skip = cg_muli(g, cg_sub(g, input, w->from), nb_qtile_unit_bytes(p) / unit),
-           scales = cg_addi(g, cg_muli(g, group, CG_LANES * nb_qshape_scale_bytes(&p->s)),
+    cg_val real = real_row(p, row);
+    cg_val scales = cg_addi(g, cg_muli(g, group, CG_LANES * nb_qshape_scale_bytes(&p->s)),
                             nb_qshape_scales_at(&p->s)),
            zeros = cg_addi(g, cg_muli(g, group, CG_LANES), nb_qshape_zeros_at(&p->s));
     nb_qtile t = {
         .states = state_of(w, row),
-        .codes = cg_offset(g, p->codes, codes),
         .sums = nb_qproduct_sum(p, real, 0, cg_add(g, cg_muli(g, group, p->spans), span)),
-        .source = cg_offset(g, w->source, skip),
         .scales = cg_offset(g, w->weights, scales),
     };
     t.apart = p->single ? cg_muli(g, w->apart, nb_qshape_panel_bytes(&p->s)) : cg_i64(g, 0);
@@ -79,16 +78,28 @@ static nb_qtile tile_at(const panel *w, cg_val row, cg_val input, cg_val group, 
     return t;
 }
 
+/* The same with the inputs of the block: `count` groups or units. */
+static nb_qtile tile_in_block(const panel *w, cg_val row, cg_val group, cg_val span, cg_val count) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    cg_val codes = cg_add(g, cg_mul(g, real_row(p, row), cg_i64(g, p->row_bytes)),
+                          cg_muli(g, w->from, 4 * p->parts / p->s.unit));
+    nb_qtile t = tile_at(w, row, group, span);
+    t.codes = cg_offset(g, p->codes, codes);
+    t.source = w->source;
+    t.count = count;
+    return t;
+}
+
 /* All tiles of the block: groups [group, after) of `length` inputs, or the span of `units` units
  * (after NULL). */
-static void run_tiles(const panel *w, cg_val input, cg_val group, cg_val after, int64_t length,
-                      cg_val span, cg_val units) {
+static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length, cg_val span,
+                      cg_val units) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     cg_val count = after ? cg_sub(g, after, group) : units;
     if (p->single) {
-        nb_qtile t = tile_at(w, w->row, input, group, span);
-        t.count = count;
+        const nb_qtile t = tile_in_block(w, w->row, group, span, count);
         nb_qtile_run(p, w->n, length, &t);
         return;
     }
@@ -96,8 +107,7 @@ static void run_tiles(const panel *w, cg_val input, cg_val group, cg_val after, 
     CG_FOR(g, tile, w->tile, w->end_tile, cg_i64(g, 1)) {
         cg_val row = row_of_tile(w, tile),
                rows = cg_sub(g, row_of_tile(w, cg_addi(g, tile, 1)), row);
-        nb_qtile t = tile_at(w, row, input, group, span);
-        t.count = count;
+        const nb_qtile t = tile_in_block(w, row, group, span, count);
         for (int n = most; n > 0; n--) {
             if (!occurs(w, n, most)) continue;
             CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, length, &t); }
@@ -135,7 +145,7 @@ static void short_groups(panel *w, int64_t first, int64_t after, int64_t length)
         cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after)),
                from = cg_muli(g, group, nb_qshape_padded(&p->s, 0));
         enter_block(w, from, cg_muli(g, cg_sub(g, end, group), padded));
-        run_tiles(w, from, group, end, length, cg_i64(g, 0), NULL);
+        run_tiles(w, group, end, length, cg_i64(g, 0), NULL);
     }
 }
 
@@ -149,13 +159,11 @@ static void long_groups(panel *w, int64_t first, int64_t after, int64_t length) 
             cg_val inputs = cg_smin(g, cg_i64(g, p->span), cg_sub(g, cg_i64(g, padded), at)),
                    from = cg_add(g, cg_muli(g, group, nb_qshape_padded(&p->s, 0)), at);
             enter_block(w, from, inputs);
-            run_tiles(w, from, group, NULL, length, cg_udiv(g, at, cg_i64(g, p->span)),
+            run_tiles(w, group, NULL, length, cg_udiv(g, at, cg_i64(g, p->span)),
                       cg_udiv(g, inputs, cg_i64(g, p->s.unit)));
         }
-        w->from = cg_i64(g, 0);
-        w->source = w->weights;
         CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) {
-            const nb_qtile t = tile_at(w, row, w->from, group, cg_i64(g, 0));
+            const nb_qtile t = tile_at(w, row, group, cg_i64(g, 0));
             cg_val total = cg_offset(g, t.states, cg_i64(g, 64)), zero = cg_i64(g, 0),
                    skip = p->single ? cg_mul(g, row, t.apart) : zero;
             cg_val sum = cg_load(g, nb_qtile_total_type(p), total, 64),
@@ -204,7 +212,7 @@ static void store_result(const panel *w, cg_val row) {
     cg_val number = p->single ? cg_add(g, w->number, cg_mul(g, row, w->apart)) : w->number;
     columns c = {.first = cg_muli(g, number, CG_LANES)};
     if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
-    cg_val real = p->single ? cg_i64(g, 0) : row,
+    cg_val real = real_row(p, row),
            v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64), scale = row_scale(p, real);
     if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
     if (l->in[2].value) v = cg_add(g, v, addend(g, &l->in[2], NULL, c));

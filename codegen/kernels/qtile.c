@@ -256,11 +256,12 @@ static const char *name_of(const tile *t) {
     const nb_qproduct *p = t->p;
     const nb_quant *q = p->l->in[0].value->type->quant;
     nb_arena *arena = cg_arena(t->g);
-    const char *groups = t->length ? nb_format(arena, "g%lld", (long long)t->length) : "span";
-    return nb_format(arena, "tile_%s_w%da%d_%s%s_%s%s_%s%d", p->dot->name, p->s.bits,
-                     p->wide ? 16 : 8, groups, p->s.zeros ? "_zeros" : "",
-                     p->s.half ? "f16" : "f32", q->granularity == NB_PER_BLOCK ? "_blocks" : "",
-                     t->p->single ? "panels" : "rows", t->n);
+    const char *sums = "span";
+    if (t->length)
+        sums = nb_format(arena, "g%lld_%s%s", (long long)t->length, p->s.half ? "f16" : "f32",
+                         q->granularity == NB_PER_BLOCK ? "_blocks" : "");
+    return nb_format(arena, "tile_%s_w%da%d_%s%s_%s%d", p->dot->name, p->s.bits, p->wide ? 16 : 8,
+                     sums, p->s.zeros ? "_zeros" : "", p->single ? "panels" : "rows", t->n);
 }
 
 static cg_val emit(const tile *call, const char *name) {
