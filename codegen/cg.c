@@ -416,12 +416,19 @@ static cg_branch open_branch(cg *g, LLVMValueRef branch, LLVMBasicBlockRef body,
 }
 
 cg_branch cg_if_begin(cg *g, cg_val cond) {
+    int64_t known;
+    if (cg_known(cond, &known)) {
+        g->last_if.merge = NULL;
+        g->last_if.taken = known;
+        return (cg_branch){.open = known};
+    }
     LLVMBasicBlockRef body = new_block(g, "then"), merge = new_block(g, "endif");
     LLVMValueRef branch = LLVMBuildCondBr(g->b, cond, body, merge);
     return open_branch(g, branch, body, merge);
 }
 
 cg_branch cg_else_begin(cg *g) {
+    if (!g->last_if.merge) return (cg_branch){.open = !g->last_if.taken};
     assert(g->last_if.branch && LLVMGetInsertBlock(g->b) == g->last_if.merge);
     LLVMBasicBlockRef body = new_block(g, "else");
     LLVMSetSuccessor(g->last_if.branch, 1, body);
@@ -429,10 +436,13 @@ cg_branch cg_else_begin(cg *g) {
 }
 
 void cg_if_end(cg *g, cg_branch *branch) {
-    LLVMBuildBr(g->b, branch->merge);
-    LLVMMoveBasicBlockAfter(branch->merge, LLVMGetInsertBlock(g->b));
-    LLVMPositionBuilderAtEnd(g->b, branch->merge);
+    if (branch->merge) {
+        LLVMBuildBr(g->b, branch->merge);
+        LLVMMoveBasicBlockAfter(branch->merge, LLVMGetInsertBlock(g->b));
+        LLVMPositionBuilderAtEnd(g->b, branch->merge);
+    }
     branch->open = false;
     g->last_if.branch = branch->branch;
     g->last_if.merge = branch->merge;
+    g->last_if.taken = true;
 }

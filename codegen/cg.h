@@ -342,7 +342,8 @@ cg_loop cg_while_begin(cg *g);
 bool cg_while_test(cg *g, cg_loop *loop, cg_val cond);
 void cg_while_end(cg *g, cg_loop *loop);
 
-/* CG_IF(g, cond) { ... } and, directly behind it, CG_ELSE(g) { ... }. */
+/* CG_IF(g, cond) { ... } and, directly behind it, CG_ELSE(g) { ... }. Where the condition is known,
+ * only the block that it selects is run. */
 #define CG_IF(g, cond)          CG_BRANCH_((g), cg_if_begin((g), (cond)), CG_UNIQUE(cg_if_))
 #define CG_ELSE(g)              CG_BRANCH_((g), cg_else_begin(g), CG_UNIQUE(cg_else_))
 #define CG_BRANCH_(g, begin, b) for (cg_branch b = (begin); b.open; cg_if_end((g), &b))

@@ -181,7 +181,6 @@ void cg_for16(cg *g, cg_val count, void (*body)(cg *g, void *user, cg_val i, cg_
               void *user) {
     cg_val whole = cg_andi(g, count, -(int64_t)CG_LANES);
     CG_FOR(g, i, cg_i64(g, 0), whole, cg_i64(g, CG_LANES)) { body(g, user, i, NULL); }
-    if (cg_is(cg_andi(g, count, CG_LANES - 1), 0)) return;
     cg_val rest = cg_sub(g, count, whole);
     CG_IF(g, cg_cmpi(g, CG_GT, rest, 0)) { body(g, user, whole, rest); }
 }

@@ -33,7 +33,8 @@ struct cg {
     struct {
         LLVMValueRef branch;
         LLVMBasicBlockRef merge;
-    } last_if; /* the CG_IF that has just ended, for CG_ELSE */
+        bool taken; /* without a merge: the condition was known */
+    } last_if;      /* the CG_IF that has just ended, for CG_ELSE */
 };
 
 LLVMTypeRef cg_llvm_type(const cg_module *m, cg_type type);

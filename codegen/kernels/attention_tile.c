@@ -165,7 +165,5 @@ void nb_attention_weigh(const nb_attention *a, cg_val row, int rows) {
             weigh_elements(a, row, rows, e, 1, NULL);
         }
     cg_val part = cg_sub(g, a->E, whole);
-    if (!cg_is(part, 0)) CG_IF(g, cg_cmpi(g, CG_GT, part, 0)) {
-            weigh_elements(a, row, rows, whole, 1, part);
-        }
+    CG_IF(g, cg_cmpi(g, CG_GT, part, 0)) { weigh_elements(a, row, rows, whole, 1, part); }
 }

@@ -55,17 +55,15 @@ static void choose_tile(nb_mshape *s) {
 static void cut_rows(nb_mshape *s) {
     cg *g = s->l->g;
     cg_val one = cg_i64(g, 1);
-    s->tiles = cg_smax(g, cg_ceildiv(g, s->rows, cg_i64(g, s->tall)), one);
-    s->base = cg_udiv(g, s->rows, s->tiles);
-    s->more = cg_urem(g, s->rows, s->tiles);
+    s->cut = nb_rows_cut(g, s->rows, s->tall, s->direct); /* a single row has code of its own */
     cg_val few = cg_cmpi(g, CG_LT, s->n_panels, FEW_PANELS);
     cg_val most = cg_select(g, few, cg_i64(g, nb_max_i64(1, FEW_BLOCK_ROWS / s->tall)),
                             cg_i64(g, nb_max_i64(1, BLOCK_ROWS / s->tall)));
-    s->blocks = cg_ceildiv(g, s->tiles, most);
-    s->block_tiles = cg_ceildiv(g, s->tiles, s->blocks);
+    s->blocks = cg_ceildiv(g, s->cut.tiles, most);
+    s->block_tiles = cg_ceildiv(g, s->cut.tiles, s->blocks);
     s->length = cg_i64(g, s->steps);
     /* A single tile gains nothing by blocks. */
-    cg_val alone = cg_cmpi(g, CG_EQ, s->tiles, 1);
+    cg_val alone = cg_cmpi(g, CG_EQ, s->cut.tiles, 1);
     if (s->panels) s->length = cg_select(g, alone, cg_smax(g, s->K, one), s->length);
     s->packed = cg_and(g, cg_not(g, alone), cg_cmpi(g, CG_GE, s->n_panels, MANY_PANELS));
     if (!s->direct) s->packed = cg_i1(g, true);
@@ -98,24 +96,6 @@ static nb_mshape one_row(const nb_mshape *s) {
     one.steps = BLOCK / one.wide;
     cut_rows(&one);
     return one;
-}
-
-cg_val nb_mshape_row(const nb_mshape *s, cg_val tile) {
-    cg *g = s->l->g;
-    return cg_add(g, cg_mul(g, tile, s->base), cg_smin(g, tile, s->more));
-}
-
-cg_val nb_mshape_rows(const nb_mshape *s, cg_val tile) {
-    cg *g = s->l->g;
-    return cg_add(g, s->base, cg_zext(g, cg_cmp(g, CG_LT, tile, s->more), CG_I64));
-}
-
-bool nb_mshape_has(const nb_mshape *s, int rows) {
-    int64_t base, more;
-    if (cg_known(s->base, &base) && cg_known(s->more, &more))
-        return rows == base || (more && rows == base + 1);
-    /* A single row has code of its own, and of more rows none stays behind in a tile. */
-    return rows > 1 || !s->direct || s->tall < 3;
 }
 
 cg_val nb_mshape_alone(const nb_mshape *s) {
@@ -220,7 +200,7 @@ static void pass(const part *p, nb_mtile *t, cg_val panel) {
     cg *g = s->l->g;
     const cg_buf *y = &s->l->out[0].buf;
     cg_val zero = cg_i64(g, 0), null = cg_zero(g, CG_S(CG_PTR));
-    cg_val column = cg_muli(g, panel, CG_LANES), first = nb_mshape_row(s, p->tile);
+    cg_val column = cg_muli(g, panel, CG_LANES), first = nb_rows_first(g, &s->cut, p->tile);
     cg_val columns = cg_sub(g, s->N, column);
     /* Whole tiles go to the result, others and what is to be converted through `sums`. */
     bool whole = cg_is(cg_andi(g, s->N, CG_LANES - 1), 0), plain = plain_result(s);
@@ -233,13 +213,13 @@ static void pass(const part *p, nb_mtile *t, cg_val panel) {
      * what it needs itself a little later. */
     cg_val share = zero, next = zero;
     if (s->panels) {
-        cg_val stream = cg_cmpi(g, CG_EQ, s->tiles, 1);
+        cg_val stream = cg_cmpi(g, CG_EQ, s->cut.tiles, 1);
         share = cg_udiv(g, cg_i64(g, LINE), cg_sub(g, p->end_tile, p->tile));
         next = cg_select(g, stream, cg_i64(g, AHEAD), next_block(p, t->wide, panel));
     }
     t->next_step = share;
     CG_FOR(g, tile, p->tile, p->end_tile, cg_i64(g, 1)) {
-        cg_val row = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
+        cg_val row = nb_rows_first(g, &s->cut, tile), rows = nb_rows_of(g, &s->cut, tile);
         find_rows(p, t, row);
         cg_val to = cg_buf_step(g, y, p->y,
                                 cg_add(g, cg_mul(g, row, y->strides[y->rank - 2]),
@@ -323,7 +303,7 @@ static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
         cg_val first = cg_smax(g, cg_sub(g, begin, origin), cg_i64(g, 0));
         cg_val last = cg_smin(g, cg_sub(g, end, origin), s->n_panels);
         p.tile = cg_mul(g, block, s->block_tiles);
-        p.end_tile = cg_smin(g, cg_add(g, p.tile, s->block_tiles), s->tiles);
+        p.end_tile = cg_smin(g, cg_add(g, p.tile, s->block_tiles), s->cut.tiles);
         p.left = nb_matmul_batch(s, &lefts, 1, batch);
         if (s->direct)
             p.left = cg_select(g, s->packed, p.left, nb_matmul_batch(s, &a->buf, 2, batch));
@@ -367,13 +347,8 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
         nb_matmul_pack_left(&s, begin, end);
         return;
     }
-    cg_val alone = nb_mshape_alone(&s), more = cg_not(g, alone);
-    if (!cg_is(alone, 0)) CG_IF(g, alone) {
-            multiply(&one, begin, end);
-        }
-    if (!cg_is(more, 0)) CG_IF(g, more) {
-            multiply(&s, begin, end);
-        }
+    CG_IF(g, nb_mshape_alone(&s)) { multiply(&one, begin, end); }
+    CG_ELSE(g) { multiply(&s, begin, end); }
 }
 
 static cg_val scratch(nb_lower *l) {

@@ -3,6 +3,7 @@
 #ifndef NB_KERNELS_MATMUL_H
 #define NB_KERNELS_MATMUL_H
 
+#include "codegen/kernels/rows.h"
 #include "codegen/lower.h"
 #include "codegen/pack.h"
 
@@ -16,12 +17,10 @@ typedef struct nb_mshape {
     bool flat;    /* the rows of all batches are one list */
     bool direct;  /* the left operand can be read where it stands */
     bool single;  /* there is only one row, and it is read so */
-    int tall;     /* rows of the largest tile */
-    int wide;     /* its panels */
+    int tall;     /* rows of the highest tile */
+    int wide;     /* panels of a tile */
     cg_val rows, K, N, n_panels;
-    /* Rows are cut into tiles as evenly as can be: the first `more` have `base` + 1 rows, the
-     * others `base`. */
-    cg_val tiles, base, more;
+    nb_rows cut;                /* of the rows into tiles */
     cg_val blocks, block_tiles; /* blocks of rows in a batch, tiles in one */
     cg_val length;              /* steps of k in a block, */
     int64_t steps;              /* which is at most this, or all of K if there is only one block */
@@ -33,11 +32,6 @@ bool nb_matmul_in_panels(const nb_op *op);
 extern const nb_layout nb_matmul_panels;
 
 nb_mshape nb_mshape_of(nb_lower *l);
-/* First row and number of rows of a tile. */
-cg_val nb_mshape_row(const nb_mshape *s, cg_val tile);
-cg_val nb_mshape_rows(const nb_mshape *s, cg_val tile);
-/* Can a tile have `rows` rows? False only when it is known not to. */
-bool nb_mshape_has(const nb_mshape *s, int rows);
 /* Is there only one row, read where it stands? (i1) */
 cg_val nb_mshape_alone(const nb_mshape *s);
 /* Pointer to the matrix of batch number `batch` (over y's leading axes) of a buffer of which the

@@ -87,7 +87,7 @@ cg_val nb_matmul_left_items(const nb_mshape *s) {
     cg *g = s->l->g;
     const cg_buf *a = &s->l->in[0].buf;
     cg_val batches = s->flat ? cg_i64(g, 1) : cg_buf_count_range(g, a, 0, a->rank - 2);
-    return cg_select(g, s->packed, cg_mul(g, batches, s->tiles), cg_i64(g, 0));
+    return cg_select(g, s->packed, cg_mul(g, batches, s->cut.tiles), cg_i64(g, 0));
 }
 
 /* Elements of a row that are copied together. */
@@ -114,8 +114,8 @@ void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end) {
     const cg_val *strides = &a->buf.strides[a->buf.rank - 2];
     cg_val zero = cg_i64(g, 0), one = cg_i64(g, 1), from = NULL;
     CG_FOR(g, item, begin, end, one) {
-        cg_val batch = cg_udiv(g, item, s->tiles), tile = cg_urem(g, item, s->tiles);
-        cg_val first = nb_mshape_row(s, tile), rows = nb_mshape_rows(s, tile);
+        cg_val batch = cg_udiv(g, item, s->cut.tiles), tile = cg_urem(g, item, s->cut.tiles);
+        cg_val first = nb_rows_first(g, &s->cut, tile), rows = nb_rows_of(g, &s->cut, tile);
         cg_val to = cg_index(g, s->l->scratch, s->kind, cg_mul(g, batch, cg_mul(g, s->rows, s->K)));
         cg_val base = a->immediate || s->flat ? a->buf.base : cg_buf_row(g, &a->buf, 2, batch);
         CG_FOR(g, k, zero, s->K, s->length) {

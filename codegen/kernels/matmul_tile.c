@@ -125,7 +125,7 @@ static void call(const nb_mtile *t, cg_val rows, bool packed) {
         [STEPS] = t->steps, [FROM] = t->from,          [TO] = t->to,       [TO_STEP] = t->to_step,
         [NEXT] = t->next,   [NEXT_STEP] = t->next_step};
     for (int r = 1; r <= s->tall; r++) {
-        if (!nb_mshape_has(s, r)) continue;
+        if (!nb_rows_occur(&s->cut, r)) continue;
         CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) {
             cg_call(g, tile_of(g, s->kind, r, t->wide, packed), N_PARAMS, args);
         }
@@ -134,11 +134,6 @@ static void call(const nb_mtile *t, cg_val rows, bool packed) {
 
 void nb_matmul_tile(const nb_mtile *t, cg_val rows) {
     cg *g = t->s->l->g;
-    cg_val packed = t->s->packed, here = cg_not(g, packed);
-    if (!cg_is(packed, 0)) CG_IF(g, packed) {
-            call(t, rows, true);
-        }
-    if (!cg_is(here, 0)) CG_IF(g, here) {
-            call(t, rows, false);
-        }
+    CG_IF(g, t->s->packed) { call(t, rows, true); }
+    CG_ELSE(g) { call(t, rows, false); }
 }

@@ -96,13 +96,8 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
         run(&more, begin, end);
         return;
     }
-    cg_val alone = cg_cmpi(g, CG_EQ, more.rows, 1), others = cg_not(g, alone);
-    if (!cg_is(alone, 0)) CG_IF(g, alone) {
-            run(&one, begin, end);
-        }
-    if (!cg_is(others, 0)) CG_IF(g, others) {
-            run(&more, begin, end);
-        }
+    CG_IF(g, cg_cmpi(g, CG_EQ, more.rows, 1)) { run(&one, begin, end); }
+    CG_ELSE(g) { run(&more, begin, end); }
 }
 
 static cg_val items(nb_lower *l, int phase) {

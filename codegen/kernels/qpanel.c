@@ -4,6 +4,7 @@
  * (qtile.h) stay in the cache. A panel is taken in blocks of inputs: the weights of a block are
  * unpacked once, then each tile multiplies them. A single row takes some panels side by side. */
 #include "codegen/kernels/qtile.h"
+#include "codegen/kernels/rows.h"
 
 /* Tiles that share what is unpacked. */
 #define TILES 8
@@ -18,33 +19,13 @@ typedef struct panel {
     cg_val weights;  /* where it lies */
     cg_val unpacked; /* room for a block */
     cg_val states;
-    cg_val tiles, base, more; /* all rows are so many tiles; the first `more` have base + 1 rows */
-    cg_val tile, end_tile;    /* of the block */
-    cg_val row, rows;         /* of the block; single: 0 and panels */
-    cg_val source, from;      /* weights of the block of inputs; the input they start with */
+    nb_rows cut;           /* of all rows into tiles */
+    cg_val tile, end_tile; /* of the block */
+    cg_val row, rows;      /* of the block; single: 0 and panels */
+    cg_val source, from;   /* weights of the block of inputs; the input they start with */
 } panel;
 
 /* ---- rows ----------------------------------------------------------------------------------- */
-
-static void cut_rows(panel *w, int most) {
-    cg *g = w->p->l->g;
-    w->tiles = cg_smax(g, cg_ceildiv(g, w->p->rows, cg_i64(g, most)), cg_i64(g, 1));
-    w->base = cg_udiv(g, w->p->rows, w->tiles);
-    w->more = cg_urem(g, w->p->rows, w->tiles);
-}
-
-static cg_val row_of_tile(const panel *w, cg_val tile) {
-    cg *g = w->p->l->g;
-    return cg_add(g, cg_mul(g, tile, w->base), cg_smin(g, tile, w->more));
-}
-
-/* Can a tile have that many rows? */
-static bool occurs(const panel *w, int rows, int most) {
-    int64_t base, more;
-    if (cg_known(w->base, &base) && cg_known(w->more, &more))
-        return rows == base || (more && rows == base + 1);
-    return rows > 1 || most < 3; /* a single row goes by panels, and none stays behind in a tile */
-}
 
 static cg_val state_of(const panel *w, cg_val row) {
     cg *g = w->p->l->g;
@@ -103,13 +84,11 @@ static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length
         nb_qtile_run(p, w->n, length, &t);
         return;
     }
-    const int most = nb_qtile_most(p);
     CG_FOR(g, tile, w->tile, w->end_tile, cg_i64(g, 1)) {
-        cg_val row = row_of_tile(w, tile),
-               rows = cg_sub(g, row_of_tile(w, cg_addi(g, tile, 1)), row);
+        cg_val row = nb_rows_first(g, &w->cut, tile), rows = nb_rows_of(g, &w->cut, tile);
         const nb_qtile t = tile_in_block(w, row, group, span, count);
-        for (int n = most; n > 0; n--) {
-            if (!occurs(w, n, most)) continue;
+        for (int n = w->cut.most; n > 0; n--) {
+            if (!nb_rows_occur(&w->cut, n)) continue;
             CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, length, &t); }
         }
     }
@@ -212,8 +191,8 @@ static void store_result(const panel *w, cg_val row) {
     cg_val number = p->single ? cg_add(g, w->number, cg_mul(g, row, w->apart)) : w->number;
     columns c = {.first = cg_muli(g, number, CG_LANES)};
     if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
-    cg_val real = real_row(p, row),
-           v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64), scale = row_scale(p, real);
+    cg_val real = real_row(p, row), v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64),
+           scale = row_scale(p, real);
     if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
     if (l->in[2].value) v = cg_add(g, v, addend(g, &l->in[2], NULL, c));
     if (l->in[3].value) v = cg_add(g, v, addend(g, &l->in[3], real, c));
@@ -255,18 +234,17 @@ static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
 
 static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    panel w = {.p = p};
     const int most = nb_qtile_most(p);
+    panel w = {.p = p, .cut = nb_rows_cut(g, p->rows, most, true)};
     w.states = cg_stack(g, (int64_t)TILES * most * nb_qtile_state_bytes(p), 64);
     if (p->parts > 1) w.unpacked = cg_stack(g, p->block / p->s.unit * p->parts * 64, 64);
-    cut_rows(&w, most);
     CG_FOR(g, number, begin, end, cg_i64(g, 1)) {
         w.number = number;
-        CG_FOR(g, tile, cg_i64(g, 0), w.tiles, cg_i64(g, TILES)) {
+        CG_FOR(g, tile, cg_i64(g, 0), w.cut.tiles, cg_i64(g, TILES)) {
             w.tile = tile;
-            w.end_tile = cg_smin(g, cg_addi(g, tile, TILES), w.tiles);
-            w.row = row_of_tile(&w, tile);
-            w.rows = cg_sub(g, row_of_tile(&w, w.end_tile), w.row);
+            w.end_tile = cg_smin(g, cg_addi(g, tile, TILES), w.cut.tiles);
+            w.row = nb_rows_first(g, &w.cut, tile);
+            w.rows = cg_sub(g, nb_rows_first(g, &w.cut, w.end_tile), w.row);
             multiply_block(&w);
         }
     }
