@@ -266,6 +266,8 @@ cg_val cg_join(cg *g, cg_val low, cg_val high);
 cg_val cg_join_all(cg *g, const cg_val *parts, int n);
 /* i < n for each lane i; n is i64. */
 cg_val cg_lane_mask(cg *g, cg_val n);
+/* i1: is a lane of <n x i1> true? */
+cg_val cg_any(cg *g, cg_val lanes);
 /* The fixed tree of 16 lanes: j and j+8, then j+4, j+2, 0 and 1, lower + upper. */
 cg_val cg_sum16(cg *g, cg_val v);
 /* The same tree with any function; for order-free ones (max of floats, integer sums). */

@@ -50,6 +50,11 @@ cg_val cg_lane_mask(cg *g, cg_val n) {
     return cg_cmp(g, CG_LT, cg_iota(g, CG_I32), cg_narrow(g, n, CG_I32));
 }
 
+cg_val cg_any(cg *g, cg_val lanes) {
+    const cg_type type = cg_type_of(lanes);
+    return cg_intrinsic(g, "llvm.vector.reduce.or", 1, &type, 1, &lanes);
+}
+
 cg_val cg_fold16(cg *g, cg_val v, cg_val (*f)(cg *g, cg_val a, cg_val b)) {
     assert(cg_lanes(v) == CG_LANES);
     for (int half = CG_LANES / 2; half > 1; half /= 2)

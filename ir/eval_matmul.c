@@ -81,12 +81,28 @@ typedef struct row {
     const float *q, *k, *v, *mask; /* q[D], k[T,D], v[T,E], mask[T] or NULL */
     int64_t mask_stride, T, D, E;
     float scale;
+    float hiding;       /* a mask as small hides its key; NaN: none does */
     float *score, *acc; /* scratch [T], result [E] */
 } row;
+
+static bool is_hidden(const row *r, int64_t t) {
+    return r->mask && r->mask[t * r->mask_stride] <= r->hiding;
+}
+
+/* Masks hide keys unless they hide all. */
+static void find_hiding(row *r) {
+    r->hiding = NB_HIDING;
+    for (int64_t t = 0; t < r->T; t++) {
+        if (!is_hidden(r, t)) return;
+    }
+    r->hiding = NAN;
+}
 
 NB_INNER void attend(const row *r) {
     for (int64_t t = 0; t < r->T; t++) {
         float dot = 0;
+        r->score[t] = -INFINITY;
+        if (is_hidden(r, t)) continue;
         for (int64_t d = 0; d < r->D; d++) dot = fmaf(r->q[d], r->k[t * r->D + d], dot);
         r->score[t] = dot * r->scale;
         if (r->mask) r->score[t] = r->score[t] + r->mask[t * r->mask_stride];
@@ -94,6 +110,7 @@ NB_INNER void attend(const row *r) {
     float m = nb_extreme(r->score, r->T, true), l = 0;
     for (int64_t d = 0; d < r->E; d++) r->acc[d] = 0;
     for (int64_t t = 0; t < r->T; t++) {
+        if (is_hidden(r, t)) continue;
         float p = nb_expf(r->score[t] - m);
         l = l + p;
         for (int64_t d = 0; d < r->E; d++) r->acc[d] = fmaf(p, r->v[t * r->E + d], r->acc[d]);
@@ -135,6 +152,7 @@ nb_status nb_eval_attention(const nb_evaluating *e) {
         if (nb_given(e, 3))
             r.mask = (const float *)e->in[3].data + b * ms[0] + h * ms[1] + s * ms[2];
         r.acc = (float *)e->out->data + i * r.E;
+        find_hiding(&r);
         (fast ? attend_fast : attend_plain)(&r);
     }
     return NB_OK;

@@ -27,7 +27,7 @@ static nb_attention view_of(nb_lower *l) {
                       .k_scales = l->in[4].value ? &l->in[4].buf : NULL,
                       .v_scales = l->in[5].value ? &l->in[5].buf : NULL,
                       .y = &l->out[0].buf,
-                      .masked = l->in[3].value != NULL};
+                      .masked = l->in[3].value && !l->in[3].immediate};
     a.H = a.q->dims[1];
     a.G = a.k->dims[1];
     a.S = a.q->dims[2];
@@ -85,6 +85,7 @@ static cg_val lay_out(nb_attention *a, cg_val base) {
     a->output_rows = part(g, base, &end, pointers);
     a->query_rows = part(g, base, &end, pointers);
     a->sums = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS));
+    a->hiding = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS));
     a->largest = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS * CG_LANES));
     a->queries = part(g, base, &end, cg_mul(g, a->most, a->D));
     a->keys = part(g, base, &end, cg_muli(g, a->D, NB_ATTENTION_RUN));
@@ -165,9 +166,9 @@ static void weigh(nb_attention *a, int height) {
 
 static void each_run(nb_attention *a, void (*run)(nb_attention *a)) {
     cg *g = a->l->g;
-    CG_FOR(g, t, cg_i64(g, 0), a->T, cg_i64(g, NB_ATTENTION_RUN)) {
+    CG_FOR(g, t, a->from, a->until, cg_i64(g, NB_ATTENTION_RUN)) {
         a->t = t;
-        a->n = cg_smin(g, cg_i64(g, NB_ATTENTION_RUN), cg_sub(g, a->T, t));
+        a->n = cg_smin(g, cg_i64(g, NB_ATTENTION_RUN), cg_sub(g, a->until, t));
         run(a);
     }
 }
@@ -179,9 +180,17 @@ static void run_of_keys(nb_attention *a) {
 }
 
 static void run_of_values(nb_attention *a) {
+    cg *g = a->l->g;
     nb_attention_find_values(a);
-    nb_attention_exponentials(a);
-    each_tile(a, weigh, 1);
+    cg_val zeros = nb_attention_exponentials(a);
+    if (!a->masked) {
+        each_tile(a, weigh, 1);
+        return;
+    }
+    cg_var wild = cg_var_new(g, cg_i1(g, false));
+    CG_IF(g, zeros) { cg_set(g, wild, nb_attention_has_wild(a)); }
+    CG_IF(g, cg_get(g, wild)) { nb_attention_weigh_visible(a); }
+    CG_ELSE(g) { each_tile(a, weigh, 1); }
 }
 
 typedef struct storing {
@@ -211,6 +220,7 @@ static void attend(nb_attention *a, cg_val block) {
         a->padded = cg_select(g, small, a->rows, pad(g, a->rows, a->height));
     }
     begin_rows(a);
+    nb_attention_find_visible(a);
     each_run(a, run_of_keys);
     nb_attention_find_largest(a);
     each_run(a, run_of_values);

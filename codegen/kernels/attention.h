@@ -20,7 +20,7 @@ typedef struct nb_attention {
     const cg_buf *q, *k, *v, *y;
     const cg_buf *k_scales, *v_scales; /* of codes, [B,G,T,1]; NULL for floats */
     cg_buf mask;                       /* broadcast to [B,H,S,T] */
-    bool masked;
+    bool masked;                       /* by more than one number for all keys */
     int vectors;   /* accumulators of 16 lanes that stay in registers */
     int height;    /* most rows of a tile */
     int64_t ahead; /* keys and values between those at hand and those that memory is asked for */
@@ -31,9 +31,11 @@ typedef struct nb_attention {
     cg_val Tpad, Epad; /* multiples of a run, of 16 */
     /* The block at hand, and the run: its first key and how many there are. */
     cg_val b, kv, first, rows, padded;
+    cg_val from, until; /* keys that its rows see, and some that only a run brings in */
     cg_val t, n;
     cg_val keys_from, keys_stride; /* the run's keys, as many as a run holds */
     cg_val next;                   /* what memory is asked for during the run */
+    cg_var zeros;                  /* <16 x i1>: lanes where an exponential of the run is 0 */
     /* Its working memory, 64-byte aligned. */
     cg_val queries;     /* f32 [D][padded] */
     cg_val scores;      /* f32 [Tpad/16][padded][16]; then exponentials */
@@ -42,6 +44,7 @@ typedef struct nb_attention {
     cg_val acc;         /* f32 [padded][Epad] */
     cg_val largest;     /* f32 [rows][16], scores by lane; then the largest of all in each lane */
     cg_val sums;        /* f32 [rows] */
+    cg_val hiding;      /* f32 [rows]: a mask as small hides its key; NaN: none does */
     cg_val mask_rows;   /* pointers, to key 0 */
     cg_val output_rows; /* pointers, to element 0 */
     cg_val query_rows;  /* likewise */
@@ -72,6 +75,17 @@ void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out);
 
+/* ---- masks (attention_mask.c): masks that hide keys --------------------------------------------- */
+
+/* Sets from and until, and of each row what hides a key. */
+void nb_attention_find_visible(nb_attention *a);
+/* Scores of 16 keys from `t` on, n of them there, with the mask; -infinity for hidden keys. */
+cg_val nb_attention_mask(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val scores);
+/* i1: is a value of the run not finite? Such a one times 0 is not 0. */
+cg_val nb_attention_has_wild(const nb_attention *a);
+/* acc += exponentials times values, key by key, without the hidden ones. */
+void nb_attention_weigh_visible(const nb_attention *a);
+
 /* ---- arithmetic (attention_tile.c): tiles of `rows` rows from `row` on, one run -------------- */
 
 /* Dot products. The first tile turns the keys, and the other ones find them there. */
@@ -80,8 +94,9 @@ void nb_attention_dots(const nb_attention *a, cg_val row, int rows, bool first);
 void nb_attention_finish_scores(const nb_attention *a);
 /* All rows: the largest of all scores, behind the last run. */
 void nb_attention_find_largest(const nb_attention *a);
-/* All rows: scores become exponentials; their sums. */
-void nb_attention_exponentials(const nb_attention *a);
+/* All rows: scores become exponentials; their sums. Returns i1: is there a 0 among those that have
+ * a mask? */
+cg_val nb_attention_exponentials(nb_attention *a);
 /* acc += exponentials times values. */
 void nb_attention_weigh(const nb_attention *a, cg_val row, int rows);
 

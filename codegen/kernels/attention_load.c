@@ -26,12 +26,12 @@ static cg_val token(const nb_attention *a, const cg_buf *b, cg_val head, cg_val 
     return cg_at(a->l->g, b, a->b, head, t, cg_i64(a->l->g, 0));
 }
 
-/* Token t + ahead, or as far into what comes behind the last one. */
+/* Token t + ahead, or as far into what comes behind the last one that is used. */
 static cg_val ahead_of(const nb_attention *a, const cg_buf *b, const cg_buf *then, cg_val head) {
     cg *g = a->l->g;
-    cg_val t = cg_addi(g, a->t, a->ahead), beyond = cg_sub(g, t, a->T);
+    cg_val t = cg_addi(g, a->t, a->ahead), beyond = cg_sub(g, t, a->until);
     return cg_select(g, cg_cmpi(g, CG_LT, beyond, 0), token(a, b, a->kv, t),
-                     token(a, then, head, beyond));
+                     token(a, then, head, cg_add(g, a->from, beyond)));
 }
 
 /* A run that is not full is copied to where there is room for a full one: whatever stands behind

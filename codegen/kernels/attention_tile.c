@@ -74,14 +74,10 @@ static void finish(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val
     cg *g = a->l->g;
     cg_val scale = cg_f32(g, nb_attr_float(a->l->op, "scale")), largest = largest_of(a, row),
            score = cg_mul(g, load16(g, at), splat(g, scale));
-    if (a->masked && a->l->in[3].immediate) {
+    if (a->masked)
+        score = nb_attention_mask(a, row, t, n, score);
+    else if (a->l->in[3].value)
         score = cg_add(g, score, splat(g, a->l->in[3].immediate));
-    } else if (a->masked) {
-        cg_val stride = a->mask.strides[3],
-               from = cg_buf_step(g, &a->mask, nb_row_pointer(g, a->mask_rows, row),
-                                  cg_mul(g, t, stride));
-        score = cg_add(g, score, cg_buf_load_part(g, &a->mask, from, stride, n));
-    }
     score = cg_select(g, cg_lane_mask(g, n), score, splat(g, cg_f32(g, -__builtin_inff())));
     cg_store(g, cg_fmax(g, load16(g, largest), score), largest, 64);
     cg_store(g, score, at, 64);
@@ -103,7 +99,12 @@ void nb_attention_find_largest(const nb_attention *a) {
 static void exponential(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val at) {
     cg *g = a->l->g;
     (void)t, (void)n;
-    cg_store(g, cg_exp(g, cg_sub(g, load16(g, at), load16(g, largest_of(a, row)))), at, 64);
+    cg_val e = cg_exp(g, cg_sub(g, load16(g, at), load16(g, largest_of(a, row))));
+    if (a->masked) {
+        cg_val zero = cg_cmp(g, CG_EQ, e, cg_zero(g, CG_V(CG_F32)));
+        cg_set(g, a->zeros, cg_or(g, cg_get(g, a->zeros), zero));
+    }
+    cg_store(g, e, at, 64);
 }
 
 /* One addition waits for the other; loops of their own let the CPU add several rows at a time. */
@@ -116,9 +117,12 @@ static void add_up(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val
     cg_store(g, sum, to, 4);
 }
 
-void nb_attention_exponentials(const nb_attention *a) {
+cg_val nb_attention_exponentials(nb_attention *a) {
+    cg *g = a->l->g;
+    a->zeros = cg_var_new(g, cg_splat(g, cg_i1(g, false), CG_LANES));
     each_score(a, exponential);
     each_score(a, add_up);
+    return cg_any(g, cg_get(g, a->zeros));
 }
 
 /* ---- values --------------------------------------------------------------------------------- */

@@ -102,21 +102,58 @@ static nb_value *pattern_mask(diff *d, pattern kind, const sizes *s) {
     return mask;
 }
 
-/* Prompts and one token behind a past, with every kind of mask. */
+/* Prompts and one token behind a past, with every kind of mask; hidden keys and values of any bits. */
 static void patterns(void) {
     static const sizes cases[] = {{2, 4, 2, 19, 19, 16, 16, 0.25F},
                                   {2, 4, 2, 5, 22, 16, 16, 0.25F},
-                                  {2, 2, 2, 1, 18, 16, 16, 0.25F}};
+                                  {2, 2, 2, 1, 18, 16, 16, 0.25F},
+                                  {1, 4, 2, 40, 100, 16, 20, 0.25F},
+                                  {2, 2, 1, 70, 70, 8, 36, 0.25F}};
     for (size_t i = 0; i < NB_COUNT(cases); i++) {
-        for (int kind = 0; kind < PATTERNS; kind++) {
+        for (int kind = 0; kind < 2 * PATTERNS; kind++) {
             diff d;
-            diff_begin(&d, "attention, mask pattern %d, sizes %zu", kind, i);
-            d.plain = true;
+            diff_begin(&d, "attention, mask pattern %d, sizes %zu%s", kind % PATTERNS, i,
+                       kind < PATTERNS ? "" : ", any bits");
+            d.plain = kind < PATTERNS;
             nb_value *x[3];
             inputs(&d, &cases[i], x);
-            nb_value *mask = pattern_mask(&d, (pattern)kind, &cases[i]);
+            nb_value *mask = pattern_mask(&d, (pattern)(kind % PATTERNS), &cases[i]);
             diff_check(&d, attention(&d, x[0], x[1], x[2], mask, cases[i].scale));
         }
+    }
+}
+
+/* Keys and values that some rows do not see are not finite: the first, which is padding, and the
+ * last, which only the last row sees. */
+static nb_value *wild(diff *d, const char *name, const sizes *s, int64_t width, float x) {
+    const int64_t count = s->B * s->G * s->T * width;
+    float *data = calloc((size_t)count, sizeof *data);
+    if (!data) abort();
+    diff_fill(NB_F32, count, true, data);
+    for (int64_t token = 0; token < s->B * s->G * s->T; token++) {
+        if (token % s->T != 0 && token % s->T != s->T - 1) continue;
+        for (int64_t i = 0; i < width; i++) data[token * width + i] = x;
+    }
+    nb_value *v = nb_const_f32(d->graph, name, 4, (int64_t[]){s->B, s->G, s->T, width}, data);
+    free(data);
+    return v;
+}
+
+static void hidden(void) {
+    static const float numbers[] = {__builtin_nanf(""), -__builtin_inff(), 3.4e38F};
+    static const sizes cases[] = {{2, 4, 2, 19, 19, 16, 16, 0.25F},
+                                  {1, 4, 2, 40, 100, 16, 20, 0.25F},
+                                  {2, 2, 1, 1, 37, 8, 36, 0.25F}};
+    for (size_t i = 0; i < NB_COUNT(cases) * NB_COUNT(numbers); i++) {
+        const sizes *s = &cases[i / NB_COUNT(numbers)];
+        const float x = numbers[i % NB_COUNT(numbers)];
+        diff d;
+        diff_begin(&d, "attention, hidden keys and values of %g, sizes %zu", (double)x,
+                   i / NB_COUNT(numbers));
+        d.plain = true;
+        nb_value *q = diff_input(&d, NB_F32, 4, (int64_t[]){s->B, s->H, s->S, s->D}),
+                 *k = wild(&d, "k", s, s->D, x), *v = wild(&d, "v", s, s->E, x);
+        diff_check(&d, attention(&d, q, k, v, pattern_mask(&d, LEFT_PADDED, s), s->scale));
     }
 }
 
@@ -206,6 +243,7 @@ void diff_test_attention(void) {
     hard_rows();
     shapes_of_masks();
     patterns();
+    hidden();
     negative();
     any_length();
 }

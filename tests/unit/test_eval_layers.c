@@ -369,6 +369,30 @@ START_TEST(rows_stand_alone) {
 }
 END_TEST
 
+/* Whatever hidden keys and values hold; but where all are hidden, each takes part. */
+START_TEST(hidden_keys_do_not_count) {
+    enum { KEYS = 5 };
+    nb_value *q = eval_random(&t, 1, DIMS(1, HEADS, 2, WIDTH)),
+             *k = eval_random(&t, 2, DIMS(1, GROUPS, KEYS, WIDTH)),
+             *v = eval_random(&t, 3, DIMS(1, GROUPS, KEYS, WIDTH)),
+             *mask = eval_random(&t, 1, DIMS(2, KEYS));
+    float *m = nb_tensor_of_const(mask).data;
+    for (int i = 0; i < 2 * KEYS; i++) m[i] = i < KEYS - 1 ? 0 : i % 2 ? -INFINITY : -2e30F;
+    nb_tensor plain = eval_run(&t, attention(q, k, v, mask));
+    for (int64_t h = 0; h < GROUPS; h++) {
+        int64_t last = ((h + 1) * KEYS - 1) * WIDTH;
+        ((float *)nb_tensor_of_const(k).data)[last] = NAN;
+        ((float *)nb_tensor_of_const(v).data)[last] = INFINITY;
+    }
+    nb_tensor wild = eval_run(&t, attention(q, k, v, mask));
+    for (int64_t h = 0; h < HEADS; h++) {
+        ck_assert(eval_same(&plain, 2 * h * WIDTH, &wild, 2 * h * WIDTH, WIDTH));
+        ck_assert(isfinite(((const float *)wild.data)[2 * h * WIDTH]));
+        ck_assert(isnan(((const float *)wild.data)[(2 * h + 1) * WIDTH]));
+    }
+}
+END_TEST
+
 Suite *nb_suite_eval_layers(void) {
     Suite *suite = suite_create("eval_layers");
     TCase *tests = tcase_create("eval_layers");
@@ -389,6 +413,7 @@ Suite *nb_suite_eval_layers(void) {
     tcase_add_test(tests, attention_of_small_floats);
     tcase_add_test(tests, attention_to_codes);
     tcase_add_test(tests, rows_stand_alone);
+    tcase_add_test(tests, hidden_keys_do_not_count);
     suite_add_tcase(suite, tests);
     return suite;
 }
