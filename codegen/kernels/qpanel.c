@@ -7,7 +7,7 @@
 #include "codegen/kernels/rows.h"
 
 /* Tiles that share what is unpacked. */
-#define TILES 8
+#define TILES 16
 /* Panels of a single row side by side. */
 #define PANELS 4
 
