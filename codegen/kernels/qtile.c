@@ -146,8 +146,9 @@ static cg_val correction(const tile *t, int r, int k, cg_val group, cg_val zeros
     cg *g = t->g;
     cg_val at = cg_offset(g, of_row(t, SUMS, r, t->arg[SUM_ROW]), cg_muli(g, t->arg[SUM_PLANE], k));
     cg_val sum = cg_load(g, CG_S(CG_I32), cg_index(g, at, CG_I32, group), 0);
-    /* Said to be of 16 bits, as zero points are: AVX2 multiplies such in one step instead of two. */
-    if (zeros && t->length && t->length <= INT16_MAX / 128)
+    /* A sum of few bytes has 16 bits, as zero points have: AVX2 multiplies such in one step. */
+    const bool bytes = !t->p->wide || t->p->dot->act_bytes == 1;
+    if (zeros && bytes && t->length && t->length <= INT16_MAX / 128)
         sum = cg_sext(g, cg_narrow(g, sum, CG_I16), CG_I32);
     sum = cg_splat(g, sum, CG_LANES);
     return zeros ? cg_mul(g, zeros, sum) : sum;
