@@ -15,6 +15,9 @@ cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val 
     return cg_muli(g, cg_mul(g, index, x->strides[axis + 2]), by);
 }
 
+/* Positions along the last axis of a kernel that are written out, if they are no more. */
+#define WRITTEN_OUT 5
+
 /* One loop for each axis of the kernel, inside those before it. */
 static void positions(nb_lower *l, int axis, cg_val x, cg_val w, nb_conv_step_fn *step,
                       void *user) {
@@ -22,6 +25,14 @@ static void positions(nb_lower *l, int axis, cg_val x, cg_val w, nb_conv_step_fn
     const cg_buf *in = &l->in[0].buf, *kernel = &l->in[1].buf;
     if (axis == in->rank - 2) {
         step(user, x, w);
+        return;
+    }
+    int64_t n;
+    if (axis == in->rank - 3 && cg_known(kernel->dims[axis + 2], &n) && n <= WRITTEN_OUT) {
+        for (int64_t k = 0; k < n; k++) {
+            cg_val offset = nb_conv_offset(g, l->op, in, axis, cg_i64(g, k), "dilations");
+            step(user, cg_add(g, x, offset), cg_addi(g, cg_muli(g, w, n), k));
+        }
         return;
     }
     CG_FOR(g, k, cg_i64(g, 0), kernel->dims[axis + 2], cg_i64(g, 1)) {
