@@ -1,14 +1,15 @@
-/* attention: masks. A mask hides keys from a row (NUMBERS.md): the future in a prompt, padding. Runs
- * of keys that no row of a block sees are left out; elsewhere a hidden key has the score -infinity,
- * so that its exponential is 0, and 0 times its value adds nothing, if the value is finite. */
+/* attention: masks. A mask hides keys from a row (NUMBERS.md): the future in a prompt, padding.
+ * Runs of keys that no row of a block sees are left out; elsewhere a hidden key has the score
+ * -infinity, so that its exponential is 0, and 0 times its value adds nothing, if the value is
+ * finite. */
 #include "codegen/kernels/attention.h"
 #include "ir/scalar.h"
 
 static cg_val mask16(const nb_attention *a, cg_val row, cg_val t, cg_val n) {
     cg *g = a->l->g;
     cg_val stride = a->mask.strides[3],
-           from = cg_buf_step(g, &a->mask, nb_row_pointer(g, a->mask_rows, row),
-                              cg_mul(g, t, stride));
+           from =
+               cg_buf_step(g, &a->mask, nb_row_pointer(g, a->mask_rows, row), cg_mul(g, t, stride));
     return cg_buf_load_part(g, &a->mask, from, stride, n);
 }
 
@@ -24,8 +25,8 @@ static cg_val limit_of(const nb_attention *a, cg_val row) {
 static cg_val sees(const nb_attention *a, cg_val row, cg_val t) {
     cg *g = a->l->g;
     cg_val n = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, a->T, t)),
-           hidden = cg_cmp(g, CG_LE, mask16(a, row, t, n),
-                           cg_splat(g, cg_f32(g, NB_HIDING), CG_LANES));
+           hidden =
+               cg_cmp(g, CG_LE, mask16(a, row, t, n), cg_splat(g, cg_f32(g, NB_HIDING), CG_LANES));
     return cg_any(g, cg_and(g, cg_lane_mask(g, n), cg_not(g, hidden)));
 }
 
@@ -63,7 +64,8 @@ void nb_attention_find_visible(nb_attention *a) {
     CG_FOR(g, row, zero, a->rows, cg_i64(g, 1)) { find_of_row(a, row, from, until); }
     /* Whole runs: only that behind the last key needs a copy. */
     a->from = cg_andi(g, cg_get(g, from), -NB_ATTENTION_RUN);
-    cg_val whole = cg_andi(g, cg_addi(g, cg_get(g, until), NB_ATTENTION_RUN - 1), -NB_ATTENTION_RUN);
+    cg_val whole =
+        cg_andi(g, cg_addi(g, cg_get(g, until), NB_ATTENTION_RUN - 1), -NB_ATTENTION_RUN);
     a->until = cg_smin(g, whole, a->T);
 }
 
