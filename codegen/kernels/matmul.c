@@ -20,7 +20,7 @@
 /* More rows gain nothing: two units of four cycles are busy with 8 sums. */
 #define MAX_ROWS 8
 /* A single tile waits for memory: its panel is asked for this many bytes ahead. */
-#define AHEAD 2048
+#define AHEAD 512
 /* Steps of k in a block, times panels beside each other: 16 KB of f32 that stay in the first-level
  * cache while all tiles of rows pass over them. */
 #define BLOCK 256
