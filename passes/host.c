@@ -379,8 +379,10 @@ static void report(nb_pass_ctx *ctx, nb_level level, const nb_op *op, const char
     if (level == NB_LEVEL_ERROR) {
         s->failed = true;
         nb_error(s->env->diags, NB_CHECK_FAILED, where, "%s: %s", s->pass->name, message);
-    } else {
+    } else if (level == NB_LEVEL_WARNING) {
         nb_warn(s->env->diags, where, "%s: %s", s->pass->name, message);
+    } else {
+        nb_inform(s->env->diags, where, "%s: %s", s->pass->name, message);
     }
 }
 

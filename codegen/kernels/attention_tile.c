@@ -107,21 +107,38 @@ static void exponential(const nb_attention *a, cg_val row, cg_val t, cg_val n, c
     cg_store(g, e, at, 64);
 }
 
-/* One addition waits for the other; loops of their own let the CPU add several rows at a time. */
-static void add_up(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val at) {
+/* One addition waits for the other: some rows at a time keep the adders busy. */
+#define ADDED 4
+
+static void add_rows(const nb_attention *a, cg_val row, cg_val t, int n) {
     cg *g = a->l->g;
-    cg_val to = nb_floats_at(g, a->sums, row), sum = cg_load(g, CG_S(CG_F32), to, 4);
-    (void)t, (void)n;
-    for (int i = 0; i < CG_LANES; i++)
-        sum = cg_add(g, sum, cg_load(g, CG_S(CG_F32), nb_floats_at(g, at, cg_i64(g, i)), 4));
-    cg_store(g, sum, to, 4);
+    cg_val at = nb_scores_at(a, t, row), sums = nb_floats_at(g, a->sums, row), sum[ADDED];
+    for (int r = 0; r < n; r++)
+        sum[r] = cg_load(g, CG_S(CG_F32), nb_floats_at(g, sums, cg_i64(g, r)), 4);
+    for (int i = 0; i < CG_LANES; i++) {
+        for (int r = 0; r < n; r++) {
+            cg_val e = nb_floats_at(g, at, cg_i64(g, r * CG_LANES + i));
+            sum[r] = cg_add(g, sum[r], cg_load(g, CG_S(CG_F32), e, 4));
+        }
+    }
+    for (int r = 0; r < n; r++) cg_store(g, sum[r], nb_floats_at(g, sums, cg_i64(g, r)), 4);
+}
+
+static void add_up(const nb_attention *a) {
+    cg *g = a->l->g;
+    cg_val whole = cg_andi(g, a->rows, -ADDED), one = cg_i64(g, 1);
+    CG_FOR(g, i, cg_i64(g, 0), a->n, cg_i64(g, CG_LANES)) {
+        cg_val t = cg_add(g, a->t, i);
+        CG_FOR(g, row, cg_i64(g, 0), whole, cg_i64(g, ADDED)) { add_rows(a, row, t, ADDED); }
+        CG_FOR(g, row, whole, a->rows, one) { add_rows(a, row, t, 1); }
+    }
 }
 
 cg_val nb_attention_exponentials(nb_attention *a) {
     cg *g = a->l->g;
     a->zeros = cg_var_new(g, cg_splat(g, cg_i1(g, false), CG_LANES));
     each_score(a, exponential);
-    each_score(a, add_up);
+    add_up(a);
     return cg_any(g, cg_get(g, a->zeros));
 }
 

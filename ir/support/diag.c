@@ -50,6 +50,13 @@ void nb_warn(nb_diags *diags, nb_where where, const char *fmt, ...) {
     va_end(args);
 }
 
+void nb_inform(nb_diags *diags, nb_where where, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    record(diags, NB_INFO, NB_OK, where, fmt, args);
+    va_end(args);
+}
+
 void nb_note(nb_diags *diags, const char *fmt, ...) {
     if (diags->last == NULL) return;
     va_list args;

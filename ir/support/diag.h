@@ -56,6 +56,8 @@ nb_diags *nb_diags_create(nb_arena *arena, const char *file);
 nb_status nb_error(nb_diags *diags, nb_status status, nb_where where, const char *fmt, ...)
     NB_PRINTF(4, 5);
 void nb_warn(nb_diags *diags, nb_where where, const char *fmt, ...) NB_PRINTF(3, 4);
+/* What is no reason to worry; counts as a warning. */
+void nb_inform(nb_diags *diags, nb_where where, const char *fmt, ...) NB_PRINTF(3, 4);
 /* These two belong to the diagnostic recorded last. */
 void nb_note(nb_diags *diags, const char *fmt, ...) NB_PRINTF(2, 3);
 void nb_help(nb_diags *diags, const char *fmt, ...) NB_PRINTF(2, 3);

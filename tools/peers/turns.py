@@ -24,8 +24,7 @@ class Driver:
     It is stopped between them: threads that wait for work by spinning would take processors from
     the others."""
 
-    def __init__(self, command, threads, repeat=1):
-        self.repeat = repeat  # for work that a driver does once a turn: the median of several
+    def __init__(self, command, threads):
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         try:
             # A session of its own: schedulers may share processors out by session.
@@ -42,11 +41,6 @@ class Driver:
 
     def turn(self):
         self.process.send_signal(signal.SIGCONT)
-        times = [self.once() for _ in range(self.repeat)]
-        self.process.send_signal(signal.SIGSTOP)
-        return [statistics.median(x) for x in zip(*times)]
-
-    def once(self):
         try:
             self.process.stdin.write("turn\n")
             self.process.stdin.flush()
@@ -55,6 +49,7 @@ class Driver:
             line = ""
         if not line:
             raise Failed(self.close())
+        self.process.send_signal(signal.SIGSTOP)
         return [float(x) for x in line.split()]
 
     def close(self):
