@@ -21,8 +21,8 @@ typedef struct nb_attention {
     const cg_buf *k_scales, *v_scales; /* of codes, [B,G,T,1]; NULL for floats */
     cg_buf mask;                       /* broadcast to [B,H,S,T] */
     bool masked;                       /* by more than one number for all keys */
-    int vectors;   /* accumulators of 16 lanes that stay in registers */
-    int height;    /* most rows of a tile */
+    int vectors;                       /* accumulators of 16 lanes that stay in registers */
+    int height;                        /* most rows of a tile */
     int64_t ahead; /* keys and values between those at hand and those that memory is asked for */
     cg_val H, G, S, T, D, E;
     cg_val share;      /* query heads that share a key head */
@@ -75,7 +75,8 @@ void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out);
 
-/* ---- masks (attention_mask.c): masks that hide keys --------------------------------------------- */
+/* ---- masks (attention_mask.c): what they hide ------------------------------------------------ */
+ */
 
 /* Sets from and until, and of each row what hides a key. */
 void nb_attention_find_visible(nb_attention *a);
