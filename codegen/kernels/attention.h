@@ -75,8 +75,7 @@ void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out);
 
-/* ---- masks (attention_mask.c): what they hide ------------------------------------------------ */
- */
+/* ---- masks (attention_mask.c): what they hide ----------------------------------------------- */
 
 /* Sets from and until, and of each row what hides a key. */
 void nb_attention_find_visible(nb_attention *a);
