@@ -79,8 +79,8 @@ typedef struct cg_isa {
     bool f16;         /* converts f16 <-> f32 in hardware */
     bool maximum;     /* has min and max that propagate NaN and order zeros */
     int mask_bits;    /* smallest lane, in bits, with masked loads and stores; 0 = none */
-    /* How weights of 8 and of 4 bits (first index) are multiplied by activations of i8 and of i16:
-     * by several rows, and by a single one (NULL: likewise). */
+    /* How weights of 8 and of fewer bits (first index) are multiplied by activations of i8 and of
+     * i16: by several rows, and by a single one (NULL: likewise). */
     const nb_dot *dots[2][2][2];
 } cg_isa;
 

@@ -9,6 +9,7 @@
 #include "codegen/pack.h"
 
 struct nb_model;
+typedef struct nb_object_cache nb_object_cache; /* reuse.h */
 
 typedef enum nb_object_format {
     NB_FORMAT_OBJECT,
@@ -26,11 +27,15 @@ typedef struct nb_codegen_options {
                           weights are a file of their own */
     int seconds;       /* limit of CPU time; 0 = 600 */
     bool profile;      /* `run` calls frame->mark after each op */
+    /* Where the object is looked for and kept; NULL: it is made. With a cache the object does not
+     * tell the weights' hash, nor names but those of ops that can fail. */
+    nb_object_cache *cache;
 } nb_codegen_options;
 
 typedef struct nb_object {
     const void *data; /* in the arena given to nb_codegen */
     size_t size;
+    uint64_t module; /* with a cache: hash of what it was made of */
     nb_pack *pack;
 } nb_object;
 
@@ -38,6 +43,10 @@ typedef struct nb_object {
  * LLVM refused or died. */
 nb_status nb_codegen(const nb_graph *planned, const nb_codegen_options *options, nb_arena *arena,
                      nb_diags *diags, nb_object *out);
+
+/* Bytes of the integer weights [k,n] of a linear layer as compiled code reads them, scales (in f16
+ * if `group` is not 0 and less than k, else f32) and zero points included. */
+int64_t nb_linear_bytes(int64_t k, int64_t n, int bits, int64_t group, bool zeros);
 
 /* `text` as a C identifier: other characters become '_', a leading digit gets one in front. */
 const char *nb_identifier(nb_arena *arena, const char *text);

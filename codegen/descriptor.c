@@ -25,9 +25,9 @@ static cg_val port(const nb_model_build *b, const nb_value *v, const char *name,
                           nb_dim_text(b->arena, v->type->dims[i]));
     shape = nb_format(b->arena, "%s]", shape);
     return cg_data_struct(b->m, 6,
-                          (cg_val[]){text(b, name), i32(b, nb_elems[v->type->elem].onnx),
-                                     i32(b, v->type->rank), i32(b, state), i32(b, 0),
-                                     text(b, shape)});
+                          (cg_val[]){text(b, b->options->cache ? "" : name),
+                                     i32(b, nb_elems[v->type->elem].onnx), i32(b, v->type->rank),
+                                     i32(b, state), i32(b, 0), text(b, shape)});
 }
 
 static int state_of(const nb_graph *g, bool output, uint32_t index) {
@@ -83,13 +83,18 @@ static cg_val states(const nb_model_build *b) {
     return cg_data_array(b->m, "states", g->states.count, list);
 }
 
-/* Indexed by an op's position in the graph: names for messages. */
+/* Names for messages: of ops that can fail, if others should not matter. */
+static const char *op_name(const nb_model_build *b, const nb_op *op) {
+    if (b->options->cache && !nb_lowering_of(op->kind)->check) return "";
+    const char *name = nb_loc_name(op->loc);
+    return !*name && op->n_results ? nb_out(op)->name : name;
+}
+
+/* Indexed by an op's position in the graph. */
 static cg_val op_names(const nb_model_build *b, uint32_t *count) {
     NB_VEC(cg_val) list = {.count = 0};
     NB_FOR_OPS(op, &b->graph->body) {
-        const char *name = nb_loc_name(op->loc);
-        if (!*name && op->n_results) name = nb_out(op)->name;
-        cg_val item = text(b, name);
+        cg_val item = text(b, op_name(b, op));
         nb_vec_push(b->arena, &list, item);
     }
     *count = (uint32_t)list.count;

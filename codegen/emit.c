@@ -3,6 +3,7 @@
 #include "codegen/model.h"
 
 #include <llvm-c/Analysis.h>
+#include <llvm-c/BitWriter.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <string.h>
 
@@ -44,6 +45,13 @@ static void keep(nb_arena *arena, const void *data, size_t size, nb_object *out)
     memcpy(copy, data, size);
     out->data = copy;
     out->size = size;
+}
+
+uint64_t nb_module_hash(const cg_module *m) {
+    LLVMMemoryBufferRef bits = LLVMWriteBitcodeToMemoryBuffer(m->module);
+    const uint64_t hash = nb_hash(LLVMGetBufferStart(bits), LLVMGetBufferSize(bits));
+    LLVMDisposeMemoryBuffer(bits);
+    return hash;
 }
 
 nb_status nb_module_emit(cg_module *m, nb_object_format format, nb_arena *arena, nb_diags *diags,

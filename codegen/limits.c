@@ -73,13 +73,13 @@ static void emit_dot(cg *g, cg_val buffer, cg_val n, cg_val sink, int bits) {
             cg_val part = cg_load(g, (cg_type){CG_I8, 64}, at, 64);
             for (int r = 0; r < count; r++) {
                 cg_val word = cg_load(g, CG_S(CG_I32), cg_offset(g, at, cg_i64(g, 512 + 4 * r)), 4);
-                if (dot->steps)
+                if (dot->end)
                     narrow[r] = dot->step(g, narrow[r], part, word);
                 else
                     cg_set(g, acc[r], dot->step(g, cg_get(g, acc[r]), part, word));
             }
         }
-        for (int r = 0; dot->steps && r < count; r++)
+        for (int r = 0; dot->end && r < count; r++)
             cg_set(g, acc[r], dot->end(g, cg_get(g, acc[r]), narrow[r]));
     }
     cg_val all = cg_get(g, acc[0]);

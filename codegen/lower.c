@@ -138,8 +138,7 @@ cg_val nb_dims_bytes(nb_dims *d, nb_elem elem, cg_val count) {
     cg *g = d->g;
     int bits = nb_elems[elem].bits;
     if (bits >= 8) return nb_dims_mul(d, count, cg_i64(g, bits / 8));
-    int per_byte = 8 / bits;
-    return cg_udiv(g, nb_dims_add(d, count, cg_i64(g, per_byte - 1)), cg_i64(g, per_byte));
+    return cg_lshri(g, nb_dims_add(d, nb_dims_mul(d, count, cg_i64(g, bits)), cg_i64(g, 7)), 3);
 }
 
 static cg_val align64(nb_dims *d, cg_val bytes) {
@@ -252,6 +251,8 @@ void nb_lower_open(nb_lower *l, const nb_model_build *b, cg *g, const nb_op *op,
             o->quant_scales = p;
         } else if (r->part == NB_REF_ZEROS) {
             o->quant_zeros = p;
+        } else if (r->part == NB_REF_MINIMA) {
+            o->quant_minima = p;
         } else {
             o->buf.base = p;
             if (has_token_scales(o->value->type)) {

@@ -27,7 +27,8 @@ typedef struct nb_operand {
     cg_buf buf;               /* of a quantized value: its codes. In `items` and `work` only the
                                  dims are valid, not base */
     cg_val scales; /* NB_PER_TOKEN, NB_PER_BLOCK: pointer to f32[rows * blocks]; NULL otherwise */
-    cg_val quant_scales; /* pointer to the f32 of quant->scales, or NULL */
+    cg_val quant_scales; /* pointer to quant->scales, codes as f32, or NULL */
+    cg_val quant_minima; /* the same of quant->minima */
     cg_val quant_zeros;  /* pointer to the codes of quant->zeros (storage element), or NULL */
     /* A plain constant of one element is this, in compute kind, and need not be read; else NULL. It
      * never has a layout. */

@@ -5,6 +5,7 @@
  *   check_<n>_<name>(frame)                          are all run-time indices in range?
  *   run(frame)                                       all ops in order, in parallel where it pays */
 #include "codegen/model.h"
+#include "codegen/reuse.h"
 #include "runtime/nb_model.h"
 
 #include <stddef.h>
@@ -38,7 +39,8 @@ static int phases_of(const nb_lowering *lowering, const nb_op *op) {
 static const char *function_name(const nb_model_build *b, const char *prefix, uint32_t number,
                                  const nb_op *op, int phase) {
     const char *node = nb_loc_name(op->loc);
-    const char *name = nb_identifier(b->arena, *node ? node : nb_out(op)->name);
+    const char *name = b->options->cache ? nb_info(op)->name
+                                         : nb_identifier(b->arena, *node ? node : nb_out(op)->name);
     if (strlen(name) > 100) name = nb_strndup(b->arena, name, 100);
     if (phase == 0) return nb_format(b->arena, "%s_%u_%s", prefix, number, name);
     return nb_format(b->arena, "%s_%u_%s_%d", prefix, number, name, phase);
@@ -271,7 +273,10 @@ static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_objec
     nb_model_run(b);
     nb_model_shapes(b);
     nb_model_descriptor(b);
-    nb_status status = nb_module_emit(b->m, b->options->format, arena, diags, out);
+    nb_status status = NB_OK;
+    if (b->options->cache) out->module = nb_module_hash(b->m);
+    if (!b->options->cache || !nb_object_cache_find(b->options->cache, out->module))
+        status = nb_module_emit(b->m, b->options->format, arena, diags, out);
     cg_module_destroy(b->m);
     return status;
 }
@@ -287,12 +292,26 @@ static uint32_t count_slots(const nb_graph *g) {
     return n;
 }
 
+/* Descriptors have ONNX's numbers of types. */
+static void check_ports(const nb_graph *g, nb_diags *diags) {
+    for (size_t i = 0; i < g->body.n_params + g->outputs.count; i++) {
+        const bool in = i < g->body.n_params;
+        const nb_value *v = in ? g->body.params[i] : nb_in(g->body.last, i - g->body.n_params);
+        const nb_elem_info *elem = &nb_elems[v->type->elem];
+        if (elem->onnx) continue;
+        nb_error(diags, NB_UNSUPPORTED, NB_NOWHERE,
+                 "codegen: '%s' is %s of type %s, which ONNX does not have", v->name,
+                 in ? "an input" : "an output", elem->text);
+    }
+}
+
 nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_arena *arena,
                      nb_diags *diags, nb_object *out) {
     if (g->stage != NB_STAGE_PLANNED)
         return nb_error(diags, NB_USAGE, NB_NOWHERE,
                         "codegen: the graph is not planned; run plan-memory");
     size_t before = diags->errors;
+    check_ports(g, diags);
     NB_FOR_OPS(op, &g->body) {
         const nb_lowering *lowering = nb_lowering_of(op->kind);
         if (nb_emits_nothing(op)) continue;
@@ -308,11 +327,15 @@ nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_ar
     nb_pack *pack = options->pack;
     if (!pack) NB_TRY(nb_pack_create(g, options->cpu, arena, diags, &pack));
     b.pack = pack;
-    b.weights_hash = nb_pack_size(pack) ? nb_pack_hash(pack) : 0;
+    b.weights_hash = nb_pack_size(pack) && !options->cache ? nb_pack_hash(pack) : 0;
     b.kernels.arena = arena;
     b.n_slots = count_slots(g);
     NB_TRY(
         nb_worker_run(generate, &b, options->seconds ? options->seconds : 600, arena, diags, out));
+    if (options->cache && out->size == 0)
+        *out = *nb_object_cache_find(options->cache, out->module);
+    else if (options->cache)
+        nb_object_cache_add(options->cache, out);
     out->pack = pack;
     return NB_OK;
 }

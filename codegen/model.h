@@ -60,6 +60,8 @@ void nb_model_descriptor(nb_model_build *b); /* descriptor.c */
 
 /* ---- emit.c -------------------------------------------------------------------------------- */
 
+/* Of all that the module says. */
+uint64_t nb_module_hash(const cg_module *m);
 /* Verifies, runs the passes, and writes the module's bytes into the arena. */
 nb_status nb_module_emit(cg_module *m, nb_object_format format, nb_arena *arena, nb_diags *diags,
                          nb_object *out);

@@ -2,6 +2,7 @@
 #include "codegen/pack.h"
 #include "codegen/pack_hash.h"
 #include "codegen/refs.h"
+#include "ir/codes.h"
 
 #include <errno.h>
 #include <string.h>
@@ -62,24 +63,49 @@ static void plain_write(const nb_value *constant, nb_arena *arena, nb_sink *sink
 
 const nb_layout nb_layout_plain = {.name = "plain", .size = plain_size, .write = plain_write};
 
+/* ---- codes as floats ----------------------------------------------------------------------- */
+
+static bool floats_size(const nb_value *constant, int64_t *bytes) {
+    int64_t n = 0;
+    return nb_type_static_count(constant->type, &n) && nb_mul_i64(n, sizeof(float), bytes);
+}
+
+static void floats_write(const nb_value *constant, nb_arena *arena, nb_sink *sink) {
+    (void)arena;
+    const nb_tensor t = nb_tensor_of_const(constant);
+    const nb_codes codes = nb_codes_of(constant->type->quant, &t);
+    const int64_t n = nb_tensor_count(&t);
+    for (int64_t i = 0; i < n; i++) {
+        const float x = nb_codes_real(&codes, i);
+        nb_sink_write(sink, &x, sizeof x);
+    }
+}
+
+const nb_layout nb_layout_floats = {.name = "floats", .size = floats_size, .write = floats_write};
+
 /* ---- pieces -------------------------------------------------------------------------------- */
+
+/* `key`, and what a descriptor with its scales, zero points and minima is. */
+static const char *quant_content(nb_arena *arena, const char *key, const nb_quant *q) {
+    key = nb_format(arena, "%s %s", key, nb_quant_key(arena, q));
+    const nb_value *parts[] = {q ? q->scales : NULL, q ? q->zeros : NULL, q ? q->minima : NULL};
+    for (size_t i = 0; i < NB_COUNT(parts); i++) {
+        if (!parts[i]) continue;
+        key = nb_format(arena, "%s %zu:%016llx", key, i,
+                        (unsigned long long)nb_blob_hash(parts[i]->blob));
+        if (parts[i]->type->quant) key = quant_content(arena, key, parts[i]->type->quant);
+    }
+    return key;
+}
 
 /* Equal keys mean equal packed bytes. Plain bytes depend on the data alone. */
 static const char *content_key(nb_arena *arena, const nb_value *v, const nb_layout *layout) {
-    char *key = nb_format(arena, "%s %lld %016llx", layout->name, (long long)v->blob->size,
-                          (unsigned long long)nb_blob_hash(v->blob));
+    const char *key = nb_format(arena, "%s %lld %016llx", layout->name, (long long)v->blob->size,
+                                (unsigned long long)nb_blob_hash(v->blob));
     if (layout == &nb_layout_plain) return key;
-    const nb_quant *q = v->type->quant;
-    key = nb_format(arena, "%s %s", key, nb_quant_key(arena, q));
     for (int i = 0; i < v->type->rank; i++)
         key = nb_format(arena, "%s %lld", key, (long long)v->type->dims[i]->value);
-    if (q && q->scales)
-        key =
-            nb_format(arena, "%s s%016llx", key, (unsigned long long)nb_blob_hash(q->scales->blob));
-    if (q && q->zeros)
-        key =
-            nb_format(arena, "%s z%016llx", key, (unsigned long long)nb_blob_hash(q->zeros->blob));
-    return key;
+    return quant_content(arena, key, v->type->quant);
 }
 
 static nb_status add(nb_pack *pack, const nb_value *v, const nb_layout *layout, nb_diags *diags) {

@@ -29,6 +29,8 @@ struct nb_layout {
 };
 /* The constant's own bytes. */
 extern const nb_layout nb_layout_plain;
+/* Codes as the f32 they stand for. */
+extern const nb_layout nb_layout_floats;
 
 typedef struct nb_pack nb_pack;
 

@@ -31,15 +31,13 @@ static void add(nb_arena *arena, nb_refs *refs, const nb_value *v, bool result, 
     }
     const nb_quant *q = v->type->quant;
     if (!q || (constant && r.layout && r.layout->holds_scales)) return;
-    r.layout = &nb_layout_plain;
-    if (q->scales) {
-        r.part = NB_REF_SCALES;
-        r.value = q->scales;
-        nb_vec_push(arena, refs, r);
-    }
-    if (q->zeros) {
-        r.part = NB_REF_ZEROS;
-        r.value = q->zeros;
+    const nb_value *parts[] = {
+        [NB_REF_SCALES] = q->scales, [NB_REF_ZEROS] = q->zeros, [NB_REF_MINIMA] = q->minima};
+    for (nb_ref_part part = NB_REF_SCALES; part <= NB_REF_MINIMA; part++) {
+        if (!parts[part]) continue;
+        r.part = part;
+        r.value = parts[part];
+        r.layout = r.value->type->quant ? &nb_layout_floats : &nb_layout_plain;
         nb_vec_push(arena, refs, r);
     }
 }
@@ -59,13 +57,20 @@ nb_refs nb_refs_of(nb_arena *arena, const nb_op *op, const cg_cpu *cpu) {
 
 /* ---- keys ---------------------------------------------------------------------------------- */
 
+/* How kernels find a constant of scales or minima: codes as what they stand for. */
+static const char *numbers_key(const nb_value *v) {
+    return !v ? "-" : v->type->quant ? "codes" : nb_elems[v->type->elem].text;
+}
+
 const char *nb_quant_key(nb_arena *arena, const nb_quant *q) {
     if (!q) return "-";
-    bool inline_scale = q->granularity == NB_PER_TENSOR && !q->scales;
-    return nb_format(arena, "q%d.%d.%d.%d.%lld.%a.%lld.%d.%d.%lld", (int)q->storage, q->narrow,
-                     (int)q->granularity, q->axis, (long long)q->group,
+    bool inline_scale =
+        (q->granularity == NB_PER_TENSOR && !q->scales) || nb_quant_has_small_scales(q);
+    return nb_format(arena, "q%d.%d.%d.%d.%lld.%a.%lld.%s.%d.%a.%s.%lld", (int)q->storage,
+                     q->narrow, (int)q->granularity, q->axis, (long long)q->group,
                      inline_scale ? (double)q->scale : 0, (long long)(q->zeros ? 0 : q->zero),
-                     q->scales != NULL, q->zeros != NULL, (long long)q->amax_code);
+                     numbers_key(q->scales), q->zeros != NULL, (double)q->minimum,
+                     numbers_key(q->minima), (long long)q->amax_code);
 }
 
 static const char *attr_key(nb_arena *arena, nb_attr_kind kind, const nb_attr *a) {

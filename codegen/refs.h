@@ -5,13 +5,13 @@
 
 #include "codegen/pack.h"
 
-typedef enum nb_ref_part { NB_REF_DATA, NB_REF_SCALES, NB_REF_ZEROS } nb_ref_part;
+typedef enum nb_ref_part { NB_REF_DATA, NB_REF_SCALES, NB_REF_ZEROS, NB_REF_MINIMA } nb_ref_part;
 
 typedef struct nb_ref {
     bool result;
     uint32_t index; /* of the operand or result */
     nb_ref_part part;
-    const nb_value *value;   /* whose memory: for SCALES and ZEROS the quant's constant */
+    const nb_value *value;   /* whose memory: of the parts of a quant its constant */
     const nb_layout *layout; /* of a constant; NULL for a value that is computed */
 } nb_ref;
 

@@ -2,8 +2,9 @@
  * bound of its own. The child sends an object or its diagnostics through a pipe and exits; when it
  * dies instead, that is a diagnostic here.
  *
- * A message is a header (status, number of diagnostics), each diagnostic as status, node, text and
- * help, and the object's bytes. Strings and bytes have their length in front. */
+ * A message is a header (status, number of diagnostics, hash of the module), each diagnostic as
+ * status, node, text and help, and the object's bytes. Strings and bytes have their length in
+ * front. */
 #include "codegen/model.h"
 
 #include <errno.h>
@@ -37,7 +38,7 @@ static bool send_text(int fd, const char *text) {
 }
 
 static bool send_result(int fd, nb_status status, const nb_diags *diags, const nb_object *object) {
-    uint64_t head[2] = {(uint64_t)status, diags->list.count};
+    uint64_t head[3] = {(uint64_t)status, diags->list.count, object->module};
     if (!write_all(fd, head, sizeof head)) return false;
     for (size_t i = 0; i < diags->list.count; i++) {
         const nb_diag *d = diags->list.items[i];
@@ -88,7 +89,7 @@ static void *receive_bytes(int fd, nb_arena *arena, size_t *size) {
 }
 
 static bool receive(int fd, nb_arena *arena, nb_diags *diags, nb_object *out, nb_status *status) {
-    uint64_t head[2];
+    uint64_t head[3];
     size_t size;
     if (!read_all(fd, head, sizeof head)) return false;
     for (uint64_t i = 0; i < head[1]; i++) {
@@ -104,6 +105,7 @@ static bool receive(int fd, nb_arena *arena, nb_diags *diags, nb_object *out, nb
         if (*help) nb_help(diags, "%s", help);
     }
     out->data = receive_bytes(fd, arena, &out->size);
+    out->module = head[2];
     *status = (nb_status)head[0];
     return out->data != NULL;
 }

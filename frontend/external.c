@@ -192,5 +192,6 @@ nb_status nb_onnx_external(nb_onnx *m, const Onnx__TensorProto *t, const char *w
     *out = nb_blob_borrow(m->graph->arena, file->bytes + where.offset, size);
     (*out)->file = nb_strdup(m->graph->arena, where.path);
     (*out)->offset = where.offset;
+    (*out)->mapped = file->mapped;
     return NB_OK;
 }

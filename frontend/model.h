@@ -3,21 +3,9 @@
 #define NB_MODEL_FILE_H
 
 #include "ir/ir.h"
+#include "ir/support/file.h"
 
 #include <onnx/onnx.pb-c.h>
-
-/* A file read or mapped whole. */
-typedef struct nb_file {
-    const uint8_t *bytes;
-    size_t size;
-    bool mapped; /* else malloc'ed */
-} nb_file;
-
-/* Regular files only. Small ones are read, so that a later change of the file cannot matter. */
-nb_status nb_file_open(const char *path, nb_diags *diags, nb_file *out);
-/* Takes an open descriptor, which it closes. */
-nb_status nb_file_from(int fd, const char *path, nb_diags *diags, nb_file *out);
-void nb_file_close(nb_file *file);
 
 typedef struct nb_onnx {
     nb_arena *arena; /* for the protobuf objects; goes after the import */

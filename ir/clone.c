@@ -134,11 +134,12 @@ static void clone_constants(cloner *c) {
         for (size_t i = 0; i < c->from->quants.count; i++) {
             const nb_quant *q = c->from->quants.items[i];
             if (nb_map_get(&c->quants, q) || (q->scales && !mapped(c, q->scales)) ||
-                (q->zeros && !mapped(c, q->zeros)))
+                (q->zeros && !mapped(c, q->zeros)) || (q->minima && !mapped(c, q->minima)))
                 continue;
             nb_quant copy = *q;
             copy.scales = mapped(c, q->scales);
             copy.zeros = mapped(c, q->zeros);
+            copy.minima = mapped(c, q->minima);
             nb_map_set(&c->quants, q, (void *)(uintptr_t)nb_quant_adopt(g, &copy, q->name));
             progress = true;
         }

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static void free_owned(nb_blob *blob) {
     free(blob->owner);
@@ -40,8 +42,21 @@ void nb_blob_release(nb_blob *blob) {
 }
 
 uint64_t nb_blob_hash(nb_blob *blob) {
-    if (!blob->hash) blob->hash = nb_hash(blob->data, (size_t)blob->size);
+    if (!blob->hash) {
+        blob->hash = nb_hash(blob->data, (size_t)blob->size);
+        nb_blob_rest(blob);
+    }
     return blob->hash;
+}
+
+void nb_blob_rest(const nb_blob *blob) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)blob->data,
+                    first = data / page * page, end = data + (uintptr_t)blob->size;
+    if (blob->mapped && blob->size) madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+void nb_graph_rest(const nb_graph *g) {
+    for (size_t i = 0; i < g->constants.count; i++) nb_blob_rest(g->constants.items[i]->blob);
 }
 
 nb_value *nb_graph_add_const(nb_graph *g, const char *name, const nb_type *type, nb_blob *blob,

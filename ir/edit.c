@@ -119,8 +119,12 @@ static void mark_quant(marks *m, const nb_quant *q) {
     uintptr_t at = q ? (uintptr_t)nb_map_get(&m->positions, q) : 0;
     if (!at) return;
     m->quants[at - 1] = true;
-    if (q->scales) m->values[q->scales->id] = true;
-    if (q->zeros) m->values[q->zeros->id] = true;
+    const nb_value *parts[] = {q->scales, q->zeros, q->minima};
+    for (size_t i = 0; i < NB_COUNT(parts); i++) {
+        if (!parts[i]) continue;
+        m->values[parts[i]->id] = true;
+        mark_quant(m, parts[i]->type->quant);
+    }
 }
 
 static void mark_region(marks *m, const nb_region *region) {

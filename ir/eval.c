@@ -7,7 +7,6 @@
 
 #include "ir/eval_private.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -128,7 +127,12 @@ static const nb_value *read_by(const nb_op *op, uint32_t i) {
 /* Is anyone interested in the result? */
 static bool is_needed(const running *r, const nb_op *op) {
     if (!nb_has_trait(op, NB_TRAIT_PURE) || op->n_results == 0) return true;
-    return r->values[nb_out(op)->id].readers > 0 || r->tapped[nb_out(op)->id];
+    bool needed = false;
+    for (uint32_t i = 0; i < op->n_results; i++) {
+        const nb_value *v = op->results[i];
+        needed = needed || r->values[v->id].readers > 0 || r->tapped[v->id];
+    }
+    return needed;
 }
 
 /* From the last op to the first, so that ops that are not needed, among them each dequantize whose
@@ -154,28 +158,37 @@ static nb_status product_of_codes(const nb_op *op, const nb_tensor *in, const in
     return status;
 }
 
-/* Every op has at most one result, whose memory is `arena`. */
+/* Keeps a result, whose data is in the op's `arena`, while it has readers. The first one takes the
+ * arena; others go at other times, and get one of their own. */
+static void keep(running *r, const nb_value *v, nb_tensor t, nb_arena *arena) {
+    holder *h = &r->values[v->id];
+    *h = (holder){.tensor = t, .arena = arena, .readers = h->readers};
+    if (v->index > 0) {
+        h->arena = nb_arena_create_like(r->g->arena);
+        h->tensor.data = nb_alloc(h->arena, (size_t)t.bytes + 8);
+        if (t.bytes) memcpy(h->tensor.data, t.data, (size_t)t.bytes);
+    }
+    show(r, v);
+}
+
 static nb_status run_op(running *r, const nb_op *op, const int64_t *symbols, nb_diags *diags) {
     nb_arena *arena = nb_arena_create_like(r->g->arena);
-    nb_tensor *in = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_operands + 1), result = {0};
+    nb_tensor *in = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_operands + 1),
+              results[NB_MAX_RESULTS] = {{0}};
     for (uint32_t i = 0; i < op->n_operands; i++) {
         if (nb_in(op, i)) in[i] = r->values[read_by(op, i)->id].tensor;
     }
     nb_status status = NB_OK;
-    assert(op->n_results <= 1);
     if (nb_is_product_of_codes(op))
-        status = product_of_codes(op, in, symbols, &result, arena, diags);
+        status = product_of_codes(op, in, symbols, results, arena, diags);
     else
-        status = nb_eval_op(op, in, symbols, &result, arena, diags);
+        status = nb_eval_op(op, in, symbols, results, arena, diags);
     if (status != NB_OK || op->n_results == 0) {
         nb_arena_destroy(arena);
         return status;
     }
-    holder *h = &r->values[nb_out(op)->id];
-    h->tensor = result;
-    h->arena = arena;
-    show(r, nb_out(op));
-    release(r, nb_out(op));
+    for (uint32_t i = op->n_results; i-- > 0;) keep(r, op->results[i], results[i], arena);
+    for (uint32_t i = 0; i < op->n_results; i++) release(r, op->results[i]);
     for (uint32_t i = 0; i < op->n_operands; i++) {
         if (nb_in(op, i)) drop(r, read_by(op, i));
     }

@@ -33,6 +33,12 @@ typedef struct nb_tap {
 nb_status nb_eval(const nb_graph *g, const nb_tensor *inputs, nb_tensor *outputs,
                   const nb_tap *taps, size_t n_taps, nb_arena *arena, nb_diags *diags);
 
+/* Do the inputs fit the graph? Sets symbols[g->symbols.count] from their shapes, NB_UNBOUND where
+ * no input says. Looks at no data. */
+#define NB_UNBOUND INT64_MIN
+nb_status nb_eval_bind(const nb_graph *g, const nb_tensor *inputs, int64_t *symbols,
+                       nb_diags *diags);
+
 /* Is `op` a matmul that is defined as a qmatmul (NUMBERS.md)? Then its operands' defining ops are
  * dequantize. */
 bool nb_is_product_of_codes(const nb_op *op);

@@ -1,5 +1,5 @@
-/* Reductions, norms, softmax and rotary (NUMBERS.md, "Sums of floats"). All but the reductions of
- * f64 and of integers compute in f32, whatever the element. */
+/* Reductions, norms, softmax, rotary and hadamard (NUMBERS.md). All but the reductions of f64 and
+ * of integers compute in f32, whatever the element. */
 #include "ir/eval_private.h"
 #include "ir/scalar.h"
 
@@ -232,6 +232,27 @@ nb_status nb_eval_rotary(const nb_evaluating *e) {
             y[lo] = v[lo] * c[i] + (-v[hi]) * sn[i];
             y[hi] = v[hi] * c[i] + v[lo] * sn[i];
         }
+    }
+    return NB_OK;
+}
+
+/* ---- hadamard ------------------------------------------------------------------------------ */
+
+nb_status nb_eval_hadamard(const nb_evaluating *e) {
+    const int64_t block = nb_attr_int(e->op, "block"), count = nb_tensor_count(e->out);
+    const float scale = 1.0f / sqrtf((float)block);
+    float *y = e->out->data;
+    if (count) memcpy(y, e->in[0].data, (size_t)count * sizeof *y);
+    for (int64_t at = 0; at < count; at += block) {
+        for (int64_t half = 1; half < block; half *= 2) {
+            for (int64_t i = at; i < at + block; i++) {
+                if ((i - at) & half) continue;
+                float a = y[i], b = y[i + half];
+                y[i] = a + b;
+                y[i + half] = a - b;
+            }
+        }
+        for (int64_t i = at; i < at + block; i++) y[i] *= scale;
     }
     return NB_OK;
 }

@@ -53,7 +53,7 @@ nb_status nb_eval_matmul(const nb_evaluating *e) {
     nb_broadcast_strides(&bb, &batch, strides[1]);
     bool floats = nb_elem_is_float(y->elem) && y->elem != NB_F64, fast = nb_have_fast();
     const float *fa = floats ? nb_tensor_floats(a, e->arena) : NULL,
-                *fb = floats ? nb_tensor_floats(b, e->arena) : NULL;
+                *fb = floats ? nb_eval_reals(e, 1) : NULL;
     float *row = NB_NEW_ARRAY(e->arena, float, (size_t)N + 1);
     int64_t batches = nb_tensor_count(&batch);
     for (int64_t i = 0; i < batches; i++) {
@@ -121,9 +121,27 @@ NB_INNER void attend(const row *r) {
 NB_FAST static void attend_fast(const row *r) { attend(r); }
 static void attend_plain(const row *r) { attend(r); }
 
-/* Keys or values in f32: (f32)code * scale of codes, whose scales are operand `scales`. */
-static const float *cache_floats(const nb_evaluating *e, size_t x, size_t scales) {
+/* Codes of 4 bits, two to a byte, as code * scale + minimum; D elements of each of T tokens. */
+static const float *u4_floats(const nb_evaluating *e, size_t x) {
+    const nb_tensor *t = &e->in[x], *scales = &e->in[x + 3], *minima = &e->in[x + 5];
+    int64_t D = 2 * t->dims[3], T = t->dims[2], N = scales->dims[2], n = 2 * nb_tensor_count(t),
+            group = nb_attr_int(e->op, "group");
+    const uint8_t *bytes = t->data;
+    float *out = NB_NEW_ARRAY(e->arena, float, (size_t)n + 1);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t head = i / (T * D), token = i / D % T, at = (head * N + i % D / group) * T + token;
+        float code = (float)(bytes[i / 2] >> 4 * (i % 2) & 15),
+              product = code * (float)nb_tensor_get(scales, at);
+        out[i] = product + (float)nb_tensor_get(minima, at);
+    }
+    return out;
+}
+
+/* Keys (x = 1) or values (2) in f32: (f32)code * scale of codes. */
+static const float *cache_floats(const nb_evaluating *e, size_t x) {
     const nb_tensor *t = &e->in[x];
+    const size_t scales = x + 3;
+    if (t->elem == NB_U8) return u4_floats(e, x);
     const float *floats = nb_tensor_floats(t, e->arena);
     if (!nb_given(e, scales)) return floats;
     int64_t n = nb_tensor_count(t), D = t->dims[3];
@@ -133,9 +151,9 @@ static const float *cache_floats(const nb_evaluating *e, size_t x, size_t scales
 }
 
 nb_status nb_eval_attention(const nb_evaluating *e) {
-    const nb_tensor *q = &e->in[0], *k = &e->in[1], *v = &e->in[2];
+    const nb_tensor *q = &e->in[0], *k = &e->in[1];
     int64_t B = q->dims[0], H = q->dims[1], S = q->dims[2], G = k->dims[1];
-    row r = {.T = k->dims[2], .D = q->dims[3], .E = v->dims[3]};
+    row r = {.T = k->dims[2], .D = q->dims[3], .E = e->out->dims[3]};
     r.scale = nb_attr_float(e->op, "scale");
     r.score = NB_NEW_ARRAY(e->arena, float, (size_t)r.T + 1);
     nb_tensor full = {.rank = 4, .dims = {B, H, S, r.T}};
@@ -143,7 +161,7 @@ nb_status nb_eval_attention(const nb_evaluating *e) {
     if (nb_given(e, 3)) nb_broadcast_strides(&e->in[3], &full, ms);
     r.mask_stride = ms[3];
     bool fast = nb_have_fast();
-    const float *keys = cache_floats(e, 1, 4), *values = cache_floats(e, 2, 5);
+    const float *keys = cache_floats(e, 1), *values = cache_floats(e, 2);
     for (int64_t i = 0; i < B * H * S; i++) {
         int64_t b = i / (H * S), h = i / S % H, s = i % S, g = h / (H / G);
         r.q = (const float *)q->data + i * r.D;

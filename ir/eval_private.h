@@ -18,10 +18,6 @@ typedef struct nb_evaluating {
 #include "ir/ops.def"
 #undef OP
 
-/* Symbol values from the shapes of the inputs, NB_UNBOUND where no input says. */
-#define NB_UNBOUND INT64_MIN
-nb_status nb_eval_bind(const nb_graph *g, const nb_tensor *inputs, int64_t *symbols,
-                       nb_diags *diags);
 /* The first symbol of `d` that is not bound, or NULL. */
 const nb_symbol *nb_unbound_in(const nb_dim *d, const int64_t *symbols);
 
@@ -45,6 +41,8 @@ void nb_tensor_set_float(nb_tensor *t, int64_t index,
 
 /* All elements as f32, row-major: the tensor's own data if it is f32. */
 const float *nb_tensor_floats(const nb_tensor *t, nb_arena *arena);
+/* All elements of operand i as f32, codes as what they stand for. */
+const float *nb_eval_reals(const nb_evaluating *e, size_t i);
 /* Stores n floats as the tensor's element type. */
 void nb_tensor_store(nb_tensor *t, const float *values);
 

@@ -1,50 +1,20 @@
 /* Quantization: codes, their scales, and products of codes (NUMBERS.md, "Quantization"). */
+#include "ir/codes.h"
 #include "ir/eval_private.h"
 #include "ir/scalar.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Where the scale and zero point of an element stand: run = (index along axis) / group, spread over
- * the other axes for groups. */
-typedef struct scale_map {
-    const nb_quant *q;
-    const float *scales;
-    nb_tensor zeros;
-    int64_t inner, length, groups; /* of the axis */
-} scale_map;
-
-static scale_map map_scales(const nb_quant *q, const nb_tensor *t) {
-    scale_map m = {.q = q, .inner = 1, .length = 1, .groups = 1};
-    if (q->scales) m.scales = q->scales->blob->data;
-    if (q->zeros) m.zeros = nb_tensor_of_const(q->zeros);
-    if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP) {
-        m.length = t->dims[q->axis];
-        for (int d = q->axis + 1; d < t->rank; d++) m.inner *= t->dims[d];
-        m.groups = q->granularity == NB_PER_GROUP ? nb_ceildiv(m.length, q->group) : m.length;
-    }
-    return m;
-}
-
-/* Index into scales of the tensor's element i. */
-static int64_t scale_index(const scale_map *m, int64_t i) {
-    int64_t along = i / m->inner % m->length;
-    switch (m->q->granularity) {
-    case NB_PER_AXIS:
-        return along;
-    case NB_PER_GROUP:
-        return (i / (m->inner * m->length) * m->groups + along / m->q->group) * m->inner +
-               i % m->inner;
-    default:
-        return 0;
-    }
-}
-
-static float scale_at(const scale_map *m, int64_t i) {
-    return m->scales ? m->scales[scale_index(m, i)] : m->q->scale;
-}
-static int64_t zero_at(const scale_map *m, int64_t i) {
-    return m->q->zeros ? nb_tensor_get_int(&m->zeros, scale_index(m, i)) : m->q->zero;
+const float *nb_eval_reals(const nb_evaluating *e, size_t i) {
+    const nb_tensor *t = &e->in[i];
+    const nb_quant *q = nb_in(e->op, (uint32_t)i)->type->quant;
+    if (!q) return nb_tensor_floats(t, e->arena);
+    const int64_t n = nb_tensor_count(t);
+    const nb_codes c = nb_codes_expand(q, t, e->arena);
+    float *reals = NB_NEW_ARRAY(e->arena, float, (size_t)n + 1);
+    for (int64_t k = 0; k < n; k++) reals[k] = nb_codes_real(&c, k);
+    return reals;
 }
 
 static int64_t clip(const nb_quant *q, float v, int64_t zero) {
@@ -89,9 +59,39 @@ nb_status nb_eval_quantize(const nb_evaluating *e) {
         }
         return NB_OK;
     }
-    scale_map m = map_scales(q, x);
+    const nb_codes c = nb_codes_expand(q, x, e->arena);
     for (int64_t i = 0; i < n; i++)
-        nb_tensor_set_int(e->out, i, clip(q, rintf(v[i] / scale_at(&m, i)), zero_at(&m, i)));
+        nb_tensor_set_int(e->out, i,
+                          clip(q, rintf(v[i] / nb_codes_scale(&c, i)), nb_codes_zero(&c, i)));
+    return NB_OK;
+}
+
+/* n values of quantize_u4 that share a scale and a minimum, both in f16, which codes are made for.
+ * A NaN makes the minimum one. */
+static void quantize_run_u4(const float *x, int64_t n, uint8_t *bytes, nb_tensor *scales,
+                            nb_tensor *minima, int64_t at) {
+    nb_tensor_set_float(minima, at, (double)nb_extreme(x, n, false));
+    float minimum = (float)nb_tensor_get(minima, at), range = nb_extreme(x, n, true) - minimum;
+    nb_tensor_set_float(scales, at, (double)(range / 15.0f));
+    float inverse = 1.0f / (float)nb_tensor_get(scales, at);
+    for (int64_t i = 0; i < n; i++) {
+        float v = rintf((x[i] - minimum) * inverse);
+        uint8_t code = v > 15.0f ? 15 : v > 0.0f ? (uint8_t)v : 0; /* NaN is 0 */
+        bytes[i / 2] = (uint8_t)(bytes[i / 2] | code << 4 * (i % 2));
+    }
+}
+
+nb_status nb_eval_quantize_u4(const nb_evaluating *e) {
+    const nb_tensor *x = &e->in[0];
+    int64_t D = x->dims[3], S = x->dims[2], group = nb_attr_int(e->op, "group"),
+            N = nb_ceildiv(D, group), rows = x->dims[0] * x->dims[1] * S;
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t g = 0; g < N; g++) {
+            int64_t from = row * D + g * group, at = (row / S * N + g) * S + row % S;
+            quantize_run_u4((const float *)x->data + from, nb_min_i64(group, D - g * group),
+                            (uint8_t *)e->out[0].data + from / 2, &e->out[1], &e->out[2], at);
+        }
+    }
     return NB_OK;
 }
 
@@ -107,9 +107,8 @@ nb_status nb_eval_dequantize(const nb_evaluating *e) {
             y[i] = (float)nb_tensor_get_int(x, i) * x->scales[i / last * blocks + i % last / block];
         return NB_OK;
     }
-    scale_map m = map_scales(q, x);
-    for (int64_t i = 0; i < n; i++)
-        y[i] = (float)(nb_tensor_get_int(x, i) - zero_at(&m, i)) * scale_at(&m, i);
+    const nb_codes c = nb_codes_expand(q, x, e->arena);
+    for (int64_t i = 0; i < n; i++) y[i] = nb_codes_real(&c, i);
     return NB_OK;
 }
 
@@ -123,18 +122,15 @@ nb_status nb_eval_qgather(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0], *index = &e->in[1];
     int64_t rows = x->dims[0], width = rows ? nb_tensor_count(x) / rows : 0,
             n = nb_tensor_count(index);
-    scale_map m = map_scales(nb_in(e->op, 0)->type->quant, x);
+    const nb_codes c = nb_codes_expand(nb_in(e->op, 0)->type->quant, x, e->arena);
     for (int64_t i = 0; i < n; i++) {
         int64_t at = nb_tensor_get_int(index, i);
         if (at < 0) at += rows;
         if (at < 0 || at >= rows)
             return nb_eval_error(e, "index %lld is outside a table of %lld rows",
                                  (long long)nb_tensor_get_int(index, i), (long long)rows);
-        for (int64_t k = 0; k < width; k++) {
-            int64_t from = at * width + k;
-            ((float *)e->out->data)[i * width + k] =
-                (float)(nb_tensor_get_int(x, from) - zero_at(&m, from)) * scale_at(&m, from);
-        }
+        for (int64_t k = 0; k < width; k++)
+            ((float *)e->out->data)[i * width + k] = nb_codes_real(&c, at * width + k);
     }
     return NB_OK;
 }
@@ -171,9 +167,10 @@ nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, c
     if (why) return nb_eval_error(e, "%s", why);
     int64_t group = nb_max_i64(group_of(qb, K), 1), groups = nb_ceildiv(K, group);
     bool blocks = qa->granularity == NB_PER_BLOCK;
-    scale_map m = map_scales(qb, b);
+    const nb_codes c = nb_codes_expand(qb, b, e->arena);
     int16_t *w = NB_NEW_ARRAY(e->arena, int16_t, (size_t)(K * N) + 1);
-    for (int64_t i = 0; i < K * N; i++) w[i] = (int16_t)(nb_tensor_get_int(b, i) - zero_at(&m, i));
+    for (int64_t i = 0; i < K * N; i++)
+        w[i] = (int16_t)(nb_tensor_get_int(b, i) - nb_codes_zero(&c, i));
     int32_t *codes = NB_NEW_ARRAY(e->arena, int32_t, (size_t)K + 1);
     int64_t *sums = NB_NEW_ARRAY(e->arena, int64_t, (size_t)N + 1);
     for (int64_t r = 0; r < rows; r++) {
@@ -190,13 +187,10 @@ nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, c
             for (int64_t n = 0; n < N; n++) {
                 float f = (float)sums[n];
                 if (blocks) f = f * a->scales[r * groups + g];
-                y[n] = fmaf(f, scale_at(&m, k * N + n), y[n]);
+                y[n] = fmaf(f, nb_codes_scale(&c, k * N + n), y[n]);
             }
         }
-        float scale = blocks       ? 1.0f
-                      : a->scales  ? a->scales[r]
-                      : qa->scales ? *(const float *)qa->scales->blob->data
-                                   : qa->scale;
+        float scale = blocks ? 1.0f : a->scales ? a->scales[r] : nb_quant_scale(qa, 0);
         for (int64_t n = 0; n < N; n++) {
             if (!blocks) y[n] = y[n] * scale;
             if (bias) y[n] = y[n] + ((const float *)bias->data)[n];

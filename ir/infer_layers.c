@@ -5,11 +5,29 @@
 
 #include <string.h>
 
+static nb_status check_quant(const nb_inferring *i, const nb_quant *q, const nb_type *t) {
+    const char *why = nb_quant_misfit(i->g, q, t);
+    return why ? nb_infer_error(i, "%s", why) : NB_OK;
+}
+
 nb_status nb_infer_matmul(const nb_inferring *i) {
     const nb_type *a = nb_in_type(i, 0), *b = nb_in_type(i, 1);
-    if (a->elem != b->elem || a->elem == NB_BOOL || a->rank < 2 || b->rank < 2)
+    if (b->quant) {
+        if (!nb_is_const(nb_in(i->op, 1)) || b->rank != 2)
+            return nb_infer_error(i, "multiplies codes that are a constant matrix, found %s",
+                                  nb_in_text(i, 1));
+        NB_TRY(check_quant(i, b->quant, b));
+        b = nb_type_with_elem(i->g, b, NB_F32);
+    }
+    if (a->quant)
+        return nb_infer_error(i, "takes a plain left operand, found %s", nb_in_text(i, 0));
+    bool half = b->elem == NB_F16 || b->elem == NB_BF16;
+    if ((a->elem != b->elem && !(a->elem == NB_F32 && half)) || a->elem == NB_BOOL || a->rank < 2 ||
+        b->rank < 2)
         return nb_infer_error(
-            i, "takes two tensors of numbers of one type and of rank 2 or more, found %s and %s",
+            i,
+            "takes two tensors of numbers of one type, or f32 by f16 or bf16, and "
+            "of rank 2 or more, found %s and %s",
             nb_in_text(i, 0), nb_in_text(i, 1));
     if (a->dims[a->rank - 1] != b->dims[b->rank - 2])
         return nb_infer_error(i, "the inner dimensions of %s and %s differ", nb_in_text(i, 0),
@@ -92,23 +110,67 @@ nb_status nb_infer_rotary(const nb_inferring *i) {
     return NB_OK;
 }
 
-/* Keys and values may be stored in fewer bits than they are computed in. */
-static bool is_key_elem(nb_elem e) {
-    return e == NB_F32 || e == NB_F16 || e == NB_BF16 || e == NB_I8;
+nb_status nb_infer_hadamard(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    int64_t n = nb_attr_int(i->op, "block");
+    if (x->rank < 1 || x->elem != NB_F32)
+        return nb_infer_error(i, "takes f32 with an axis, found %s", nb_in_text(i, 0));
+    if (n < 1 || n > 1024 || (n & (n - 1)) != 0)
+        return nb_infer_error(i, "block is %lld, expected a power of two up to 1024", (long long)n);
+    const nb_dim *last = x->dims[x->rank - 1], *size = nb_dim_const(i->g, n);
+    if (nb_dim_mul(i->g, nb_dim_floordiv(i->g, last, size), size) != last)
+        return nb_infer_error(i, "the last axis of %s is not a multiple of %lld", nb_in_text(i, 0),
+                              (long long)n);
+    i->types[0] = x;
+    return NB_OK;
 }
 
-/* Codes have scales, [B,G,T,1]; floats have none. */
-static nb_status check_scales(const nb_inferring *i, size_t codes, size_t scales) {
-    const nb_type *x = nb_in_type(i, codes);
-    bool given = nb_in(i->op, scales) != NULL, fits = given == (x->elem == NB_I8);
-    if (given && fits) {
-        const nb_type *t = nb_in_type(i, scales);
-        fits = t->elem == NB_F32 && t->rank == 4 && nb_dim_is(t->dims[3], 1);
-        for (int d = 0; fits && d < 3; d++) fits = t->dims[d] == x->dims[d];
+/* Keys and values may be stored in fewer bits than they are computed in. */
+static bool is_key_elem(nb_elem e) {
+    return e == NB_F32 || e == NB_F16 || e == NB_BF16 || e == NB_I8 || e == NB_U8;
+}
+
+/* Runs of a power of two of at least 16: a vector of 16 lies in one. */
+static nb_status check_group(const nb_inferring *i) {
+    int64_t group = nb_attr_int(i->op, "group");
+    if (group >= 16 && (group & (group - 1)) == 0) return NB_OK;
+    return nb_infer_error(i, "a group of 4-bit codes is a power of two from 16 on, found %lld",
+                          (long long)group);
+}
+
+/* The type of the scales of x, and of its minima; `size` is that of a head. */
+static const nb_type *scales_of_u4(const nb_inferring *i, const nb_type *x, const nb_dim *size) {
+    const nb_dim *group = nb_dim_const(i->g, nb_attr_int(i->op, "group"));
+    const nb_dim *dims[4] = {x->dims[0], x->dims[1], nb_dim_ceildiv(i->g, size, group), x->dims[2]};
+    return nb_type_intern(i->g, NB_F16, NULL, 4, dims);
+}
+
+/* Elements of a head: two to a byte of u8. */
+static const nb_dim *head_size(const nb_inferring *i, const nb_type *x) {
+    return x->elem == NB_U8 ? nb_dim_mul(i->g, x->dims[3], nb_dim_const(i->g, 2)) : x->dims[3];
+}
+
+/* What stands beside keys or values of type x: operand number `at` is of type t, NULL for none. */
+static nb_status check_beside(const nb_inferring *i, size_t x, size_t at, const nb_type *t) {
+    const nb_value *v = nb_in(i->op, at);
+    if ((v ? v->type : NULL) == t) return NB_OK;
+    return nb_infer_error(i, "%s has %s %s, found %s", nb_in_text(i, x),
+                          at < 6 ? "scales" : "minima", t ? nb_type_text(i->g->arena, t) : "none",
+                          v ? nb_in_text(i, at) : "none");
+}
+
+/* Scales and minima of keys (x = 1) or values (2): those of codes, none of floats. */
+static nb_status check_scales(const nb_inferring *i, size_t x) {
+    const nb_type *t = nb_in_type(i, x), *scales = NULL, *minima = NULL;
+    if (t->elem == NB_I8) {
+        const nb_dim *dims[4] = {t->dims[0], t->dims[1], t->dims[2], nb_dim_const(i->g, 1)};
+        scales = nb_type_intern(i->g, NB_F32, NULL, 4, dims);
+    } else if (t->elem == NB_U8) {
+        NB_TRY(check_group(i));
+        scales = minima = scales_of_u4(i, t, head_size(i, t));
     }
-    if (fits) return NB_OK;
-    return nb_infer_error(i, "i8 keys or values have scales f32[B,G,T,1], others none; %s has %s",
-                          nb_in_text(i, codes), given ? nb_in_text(i, scales) : "none");
+    NB_TRY(check_beside(i, x, x + 3, scales));
+    return check_beside(i, x, x + 5, minima);
 }
 
 nb_status nb_infer_attention(const nb_inferring *i) {
@@ -116,7 +178,8 @@ nb_status nb_infer_attention(const nb_inferring *i) {
     if (q->elem != NB_F32 || !is_key_elem(k->elem) || !is_key_elem(v->elem) || q->rank != 4 ||
         k->rank != 4 || v->rank != 4)
         return nb_infer_error(
-            i, "takes q in f32, k and v in f32, f16, bf16 or i8, of rank 4, found %s, %s and %s",
+            i,
+            "takes q in f32, k and v in f32, f16, bf16, i8 or u8, of rank 4, found %s, %s and %s",
             nb_in_text(i, 0), nb_in_text(i, 1), nb_in_text(i, 2));
     bool heads = nb_dim_is_const(q->dims[1]) && nb_dim_is_const(k->dims[1]) &&
                  k->dims[1]->value > 0 && q->dims[1]->value % k->dims[1]->value == 0;
@@ -124,7 +187,7 @@ nb_status nb_infer_attention(const nb_inferring *i) {
         return nb_infer_error(i, "the %s query heads are not a multiple of the key and value heads",
                               nb_dim_text(i->g->arena, q->dims[1]));
     if (q->dims[0] != k->dims[0] || k->dims[0] != v->dims[0] || k->dims[2] != v->dims[2] ||
-        q->dims[3] != k->dims[3])
+        q->dims[3] != head_size(i, k))
         return nb_infer_error(i, "%s, %s and %s do not fit q[B,H,S,D], k[B,G,T,D], v[B,G,T,E]",
                               nb_in_text(i, 0), nb_in_text(i, 1), nb_in_text(i, 2));
     if (nb_in(i->op, 3)) {
@@ -137,19 +200,14 @@ nb_status nb_infer_attention(const nb_inferring *i) {
             return nb_infer_error(i, "the mask broadcasts to f32[B,H,S,T], found %s",
                                   nb_in_text(i, 3));
     }
-    NB_TRY(check_scales(i, 1, 4));
-    NB_TRY(check_scales(i, 2, 5));
-    const nb_dim *dims[4] = {q->dims[0], q->dims[1], q->dims[2], v->dims[3]};
+    NB_TRY(check_scales(i, 1));
+    NB_TRY(check_scales(i, 2));
+    const nb_dim *dims[4] = {q->dims[0], q->dims[1], q->dims[2], head_size(i, v)};
     i->types[0] = nb_type_intern(i->g, NB_F32, NULL, 4, dims);
     return NB_OK;
 }
 
 /* ---- quantization -------------------------------------------------------------------------- */
-
-static nb_status check_quant(const nb_inferring *i, const nb_quant *q, const nb_type *t) {
-    const char *why = nb_quant_misfit(i->g, q, t);
-    return why ? nb_infer_error(i, "%s", why) : NB_OK;
-}
 
 nb_status nb_infer_quantize(const nb_inferring *i) {
     const nb_type *x = nb_in_type(i, 0);
@@ -157,8 +215,25 @@ nb_status nb_infer_quantize(const nb_inferring *i) {
     if (!to->set) return nb_infer_error(i, "needs attribute `to`");
     if (x->quant || x->elem != NB_F32)
         return nb_infer_error(i, "takes f32, found %s", nb_in_text(i, 0));
+    if (!nb_elem_is_integer(to->quant->storage))
+        return nb_infer_error(i, "makes integer codes, not %s", nb_elems[to->quant->storage].text);
+    if (nb_quant_has_minima(to->quant))
+        return nb_infer_error(i, "makes codes with zero points, not minima");
     NB_TRY(check_quant(i, to->quant, x));
     i->types[0] = nb_type_with_quant(i->g, x, to->quant);
+    return NB_OK;
+}
+
+nb_status nb_infer_quantize_u4(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    if (x->elem != NB_F32 || x->rank != 4 || !nb_dim_is_const(x->dims[3]) || x->dims[3]->value % 2)
+        return nb_infer_error(i, "takes f32[B,G,S,D] with an even constant D, found %s",
+                              nb_in_text(i, 0));
+    NB_TRY(check_group(i));
+    const nb_dim *bytes = nb_dim_const(i->g, x->dims[3]->value / 2);
+    const nb_dim *dims[4] = {x->dims[0], x->dims[1], x->dims[2], bytes};
+    i->types[0] = nb_type_intern(i->g, NB_U8, NULL, 4, dims);
+    i->types[1] = i->types[2] = scales_of_u4(i, x, x->dims[3]);
     return NB_OK;
 }
 

@@ -55,7 +55,7 @@ enum {
     NB_TRAIT_Q_IN = 32
 };
 
-#define NB_MAX_OPERAND_SPECS 7
+#define NB_MAX_OPERAND_SPECS 9
 #define NB_MAX_ATTRS         4
 #define NB_MAX_RESULTS       8
 
@@ -108,6 +108,7 @@ typedef struct nb_blob {
     const char
         *file; /* where the bytes stand, if they are borrowed: printed as blob "file"[a..b] */
     int64_t offset;
+    bool mapped; /* the bytes are part of a mapped file: see nb_blob_rest */
 } nb_blob;
 
 /* Owned, uninitialised: fill through the pointer before anyone reads it. NULL when out of memory.
@@ -118,6 +119,10 @@ nb_blob *nb_blob_borrow(nb_arena *arena, const void *data, int64_t size);
 nb_blob *nb_blob_retain(nb_blob *blob);
 void nb_blob_release(nb_blob *blob);
 uint64_t nb_blob_hash(nb_blob *blob);
+/* Nobody will read the bytes for a while: pages of a mapped file leave memory, and come back when
+ * they are read. A model's weights then need not fit in memory. */
+void nb_blob_rest(const nb_blob *blob);
+void nb_graph_rest(const nb_graph *g); /* all constants */
 
 /* ---- values -------------------------------------------------------------------------------- */
 

@@ -53,8 +53,34 @@ static uint32_t encode_e8m0(float x) {
     return e > 254 ? 254 : e;
 }
 
+static const float nf4[16] = {-1.0F,
+                              -0.6961928009986877F,
+                              -0.5250730514526367F,
+                              -0.39491748809814453F,
+                              -0.28444138169288635F,
+                              -0.18477343022823334F,
+                              -0.09105003625154495F,
+                              0.0F,
+                              0.07958029955625534F,
+                              0.16093020141124725F,
+                              0.24611230194568634F,
+                              0.33791524171829224F,
+                              0.44070982933044434F,
+                              0.5626170039176941F,
+                              0.7229568362236023F,
+                              1.0F};
+
+/* Exact in double: how many points half way between levels are below x. A NaN becomes 0. */
+static uint32_t encode_nf4(float x) {
+    uint32_t code = 0;
+    if (x != x) return 7;
+    while (code < 15 && 2 * (double)x > (double)nf4[code] + (double)nf4[code + 1]) code++;
+    return code;
+}
+
 uint32_t nb_float_encode(nb_elem e, float x) {
     if (e == NB_F8E8M0) return encode_e8m0(x);
+    if (e == NB_NF4) return encode_nf4(x);
     format f = format_of(e);
     uint32_t u = nb_bits(x), sign = u >> 31 << (f.exponent + f.mantissa), a = u & 0x7fffffffu;
     uint32_t infinity = ((1u << f.exponent) - 1) << f.mantissa;
@@ -81,6 +107,7 @@ uint32_t nb_float_encode(nb_elem e, float x) {
 }
 
 float nb_float_decode(nb_elem e, uint32_t bits) {
+    if (e == NB_NF4) return nf4[bits & 15];
     if (e == NB_F8E8M0)
         return bits == 255 ? nb_from_bits(0x7fc00000u)
                : bits == 0 ? nb_from_bits(0x00400000u)

@@ -1,7 +1,9 @@
 /* Conversions between f32 and the smaller float types, in integer arithmetic: the same bits
  * everywhere, round to nearest even. Sources: IEEE 754-2019 (f16), ONNX float8 page (f8), OCP
- * Microscaling 1.0 (f4e2m1, f8e8m0). Overflow becomes infinity where the type has one, otherwise
- * the largest finite value (ONNX `saturate`); f8e8m0 holds positive powers of two only. */
+ * Microscaling 1.0 (f4e2m1, f8e8m0), QLoRA (arXiv 2305.14314) and its bitsandbytes (nf4: 16 levels,
+ * quantiles of the normal distribution; a value goes to the nearest, half way to the lower).
+ * Overflow becomes infinity where the type has one, otherwise the largest finite value (ONNX
+ * `saturate`); f8e8m0 holds positive powers of two only. */
 #ifndef NB_MINIFLOAT_H
 #define NB_MINIFLOAT_H
 

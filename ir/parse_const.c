@@ -149,7 +149,7 @@ static bool read_list(nb_parser *p, nb_elem e, int64_t count, void *data) {
             return nb_parse_error(p, &t, "more than the %lld elements of the type",
                                   (long long)count);
         if (!nb_want_element(p, e, &t, &bits)) return false;
-        nb_bits_put(e, data, n++, bits);
+        nb_elem_put(e, data, n++, bits);
         nb_lex_element(&p->lex);
         more = nb_at_punct(&p->lex, ',');
         if (more)
@@ -224,7 +224,7 @@ static bool read_random(nb_parser *p, nb_elem e, int64_t count, void *data) {
             else
                 bits = nb_float_encode(e, f);
         }
-        nb_bits_put(e, data, i, bits);
+        nb_elem_put(e, data, i, bits);
     }
     return true;
 }
@@ -274,7 +274,7 @@ static bool read_splat(nb_parser *p, nb_elem e, int64_t count, void *data) {
     if (!nb_want_element(p, e, &t, &bits)) return false;
     size_t size = (size_t)nb_elems[e].bits / 8, total = size * (size_t)count;
     for (int64_t i = 0; i < (size ? nb_min_i64(count, 1) : count); i++)
-        nb_bits_put(e, data, i, bits);
+        nb_elem_put(e, data, i, bits);
     for (size_t done = size; done && done < total; done *= 2) /* doubles what is there */
         memcpy((char *)data + done, data, done < total - done ? done : total - done);
     nb_lex(&p->lex);

@@ -1,4 +1,5 @@
 /* Errors of the parser: position, the line with a caret, and the nearest right name. */
+#include "ir/support/distance.h"
 #include "ir/text_parse.h"
 
 #define SNIPPET 160 /* bytes of a long line that are shown */
@@ -85,31 +86,11 @@ const char *nb_token_name(nb_parser *p, const nb_token *t) {
 
 /* ---- the nearest name ------------------------------------------------------------------------ */
 
-/* Edit distance (insert, remove, replace) of two short names. */
-static size_t distance(const char *a, size_t n, const char *b, size_t m) {
-    enum { LONGEST = 32 };
-    size_t row[LONGEST + 1];
-    if (n > LONGEST || m > LONGEST) return SIZE_MAX;
-    for (size_t k = 0; k <= m; k++) row[k] = k;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t k = 1; k <= m; k++) {
-            size_t best = diagonal + (a[i - 1] != b[k - 1]);
-            diagonal = row[k];
-            if (row[k] + 1 < best) best = row[k] + 1;
-            if (row[k - 1] + 1 < best) best = row[k - 1] + 1;
-            row[k] = best;
-        }
-    }
-    return row[m];
-}
-
 void nb_suggest(nb_parser *p, const nb_token *t, const char *const *names, size_t n) {
     const char *best = NULL;
     size_t least = t->size / 3 + 1;
     for (size_t i = 0; i < n; i++) {
-        size_t d = distance(t->text, t->size, names[i], strlen(names[i]));
+        size_t d = nb_edit_distance(t->text, t->size, names[i], strlen(names[i]));
         if (d > least || (d == least && best)) continue;
         least = d;
         best = names[i];

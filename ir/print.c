@@ -200,9 +200,9 @@ static bool uniform(const nb_value *v, int64_t count) {
     const char *data = v->blob->data;
     size_t size = (size_t)nb_elems[v->type->elem].bits / 8;
     if (size) return memcmp(data, data + size, (size_t)v->blob->size - size) == 0;
-    uint64_t first = nb_bits_get(v->type->elem, data, 0);
+    uint64_t first = nb_elem_get(v->type->elem, data, 0);
     for (int64_t i = 1; i < count; i++)
-        if (nb_bits_get(v->type->elem, data, i) != first) return false;
+        if (nb_elem_get(v->type->elem, data, i) != first) return false;
     return true;
 }
 
@@ -235,11 +235,11 @@ static void put_data(printer *p, const nb_value *v) {
         put_hash(w, v->blob);
     } else if (count > NB_TEXT_SMALL && uniform(v, count)) {
         nb_puts(w, "splat ");
-        nb_put(w, text, nb_bits_text(e, nb_bits_get(e, v->blob->data, 0), text));
+        nb_put(w, text, nb_bits_text(e, nb_elem_get(e, v->blob->data, 0), text));
     } else {
         nb_puts(w, "{");
         for (int64_t i = 0; i < count; i++) {
-            size_t n = nb_bits_text(e, nb_bits_get(e, v->blob->data, i), text);
+            size_t n = nb_bits_text(e, nb_elem_get(e, v->blob->data, i), text);
             nb_put_item(w, text, n, i == 0, 6);
         }
         nb_puts(w, "}");
@@ -288,16 +288,22 @@ static void put_quant(nb_writer *w, const nb_quant *q) {
         return;
     }
     nb_puts(w, " scale ");
-    if (q->scales)
-        put_value(w, q->scales);
-    else
-        nb_put(w, number, nb_f32_text(q->scale, number));
+    if (q->scales) put_value(w, q->scales);
+    const bool times = nb_quant_has_small_scales(q) && q->scale != 1;
+    if (times) nb_puts(w, " times ");
+    if (!q->scales || times) nb_put(w, number, nb_f32_text(q->scale, number));
     if (q->zeros) {
         nb_puts(w, " zero ");
         put_value(w, q->zeros);
     } else if (q->zero) {
         put_word_int(w, " zero ", q->zero);
     }
+    if (!nb_quant_has_minima(q)) return;
+    nb_puts(w, " min ");
+    if (q->minima)
+        put_value(w, q->minima);
+    else
+        nb_put(w, number, nb_f32_text(q->minimum, number));
 }
 
 /* ---- the graph ------------------------------------------------------------------------------- */

@@ -194,32 +194,6 @@ float nb_f32_read(const char *text, size_t length) {
 
 /* ---- elements -------------------------------------------------------------------------------- */
 
-uint64_t nb_bits_get(nb_elem e, const void *data, int64_t i) {
-    int bits = nb_elems[e].bits;
-    const uint8_t *bytes = data;
-    uint64_t u = 0;
-    if (bits < 8) {
-        int per = 8 / bits;
-        return (uint64_t)(bytes[i / per] >> (i % per * bits)) & ((1u << bits) - 1);
-    }
-    size_t size = (size_t)bits / 8;
-    memcpy(&u, bytes + (size_t)i * size, size);
-    return u;
-}
-
-void nb_bits_put(nb_elem e, void *data, int64_t i, uint64_t u) {
-    int bits = nb_elems[e].bits;
-    uint8_t *bytes = data;
-    if (bits < 8) {
-        int per = 8 / bits, shift = (int)(i % per) * bits;
-        uint64_t mask = ((UINT64_C(1) << bits) - 1) << shift;
-        bytes[i / per] = (uint8_t)((bytes[i / per] & ~mask) | ((u << shift) & mask));
-        return;
-    }
-    size_t size = (size_t)bits / 8;
-    memcpy(bytes + (size_t)i * size, &u, size);
-}
-
 static size_t hex(uint64_t bits, char *out) {
     return (size_t)snprintf(out, NB_NUMBER_SIZE, "0x%llx", (unsigned long long)bits);
 }

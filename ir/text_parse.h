@@ -76,8 +76,9 @@ static inline bool nb_at_word(const nb_lexer *l, const char *word) {
 
 /* A quantization that was read, but whose constants may not have been yet. */
 typedef struct nb_pending_quant {
-    nb_token name, scales, zeros; /* kind CONST when given */
+    nb_token name, scales, zeros, minima; /* kind CONST when given */
     nb_quant members;
+    bool of_codes; /* scales or minima are codes */
     const nb_quant *quant;
 } nb_pending_quant;
 

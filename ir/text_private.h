@@ -46,9 +46,6 @@ size_t nb_i64_text(int64_t i, char *out);
 
 /* ---- elements (text_number.c) ---------------------------------------------------------------- */
 
-/* The bits of element i of packed data, in the low bits; and storing them. */
-uint64_t nb_bits_get(nb_elem e, const void *data, int64_t i);
-void nb_bits_put(nb_elem e, void *data, int64_t i, uint64_t bits);
 /* Element text; bits that no number of the type stands for (NaN payloads, odd bools) are hex. */
 size_t nb_bits_text(nb_elem e, uint64_t bits, char *out);
 

@@ -21,7 +21,15 @@ nb_elem nb_elem_from_text(const char *text, size_t length) {
 
 nb_elem nb_elem_from_onnx(int onnx) {
     for (int e = 0; e < NB_ELEM_COUNT; e++) {
-        if (nb_elems[e].onnx == onnx) return (nb_elem)e;
+        if (onnx && nb_elems[e].onnx == onnx) return (nb_elem)e;
+    }
+    return NB_ELEM_COUNT;
+}
+
+nb_elem nb_elem_integer(int bits, bool is_signed) {
+    const nb_elem_class class_ = is_signed ? NB_CLASS_INT : NB_CLASS_UINT;
+    for (int e = 0; e < NB_ELEM_COUNT; e++) {
+        if (nb_elems[e].bits == bits && nb_elems[e].class_ == class_) return (nb_elem)e;
     }
     return NB_ELEM_COUNT;
 }
@@ -43,6 +51,32 @@ bool nb_elem_bytes_of(nb_elem e, int64_t count, int64_t *bytes) {
         return false;
     *bytes = (bits + 7) / 8;
     return true;
+}
+
+uint64_t nb_elem_get(nb_elem e, const void *data, int64_t i) {
+    const int bits = nb_elems[e].bits;
+    const uint8_t *bytes = data;
+    uint64_t u = 0;
+    if (bits >= 8) {
+        memcpy(&u, bytes + i * (bits / 8), (size_t)bits / 8);
+        return u;
+    }
+    const int64_t at = i * bits; /* of the first bit; the last may be in the same byte */
+    return (uint64_t)((bytes[at / 8] | bytes[(at + bits - 1) / 8] << 8) >> at % 8) &
+           ((1u << bits) - 1);
+}
+
+void nb_elem_put(nb_elem e, void *data, int64_t i, uint64_t u) {
+    const int bits = nb_elems[e].bits;
+    uint8_t *bytes = data;
+    if (bits >= 8) {
+        memcpy(bytes + i * (bits / 8), &u, (size_t)bits / 8);
+        return;
+    }
+    const int64_t at = i * bits, last = (at + bits - 1) / 8;
+    const unsigned mask = ((1u << bits) - 1) << at % 8, code = (unsigned)(u << at % 8) & mask;
+    bytes[at / 8] = (uint8_t)((bytes[at / 8] & ~mask) | code);
+    if (last != at / 8) bytes[last] = (uint8_t)((bytes[last] & ~(mask >> 8)) | code >> 8);
 }
 
 size_t nb_elem_alignment(nb_elem e) {

@@ -37,15 +37,23 @@ extern const nb_elem_info nb_elems[NB_ELEM_COUNT];
 /* NB_ELEM_COUNT when there is none. */
 nb_elem nb_elem_from_text(const char *text, size_t length);
 nb_elem nb_elem_from_onnx(int onnx);
+nb_elem nb_elem_integer(int bits, bool is_signed);
 static inline bool nb_elem_is_float(nb_elem e) { return nb_elems[e].class_ == NB_CLASS_FLOAT; }
 static inline bool nb_elem_is_integer(nb_elem e) {
     return nb_elems[e].class_ == NB_CLASS_INT || nb_elems[e].class_ == NB_CLASS_UINT;
+}
+/* May floats of this type be codes, value * scale? Those of at most 8 bits but f8e8m0. */
+static inline bool nb_elem_is_code(nb_elem e) {
+    return nb_elem_is_float(e) && nb_elems[e].bits <= 8 && e != NB_F8E8M0;
 }
 /* Smallest and largest value of an integer element of up to 63 bits (i64 included). */
 int64_t nb_elem_min(nb_elem e);
 int64_t nb_elem_max(nb_elem e);
 /* Bytes of `count` packed elements; false on overflow. */
 bool nb_elem_bytes_of(nb_elem e, int64_t count, int64_t *bytes);
+/* The raw bits of element i of packed data. */
+uint64_t nb_elem_get(nb_elem e, const void *data, int64_t i);
+void nb_elem_put(nb_elem e, void *data, int64_t i, uint64_t bits);
 /* What an address of elements must be a multiple of; 1 for those smaller than a byte. */
 size_t nb_elem_alignment(nb_elem e);
 
@@ -121,13 +129,18 @@ typedef enum nb_granularity {
     NB_PER_BLOCK   /* as NB_PER_TOKEN, for each run of `group` along the last axis */
 } nb_granularity;
 
-/* How integer codes stand for real numbers: real = (code - zero) * scale.
+/* How codes stand for real numbers: real = (code - zero) * scale of integers, and of small floats
+ * value(code) * scale; with minima, + minimum.
  *
  * Scales of NB_PER_TENSOR are inline (`scale`, `zero`) or rank-0 constants; of NB_PER_AXIS a
  * constant of shape [dims[axis]]; of NB_PER_GROUP a constant whose shape is the tensor's with
  * dims[axis] replaced by ceil(dims[axis] / group). Zero points have the same shape and the
- * storage's element type. NB_PER_TOKEN and NB_PER_BLOCK are symmetric, and their scales travel
- * with the codes: a value of such a type holds both. */
+ * storage's element type; minima take the place of zero points, and are inline (`minimum`) or of
+ * that shape. Scales and minima are f32, f16, or codes with a descriptor of their own (Q4_K and
+ * Q6_K of GGUF, double quantization of QLoRA), whose scales are plain. Scales of small floats may
+ * also be small floats (f8e8m0 too; MXFP4, NVFP4). All but f32 are multiplied by `scale`.
+ * NB_PER_TOKEN and NB_PER_BLOCK are symmetric, and their scales travel with the codes: a value of
+ * such a type holds both. */
 typedef struct nb_quant {
     const char *name; /* printed as #name; unique in the graph */
     nb_elem storage;
@@ -135,10 +148,12 @@ typedef struct nb_quant {
     nb_granularity granularity;
     int axis;
     int64_t group;
-    float scale;      /* used when scales is NULL (NB_PER_TENSOR) */
+    float scale;      /* used when scales is NULL (NB_PER_TENSOR), or multiplies those not f32 */
+    float minimum;    /* used when minima is NULL; 0: none */
     int64_t zero;     /* used when zeros is NULL */
-    nb_value *scales; /* a constant f32, or NULL */
+    nb_value *scales; /* a constant, or NULL */
     nb_value *zeros;  /* a constant, or NULL */
+    nb_value *minima; /* a constant, or NULL */
     /* Largest |code| a dynamic quantizer produces: 127 (i8), 32639 (i16, so that both bytes of
      * the two-plane form are signed; QUANTIZATION of activations, README "Numbers"). */
     int64_t amax_code;
@@ -147,6 +162,18 @@ typedef struct nb_quant {
 /* The interned descriptor equal to `*q` (names aside); a new one gets a unique name made from
  * `hint`. Returns NULL and records an error when the members do not fit together. */
 const nb_quant *nb_quant_intern(nb_graph *g, const nb_quant *q, const char *hint, nb_diags *diags);
+/* May codes be multiplied by this: finite and not 0? Negative ones let the sign with one code more
+ * be the one that needs it. */
+bool nb_is_scale(float scale);
+/* Scale and minimum number i of a descriptor that is not dynamic (codes.c). */
+float nb_quant_scale(const nb_quant *q, int64_t i);
+float nb_quant_minimum(const nb_quant *q, int64_t i);
+static inline bool nb_quant_has_minima(const nb_quant *q) { return q->minima || q->minimum != 0; }
+/* May its scale number i be this: as nb_is_scale, but those in f16 and codes may be 0, as that of a
+ * block of zeros in GGUF is. */
+bool nb_quant_takes_scale(const nb_quant *q, float scale);
+/* Are its scales other than f32: multiplied by `scale`? */
+bool nb_quant_has_small_scales(const nb_quant *q);
 /* Range of codes. */
 int64_t nb_quant_min(const nb_quant *q);
 int64_t nb_quant_max(const nb_quant *q);

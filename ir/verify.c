@@ -34,6 +34,7 @@ bool nb_legal_in(nb_op_kind kind, nb_stage stage) {
     case NB_OP_dequantize:
     case NB_OP_codes:
     case NB_OP_scales:
+    case NB_OP_quantize_u4:
         return stage >= NB_STAGE_QDQ;
     case NB_OP_qmatmul:
     case NB_OP_qgather:
@@ -111,18 +112,27 @@ static bool is_defined(const checker *c, const nb_value *v) {
 /* ---- constants ----------------------------------------------------------------------------- */
 
 static void check_scales(checker *c, const nb_quant *q) {
-    if ((q->scales && !is_defined(c, q->scales)) || (q->zeros && !is_defined(c, q->zeros))) {
-        fault(c, NULL, "'#%s' refers to a constant that the graph does not have", q->name);
-        return;
+    const nb_value *parts[] = {q->scales, q->zeros, q->minima};
+    for (size_t i = 0; i < NB_COUNT(parts); i++) {
+        if (!parts[i]) continue;
+        if (!is_defined(c, parts[i])) {
+            fault(c, NULL, "'#%s' refers to a constant that the graph does not have", q->name);
+            return;
+        }
+        const nb_quant *own = parts[i]->type->quant; /* a misfit was told of the constant */
+        if (own && nb_quant_misfit((nb_graph *)(uintptr_t)c->g, own, parts[i]->type)) return;
     }
     if (!q->scales) return;
-    const char *data = q->scales->blob->data;
-    for (int64_t i = 0; i < q->scales->blob->size / (int64_t)sizeof(float); i++) {
-        float scale;
-        memcpy(&scale, data + (size_t)i * sizeof scale, sizeof scale);
-        if (scale > 0 && isfinite(scale)) continue;
-        fault(c, NULL, "scale %lld of '#%s' is %g, not positive and finite", (long long)i, q->name,
-              (double)scale);
+    int64_t count = 0;
+    (void)nb_type_static_count(q->scales->type, &count);
+    for (int64_t i = 0; i < count; i++) {
+        const float scale = nb_quant_scale(q, i), minimum = nb_quant_minimum(q, i);
+        if (nb_quant_takes_scale(q, scale) && isfinite(minimum)) continue;
+        if (isfinite(minimum))
+            fault(c, NULL, "scale %lld of '#%s' is %g, and must be finite and not 0", (long long)i,
+                  q->name, (double)scale);
+        else
+            fault(c, NULL, "minimum %lld of '#%s' is not finite", (long long)i, q->name);
         return;
     }
 }

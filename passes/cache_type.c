@@ -16,15 +16,21 @@
  *   %k.scale: f32[B,G,P+S,1] = concat %past.scale, %new.scale {axis=2}
  *   %k: i8[B,G,P+S,D] = concat %past, %new.i8 {axis=2}
  *
- * A cache is a state pair joined by such a concat whose result is returned and otherwise is keys or
- * values of attention, nothing else. */
+ * and with to=i4, where two more pairs hold a scale and a minimum for each token, head and group
+ * (asymmetric groups along the head, as KIVI, arXiv 2402.02750, has them for values):
+ *   %new.u4: u8[B,G,S,D/2], %new.scale: f16[B,G,N,S], %new.min: f16[B,G,N,S] = quantize_u4 %new
+ *   %k.scale: f16[B,G,N,P+S] = concat %past.scale, %new.scale {axis=3}
+ *   %k.min: f16[B,G,N,P+S] = concat %past.min, %new.min {axis=3}
+ *   %k: u8[B,G,P+S,D/2] = concat %past, %new.u4 {axis=2} */
 #include "ir/build.h"
-#include "passes/pass.h"
+#include "passes/cache.h"
 
-#include <string.h>
+static const char *const types[] = {"f32", "f16", "bf16", "i8", "i4", NULL};
+/* What such a cache holds: two codes of 4 bits to a byte. */
+static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_I8, NB_U8};
 
-static const char *const types[] = {"f32", "f16", "bf16", "i8", NULL};
-static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_I8};
+/* The same, behind "same". */
+static const char *const key_types[] = {"same", "f32", "f16", "bf16", "i8", "i4", NULL};
 
 static const nb_option options[] = {
     {.name = "to",
@@ -32,61 +38,30 @@ static const nb_option options[] = {
      .fallback = "f16",
      .choices = types,
      .summary = "type of keys and values: f16 ends at 65504, bf16 has the range of f32, i8 has a "
-                "scale for each token and head"},
+                "scale for each token and head, i4 a scale and a minimum in f16 for each group of "
+                "them"},
+    {.name = "keys",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "same",
+     .choices = key_types,
+     .summary = "another type for what is read as keys only, which need more bits than values"},
+    {.name = "group",
+     .kind = NB_OPTION_INT,
+     .fallback = "32",
+     .summary = "i4: elements of a head that share a scale: a power of two from 16 on",
+     .min = 16,
+     .max = 1024},
     {.name = NULL},
 };
 
-#define TOKENS 2 /* axis of keys and values [B,G,T,D] */
-
-typedef struct cache {
-    uint32_t output;
-    nb_value *past;
-    nb_op *concat;
-    NB_VEC(nb_use *) readers; /* operands of attention that are its result, casts left out */
-} cache;
-
-/* Is this use keys or values of an attention? */
-static bool is_read(const nb_use *u) {
-    return u->user->kind == NB_OP_attention && (u->index == 1 || u->index == 2);
-}
-
-/* Collects attention's uses of v, also behind casts; the first op that reads it otherwise. */
-static const nb_op *find_readers(nb_arena *arena, const nb_value *v, cache *c) {
-    for (nb_use *u = v->uses; u; u = u->next) {
-        const nb_op *other = NULL;
-        if (is_read(u))
-            nb_vec_push(arena, &c->readers, u);
-        else if (u->user->kind == NB_OP_cast && nb_out(u->user)->type->elem == NB_F32)
-            other = find_readers(arena, nb_out(u->user), c);
-        else if (u->user->kind != NB_OP_return || u->index != c->output)
-            other = u->user;
-        if (other) return other;
-    }
-    return NULL;
-}
-
 /* What else is done with a state that attention reads would see its type change, so that it keeps
  * the one it has. */
-static void warn_reader(nb_pass_ctx *ctx, const cache *c, const nb_op *other) {
-    ctx->host->report(ctx, NB_LEVEL_WARNING, other,
-                      "the cache '%%%s' stays %s: attention is not all that reads it",
-                      c->past->name, nb_elems[c->past->type->elem].text);
-}
-
-/* Is the pair a cache? */
-static bool find_cache(nb_pass_ctx *ctx, const nb_state *s, cache *c) {
-    const nb_graph *g = ctx->graph;
-    nb_op *concat = nb_in(g->body.last, s->output)->def;
-    *c = (cache){.output = s->output, .past = g->body.params[s->input], .concat = concat};
-    if (s->axis != TOKENS || !concat || concat->kind != NB_OP_concat || concat->n_operands != 2 ||
-        nb_in(concat, 0) != c->past || nb_attr_int(concat, "axis") != TOKENS)
-        return false;
-    const nb_op *other = find_readers(nb_state_of(ctx)->scratch, nb_out(concat), c);
-    if (!c->readers.count) return false;
-    if (!other && nb_has_one_use(c->past)) return true;
-    for (const nb_use *u = c->past->uses; u && !other; u = u->next)
-        if (u->user != concat) other = u->user;
-    warn_reader(ctx, c, other);
+static bool find_cache(nb_pass_ctx *ctx, const nb_state *s, nb_cache *c) {
+    if (nb_find_cache(nb_state_of(ctx)->scratch, ctx->graph, s, c)) return true;
+    if (c->other)
+        ctx->host->report(ctx, NB_LEVEL_WARNING, c->other,
+                          "the cache '%%%s' stays %s: attention is not all that reads it",
+                          c->past->name, nb_elems[c->past->type->elem].text);
     return false;
 }
 
@@ -104,20 +79,30 @@ static nb_value *named(nb_graph *g, nb_value *v, const char *of, const char *suf
     return v;
 }
 
+/* As many entries as type t has, of the element and size that `entry` has. */
+static const nb_type *with_entry(nb_graph *g, const nb_type *t, const nb_type *entry) {
+    const nb_dim *dims[4] = {t->dims[0], t->dims[1], t->dims[NB_TOKENS], entry->dims[3]};
+    return nb_type_intern(g, entry->elem, NULL, 4, dims);
+}
+
 /* Joins `fresh` instead, and makes attention read it. */
-static void join(nb_graph *g, const cache *c, nb_value *fresh) {
+static void join(nb_graph *g, const nb_cache *c, nb_value *fresh) {
     nb_value *joined = nb_out(c->concat);
     nb_set_operand(&c->concat->operands[1], fresh);
-    c->past->type = nb_type_with_elem(g, c->past->type, fresh->type->elem);
-    joined->type = nb_type_with_elem(g, joined->type, fresh->type->elem);
+    c->past->type = with_entry(g, c->past->type, fresh->type);
+    joined->type = with_entry(g, joined->type, fresh->type);
     for (size_t i = 0; i < c->readers.count; i++) nb_set_operand(c->readers.items[i], joined);
 }
 
-static bool to_float(nb_builder *b, const cache *c, nb_elem to) {
+static bool to_float(nb_builder *b, const nb_cache *c, nb_elem to) {
     nb_value *fresh = nb_in(c->concat, 1), *cast = nb_cast(b, fresh, to);
     if (!named(b->graph, cast, fresh->name, nb_elems[to].text)) return false;
     join(b->graph, c, cast);
     return true;
+}
+
+static nb_value *to_f32(nb_builder *b, nb_value *x) {
+    return x->type->elem == NB_F32 ? x : nb_cast(b, x, NB_F32);
 }
 
 static nb_value *quantize(nb_builder *b, nb_value *x) {
@@ -125,58 +110,102 @@ static nb_value *quantize(nb_builder *b, nb_value *x) {
         .storage = NB_I8, .narrow = true, .granularity = NB_PER_TOKEN, .amax_code = 127};
     const nb_quant *q = nb_quant_intern(b->graph, &per_token, "kv", b->diags);
     if (!q) return NULL;
-    if (x->type->elem != NB_F32) x = nb_cast(b, x, NB_F32);
+    x = to_f32(b, x);
     nb_begin(b, NB_OP_quantize);
     nb_arg(b, x);
     nb_set_quant(b, "to", q);
     return nb_end(b);
 }
 
-/* The pair of the scales, [B,G,T,1]: an input, what it is joined with, an output. */
-static nb_value *pair_scales(nb_builder *b, const cache *c, nb_value *fresh, outputs *out) {
+/* A pair for what stands beside codes, joined along `axis`: an input, what it is joined with, an
+ * output, all named as the cache's with `suffix` behind. */
+static nb_value *pair(nb_builder *b, const nb_cache *c, nb_value *fresh, int axis,
+                      const char *suffix, outputs *out) {
     nb_graph *g = b->graph;
     const nb_dim *dims[4];
     for (int d = 0; d < 4; d++)
-        dims[d] = d == TOKENS ? c->past->type->dims[d] : fresh->type->dims[d];
-    nb_value *past = nb_graph_add_input(g, nb_format(g->arena, "%s.scale", c->past->name),
-                                        nb_type_intern(g, NB_F32, NULL, 4, dims));
+        dims[d] = d == axis ? c->past->type->dims[NB_TOKENS] : fresh->type->dims[d];
+    nb_value *past = nb_graph_add_input(g, nb_format(g->arena, "%s.%s", c->past->name, suffix),
+                                        nb_type_intern(g, fresh->type->elem, NULL, 4, dims));
     nb_begin(b, NB_OP_concat);
     nb_arg(b, past);
     nb_arg(b, fresh);
-    nb_set_int(b, "axis", TOKENS);
-    nb_value *joined = named(g, nb_end(b), nb_out(c->concat)->name, "scale");
-    nb_state state = {.input = past->index, .output = (uint32_t)out->values.count, .axis = TOKENS};
+    nb_set_int(b, "axis", axis);
+    nb_value *joined = named(g, nb_end(b), nb_out(c->concat)->name, suffix);
+    nb_state state = {.input = past->index, .output = (uint32_t)out->values.count, .axis = axis};
     nb_vec_push(g->arena, &g->states, state);
     nb_vec_push(out->arena, &out->values, joined);
-    const char *name = nb_format(g->arena, "%s.scale", out->names.items[c->output]);
+    const char *name = nb_format(g->arena, "%s.%s", out->names.items[c->output], suffix);
     nb_vec_push(out->arena, &out->names, name);
     return joined;
 }
 
-static bool to_codes(nb_builder *b, const cache *c, outputs *out) {
+/* Readers get `v` too: as operand `offset` behind their keys, and as far behind their values. */
+static void give_readers(const nb_cache *c, uint32_t offset, nb_value *v) {
+    for (size_t i = 0; i < c->readers.count; i++) {
+        const nb_use *u = c->readers.items[i];
+        nb_set_operand(&u->user->operands[u->index + offset], v);
+    }
+}
+
+static bool to_i8(nb_builder *b, const nb_cache *c, outputs *out) {
     nb_graph *g = b->graph;
     nb_value *fresh = nb_in(c->concat, 1), *q = named(g, quantize(b, fresh), fresh->name, "q");
     nb_value *codes = q ? named(g, nb_unary(b, NB_OP_codes, q), fresh->name, "i8") : NULL,
-             *scales = q ? named(g, nb_unary(b, NB_OP_scales, q), fresh->name, "scale") : NULL,
-             *joined = codes && scales ? pair_scales(b, c, scales, out) : NULL;
-    if (!joined) return false;
+             *scales = q ? named(g, nb_unary(b, NB_OP_scales, q), fresh->name, "scale") : NULL;
+    if (!codes || !scales) return false;
+    nb_value *joined = pair(b, c, scales, NB_TOKENS, "scale", out);
     join(g, c, codes);
-    for (size_t i = 0; i < c->readers.count; i++) {
-        const nb_use *u = c->readers.items[i]; /* k, v are operands 1, 2; their scales 4, 5 */
-        nb_set_operand(&u->user->operands[u->index + 3], joined);
-    }
-    if (g->stage < NB_STAGE_QDQ) g->stage = NB_STAGE_QDQ;
+    give_readers(c, 3, joined);
     return true;
 }
 
-static bool convert(nb_pass_ctx *ctx, const cache *c, nb_elem to, outputs *out) {
+static bool to_i4(nb_builder *b, const nb_cache *c, int64_t group, outputs *out) {
+    static const char *const names[] = {"u4", "scale", "min"};
+    nb_graph *g = b->graph;
+    nb_value *fresh = nb_in(c->concat, 1), *x = to_f32(b, fresh);
+    nb_begin(b, NB_OP_quantize_u4);
+    nb_arg(b, x);
+    nb_set_int(b, "group", group);
+    if (!nb_end(b)) return false;
+    nb_value **made = b->op->results;
+    for (int i = 0; i < 3; i++) named(g, made[i], fresh->name, names[i]);
+    nb_value *scales = pair(b, c, made[1], NB_TOKENS + 1, "scale", out),
+             *minima = pair(b, c, made[2], NB_TOKENS + 1, "min", out);
+    join(g, c, made[0]);
+    give_readers(c, 3, scales);
+    give_readers(c, 5, minima);
+    for (size_t i = 0; i < c->readers.count; i++) {
+        nb_builder reader = {.op = c->readers.items[i]->user};
+        nb_set_int(&reader, "group", group);
+    }
+    return true;
+}
+
+/* Reports why the cache cannot have the type asked for, if so. */
+static bool refuse(nb_pass_ctx *ctx, const nb_cache *c, nb_elem to) {
+    const nb_type *t = c->past->type;
+    if (!nb_elem_is_float(t->elem)) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, c->concat, "the cache '%%%s' is %s already",
+                          c->past->name, t->elem == NB_U8 ? "i4" : nb_elems[t->elem].text);
+        ctx->host->help(ctx, "only caches of floats change their type");
+        return true;
+    }
+    if (to != NB_U8 || (nb_dim_is_const(t->dims[3]) && t->dims[3]->value % 2 == 0)) return false;
+    ctx->host->report(ctx, NB_LEVEL_ERROR, c->concat,
+                      "the cache '%%%s' has heads of %s elements, i4 holds two in a byte",
+                      c->past->name, nb_dim_text(nb_state_of(ctx)->scratch, t->dims[3]));
+    ctx->host->help(ctx, "to=i8 takes heads of any size");
+    return true;
+}
+
+static bool convert(nb_pass_ctx *ctx, const nb_cache *c, nb_elem to, outputs *out) {
     nb_builder b = nb_pass_builder(ctx, c->concat, c->concat->loc);
-    if (c->past->type->elem != NB_I8)
-        return to == NB_I8 ? to_codes(&b, c, out) : to_float(&b, c, to);
-    ctx->host->report(ctx, NB_LEVEL_ERROR, c->concat, "the cache '%%%s' is i8 already",
-                      c->past->name);
-    ctx->host->help(ctx, "only caches of floats change their type");
-    return false;
+    if (refuse(ctx, c, to)) return false;
+    if (nb_elem_is_float(to)) return to_float(&b, c, to);
+    if (ctx->graph->stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
+    if (to == NB_I8) return to_i8(&b, c, out);
+    return to_i4(&b, c, nb_option_of(ctx, "group")->i, out);
 }
 
 /* ---- the pass ------------------------------------------------------------------------------ */
@@ -194,7 +223,7 @@ static nb_pass_result none(nb_pass_ctx *ctx) {
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_graph *g = ctx->graph;
-    nb_elem to = elems[nb_option_of(ctx, "to")->i];
+    int64_t values = nb_option_of(ctx, "to")->i, keys = nb_option_of(ctx, "keys")->i;
     size_t found = 0, count = g->states.count, n_outputs = g->outputs.count;
     bool changed = false;
     outputs out = {.arena = nb_state_of(ctx)->scratch};
@@ -203,9 +232,10 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         nb_vec_push(out.arena, &out.names, g->outputs.items[i]);
     }
     for (size_t i = 0; i < count; i++) { /* pairs of scales are added behind them */
-        cache c;
+        nb_cache c;
         if (!find_cache(ctx, &g->states.items[i], &c)) continue;
         found++;
+        nb_elem to = elems[keys && nb_cache_is(&c, 1) ? keys - 1 : values];
         if (c.past->type->elem == to) continue;
         if (!convert(ctx, &c, to, &out)) return NB_PASS_FAILED;
         changed = true;

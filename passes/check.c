@@ -50,13 +50,18 @@ static bool looks_like_mask(const nb_value *input) {
     return nb_elem_is_integer(t->elem) && t->rank == 2 && t->dims[1]->kind == NB_DIM_ADD;
 }
 
-nb_tensor *nb_made_up_inputs(const nb_graph *g, nb_arena *arena) {
+/* A size for each symbol. */
+static int64_t *made_up_symbols(const nb_graph *g, nb_arena *arena) {
     int64_t *symbols = NB_NEW_ARRAY(arena, int64_t, g->symbols.count + 1);
     for (size_t i = 0; i < g->symbols.count; i++) {
         const nb_symbol *s = g->symbols.items[i];
         symbols[i] =
             nb_min_i64(nb_max_i64(made_up_sizes[i % NB_COUNT(made_up_sizes)], s->min), s->max);
     }
+    return symbols;
+}
+
+static nb_tensor *inputs_of_size(const nb_graph *g, const int64_t *symbols, nb_arena *arena) {
     nb_tensor *inputs = NB_NEW_ARRAY(arena, nb_tensor, g->body.n_params + 1);
     uint64_t state = 1;
     for (uint32_t i = 0; i < g->body.n_params; i++) {
@@ -79,6 +84,10 @@ nb_tensor *nb_made_up_inputs(const nb_graph *g, nb_arena *arena) {
         }
     }
     return inputs;
+}
+
+nb_tensor *nb_made_up_inputs(const nb_graph *g, nb_arena *arena) {
+    return inputs_of_size(g, made_up_symbols(g, arena), arena);
 }
 
 static nb_status run_graph(const nb_graph *g, const nb_tensor *inputs, nb_tensor *outputs,
@@ -106,36 +115,93 @@ static int64_t worst(const nb_tensor *a, const nb_tensor *b, bool bits, double *
     return at;
 }
 
+typedef struct check {
+    const nb_pass *pass;
+    const nb_graph *before, *after;
+    nb_pass_env *env;
+    nb_arena *arena;
+    nb_tensor *a, *b; /* outputs before and after */
+} check;
+
+static bool is_state(const nb_graph *g, size_t output) {
+    for (size_t i = 0; i < g->states.count; i++) {
+        if (g->states.items[i].output == output) return true;
+    }
+    return false;
+}
+
+static nb_status compare(const check *c, size_t output) {
+    const nb_tensor *a = &c->a[output], *b = &c->b[output];
+    const char *name = c->before->outputs.items[output];
+    bool bits = (c->pass->promises & NB_PASS_KEEPS_BITS) != 0;
+    if (nb_tensor_count(a) != nb_tensor_count(b))
+        return nb_error(c->env->diags, NB_CHECK_FAILED, NB_NOWHERE,
+                        "pass '%s' changed the shape of output \"%s\"", c->pass->name, name);
+    double excess;
+    int64_t at = worst(a, b, bits, &excess);
+    if (!(excess > 0)) return NB_OK;
+    return nb_error(c->env->diags, NB_CHECK_FAILED, NB_NOWHERE,
+                    "pass '%s' changed output \"%s\": element %lld was %.9g, is %.9g (%s)",
+                    c->pass->name, name, (long long)at, nb_tensor_get(a, at), nb_tensor_get(b, at),
+                    bits ? "it promises equal bits" : "tolerance 2e-4 + 0.2 %");
+}
+
+/* Runs each graph on its inputs; `states` tells whether those are to agree too. */
+static nb_status run_both(const check *c, const nb_tensor *before, const nb_tensor *after,
+                          bool states) {
+    if (!before || !after)
+        return nb_error(c->env->diags, NB_LIMIT, NB_NOWHERE,
+                        "inputs for --check-each are too large");
+    NB_TRY(run_graph(c->before, before, c->a, c->env, c->arena));
+    NB_TRY(run_graph(c->after, after, c->b, c->env, c->arena));
+    for (size_t i = 0; i < c->before->outputs.count; i++) {
+        if (states || !is_state(c->before, i)) NB_TRY(compare(c, i));
+    }
+    return NB_OK;
+}
+
+/* Makes past states as long as those of `outputs`; NULL: empty. */
+static void set_lengths(const nb_graph *g, int64_t *symbols, const nb_tensor *outputs) {
+    for (size_t i = 0; i < g->states.count; i++) {
+        const nb_state *s = &g->states.items[i];
+        if (s->axis < 0) continue;
+        const nb_dim *length = g->body.params[s->input]->type->dims[s->axis];
+        if (length->kind == NB_DIM_SYMBOL)
+            symbols[length->symbol->index] = outputs ? outputs[s->output].dims[s->axis] : 0;
+    }
+}
+
+/* Two runs, one behind the other, each graph with states of its own. */
+static nb_status check_runs(const check *c) {
+    int64_t *symbols = made_up_symbols(c->before, c->arena);
+    set_lengths(c->before, symbols, NULL);
+    nb_tensor *inputs = inputs_of_size(c->before, symbols, c->arena);
+    NB_TRY(run_both(c, inputs, inputs, false));
+    set_lengths(c->before, symbols, c->a);
+    nb_tensor *before = inputs_of_size(c->before, symbols, c->arena),
+              *after = inputs_of_size(c->before, symbols, c->arena);
+    for (size_t i = 0; before && after && i < c->before->states.count; i++) {
+        const nb_state *s = &c->before->states.items[i];
+        before[s->input] = c->a[s->output];
+        after[s->input] = c->b[s->output];
+    }
+    return run_both(c, before, after, false);
+}
+
+static nb_status check_run(const check *c) {
+    const nb_tensor *inputs =
+        c->env->n_samples ? c->env->samples[0].inputs : nb_made_up_inputs(c->before, c->arena);
+    return run_both(c, inputs, inputs, true);
+}
+
 nb_status nb_check_pass(const nb_pass *pass, const nb_graph *before, const nb_graph *after,
                         nb_pass_env *env) {
     nb_arena *arena = nb_arena_create_like(env->arena);
-    const nb_tensor *inputs =
-        env->n_samples ? env->samples[0].inputs : nb_made_up_inputs(before, arena);
-    size_t n = before->outputs.count;
-    nb_tensor *a = NB_NEW_ARRAY(arena, nb_tensor, n + 1),
-              *b = NB_NEW_ARRAY(arena, nb_tensor, n + 1);
-    bool bits = (pass->promises & NB_PASS_KEEPS_BITS) != 0;
-    nb_status status = inputs ? NB_OK
-                              : nb_error(env->diags, NB_LIMIT, NB_NOWHERE,
-                                         "inputs for --check-each are too large");
-    if (status == NB_OK) status = run_graph(before, inputs, a, env, arena);
-    if (status == NB_OK) status = run_graph(after, inputs, b, env, arena);
-    for (size_t i = 0; i < n && status == NB_OK; i++) {
-        const char *name = before->outputs.items[i];
-        if (nb_tensor_count(&a[i]) != nb_tensor_count(&b[i])) {
-            status = nb_error(env->diags, NB_CHECK_FAILED, NB_NOWHERE,
-                              "pass '%s' changed the shape of output \"%s\"", pass->name, name);
-            break;
-        }
-        double excess;
-        int64_t at = worst(&a[i], &b[i], bits, &excess);
-        if (!(excess > 0)) continue;
-        status = nb_error(env->diags, NB_CHECK_FAILED, NB_NOWHERE,
-                          "pass '%s' changed output \"%s\": element %lld was %.9g, is %.9g (%s)",
-                          pass->name, name, (long long)at, nb_tensor_get(&a[i], at),
-                          nb_tensor_get(&b[i], at),
-                          bits ? "it promises equal bits" : "tolerance 2e-4 + 0.2 %");
-    }
+    check c = {.pass = pass, .before = before, .after = after, .env = env, .arena = arena};
+    c.a = NB_NEW_ARRAY(arena, nb_tensor, before->outputs.count + 1);
+    c.b = NB_NEW_ARRAY(arena, nb_tensor, before->outputs.count + 1);
+    bool moves = (pass->promises & NB_PASS_MOVES_STATES) && before->states.count;
+    nb_status status = moves ? check_runs(&c) : check_run(&c);
     nb_arena_destroy(arena);
     return status;
 }

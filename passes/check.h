@@ -6,8 +6,9 @@
 
 bool nb_check_applies(const nb_pass *pass);
 /* Runs both graphs on the same inputs (the first calibration sample, or made-up ones) and compares:
- * bits for NB_PASS_KEEPS_BITS, otherwise within tolerance. NB_CHECK_FAILED names the pass, the
- * output and the worst element. */
+ * bits for NB_PASS_KEEPS_BITS, otherwise within tolerance. With NB_PASS_MOVES_STATES both run twice
+ * on made-up inputs, from empty states and on the states each left. NB_CHECK_FAILED names the pass,
+ * the output and the worst element. */
 nb_status nb_check_pass(const nb_pass *pass, const nb_graph *before, const nb_graph *after,
                         nb_pass_env *env);
 

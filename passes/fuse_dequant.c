@@ -7,7 +7,9 @@
  *   %y: f32[B,2] = matmul %n.d, %w.d         (dequantize of %n.q and of @w.q)
  *   %z: f32[B,2] = add %y, @bias
  * becomes
- *   %z: f32[B,2] = qmatmul %n.q, @w.q, bias=@bias */
+ *   %z: f32[B,2] = qmatmul %n.q, @w.q, bias=@bias
+ *
+ * Where only the weights are codes, the product of floats reads them as they are. */
 #include "passes/linear.h"
 #include "passes/rewrite.h"
 
@@ -30,6 +32,20 @@ static nb_value *qmatmul(nb_builder *b, nb_value *a, nb_value *w, nb_value *bias
 
 static nb_value *to_qmatmul(nb_match *m, nb_builder *b) {
     return qmatmul(b, nb_got(m, "a"), nb_got(m, "b"), NULL, NULL);
+}
+
+static const char *can_multiply_floats(const nb_match *m) {
+    const nb_value *a = nb_got(m, "a"), *b = nb_got(m, "b");
+    if (b->type->rank != 2) return "the right operand is not a matrix";
+    if (a->def && a->def->kind == NB_OP_dequantize &&
+        !nb_product_obstacle(nb_in(a->def, 0)->type->quant, b->type->quant,
+                             b->type->dims[0]->value))
+        return "it is a product of codes";
+    return NULL;
+}
+
+static nb_value *to_product_with_codes(nb_match *m, nb_builder *b) {
+    return nb_binary(b, NB_OP_matmul, nb_got(m, "a"), nb_got(m, "b"));
 }
 
 static const char *can_add_bias(const nb_match *m) {
@@ -83,6 +99,9 @@ static const nb_rule rules[] = {
      PAT_OP("matmul", "", PAT_OP("dequantize", "", PAT_ANY("a")),
             PAT_OP("dequantize", "", PAT_CONST("b"))),
      .where = can_fuse_matmul, .to = to_qmatmul},
+    {"weights", "matmul(a, dq(b))  ->  matmul(a, b)",
+     PAT_OP("matmul", "", PAT_ANY("a"), PAT_OP("dequantize", "", PAT_CONST("b"))),
+     .where = can_multiply_floats, .to = to_product_with_codes},
     {"bias", "qmatmul(a, b) + bias  ->  qmatmul(a, b, bias)",
      PAT_OP("add", "", PAT_OP1("qmatmul", "q"), PAT_CONST("bias")), .where = can_add_bias,
      .to = add_bias},

@@ -5,6 +5,7 @@
 #include "ir/build.h"
 #include "ir/text.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Records misuse; the pass fails when it returns. */
@@ -393,13 +394,27 @@ NB_PRINTF(2, 3) static void help(nb_pass_ctx *ctx, const char *fmt, ...) {
     va_end(args);
 }
 
+static void fact(nb_pass_ctx *ctx, const nb_op *op, const char *name, double value) {
+    nb_pass_state *s = nb_state_of(ctx);
+    nb_arena *arena = s->env->arena;
+    if (!name || !isfinite(value)) {
+        MISUSE(ctx, "expected a name and a finite number");
+        return;
+    }
+    nb_fact f = {.pass = s->pass->name,
+                 .node = nb_strdup(arena, op ? nb_loc_name(op->loc) : ""),
+                 .name = nb_strdup(arena, name),
+                 .value = value};
+    nb_vec_push(arena, &s->env->facts, f);
+}
+
 static void *scratch(nb_pass_ctx *ctx, size_t size) {
     return nb_alloc(nb_state_of(ctx)->scratch, size);
 }
 
 static const void *query(nb_pass_ctx *ctx, const char *extension) {
     (void)ctx;
-    (void)extension; /* no extension exists in ABI 0.1 */
+    (void)extension; /* no extension exists yet */
     return NULL;
 }
 
@@ -447,4 +462,5 @@ const nb_pass_host nb_host = {
     .help = help,
     .scratch = scratch,
     .query = query,
+    .fact = fact,
 };

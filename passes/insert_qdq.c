@@ -7,16 +7,23 @@
  * becomes
  *   %n.q: #act_i8[B,4] = quantize %n {to=#act_i8}
  *   %n.d: f32[B,4] = dequantize %n.q
- *   %y: f32[B,2] = matmul %n.d, %w.d */
+ *   %y: f32[B,2] = matmul %n.d, %w.d
+ *
+ * With mode=running %n is divided by a bound that is a state, and %y multiplied with it
+ * (running.h). With `asymmetric` the middle of a range that is not symmetric is taken off %n first
+ * (shift.h). */
 #include "ir/build.h"
 #include "passes/linear.h"
+#include "passes/observe.h"
+#include "passes/running.h"
+#include "passes/shift.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const acts[] = {"i8", "i16", NULL};
-static const char *const modes[] = {"dynamic", "static", NULL};
+enum { DYNAMIC, STATIC, RUNNING };
+static const char *const modes[] = {"dynamic", "static", "running", NULL};
 
 enum { BLOCKS_NONE, BLOCKS_GATED, BLOCKS_ALL };
 static const char *const blocks[] = {"none", "gated", "all", NULL};
@@ -31,7 +38,8 @@ static const nb_option options[] = {
      .kind = NB_OPTION_ENUM,
      .fallback = "dynamic",
      .choices = modes,
-     .summary = "dynamic: a scale per token, at run time; static: one per tensor, from calibrate"},
+     .summary = "dynamic: a scale per token, at run time; static: one per tensor, from calibrate; "
+                "running: one per tensor and sequence, which follows the data"},
     {.name = "skip",
      .kind = NB_OPTION_STRING,
      .fallback = "",
@@ -42,11 +50,28 @@ static const nb_option options[] = {
      .choices = blocks,
      .summary = "dynamic scales for each block of a token, as long as the weights' groups: for no "
                 "input, for products of two activations (gated layers), for all"},
+    {.name = "asymmetric",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
+     .summary = "static codes of the range that was seen, with a zero point, where that is finer"},
+    {.name = "every",
+     .kind = NB_OPTION_INT,
+     .fallback = "128",
+     .min = 1,
+     .max = 65536,
+     .summary = "for mode=running: tokens after which scales are estimated again"},
+    {.name = "decay",
+     .kind = NB_OPTION_FLOAT,
+     .fallback = "0.9",
+     .min = 0,
+     .max = 1,
+     .summary = "for mode=running: what remains of a scale then, unless its tokens were larger"},
     {.name = NULL},
 };
 
-/* Static scale: the bound that calibrate chose, spread over the codes. */
-static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, nb_quant *q) {
+/* Static scale: the bound that calibrate chose, or the range within it, spread over the codes. */
+static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, nb_quant *q,
+                         float *shift) {
     const nb_stats *stats = nb_map_get(&nb_state_of(ctx)->env->stats, x);
     if (!stats) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, op,
@@ -58,16 +83,9 @@ static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, n
     }
     q->granularity = NB_PER_TENSOR;
     q->scale = stats->clip > 0 ? stats->clip / (float)q->amax_code : 1.0f;
+    if (nb_option_of(ctx, "asymmetric")->b) nb_shift_of(stats, q->amax_code, shift, &q->scale);
     return true;
 }
-
-static int ascending(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Channels this many times the median take bits from all others of their token. */
-#define OUTLIER 16.0f
 
 /* Ranges of x's channels: what calibrate saw, or, without data, the gain of the norm that made it.
  */
@@ -97,17 +115,14 @@ typedef struct worst {
 } worst;
 
 static void look_for_outliers(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, worst *w) {
-    int64_t n = 0, outliers = 0;
+    int64_t n = 0;
     const float *range = channel_ranges(ctx, x, &n);
-    if (!range || n < FEW) return;
-    float *sorted = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, float, (size_t)n);
-    for (int64_t i = 0; i < n; i++) sorted[i] = fabsf(range[i]);
-    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
-    float median = sorted[n / 2], ratio = sorted[n - 1] / median;
-    for (int64_t i = 0; i < n; i++) outliers += sorted[i] > OUTLIER * median;
-    if (!outliers || outliers > n / FEW || !(median > 0)) return;
+    if (!range) return;
+    const nb_outliers o = nb_outliers_of(range, n, nb_state_of(ctx)->scratch);
+    if (!o.count || o.count > n / FEW) return;
+    const float ratio = o.largest / o.median;
     w->layers++;
-    if (ratio > w->ratio) *w = (worst){op, x, ratio, outliers, n, w->layers};
+    if (ratio > w->ratio) *w = (worst){op, x, ratio, o.count, n, w->layers};
 }
 
 /* Says when 8 bits will not do: the loss is visible here, long before anyone measures it. */
@@ -121,8 +136,8 @@ static void warn_outliers(nb_pass_ctx *ctx, const worst *w) {
         w->layers, (long long)w->outliers, (long long)w->channels, w->x->name, (double)w->ratio,
         fmax(0, 8 - log2((double)w->ratio)));
     ctx->host->help(ctx,
-                    "smooth-fold moves such channels into the weights: give --calib FILE.npy, or "
-                    "use 16-bit activations");
+                    "smooth-fold moves such channels into the weights, rotate spreads them; or use "
+                    "16-bit activations");
 }
 
 /* The group length of the weights of all layers that take x; 0 when they have none in common. */
@@ -138,50 +153,82 @@ static int64_t common_group(const nb_value *x) {
     return group;
 }
 
-/* A gate times a signal: large where both are, so that a token's largest value says little about
- * the others. */
-static bool is_gated(const nb_value *x) {
-    return x->def && x->def->kind == NB_OP_mul && nb_in(x->def, 0)->def && nb_in(x->def, 1)->def;
-}
-
-static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x) {
+static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x,
+                                        float *shift) {
     bool wide = nb_option_of(ctx, "act")->i == 1;
     nb_quant q = {.storage = wide ? NB_I16 : NB_I8,
                   .narrow = true,
                   .granularity = NB_PER_TOKEN,
                   .amax_code = wide ? 32639 : 127};
-    bool fixed = nb_option_of(ctx, "mode")->i == 1;
-    int64_t where = nb_option_of(ctx, "blocks")->i;
-    if (fixed) {
-        if (!static_scale(ctx, op, x, &q)) return NULL;
-    } else if (where == BLOCKS_ALL || (where == BLOCKS_GATED && is_gated(x))) {
+    int64_t mode = nb_option_of(ctx, "mode")->i, where = nb_option_of(ctx, "blocks")->i;
+    if (mode == STATIC) {
+        if (!static_scale(ctx, op, x, &q, shift)) return NULL;
+    } else if (mode == RUNNING) {
+        q.granularity = NB_PER_TENSOR;
+        q.scale = 1 / (float)q.amax_code;
+    } else if (where == BLOCKS_ALL || (where == BLOCKS_GATED && nb_is_gated(x))) {
         q.group = common_group(x);
         if (q.group) q.granularity = NB_PER_BLOCK;
     }
     return nb_quant_intern(ctx->graph, &q, wide ? "act_i16" : "act_i8", nb_diags_of(ctx));
 }
 
-/* dequantize(quantize(x)), placed once behind x and shared. */
-static nb_value *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x, worst *w) {
-    nb_value *known = nb_map_get(done, x);
-    if (known) return known;
-    const nb_quant *q = activation_quant(ctx, op, x);
-    if (!q) return NULL;
+/* What takes x's place in its layers. */
+typedef struct rounded {
+    nb_value *value; /* dequantize(quantize(x - shift)), or of x / bound */
+    float shift;
+    nb_value *bound; /* mode=running */
+} rounded;
+
+/* What is quantized for x; NULL after an error. */
+static nb_value *moved(nb_pass_ctx *ctx, nb_builder *b, nb_value *x, rounded *r) {
+    nb_graph *g = ctx->graph;
+    if (r->shift != 0) {
+        const char *name = nb_format(g->arena, "%s.middle", x->name);
+        return nb_binary(b, NB_OP_sub, x, nb_const_f32(g, name, 0, NULL, &r->shift));
+    }
+    if (nb_option_of(ctx, "mode")->i != RUNNING) return x;
+    const nb_stats *stats = nb_map_get(&nb_state_of(ctx)->env->stats, x);
+    nb_running how = {.every = (double)nb_option_of(ctx, "every")->i,
+                      .decay = nb_option_of(ctx, "decay")->f,
+                      .start = stats ? (double)stats->clip : 0};
+    r->bound = nb_running_bound(b, x, &how);
+    return r->bound ? nb_binary(b, NB_OP_div, x, r->bound) : NULL;
+}
+
+/* The layer's result, times the bound of its input. */
+static bool restore(nb_pass_ctx *ctx, nb_op *op, nb_value *bound) {
+    nb_builder b = nb_pass_builder(ctx, op->next, op->loc);
+    nb_value *y = nb_binary(&b, NB_OP_mul, nb_out(op), bound);
+    if (!y) return false;
+    nb_replace_uses(nb_out(op), y);
+    nb_set_operand(&y->def->operands[0], nb_out(op));
+    return true;
+}
+
+/* Placed once behind x and shared; value is NULL after an error. */
+static rounded *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x, worst *w) {
+    rounded *r = nb_map_get(done, x);
+    if (r) return r;
+    r = NB_NEW(nb_state_of(ctx)->scratch, rounded);
+    const nb_quant *q = activation_quant(ctx, op, x, &r->shift);
+    if (!q) return r;
     if (q->storage == NB_I8) look_for_outliers(ctx, op, x, w);
     /* Before the first user in list order, which is this op: later ones see it defined. */
     nb_builder b = nb_pass_builder(ctx, op, x->def ? x->def->loc : op->loc);
+    nb_value *from = moved(ctx, &b, x, r);
     nb_begin(&b, NB_OP_quantize);
-    nb_arg(&b, x);
+    nb_arg(&b, from);
     nb_set_quant(&b, "to", q);
     nb_value *codes = nb_end(&b);
     /* The way back stands for no node: a layer that fuses it keeps its own name. */
     b.loc = nb_loc_via(ctx->graph, NULL, "insert-qdq");
-    nb_value *back = codes ? nb_unary(&b, NB_OP_dequantize, codes) : NULL;
-    if (!back) return NULL;
+    r->value = codes ? nb_unary(&b, NB_OP_dequantize, codes) : NULL;
+    if (!r->value) return r;
     nb_set_name(ctx->graph, codes, nb_format(ctx->graph->arena, "%s.q", x->name));
-    nb_set_name(ctx->graph, back, nb_format(ctx->graph->arena, "%s.d", x->name));
-    nb_map_set(done, x, back);
-    return back;
+    nb_set_name(ctx->graph, r->value, nb_format(ctx->graph->arena, "%s.d", x->name));
+    nb_map_set(done, x, r);
+    return r;
 }
 
 static bool is_quantized(const nb_value *v) {
@@ -193,18 +240,28 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
     worst outliers = {0};
     bool changed = false;
+    if (nb_option_of(ctx, "asymmetric")->b && nb_option_of(ctx, "mode")->i != STATIC) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "asymmetric codes need mode=static");
+        return NB_PASS_FAILED;
+    }
     NB_FOR_OPS(op, &ctx->graph->body) {
         const nb_value *w = nb_linear_weight(op);
         if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0)))
             continue;
+        /* Its products are those of floats. */
+        if (!nb_elem_is_integer(w->type->elem) || nb_quant_has_minima(w->type->quant)) continue;
         if (nb_skip_op(ctx, &skip, op)) continue;
-        nb_value *x = qdq(ctx, &done, op, nb_in(op, 0), &outliers);
-        if (!x) return NB_PASS_FAILED;
-        nb_set_operand(&op->operands[0], x);
+        const rounded *x = qdq(ctx, &done, op, nb_in(op, 0), &outliers);
+        if (!x->value) return NB_PASS_FAILED;
+        nb_set_operand(&op->operands[0], x->value);
+        if (x->shift != 0 && !nb_shift_layer(ctx, op, x->shift)) return NB_PASS_FAILED;
+        if (x->bound && !restore(ctx, op, x->bound)) return NB_PASS_FAILED;
         changed = true;
     }
     if (!nb_skip_end(ctx, &skip)) return NB_PASS_FAILED;
     warn_outliers(ctx, &outliers);
+    /* Samples are inputs of the graph as it was. */
+    if (changed && nb_option_of(ctx, "mode")->i == RUNNING) nb_state_of(ctx)->env->n_samples = 0;
     if (changed && ctx->graph->stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
     return nb_pass_end(ctx, changed);
 }

@@ -90,6 +90,7 @@ static bool is_by_position(const last *l, const nb_op *op) {
         return t->rank == 3 && nb_in(op, 0)->type->rank == 3 && nb_in(op, 1)->type->rank == 2;
     case NB_OP_rms_norm:
     case NB_OP_layer_norm:
+    case NB_OP_hadamard:
     case NB_OP_dequantize:
         return true;
     case NB_OP_softmax:

@@ -1,6 +1,8 @@
 /* Linear layers and selectors (linear.h). */
 #include "passes/linear.h"
 
+#include "passes/branch.h"
+
 #include <string.h>
 
 nb_value *nb_linear_weight(const nb_op *op) {
@@ -10,8 +12,37 @@ nb_value *nb_linear_weight(const nb_op *op) {
     return nb_is_const(b) && b->type->rank == 2 ? b : NULL;
 }
 
+void nb_keep_original(nb_pass_ctx *ctx, const nb_value *codes, nb_blob *weight) {
+    nb_pass_env *env = nb_state_of(ctx)->env;
+    if (env->keep_originals) nb_map_set(&env->originals, codes, nb_blob_retain(weight));
+}
+
+const float *nb_original_of(const nb_pass_ctx *ctx, const nb_value *codes) {
+    const nb_blob *blob = nb_map_get(&nb_state_of(ctx)->env->originals, codes);
+    return blob ? blob->data : NULL;
+}
+
+bool nb_originals_end(nb_pass_ctx *ctx, size_t known, size_t unknown) {
+    if (known || !unknown) return true;
+    ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                      "the float weights of %zu quantized layers are not known", unknown);
+    ctx->host->help(ctx, "run quantize-weights before %s, in the same pipeline",
+                    nb_state_of(ctx)->pass->name);
+    return false;
+}
+
+const nb_stats *nb_layer_stats(nb_pass_ctx *ctx, const nb_op *layer) {
+    const nb_value *x = nb_in(layer, 0);
+    const nb_stats *stats = nb_map_get(&nb_state_of(ctx)->env->stats, x);
+    if (stats) return stats;
+    ctx->host->report(ctx, NB_LEVEL_ERROR, layer, "no statistics of '%%%s'", x->name);
+    ctx->host->help(ctx, "give calibration data with --calib and run calibrate before %s",
+                    nb_state_of(ctx)->pass->name);
+    return NULL;
+}
+
 bool nb_linear_is_head(const nb_op *op) {
-    const nb_value *v = nb_out(op);
+    const nb_value *v = nb_branch_sum(op);
     for (;;) {
         const nb_op *view = NULL;
         for (const nb_use *u = v->uses; u; u = u->next) {
@@ -37,6 +68,11 @@ bool nb_is_embedding(const nb_op *op) {
         if (!view) return true;
         v = nb_out(view);
     }
+}
+
+bool nb_is_gated(const nb_value *x) {
+    if (x->def && x->def->kind == NB_OP_hadamard) x = nb_in(x->def, 0);
+    return x->def && x->def->kind == NB_OP_mul && nb_in(x->def, 0)->def && nb_in(x->def, 1)->def;
 }
 
 /* Wildcards with one backtracking point: the last '*'. `end` is where this alternative ends. */
@@ -78,14 +114,19 @@ bool nb_skip_op(nb_pass_ctx *ctx, nb_skip *skip, const nb_op *op) {
     return hit;
 }
 
+void nb_no_match(nb_pass_ctx *ctx, const char *option, const char *pattern,
+                 const char *const *names, size_t count) {
+    ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "%s=\"%s\" matches none of the %zu layers", option,
+                      pattern, count);
+    const char *list = "";
+    nb_arena *scratch = nb_state_of(ctx)->scratch;
+    for (size_t i = 0; i < count && i < 4; i++)
+        list = nb_format(scratch, "%s%s\"%s\"", list, i ? ", " : "", names[i]);
+    ctx->host->help(ctx, "layers are named like %s", list);
+}
+
 bool nb_skip_end(nb_pass_ctx *ctx, const nb_skip *skip) {
     if (!*skip->pattern || skip->matched) return true;
-    ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "skip=\"%s\" matches none of the %zu layers",
-                      skip->pattern, skip->seen.count);
-    const char *names = "";
-    nb_arena *scratch = nb_state_of(ctx)->scratch;
-    for (size_t i = 0; i < skip->seen.count && i < 4; i++)
-        names = nb_format(scratch, "%s%s\"%s\"", names, i ? ", " : "", skip->seen.items[i]);
-    ctx->host->help(ctx, "layers are named like %s", names);
+    nb_no_match(ctx, "skip", skip->pattern, skip->seen.items, skip->seen.count);
     return false;
 }

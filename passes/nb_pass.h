@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 #define NB_PASS_ABI_MAJOR 0
-#define NB_PASS_ABI_MINOR 1
+#define NB_PASS_ABI_MINOR 2
 
 #if defined(__GNUC__)
 #define NB_EXPORT __attribute__((visibility("default")))
@@ -90,11 +90,17 @@ typedef struct nb_pass {
     void *user;
     /* Bits of what the pass promises: the driver checks them with --check-each. */
     uint32_t promises;
+    uint32_t needs; /* what the passes before it must keep, NB_PASS_NEEDS_* */
 } nb_pass;
 
 #define NB_PASS_KEEPS_BITS    1u /* outputs are equal bit for bit before and after */
 #define NB_PASS_KEEPS_NUMBERS 2u /* outputs agree within float tolerance */
 /* neither: the pass may change numbers (quantization) */
+#define NB_PASS_MOVES_STATES                                             \
+    4u /* with either: so in runs that begin with empty states; what the \
+          states hold is the pass' own */
+
+#define NB_PASS_NEEDS_ORIGINALS 1u /* the float weights behind quantized ones */
 
 typedef struct nb_plugin {
     uint32_t size;
@@ -194,6 +200,11 @@ struct nb_pass_host {
 
     /* ---- extensions by name, e.g. "nb.rewrite/0"; NULL when unknown ---- */
     const void *(*query)(nb_pass_ctx *ctx, const char *extension);
+
+    /* ---- since 0.2 ---- */
+    /* A number that the pass chose or found for an op (NULL: for the graph), for reports to show:
+     * "alpha", 0.5. It is kept under the names of the pass and the node. */
+    void (*fact)(nb_pass_ctx *ctx, const nb_op *op, const char *name, double value);
 };
 
 #ifdef __cplusplus

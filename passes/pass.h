@@ -6,6 +6,7 @@
 #define NB_PASSES_PASS_H
 
 #include "ir/eval.h"
+#include "passes/histogram.h"
 #include "passes/nb_pass.h"
 
 /* ---- registry ------------------------------------------------------------------------------ */
@@ -26,13 +27,17 @@ nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const 
 
 /* ---- calibration statistics ---------------------------------------------------------------- */
 
-/* What calibrate saw of one value whose last axis has `channels` entries. */
+/* What calibrate saw of one value: the input of a linear layer, whose last axis has `channels`
+ * entries, or of a conv, whose second axis has. */
 typedef struct nb_stats {
-    int64_t channels, rows; /* rows observed */
-    float *amax;            /* [channels] largest |x| */
-    float *mean_abs;        /* [channels] mean |x| */
-    float min, max;         /* of the whole tensor */
-    float clip;             /* |x| bound that calibrate's method chose for the tensor */
+    int64_t channels, rows;        /* rows observed: elements of one channel */
+    float *amax;                   /* [channels] largest |x| */
+    float *mean_abs;               /* [channels] mean |x| */
+    float *mean;                   /* [channels] */
+    float *low, *high;             /* [channels] smallest and largest x */
+    float min, max;                /* of the whole tensor */
+    float clip;                    /* |x| bound that calibrate's method chose for the tensor */
+    const nb_histogram *histogram; /* of |x| of the whole tensor; NULL: not known any more */
 } nb_stats;
 
 /* ---- environment --------------------------------------------------------------------------- */
@@ -40,6 +45,21 @@ typedef struct nb_stats {
 typedef struct nb_sample {
     const nb_tensor *inputs; /* one per graph input */
 } nb_sample;
+
+typedef struct nb_part {
+    void *data;
+    size_t size;
+} nb_part;
+
+/* Keeps bytes under names, from one run of the program to the next; tools/ has one in files. */
+typedef struct nb_store {
+    void *user;
+    double interval; /* seconds until unfinished work is kept again; 0: after each sample */
+    /* What is kept under the name, in memory of `arena`; data is NULL when there is nothing. */
+    nb_part (*load)(void *user, const char *name, nb_arena *arena);
+    /* Keeps the parts in a row, all or nothing, in place of what was there. */
+    nb_status (*save)(void *user, const char *name, const nb_part *parts, size_t n);
+} nb_store;
 
 /* What happened after one pass; `graph` may be printed or run by the observer, not changed. */
 typedef struct nb_pass_event {
@@ -50,6 +70,13 @@ typedef struct nb_pass_event {
     const nb_graph *graph;
 } nb_pass_event;
 
+/* A number that a pass chose for the op of a node, or, without one, for the graph. */
+typedef struct nb_fact {
+    const char *pass, *node, *name;
+    double value;
+} nb_fact;
+typedef NB_VEC(nb_fact) nb_facts;
+
 typedef struct nb_pass_env {
     nb_registry *registry;
     nb_diags *diags;
@@ -58,10 +85,23 @@ typedef struct nb_pass_env {
     void *run_user;
     const nb_sample *samples; /* --calib */
     size_t n_samples;
+    const nb_store *store; /* NULL: nothing is kept */
+    /* `done` of `total` samples went through the pass; NULL: nobody watches. */
+    void (*progress)(void *user, const char *pass, size_t done, size_t total);
+    void *progress_user;
     bool verify_each, check_each;
     void (*after)(void *user, const nb_pass_event *event); /* NULL: nobody watches */
     void *after_user;
+    /* Bytes of a linear layer's weights [k,n] in compiled code, with scales and zero points; NULL:
+     * as they are in a graph. */
+    int64_t (*linear_bytes)(int64_t k, int64_t n, int bits, int64_t group, bool zeros);
     nb_map stats; /* value -> nb_stats*, filled by calibrate */
+    /* Constant of codes -> nb_blob* of the f32 weight it stands for; kept while a pass that comes
+     * later needs it. */
+    nb_map originals;
+    bool keep_originals;
+    nb_map layer_forms; /* weight -> what choose-bits chose, see layer_form.h */
+    nb_facts facts;     /* in the order in which passes found them */
 } nb_pass_env;
 
 /* What ctx->host_data points at, for built-ins. */
@@ -96,6 +136,11 @@ typedef struct nb_pipeline {
  * option, value out of range) are NB_USAGE, show the text with a caret and list near misses. */
 nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_arena *arena,
                             nb_diags *diags, nb_pipeline *out);
+/* The pipeline that was run as a recipe: a line for each pass, what choose-bits found as `layers`
+ * of quantize-weights. */
+const char *nb_recipe_text(const nb_pipeline *pipeline, const nb_pass_env *env, nb_arena *arena);
+/* Text as it stands between the quotes of an option. */
+const char *nb_pipeline_quote(const char *text, nb_arena *arena);
 /* Runs the steps in order; stops at the first that fails. */
 nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_env *env);
 

@@ -68,6 +68,7 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
     if (state.failed || env->diags->errors != errors) result = NB_PASS_FAILED;
     double seconds = now() - start;
     nb_arena_destroy(state.scratch);
+    nb_graph_rest(graph);
     nb_status status = NB_OK;
     if (result == NB_PASS_FAILED) status = failure(env, step->pass, errors);
     if (status == NB_OK && env->verify_each) {
@@ -88,9 +89,27 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
     return status;
 }
 
+static bool originals_are_needed(const nb_pipeline *pipeline, size_t from) {
+    for (size_t i = from; i < pipeline->steps.count; i++) {
+        if (pipeline->steps.items[i].pass->needs & NB_PASS_NEEDS_ORIGINALS) return true;
+    }
+    return false;
+}
+
+static void drop_originals(nb_pass_env *env) {
+    for (size_t i = 0; i < env->originals.count; i++)
+        nb_blob_release(env->originals.entries[i].value);
+    env->originals = (nb_map){.arena = env->arena};
+}
+
 nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_env *env) {
+    nb_status status = NB_OK;
     if (!env->stats.arena) env->stats.arena = env->arena;
-    for (size_t i = 0; i < pipeline->steps.count; i++)
-        NB_TRY(run_step(&pipeline->steps.items[i], i, graph, env));
-    return NB_OK;
+    drop_originals(env);
+    for (size_t i = 0; i < pipeline->steps.count && status == NB_OK; i++) {
+        env->keep_originals = originals_are_needed(pipeline, i + 1);
+        status = run_step(&pipeline->steps.items[i], i, graph, env);
+        if (status != NB_OK || !env->keep_originals) drop_originals(env);
+    }
+    return status;
 }

@@ -1,6 +1,8 @@
-/* Pipelines as text: `name`, `name{option=value, option="text"}`, separated by commas.
+/* Pipelines as text: `name`, `name{option=value, option="text"}`, separated by commas; '#' begins a
+ * comment.
  *
  * Values are checked against the pass' declarations here, so that passes get what they declared. */
+#include "ir/support/distance.h"
 #include "passes/pass.h"
 
 #include <ctype.h>
@@ -22,16 +24,20 @@ static nb_status fail(reader *r, const char *from, size_t length, const char *fm
     va_start(args, fmt);
     const char *message = nb_vformat(r->arena, fmt, args);
     va_end(args);
+    const char *line = from; /* of a text of several */
+    while (line > r->text && line[-1] != '\n') line--;
     nb_where where = {.offset = -1,
                       .node = "pipeline",
-                      .snippet = r->text,
-                      .caret = (int)(from - r->text),
+                      .snippet = nb_strndup(r->arena, line, strcspn(line, "\n")),
+                      .caret = (int)(from - line),
                       .length = length ? (int)length : 1};
     return nb_error(r->diags, NB_USAGE, where, "%s", message);
 }
 
+/* Comments too: from '#' to the end of the line. */
 static void skip_space(reader *r) {
-    while (isspace((unsigned char)*r->at)) r->at++;
+    while (isspace((unsigned char)*r->at) || *r->at == '#')
+        r->at += *r->at == '#' ? strcspn(r->at, "\n") : 1;
 }
 
 static size_t word_length(const char *s) {
@@ -40,32 +46,13 @@ static size_t word_length(const char *s) {
     return n;
 }
 
-/* Levenshtein distance, for "did you mean"; names are short. */
-static size_t distance(const char *a, size_t la, const char *b) {
-    size_t lb = strlen(b), row[64];
-    if (lb >= NB_COUNT(row)) return SIZE_MAX;
-    for (size_t j = 0; j <= lb; j++) row[j] = j;
-    for (size_t i = 1; i <= la; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            size_t up = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
-            if (up + 1 < best) best = up + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = up;
-            row[j] = best;
-        }
-    }
-    return row[lb];
-}
-
 static nb_status unknown_pass(reader *r, const char *name, size_t length) {
     fail(r, name, length, "there is no pass '%.*s'", (int)length, name);
     const char *near = NULL;
     size_t best = length / 2 + 1;
     for (size_t i = 0; i < r->registry->passes.count; i++) {
         const char *candidate = r->registry->passes.items[i]->name;
-        size_t d = distance(name, length, candidate);
+        size_t d = nb_edit_distance(name, length, candidate, strlen(candidate));
         if (d < best) {
             best = d;
             near = candidate;
@@ -224,9 +211,9 @@ static nb_status read_step(reader *r, nb_pipeline *out) {
 
 nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_arena *arena,
                             nb_diags *diags, nb_pipeline *out) {
-    char *line = nb_strdup(arena, text); /* one line, so that the caret fits */
+    char *line = nb_strdup(arena, text);
     for (char *c = line; *c; c++) {
-        if (*c == '\n' || *c == '\t') *c = ' ';
+        if (*c == '\t') *c = ' '; /* so that the caret fits */
     }
     reader r = {.registry = registry, .text = line, .at = line, .arena = arena, .diags = diags};
     *out = (nb_pipeline){0};

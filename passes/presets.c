@@ -1,8 +1,8 @@
-/* The schemes (presets.h). Defaults: groups of 32, the range searched; symmetric codes of 8 bits,
- * or 4 bits with zero points and the head in 8 bits, whose errors reach the logits directly;
- * embeddings in 8 bits; 8-bit inputs of gated layers by blocks. 16-bit activations stay dynamic
- * with calibration too: a scale per token costs nothing there, and a static one loses to outliers.
- */
+/* The schemes (presets.h). Defaults: outlier channels smoothed away; groups of 32, the range
+ * searched; symmetric codes of 8 bits, or 4 bits with zero points and the head in 8 bits, whose
+ * errors reach the logits directly; embeddings in 8 bits; 8-bit inputs of gated layers by blocks.
+ * With samples weights are rounded by what they do to the outputs (GPTQ). Activations stay dynamic
+ * then too, unless static ones are asked for: a scale per token costs little and loses less. */
 #include "passes/presets.h"
 
 #include "passes/pass.h"
@@ -33,23 +33,65 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 #define FRONT "simplify, raise, simplify"
 #define BACK  "fuse-dequant, simplify"
 
+/* The layers, with the adapter beside them. */
+static const char *front(const nb_preset_options *options, nb_arena *arena) {
+    if (!options->adapter) return FRONT;
+    const char *scale =
+        options->adapter_scale ? nb_format(arena, ", scale=%s", options->adapter_scale) : "";
+    return nb_format(arena, FRONT ", adapter{file=\"%s\"%s}",
+                     nb_pipeline_quote(options->adapter, arena), scale);
+}
+
+/* How weights are kept. */
+static const char *weights(const nb_scheme *s, int64_t group, nb_arena *arena) {
+    return nb_format(arena, "bits=%d, group=%lld%s, search%s, embedding-group=32", s->weight_bits,
+                     (long long)group, s->weight_bits == 4 ? ", asymmetric" : "",
+                     s->weight_bits == 4 ? ", head=8" : "");
+}
+
+/* Static scales are for what smoothing left, so they are chosen behind it. */
+static const char *smoothing(const nb_scheme *s, int64_t group, bool fixed, bool calibrated,
+                             nb_arena *arena) {
+    /* One scale for a tensor: what a gate multiplies is evened out first. */
+    if (fixed)
+        return ", smooth-fold{leave=4}, rotate{residual=false, values=false, gated=32}, "
+               "calibrate{method=mse}";
+    /* Rounding 4-bit weights is the greater loss, and moved factors make it greater. */
+    if (!calibrated || s->weight_bits == 4) return ", smooth-fold{leave=4}";
+    return nb_format(arena, ", smooth-fold{search, bits=%d, group=%lld, act=%s}", s->weight_bits,
+                     (long long)group, s->act_bits == 8 ? "i8" : "none");
+}
+
+/* Groups as asked for, if they were. */
+static const char *bits_of_layers(const nb_scheme *s, const nb_preset_options *options,
+                                  nb_arena *arena) {
+    if (!options->budget) return "";
+    const char *groups =
+        options->group < 0 ? "" : nb_format(arena, ", groups=\"%lld\"", (long long)options->group);
+    return nb_format(arena, ", choose-bits{%s%s%s}", options->budget, groups,
+                     s->weight_bits == 4 ? ", asymmetric" : "");
+}
+
 const char *nb_preset(const char *name, const nb_preset_options *options, nb_arena *arena) {
     nb_scheme s;
     if (!nb_scheme_find(name, &s)) return NULL;
-    const char *kv = options->kv ? nb_format(arena, ", cache-type{to=%s}", options->kv) : "";
+    /* Codes share a range that large channels stretch; floats have one each. */
+    bool codes = options->kv && options->kv[0] == 'i';
+    const char *center = codes && options->calibrated ? ", center-keys" : "";
+    const char *kv =
+        options->kv ? nb_format(arena, "%s, cache-type{to=%s}", center, options->kv) : "";
     /* Last, so that what is quantized, and how, does not depend on it. */
     const char *end = nb_format(arena, "%s%s, plan-memory", kv,
                                 options->last_logits ? ", last-logits{decoders}" : "");
-    if (!s.weight_bits) return nb_format(arena, FRONT "%s", end);
+    if (!s.weight_bits) return nb_format(arena, "%s%s", front(options, arena), end);
     int64_t group = options->group >= 0 ? options->group : 32;
-    const char *weights = s.weight_bits == 4 ? ", asymmetric, search, head=8, embedding-group=32"
-                                             : ", search, embedding-group=32";
-    bool fixed = options->calibrated && s.act_bits == 8;
+    const bool fixed = options->static_scales && s.act_bits == 8;
     return nb_format(arena,
-                     FRONT "%s, quantize-weights{bits=%d, group=%lld%s, min-weights=" MIN_WEIGHTS
-                           "}, insert-qdq{act=i%d%s}, " BACK "%s",
-                     options->calibrated ? ", calibrate, smooth-fold" : "", s.weight_bits,
-                     (long long)group, weights, s.act_bits,
+                     "%s%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
+                     "}, insert-qdq{act=i%d%s}, " BACK "%s",
+                     front(options, arena), smoothing(&s, group, fixed, options->calibrated, arena),
+                     bits_of_layers(&s, options, arena), weights(&s, group, arena),
+                     options->calibrated ? ", method=gptq" : "", s.act_bits,
                      fixed                      ? ", mode=static"
                      : s.act_bits == 8 && group ? ", blocks=gated"
                                                 : "",

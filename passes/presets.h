@@ -5,10 +5,14 @@
 #include "ir/support/arena.h"
 
 typedef struct nb_preset_options {
-    int64_t group;    /* inputs that share a scale; -1: the scheme's default */
-    bool calibrated;  /* samples are there: smooth, and static scales for 8-bit activations */
-    bool last_logits; /* decoders compute the logits of the last position only */
-    const char *kv;   /* one of nb_kv_types: of the key/value cache; NULL: as the model has it */
+    int64_t group;       /* inputs that share a scale; -1: the scheme's default */
+    bool calibrated;     /* samples are there: what is chosen is chosen by them */
+    bool static_scales;  /* of 8-bit activations; needs samples */
+    const char *budget;  /* options of choose-bits, e.g. "budget=4.7"; NULL: all layers alike */
+    bool last_logits;    /* decoders compute the logits of the last position only */
+    const char *adapter; /* file of a LoRA adapter, or NULL */
+    const char *adapter_scale; /* a number; NULL: as the adapter's configuration says */
+    const char *kv; /* one of nb_kv_types: of the key/value cache; NULL: as the model has it */
 } nb_preset_options;
 
 typedef struct nb_scheme {

@@ -7,23 +7,48 @@
  * becomes
  *   %w.d: f32[4,2] = dequantize @w.q         (#w: i8 narrow axis 1 scale @w.scale)
  *   %y: f32[B,2] = matmul %n, %w.d */
-#include "ir/build.h"
-#include "ir/support/parallel.h"
+#include "passes/branch.h"
+#include "passes/input_power.h"
+#include "passes/kept.h"
+#include "passes/layer_form.h"
 #include "passes/linear.h"
-#include "passes/rtn.h"
+#include "passes/weight_codes.h"
 
-#include <math.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
+enum { RTN, GPTQ, HQQ };
+static const char *const methods[] = {"rtn", "gptq", "hqq", NULL};
+enum { ALIKE, INPUTS };
+static const char *const importances[] = {"alike", "inputs", NULL};
+/* In the order of nb_rtn_range. */
+static const char *const ranges[] = {"narrow", "full", "even", NULL};
+
+/* Codes of small floats, with their scales, or blocks; group: the only one it has. */
+typedef struct format {
+    nb_elem elem, scale;
+    int64_t group;
+    const nb_block_form *block;
+} format;
+
+/* In the order of `formats`. */
+#define NAMES                                                                                \
+    "nf4", "f4e2m1", "f8e4m3fn", "f8e5m2", "mxfp4", "nvfp4", "q8_0", "q4_0", "q6_k", "q4_k", \
+        "q5_k", NULL
+static const char *const format_names[] = {"int", NAMES}, *const head_names[] = {"same", NAMES};
+static const char *const exponents[] = {"floor", "ceil", NULL};
+static const format formats[] = {
+    {NB_ELEM_COUNT, NB_F32, 0, NULL},    {NB_NF4, NB_F32, 0, NULL},
+    {NB_F4E2M1, NB_F32, 0, NULL},        {NB_F8E4M3FN, NB_F32, 0, NULL},
+    {NB_F8E5M2, NB_F32, 0, NULL},        {NB_F4E2M1, NB_F8E8M0, 32, NULL},
+    {NB_F4E2M1, NB_F8E4M3FN, 16, NULL},  {NB_I8, NB_F16, 32, &nb_block_q8_0},
+    {NB_I4, NB_F16, 32, &nb_block_q4_0}, {NB_I6, NB_F16, 16, &nb_block_q6_k},
+    {NB_U4, NB_F16, 32, &nb_block_q4_k}, {NB_U5, NB_F16, 32, &nb_block_q5_k}};
 
 static const nb_option options[] = {
     {.name = "bits",
      .kind = NB_OPTION_INT,
      .fallback = "8",
-     .min = 4,
+     .min = 2,
      .max = 8,
-     .summary = "bits of a weight: 4 or 8"},
+     .summary = "bits of a weight: 2 to 8"},
     {.name = "group",
      .kind = NB_OPTION_INT,
      .fallback = "0",
@@ -37,19 +62,62 @@ static const nb_option options[] = {
     {.name = "search",
      .kind = NB_OPTION_BOOL,
      .fallback = "false",
-     .summary = "shrink each range where that lowers the squared error"},
+     .summary = "shrink each range where that lowers the squared error, and refit its scale"},
+    {.name = "method",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "rtn",
+     .choices = methods,
+     .summary = "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
+                "samples stay; hqq: to the nearest, with scales and zero points by "
+                "half-quadratic splitting"},
+    {.name = "act-order",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "true",
+     .summary = "gptq: the strongest inputs first"},
+    {.name = "damp",
+     .kind = NB_OPTION_FLOAT,
+     .fallback = "0.01",
+     .min = 1e-6,
+     .max = 10,
+     .summary = "gptq: added to the diagonal of the moments, in units of its mean"},
+    {.name = "refine",
+     .kind = NB_OPTION_INT,
+     .fallback = "3",
+     .min = 0,
+     .max = 1000,
+     .summary = "gptq: passes of coordinate descent over scales and codes behind it"},
+    {.name = "correct",
+     .kind = NB_OPTION_FLOAT,
+     .fallback = "0.5",
+     .min = 0,
+     .max = 1,
+     .summary = "gptq: how much of what layers before lost a layer makes up for (GPTAQ)"},
+    {.name = "anneal",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = 100000,
+     .summary = "gptq: sweeps of simulated annealing behind that, kept where it helps on every "
+                "eighth sample, which is held back"},
+    {.name = "keep",
+     .kind = NB_OPTION_FLOAT,
+     .fallback = "0",
+     .min = 0,
+     .max = 65536,
+     .summary = "gptq: inputs of a layer whose weights stay in f16, those that rounding costs most "
+                "(OWQ): how many, or below 1 which share"},
     {.name = "head",
      .kind = NB_OPTION_INT,
      .fallback = "0",
      .min = 0,
      .max = 8,
-     .summary = "bits of layers that feed an output; 0: as `bits`"},
+     .summary = "bits of layers that feed an output: 2 to 8; 0: as `bits`"},
     {.name = "embedding",
      .kind = NB_OPTION_INT,
      .fallback = "8",
      .min = 0,
      .max = 8,
-     .summary = "bits of embedding tables: 0 (float), 4 or 8"},
+     .summary = "bits of embedding tables: 0 (float), or 2 to 8"},
     {.name = "embedding-group",
      .kind = NB_OPTION_INT,
      .fallback = "0",
@@ -62,242 +130,57 @@ static const nb_option options[] = {
      .min = 0,
      .max = INT32_MAX,
      .summary = "linear layers with fewer weights stay in float"},
+    {.name = "layers",
+     .kind = NB_OPTION_STRING,
+     .fallback = "",
+     .summary = "bits, and groups, of single layers by name: \"*/down_proj/*=8; *lm_head*=6/64\""},
     {.name = "skip",
      .kind = NB_OPTION_STRING,
      .fallback = "",
      .summary = "names of layers that stay in float ('*' any text, '|' or)"},
+    {.name = "range",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "narrow",
+     .choices = ranges,
+     .summary = "symmetric codes of b bits: narrow, without the smallest, by amax/(2^(b-1)-1); "
+                "full, all, by w/-2^(b-1) for the largest |w|; even, all, by 2*amax/(2^b-1)"},
+    {.name = "search-ends",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
+     .summary = "search, and move each end of a range with a zero point by itself"},
+    {.name = "importance",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "alike",
+     .choices = importances,
+     .summary = "search, hqq: how much a weight's error counts; inputs: as the mean square of its "
+                "input on the samples (gptq does so anyway)"},
+    {.name = "format",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "int",
+     .choices = format_names,
+     .summary =
+         "codes of linear layers: integers of `bits` bits, or small floats, whose products "
+         "are those of floats; mxfp4: f4e2m1, groups of 32, scales f8e8m0; nvfp4: f4e2m1, groups "
+         "of 16, scales f8e4m3fn; q8_0, q4_0, q6_k, q4_k, q5_k: the blocks that llama.cpp's "
+         "quantizer makes; the head is an integer if `head` says its bits"},
+    {.name = "head-format",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "same",
+     .choices = head_names,
+     .summary = "the format of layers that feed an output, rounded to nearest; same: as `format`"},
+    {.name = "double",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
+     .summary = "f32 scales of linear layers become 8-bit codes themselves (QLoRA)"},
+    {.name = "exponent",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "ceil",
+     .choices = exponents,
+     .summary =
+         "scales of mxfp4: floor of log2, the largest weights may be clipped (OCP), or ceil, "
+         "none is"},
     {.name = NULL},
 };
-
-/* How one matrix [rows, cols] is cut into runs that share a scale: `group` elements along `axis`
- * (0: inputs of a linear layer, 1: a row of an embedding), the last run may be shorter. */
-typedef struct cut {
-    nb_rtn rtn;
-    int axis;
-    int64_t group, groups; /* groups along the axis; group 0: the whole axis */
-} cut;
-
-typedef struct job {
-    nb_pass_ctx *ctx;
-    nb_op *op; /* for messages and placement */
-    nb_value *w;
-    int64_t rows, cols;
-    const float *data;
-    cut cut;
-    uint8_t *codes;   /* packed */
-    float *scales;    /* [groups, cols], or [rows, groups] */
-    uint8_t *zeros;   /* packed, as scales; NULL when symmetric */
-    atomic_llong bad; /* the first element that is not finite, or NONE, or NO_MEMORY */
-} job;
-
-#define NONE      (-1LL)
-#define NO_MEMORY (-2LL)
-
-/* Runs in a turn of the parallel loop; even, so that no byte of two 4-bit codes is shared. */
-#define TURN_RUNS 512
-
-static void put(uint8_t *packed, int bits, int64_t index, unsigned code) {
-    if (bits == 8)
-        packed[index] = (uint8_t)code;
-    else
-        packed[index / 2] = (uint8_t)(packed[index / 2] | (code & 15) << (index % 2 * 4));
-}
-
-/* Up to 16 runs side by side: where they are, and room for them. */
-typedef struct block {
-    int64_t first, n, runs; /* first element; length and number of the runs */
-    int64_t along, across;  /* from element to element, from run to run */
-    float *weights;         /* [n][16] */
-    uint8_t *codes;
-} block;
-
-/* Brings a block's weights side by side; false when one is not finite. */
-static bool gather(job *j, const block *b) {
-    float nothing = 0; /* or NaN */
-    for (int64_t i = 0; i < b->n; i++) {
-        for (int64_t c = 0; c < NB_RTN_RUNS; c++) {
-            float w = c < b->runs ? j->data[b->first + i * b->along + c * b->across] : 0;
-            b->weights[i * NB_RTN_RUNS + c] = w;
-            nothing += w * 0;
-        }
-    }
-    if (nothing == 0) return true;
-    for (int64_t i = 0; i < b->n; i++) {
-        for (int64_t c = 0; c < b->runs; c++) {
-            long long at = b->first + i * b->along + c * b->across, seen = atomic_load(&j->bad);
-            if (isfinite(j->data[at])) continue;
-            while ((seen == NONE || at < seen) &&
-                   !atomic_compare_exchange_weak(&j->bad, &seen, at)) {
-            }
-        }
-    }
-    return false;
-}
-
-static void quantize_block(job *j, const block *b, const int64_t *run) {
-    const nb_rtn *rtn = &j->cut.rtn;
-    float scales[NB_RTN_RUNS];
-    int64_t zeros[NB_RTN_RUNS];
-    if (!gather(j, b)) return;
-    nb_rtn_fit(rtn, b->weights, b->n, scales, zeros);
-    nb_rtn_codes(rtn, b->weights, b->n, scales, zeros, b->codes);
-    for (int64_t c = 0; c < b->runs; c++) {
-        j->scales[run[c]] = scales[c];
-        if (j->zeros) put(j->zeros, rtn->bits, run[c], (unsigned)zeros[c]);
-    }
-    for (int64_t i = 0; i < b->n; i++) {
-        for (int64_t c = 0; c < b->runs; c++)
-            put(j->codes, rtn->bits, b->first + i * b->along + c * b->across,
-                b->codes[i * NB_RTN_RUNS + c]);
-    }
-}
-
-/* Group g of the runs [from, to). */
-static void quantize_runs(job *j, int64_t g, int64_t from, int64_t to) {
-    const cut *c = &j->cut;
-    const int64_t length = c->axis ? j->cols : j->rows, start = g * c->group;
-    block b = {.along = c->axis ? 1 : j->cols,
-               .across = c->axis ? j->cols : 1,
-               .n = nb_min_i64(c->group, length - start)};
-    const size_t room = (size_t)b.n * NB_RTN_RUNS;
-    b.weights = malloc(room * sizeof(float));
-    b.codes = malloc(room);
-    if (!b.weights || !b.codes) atomic_store(&j->bad, NO_MEMORY);
-    for (int64_t o = from; o < to && b.weights && b.codes; o += NB_RTN_RUNS) {
-        int64_t run[NB_RTN_RUNS];
-        b.runs = nb_min_i64(NB_RTN_RUNS, to - o);
-        b.first = start * b.along + o * b.across;
-        for (int64_t k = 0; k < b.runs; k++)
-            run[k] = c->axis ? (o + k) * c->groups + g : g * j->cols + o + k;
-        quantize_block(j, &b, run);
-    }
-    free(b.weights);
-    free(b.codes);
-}
-
-static int64_t turns_of(const job *j) {
-    return nb_ceildiv(j->cut.axis ? j->rows : j->cols, TURN_RUNS);
-}
-
-/* Some rows of an embedding, all groups: neighbours in a row may share a byte. Of a linear layer
- * one group of some columns. */
-static void quantize_turn(void *user, int64_t turn) {
-    job *j = user;
-    const int64_t turns = turns_of(j), runs = j->cut.axis ? j->rows : j->cols,
-                  from = turn % turns * TURN_RUNS, to = nb_min_i64(from + TURN_RUNS, runs);
-    if (!j->cut.axis) {
-        quantize_runs(j, turn / turns, from, to);
-        return;
-    }
-    for (int64_t g = 0; g < j->cut.groups; g++) quantize_runs(j, g, from, to);
-}
-
-static void no_memory(const job *j) {
-    nb_error(nb_diags_of(j->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the codes of '@%s'",
-             j->w->name);
-}
-
-/* False, with an error, when a weight is not finite. */
-static bool quantize_all(job *j) {
-    const int64_t n = turns_of(j) * (j->cut.axis ? 1 : j->cut.groups);
-    atomic_init(&j->bad, NONE);
-    if (j->cut.axis || j->cut.rtn.bits == 8 || j->cols % 2 == 0)
-        nb_parallel(n, quantize_turn, j);
-    else
-        for (int64_t turn = 0; turn < n; turn++) quantize_turn(j, turn);
-    const long long bad = atomic_load(&j->bad);
-    if (bad == NONE) return true;
-    if (bad == NO_MEMORY) {
-        no_memory(j);
-        return false;
-    }
-    j->ctx->host->report(j->ctx, NB_LEVEL_ERROR, j->op,
-                         "row %lld, column %lld of weight '@%s' is %g: no scale fits",
-                         bad / j->cols, bad % j->cols, j->w->name, (double)j->data[bad]);
-    j->ctx->host->help(j->ctx, "leave this node in float: quantize-weights{skip=\"%s\"}",
-                       nb_loc_name(j->op->loc));
-    return false;
-}
-
-static nb_value *add_const(job *j, const char *suffix, const nb_type *type, nb_blob *blob) {
-    const char *name = nb_format(j->ctx->graph->arena, "%s%s", j->w->name, suffix);
-    return nb_graph_add_const(j->ctx->graph, name, type, blob,
-                              nb_loc_via(j->ctx->graph, j->w->loc, "quantize-weights"));
-}
-
-/* Blobs for codes, scales and zeros; false when memory is short. */
-static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros, int64_t runs) {
-    int bits = j->cut.rtn.bits;
-    void *data;
-    int64_t n = (j->rows * j->cols * bits + 7) / 8;
-    if (!(*codes = nb_blob_create(n, &data))) return false;
-    j->codes = memset(data, 0, (size_t)n);
-    if (!(*scales = nb_blob_create(runs * (int64_t)sizeof(float), &data))) return false;
-    j->scales = data;
-    if (!j->cut.rtn.asymmetric) return true;
-    n = (runs * bits + 7) / 8;
-    if (!(*zeros = nb_blob_create(n, &data))) return false;
-    j->zeros = memset(data, 0, (size_t)n);
-    return true;
-}
-
-/* The constant of codes for j->w, or NULL after an error. */
-static nb_value *quantize_matrix(job *j) {
-    nb_graph *g = j->ctx->graph;
-    int64_t others = j->cut.axis ? j->rows : j->cols, runs = j->cut.groups * others;
-    nb_blob *codes = NULL, *scales = NULL, *zeros = NULL;
-    bool ok = allocate(j, &codes, &scales, &zeros, runs);
-    if (!ok) no_memory(j);
-    if (!ok || !quantize_all(j)) {
-        nb_blob_release(codes);
-        nb_blob_release(scales);
-        nb_blob_release(zeros);
-        return NULL;
-    }
-    bool grouped = j->cut.groups > 1;
-    int axis = j->cut.axis;
-    const nb_dim *dims[2] = {nb_dim_const(g, others), nb_dim_const(g, others)};
-    dims[axis] = nb_dim_const(g, j->cut.groups);
-    int rank = grouped ? 2 : 1;
-    const nb_dim *const *shape = grouped ? dims : &dims[1 - axis];
-    nb_elem elem = j->cut.rtn.bits == 8 ? (zeros ? NB_U8 : NB_I8) : (zeros ? NB_U4 : NB_I4);
-    nb_quant q = {.storage = elem,
-                  .narrow = !zeros,
-                  .axis = grouped ? axis : 1 - axis,
-                  .granularity = grouped ? NB_PER_GROUP : NB_PER_AXIS,
-                  .group = grouped ? j->cut.group : 0};
-    q.scales = add_const(j, ".scale", nb_type_intern(g, NB_F32, NULL, rank, shape), scales);
-    if (zeros) q.zeros = add_const(j, ".zero", nb_type_intern(g, elem, NULL, rank, shape), zeros);
-    const nb_quant *interned = nb_quant_intern(g, &q, j->w->name, nb_diags_of(j->ctx));
-    return interned ? add_const(j, ".q", nb_type_with_quant(g, j->w->type, interned), codes) : NULL;
-}
-
-/* Replaces operand `slot` of op by dequantize of its quantized form. */
-static bool quantize_operand(nb_pass_ctx *ctx, nb_map *done, nb_op *op, uint32_t slot, cut how) {
-    nb_value *w = nb_in(op, slot), *codes = nb_map_get(done, w);
-    if (!codes) {
-        job j = {.ctx = ctx,
-                 .op = op,
-                 .w = w,
-                 .rows = w->type->dims[0]->value,
-                 .cols = w->type->dims[1]->value,
-                 .data = w->blob->data,
-                 .cut = how};
-        int64_t length = how.axis ? j.cols : j.rows;
-        if (how.group == 0 || how.group > length) j.cut.group = length;
-        j.cut.groups = nb_ceildiv(length, j.cut.group);
-        j.cut.rtn.half = j.cut.groups > 1;
-        codes = quantize_matrix(&j);
-        if (!codes) return false;
-        nb_map_set(done, w, codes);
-    }
-    nb_builder b = nb_pass_builder(ctx, op, codes->loc ? codes->loc : op->loc);
-    nb_value *back = nb_unary(&b, NB_OP_dequantize, codes);
-    if (!back) return false;
-    nb_set_name(ctx->graph, back, nb_format(ctx->graph->arena, "%s.d", w->name));
-    nb_set_operand(&op->operands[slot], back);
-    return true;
-}
 
 static bool is_float_matrix(const nb_value *w) {
     return nb_is_const(w) && !w->type->quant && w->type->elem == NB_F32 && w->type->rank == 2 &&
@@ -317,43 +200,189 @@ static bool is_small(nb_pass_ctx *ctx, const nb_op *op) {
     return true;
 }
 
-static nb_pass_result run(nb_pass_ctx *ctx) {
-    int bits = (int)nb_option_of(ctx, "bits")->i, head = (int)nb_option_of(ctx, "head")->i;
-    int embedding = (int)nb_option_of(ctx, "embedding")->i;
-    if (!head) head = bits;
-    if ((bits != 4 && bits != 8) || (head != 4 && head != 8) ||
-        (embedding && embedding != 4 && embedding != 8)) {
+/* What all integers have in common. */
+static nb_rtn rounding(nb_pass_ctx *ctx) {
+    return (nb_rtn){.range = (nb_rtn_range)nb_option_of(ctx, "range")->i,
+                    .search = nb_option_of(ctx, "search-ends")->b ? NB_RTN_ENDS
+                              : nb_option_of(ctx, "search")->b    ? NB_RTN_RANGE
+                                                                  : NB_RTN_WHOLE,
+                    .hqq = nb_option_of(ctx, "method")->i == HQQ};
+}
+
+/* Options that say different things. */
+static bool check_options(nb_pass_ctx *ctx) {
+    const int64_t head = nb_option_of(ctx, "head")->i,
+                  embedding = nb_option_of(ctx, "embedding")->i;
+    const nb_option_value *group = nb_option_of(ctx, "group");
+    const char *name = format_names[nb_option_of(ctx, "format")->i];
+    const format *form = &formats[nb_option_of(ctx, "format")->i];
+    const bool integers = form->elem == NB_ELEM_COUNT,
+               gptq = nb_option_of(ctx, "method")->i == GPTQ;
+    if (head == 1 || embedding == 1) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
-                          "bits are 4 or 8, found bits=%d head=%d embedding=%d", bits, head,
-                          embedding);
-        return NB_PASS_FAILED;
+                          "bits are 2 to 8, found head=%lld embedding=%lld", (long long)head,
+                          (long long)embedding);
+        return false;
     }
-    bool search = nb_option_of(ctx, "search")->b, asymmetric = nb_option_of(ctx, "asymmetric")->b,
-         changed = false;
+    if (!integers && nb_option_of(ctx, "asymmetric")->b) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                          "codes of %s have no zero points: asymmetric is for integers", name);
+        return false;
+    }
+    if (form->group && group->given && group->i != form->group) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "%s has groups of %lld, found group=%lld",
+                          name, (long long)form->group, (long long)group->i);
+        return false;
+    }
+    if (!integers && nb_option_of(ctx, "method")->i != RTN) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "method=%s makes integers, found format=%s",
+                          nb_option_of(ctx, "method")->s, name);
+        return false;
+    }
+    const nb_rtn rtn = rounding(ctx);
+    if (nb_option_of(ctx, "importance")->i == INPUTS && (!integers || (!rtn.search && !rtn.hqq))) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                          "importance=inputs weighs errors of integers for a search or method=hqq, "
+                          "and there is none");
+        return false;
+    }
+    if (head && nb_option_of(ctx, "head-format")->i) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                          "head=%lld and head-format=%s say different things", (long long)head,
+                          nb_option_of(ctx, "head-format")->s);
+        return false;
+    }
+    if (nb_option_of(ctx, "double")->b && (form->scale != NB_F32 || gptq)) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                          gptq ? "double rounds scales after codes, which method=gptq chose by them"
+                               : "double is for f32 scales, those of %s are not",
+                          name);
+        return false;
+    }
+    return true;
+}
+
+/* What becomes of a linear layer's weight: as chosen for it, as the head's, or as all. `cut` has
+ * what all weights share. */
+static nb_weight_cut linear_cut(nb_pass_ctx *ctx, const nb_op *op, nb_layer_form chosen,
+                                nb_weight_cut cut) {
+    const int bits = (int)nb_option_of(ctx, "bits")->i, head = (int)nb_option_of(ctx, "head")->i;
+    const int64_t head_format = nb_option_of(ctx, "head-format")->i;
+    const format *form = &formats[nb_option_of(ctx, "format")->i];
+    cut.group = form->group ? form->group : nb_option_of(ctx, "group")->i;
+    cut.rtn.bits = bits;
+    if (chosen.bits) {
+        cut.rtn.bits = chosen.bits;
+        form = &formats[0];
+        cut.group = chosen.group >= 0 ? chosen.group : nb_option_of(ctx, "group")->i;
+    } else if (nb_linear_is_head(op) && head) {
+        cut.rtn.bits = head;
+        form = &formats[0];
+    } else if (nb_linear_is_head(op) && head_format) {
+        form = &formats[head_format];
+        cut.group = form->group ? form->group : cut.group;
+    }
+    const bool integers = form->elem == NB_ELEM_COUNT;
+    cut.rtn.asymmetric = nb_option_of(ctx, "asymmetric")->b && integers &&
+                         (chosen.bits ? chosen.bits < 8 : cut.rtn.bits == bits);
+    cut.block = form->block;
+    cut.twice = nb_option_of(ctx, "double")->b && form->scale == NB_F32;
+    cut.form = integers ? nb_integer_codes(cut.rtn.bits, !cut.rtn.asymmetric)
+                        : (nb_float_codes){.elem = form->elem,
+                                           .scale = form->scale,
+                                           .unclipped = nb_option_of(ctx, "exponent")->i == 1};
+    return cut;
+}
+
+static bool is_linear(const nb_op *op) {
+    return op->kind == NB_OP_matmul && is_float_matrix(nb_in(op, 1)) && !nb_is_factor(nb_in(op, 1));
+}
+
+static void show_progress(const nb_pass_ctx *ctx, size_t done, size_t total) {
+    const nb_pass_env *env = nb_state_of(ctx)->env;
+    if (env->progress) env->progress(env->progress_user, nb_state_of(ctx)->pass->name, done, total);
+}
+
+/* All linear layers and embeddings; false after an error. */
+static bool quantize_layers(nb_pass_ctx *ctx, nb_solving *solving, nb_input_power *power,
+                            bool *changed) {
+    const int embedding = (int)nb_option_of(ctx, "embedding")->i;
+    const nb_rtn rtn = rounding(ctx);
     nb_map matrices = {.arena = nb_state_of(ctx)->scratch},
            tables = {.arena = nb_state_of(ctx)->scratch};
     nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
-    nb_stage stage = ctx->graph->stage;
-    if (stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
+    size_t done = 0, total = 0;
+    NB_FOR_OPS(op, &ctx->graph->body) total += is_linear(op);
+    nb_layer_rules rules;
+    if (!nb_layer_rules_read(ctx, nb_option_of(ctx, "layers")->s, &rules)) return false;
     NB_FOR_OPS(op, &ctx->graph->body) {
-        if (op->kind == NB_OP_matmul && is_float_matrix(nb_in(op, 1))) {
+        nb_weight_cut cut = {.rtn = rtn};
+        /* Rules may be about layers that have their codes already, too. */
+        const nb_layer_form chosen =
+            nb_linear_weight(op) ? nb_layer_rules_find(ctx, &rules, op) : (nb_layer_form){0, -1};
+        if (is_linear(op)) {
+            show_progress(ctx, done++, total);
             if (nb_skip_op(ctx, &skip, op) || is_small(ctx, op)) continue;
-            int b = nb_linear_is_head(op) ? head : bits;
-            cut how = {.rtn = {.bits = b, .asymmetric = asymmetric && b == bits, .search = search},
-                       .group = nb_option_of(ctx, "group")->i};
-            if (!quantize_operand(ctx, &matrices, op, 1, how)) return NB_PASS_FAILED;
-            changed = true;
+            cut = linear_cut(ctx, op, chosen, cut);
+            nb_solving *solved = cut.block || nb_elem_is_float(cut.form.elem) ? NULL : solving;
+            if (power && !nb_input_power_to(power, op)) return false;
+            if (power) cut.rtn.importance = power->mean;
+            if (!nb_quantize_operand(ctx, &matrices, op, 1, &cut, solved)) return false;
+            *changed = true;
         } else if (embedding && nb_is_embedding(op) && is_float_matrix(nb_in(op, 0))) {
             if (nb_skip_op(ctx, &skip, op)) continue;
-            cut how = {.rtn = {.bits = embedding, .search = search},
-                       .axis = 1,
-                       .group = nb_option_of(ctx, "embedding-group")->i};
-            if (!quantize_operand(ctx, &tables, op, 0, how)) return NB_PASS_FAILED;
-            changed = true;
+            cut.rtn.bits = embedding;
+            cut.form = nb_integer_codes(embedding, true);
+            cut.axis = 1;
+            cut.group = nb_option_of(ctx, "embedding-group")->i;
+            if (!nb_quantize_operand(ctx, &tables, op, 0, &cut, NULL)) return false;
+            *changed = true;
         }
     }
+    if (total) show_progress(ctx, total, total);
+    return nb_skip_end(ctx, &skip) && nb_layer_rules_end(ctx, &rules);
+}
+
+/* For annealing; false when there are too few samples. */
+static bool hold_back(nb_pass_ctx *ctx, nb_layer_inputs *inputs) {
+    const size_t n = nb_state_of(ctx)->env->n_samples;
+    inputs->hold = n >= NB_HELD_BACK;
+    if (inputs->hold) return true;
+    nb_layer_inputs_end(inputs);
+    ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                      "anneal holds every eighth sample back: expected at least %d, found %zu",
+                      NB_HELD_BACK, n);
+    ctx->host->help(ctx, "give more, or a smaller --context");
+    return false;
+}
+
+/* Another number, other codes from the same options. */
+#define VERSION 1
+
+static nb_pass_result run(nb_pass_ctx *ctx) {
+    if (!check_options(ctx)) return NB_PASS_FAILED;
+    nb_solving solving = {.refinements = (int)nb_option_of(ctx, "refine")->i,
+                          .anneal = (int)nb_option_of(ctx, "anneal")->i,
+                          .keep = nb_option_of(ctx, "keep")->f,
+                          .exact = {.arena = nb_state_of(ctx)->scratch}};
+    const bool solves = nb_option_of(ctx, "method")->i == GPTQ;
+    if (solves) solving.key = nb_kept_key_of_options(ctx, nb_kept_key(ctx, VERSION));
+    if (solves &&
+        !nb_layer_inputs_begin(&solving.inputs, ctx, nb_option_of(ctx, "damp")->f,
+                               nb_option_of(ctx, "act-order")->b, nb_option_of(ctx, "correct")->f))
+        return NB_PASS_FAILED;
+    if (solves && solving.anneal && !hold_back(ctx, &solving.inputs)) return NB_PASS_FAILED;
+    nb_input_power power;
+    const bool weighs = !solves && nb_option_of(ctx, "importance")->i == INPUTS;
+    if (weighs && !nb_input_power_begin(&power, ctx)) return NB_PASS_FAILED;
+    nb_stage stage = ctx->graph->stage;
+    if (stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
+    bool changed = false,
+         ok = quantize_layers(ctx, solves ? &solving : NULL, weighs ? &power : NULL, &changed);
+    if (solves) nb_layer_inputs_end(&solving.inputs);
+    if (weighs) nb_input_power_end(&power);
     if (!changed) ctx->graph->stage = stage;
-    if (!nb_skip_end(ctx, &skip)) return NB_PASS_FAILED;
+    if (!ok) return NB_PASS_FAILED;
     nb_graph_sweep(ctx->graph);
     return nb_pass_end(ctx, changed);
 }

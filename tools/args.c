@@ -113,6 +113,16 @@ const char *nbt_get(const nbt_args *args, const char *name) {
 
 bool nbt_has(const nbt_args *args, const char *name) { return nbt_get(args, name) != NULL; }
 
+nbt_args nbt_args_with(const nbt_args *args, const char *name, const char *value) {
+    nbt_args out = *args;
+    nbt_strings only = {0};
+    nb_vec_push(args->arena, &only, value);
+    out.values = NB_NEW_ARRAY(args->arena, nbt_strings, NB_COUNT(options));
+    memcpy(out.values, args->values, NB_COUNT(options) * sizeof *out.values);
+    out.values[row_of(name)] = only;
+    return out;
+}
+
 nbt_strings nbt_options_given(const nbt_args *args) {
     nbt_strings out = {0};
     for (size_t i = 0; i < NB_COUNT(options); i++) {

@@ -19,6 +19,8 @@ nb_status nbt_parse_args(nbt_args *args, int argc, char **argv);
 /* The last value of an option, "" for a flag that was given, NULL when it was not. */
 const char *nbt_get(const nbt_args *args, const char *name);
 bool nbt_has(const nbt_args *args, const char *name);
+/* The same arguments, with this one value of an option. */
+nbt_args nbt_args_with(const nbt_args *args, const char *name, const char *value);
 const nbt_strings *nbt_all(const nbt_args *args, const char *name);
 /* What was given: "--NAME" or "--NAME VALUE", in the order of the table. */
 nbt_strings nbt_options_given(const nbt_args *args);

@@ -65,6 +65,8 @@ typedef struct nbt_measured {
 /* Opens the model and measures it by the options. nbt_bench_close also after an error. */
 nb_status nbt_bench_model(nbt_args *args, const char *path, nbt_measured *out);
 void nbt_bench_close(nbt_measured *b);
+/* What `nibble bench --json` prints (cmd_bench.c); `limits` NULL: without layers. */
+json_t *nbt_bench_json(nb_arena *arena, const nbt_measured *b, const nbt_limits *limits);
 
 /* ---- operations (layers.c) ----------------------------------------------------------------- */
 

@@ -18,23 +18,44 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
+/* A type of cache: what its elements are, how many stand in one, and how many tensors beside them:
+ * of codes in 8 bits scales, of those in 4 bits scales and minima. */
+typedef struct cache_type {
+    const char *name;
+    nb_elem elem;
+    int packed, beside;
+} cache_type;
+
+static const cache_type types[] = {{"f32", NB_F32, 1, 0},
+                                   {"f16", NB_F16, 1, 0},
+                                   {"bf16", NB_BF16, 1, 0},
+                                   {"i8", NB_I8, 1, 1},
+                                   {"i4", NB_U8, 2, 2}};
+#define GROUP      32 /* of codes in 4 bits */
+#define MAX_INPUTS 7  /* queries, keys, values, and two beside each of these */
+
 typedef struct shape {
     int64_t B, H, G, S, T, D;
-    nb_elem kv;
+    const cache_type *kv;
     int copies;
 } shape;
 
-static int64_t elem_bytes(const shape *s) { return nb_elems[s->kv].bits / 8; }
-/* Codes have a scale for each token and head, which lie behind all codes. */
-static bool has_scales(const shape *s) { return s->kv == NB_I8; }
 static int64_t tokens(const shape *s) { return s->B * s->G * s->T; }
-static int64_t element_bytes(const shape *s) { return tokens(s) * s->D * elem_bytes(s); }
+static int64_t element_bytes(const shape *s) {
+    return tokens(s) * s->D / s->kv->packed * nb_elems[s->kv->elem].bits / 8;
+}
+/* Groups of a token and head that have a scale of their own. */
+static int64_t groups(const shape *s) { return s->kv->packed > 1 ? nb_ceildiv(s->D, GROUP) : 1; }
+static nb_elem beside_elem(const shape *s) { return s->kv->packed > 1 ? NB_F16 : NB_F32; }
+/* Of one tensor that stands beside keys or values. */
+static int64_t beside_bytes(const shape *s) {
+    return tokens(s) * groups(s) * nb_elems[beside_elem(s)].bits / 8;
+}
 /* Bytes of the keys, or of the values. */
 static int64_t cache_bytes(const shape *s) {
-    return element_bytes(s) + (has_scales(s) ? tokens(s) * (int64_t)sizeof(float) : 0);
+    return element_bytes(s) + s->kv->beside * beside_bytes(s);
 }
-/* Queries, keys, values, and the scales of both. */
-static int n_inputs(const shape *s) { return has_scales(s) ? 5 : 3; }
+static int n_inputs(const shape *s) { return 3 + 2 * s->kv->beside; }
 
 /* ---- the graph ------------------------------------------------------------------------------ */
 
@@ -47,20 +68,28 @@ static nb_value *input(nb_graph *g, const char *name, int copy, nb_elem elem, in
                               nb_type_intern(g, elem, NULL, 4, dims));
 }
 
+/* Codes of 8 bits have f32[B,G,T,1], those of 4 bits f16[B,G,N,T]. */
+static nb_value *beside(nb_graph *g, const shape *s, const char *name, int copy) {
+    nb_value *v = input(g, name, copy, beside_elem(s), s->G, "all", groups(s));
+    const nb_dim *const *d = v->type->dims;
+    if (s->kv->packed > 1)
+        v->type = nb_type_with_dims(g, v->type, 4, (const nb_dim *[]){d[0], d[1], d[3], d[2]});
+    return v;
+}
+
 static nb_graph *build(nbt_args *args, const shape *s, int copies) {
+    static const char *const besides[] = {"k_scales", "v_scales", "k_minima", "v_minima"};
     nb_graph *g = nb_graph_create("attention", nbt_out_of_memory, NULL);
     nb_builder b = {.graph = g, .diags = args->diags};
     size_t n = (size_t)copies;
     nb_value **outputs = (nb_value **)nb_alloc_array(g->arena, n, sizeof *outputs),
-             *(*inputs)[5] = nb_alloc_array(g->arena, n, sizeof *inputs);
+             *(*inputs)[MAX_INPUTS] = nb_alloc_array(g->arena, n, sizeof *inputs);
     const char **names = (const char **)nb_alloc_array(g->arena, n, sizeof *names);
     for (int i = 0; i < copies; i++) {
         inputs[i][0] = input(g, "q", i, NB_F32, s->H, "new", s->D);
-        inputs[i][1] = input(g, "k", i, s->kv, s->G, "all", s->D);
-        inputs[i][2] = input(g, "v", i, s->kv, s->G, "all", s->D);
-        if (!has_scales(s)) continue;
-        inputs[i][3] = input(g, "k_scales", i, NB_F32, s->G, "all", 1);
-        inputs[i][4] = input(g, "v_scales", i, NB_F32, s->G, "all", 1);
+        inputs[i][1] = input(g, "k", i, s->kv->elem, s->G, "all", s->D / s->kv->packed);
+        inputs[i][2] = input(g, "v", i, s->kv->elem, s->G, "all", s->D / s->kv->packed);
+        for (int k = 3; k < n_inputs(s); k++) inputs[i][k] = beside(g, s, besides[k - 3], i);
     }
     bool built = true;
     for (int i = 0; i < copies && built; i++) {
@@ -69,13 +98,14 @@ static nb_graph *build(nbt_args *args, const shape *s, int copies) {
         nb_arg(&b, NULL);
         for (int k = 3; k < n_inputs(s); k++) nb_arg(&b, inputs[i][k]);
         nb_set_float(&b, "scale", 1 / sqrtf((float)s->D));
+        if (s->kv->packed > 1) nb_set_int(&b, "group", GROUP);
         outputs[i] = nb_end(&b);
         names[i] = nb_format(g->arena, "y%d", i);
         built = outputs[i] != NULL;
     }
     if (built) {
         nb_graph_set_outputs(g, n, outputs, names);
-        built = nbt_run_pipeline(args, g, "plan-memory") == NB_OK;
+        built = nbt_plan(args, g) == NB_OK;
     }
     if (built) return g;
     nb_graph_destroy(g);
@@ -92,32 +122,37 @@ typedef struct caches {
 } caches;
 
 static nb_tensor cache_tensor(const shape *s, const caches *c, int number) {
-    return (nb_tensor){.elem = s->kv,
+    return (nb_tensor){.elem = s->kv->elem,
                        .rank = 4,
-                       .dims = {s->B, s->G, s->T, s->D},
+                       .dims = {s->B, s->G, s->T, s->D / s->kv->packed},
                        .bytes = element_bytes(s),
                        .data = c->map + number * c->each};
 }
 
-static nb_tensor scale_tensor(const shape *s, const caches *c, int number) {
-    return (nb_tensor){.elem = NB_F32,
+/* Scales (0), minima (1): behind all codes. */
+static nb_tensor beside_tensor(const shape *s, const caches *c, int number, int which) {
+    int64_t at = nb_ceildiv(element_bytes(s), 4) * 4 + which * beside_bytes(s);
+    bool last = s->kv->packed > 1; /* tokens lie behind each other */
+    return (nb_tensor){.elem = beside_elem(s),
                        .rank = 4,
-                       .dims = {s->B, s->G, s->T, 1},
-                       .bytes = cache_bytes(s) - element_bytes(s),
-                       .data = c->map + number * c->each + element_bytes(s)};
+                       .dims = {s->B, s->G, last ? groups(s) : s->T, last ? s->T : 1},
+                       .bytes = beside_bytes(s),
+                       .data = c->map + number * c->each + at};
 }
 
 /* What copy number `copy` reads. */
-static void set_inputs(const shape *s, const caches *c, int copy, nb_tensor q, nb_tensor in[5]) {
+static void set_inputs(const shape *s, const caches *c, int copy, nb_tensor q,
+                       nb_tensor in[MAX_INPUTS]) {
     in[0] = q;
     for (int k = 0; k < 2; k++) {
         in[1 + k] = cache_tensor(s, c, 2 * copy + k);
-        in[3 + k] = scale_tensor(s, c, 2 * copy + k);
+        for (int i = 0; i < s->kv->beside; i++)
+            in[3 + 2 * i + k] = beside_tensor(s, c, 2 * copy + k, i);
     }
 }
 
 static nb_status make_caches(nbt_args *args, const shape *s, caches *c) {
-    c->each = nb_ceildiv(cache_bytes(s), 64) * 64;
+    c->each = nb_ceildiv(cache_bytes(s) + 4, 64) * 64;
     c->size = ((size_t)(c->each * 2 * s->copies) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     void *map = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
@@ -126,23 +161,29 @@ static nb_status make_caches(nbt_args *args, const shape *s, caches *c) {
     madvise(map, c->size, MADV_HUGEPAGE);
     c->map = map;
     uint64_t state = 88172645463325252u;
-    if (s->kv == NB_F32) {
+    nb_elem elem = s->kv->elem;
+    if (elem == NB_F32) {
         nbt_random_floats((float *)map, (int64_t)(c->size / 4), -1, 1, &state);
         return NB_OK;
     }
     /* Any codes, or random signs and mantissas of numbers from 0.5 to 1. */
-    uint16_t keep = has_scales(s)     ? 0xffff
-                    : s->kv == NB_F16 ? 0x83ff
-                                      : 0x807f,
-             exponent = has_scales(s)     ? 0
-                        : s->kv == NB_F16 ? 0x3800
-                                          : 0x3f00;
+    uint16_t keep = s->kv->beside    ? 0xffff
+                    : elem == NB_F16 ? 0x83ff
+                                     : 0x807f,
+             exponent = s->kv->beside    ? 0
+                        : elem == NB_F16 ? 0x3800
+                                         : 0x3f00;
     uint64_t mask = keep * UINT64_C(0x0001000100010001),
              fixed = exponent * UINT64_C(0x0001000100010001);
     for (size_t i = 0; i < c->size / 8; i++)
         ((uint64_t *)map)[i] = (nbt_random(&state) & mask) | fixed;
-    for (int i = 0; i < 2 * s->copies && has_scales(s); i++)
-        nbt_random_floats(scale_tensor(s, c, i).data, tokens(s), 0.005F, 0.01F, &state);
+    for (int i = 0; i < 2 * s->copies * s->kv->beside; i++) {
+        nb_tensor t = beside_tensor(s, c, i / s->kv->beside, i % s->kv->beside);
+        int64_t n = nb_tensor_count(&t);
+        if (t.elem == NB_F32) nbt_random_floats(t.data, n, 0.005F, 0.01F, &state);
+        for (int64_t k = 0; t.elem == NB_F16 && k < n; k++) /* from 0.0625 to 0.125 */
+            ((uint16_t *)t.data)[k] = 0x2c00 | (nbt_random(&state) & 0x3ff);
+    }
     return NB_OK;
 }
 
@@ -159,7 +200,7 @@ static nb_status check(nbt_args *args, const shape *s, nb_session *session, cons
                        const nb_tensor *q) {
     nb_graph *g = build(args, s, 1);
     if (!g) return NB_INTERNAL;
-    nb_tensor in[5], want;
+    nb_tensor in[MAX_INPUTS], want;
     set_inputs(s, c, 0, queries(args, s, 2), in);
     size_t row = (size_t)s->D;
     const float *from = q->data;
@@ -186,7 +227,7 @@ static nb_status measure(nbt_args *args, const shape *s, nb_session *session, co
     uint64_t state = 1181783497276652981u;
     nbt_random_floats(q.data, q.bytes / 4, -1, 1, &state);
     for (int i = 0; i < s->copies; i++) {
-        nb_tensor in[5];
+        nb_tensor in[MAX_INPUTS];
         set_inputs(s, c, i, q, in);
         for (int k = 0; k < n_inputs(s); k++)
             NB_TRY(nbt_runtime_error(
@@ -207,20 +248,19 @@ static void report(nbt_args *args, const shape *s, int threads, nbt_times t) {
         nbt_print_json(json_pack(
             "{s:[I,I,I,I,I,I], s:s, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:i}", "attention",
             (json_int_t)s->B, (json_int_t)s->H, (json_int_t)s->G, (json_int_t)s->S,
-            (json_int_t)s->T, (json_int_t)s->D, "kv", nb_elems[s->kv].text, "threads", threads,
-            "median_us", 1e6 * t.median, "min_us", 1e6 * t.min, "max_us", 1e6 * t.max, "kv_bytes",
+            (json_int_t)s->T, (json_int_t)s->D, "kv", s->kv->name, "threads", threads, "median_us",
+            1e6 * t.median, "min_us", 1e6 * t.min, "max_us", 1e6 * t.max, "kv_bytes",
             (json_int_t)bytes, "gb_s", gbps, "gflop_s", gflops, "copies", s->copies));
         return;
     }
     printf("%lld x %lld queries of %lld heads, %lld keys of %lld heads of %lld in %s, %d threads: "
            "%.2f us (%.2f to %.2f), %.2f GB/s, %.1f GFLOP/s; %d copies\n",
            (long long)s->B, (long long)s->S, (long long)s->H, (long long)s->T, (long long)s->G,
-           (long long)s->D, nb_elems[s->kv].text, threads, 1e6 * t.median, 1e6 * t.min, 1e6 * t.max,
-           gbps, gflops, s->copies);
+           (long long)s->D, s->kv->name, threads, 1e6 * t.median, 1e6 * t.min, 1e6 * t.max, gbps,
+           gflops, s->copies);
 }
 
 static nb_status parse(nbt_args *args, shape *s) {
-    static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_I8};
     const char *text = nbt_get(args, "attention"), *kv = nbt_get(args, "kv");
     long long n[6];
     char end;
@@ -233,15 +273,14 @@ static nb_status parse(nbt_args *args, shape *s) {
                         "found '%s'",
                         text);
     *s = (shape){.B = n[0], .H = n[1], .G = n[2], .S = n[3], .T = n[4], .D = n[5]};
-    bool found = !kv;
-    s->kv = NB_F32;
-    for (size_t i = 0; i < NB_COUNT(elems) && !found; i++) {
-        found = strcmp(kv, nb_elems[elems[i]].text) == 0;
-        if (found) s->kv = elems[i];
-    }
-    if (!found)
+    for (size_t i = 0; i < NB_COUNT(types) && !s->kv; i++)
+        if (!kv || strcmp(kv, types[i].name) == 0) s->kv = &types[i];
+    if (!s->kv)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                        "--kv is f32, f16, bf16 or i8, found '%s'", kv);
+                        "--kv is f32, f16, bf16, i8 or i4, found '%s'", kv);
+    if (s->D % s->kv->packed)
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                        "--kv i4 holds two elements in a byte, found heads of %lld", n[5]);
     int64_t size = 1;
     for (int i = 0; i < 6; i++) size = i == 1 || i == 3 ? size : size * n[i];
     if (size > INT64_C(1) << 31 || s->B * s->H * s->S > (INT64_C(1) << 31) / s->D)

@@ -68,7 +68,7 @@ static nb_value *random_weights(nb_graph *g, const layer *w, uint64_t *state, nb
         nbt_random_floats(data, w->K * w->N, -1, 1, state);
         return nb_graph_add_const(g, "w", matrix(g, NB_F32, NULL, w->K, w->N), blob, NULL);
     }
-    nb_elem elem = bits == 4 ? (w->zero_points ? NB_U4 : NB_I4) : w->zero_points ? NB_U8 : NB_I8;
+    const nb_elem elem = nb_elem_integer(bits, !w->zero_points);
     nb_quant q = {.storage = elem, .scales = random_scales(g, w, state)};
     q.granularity = w->group ? NB_PER_GROUP : NB_PER_AXIS;
     q.axis = w->group ? 0 : 1;
@@ -126,7 +126,7 @@ static nb_graph *build(nbt_args *args, const layer *w, int copies) {
     }
     if (built) {
         nb_graph_set_outputs(g, (size_t)copies, outputs, names);
-        built = nbt_run_pipeline(args, g, "plan-memory") == NB_OK;
+        built = nbt_plan(args, g) == NB_OK;
     }
     if (built) return g;
     nb_graph_destroy(g);

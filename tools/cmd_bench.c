@@ -50,16 +50,16 @@ static json_t *bench_json(const nbt_measured *b) {
     return j;
 }
 
-static void print_json(nbt_args *args, const nbt_measured *b, const nbt_limits *limits) {
+json_t *nbt_bench_json(nb_arena *arena, const nbt_measured *b, const nbt_limits *limits) {
     json_t *j = bench_json(b), *phases = json_object();
     for (size_t i = 0; limits && i < b->n_phases; i++) {
-        nbt_layers l = nbt_layers_of(args->arena, b->model.graph, &b->phases[i], limits);
-        json_object_set_new(phases, b->phases[i].name, nbt_layers_json(args->arena, &l));
+        nbt_layers l = nbt_layers_of(arena, b->model.graph, &b->phases[i], limits);
+        json_object_set_new(phases, b->phases[i].name, nbt_layers_json(arena, &l));
     }
     if (limits) json_object_set_new(j, "limits", nbt_limits_json(limits));
     if (limits) json_object_set(j, "layers", phases);
     json_decref(phases);
-    nbt_print_json(j);
+    return j;
 }
 
 static nb_status report(nbt_args *args, const nbt_measured *b) {
@@ -67,7 +67,7 @@ static nb_status report(nbt_args *args, const nbt_measured *b) {
     bool layers = nbt_wants_layers(args);
     if (layers) NB_TRY(nbt_measure_limits(args, &limits));
     if (nbt_has(args, "json")) {
-        print_json(args, b, layers ? &limits : NULL);
+        nbt_print_json(nbt_bench_json(args->arena, b, layers ? &limits : NULL));
         return NB_OK;
     }
     print_text(args, b);

@@ -5,6 +5,7 @@
 
 #include "ir/support/output.h"
 #include "ir/text.h"
+#include "passes/branch.h"
 #include "passes/linear.h"
 
 #include <stdio.h>
@@ -46,15 +47,17 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
         if (op->kind == NB_OP_qgather) w = nb_in(op, 0);
         if (!w) continue;
         const nb_quant *q = w->type->quant;
-        bool table = op->kind == NB_OP_qgather;
-        linear += !table;
-        quantized += !table && q != NULL;
+        bool layer = op->kind != NB_OP_qgather && !nb_is_factor(w);
+        linear += layer;
+        quantized += layer && q != NULL;
         const char *name = nb_loc_name(op->loc);
         printf("%-44s %-8s", nb_escape(args->arena, name, strlen(name)), nb_info(op)->name);
         if (!q)
-            printf(" f32 [%s,%s]: the scheme leaves it in float\n",
+            printf(" %s [%s,%s]: %s\n", nb_elems[w->type->elem].text,
                    nb_dim_text(args->arena, w->type->dims[0]),
-                   nb_dim_text(args->arena, w->type->dims[1]));
+                   nb_dim_text(args->arena, w->type->dims[1]),
+                   nb_is_factor(w) ? "of a branch beside the layer"
+                                   : "the scheme leaves it in float");
         else
             printf(" %s\n", nbt_layer_detail(args->arena, op));
     }
@@ -62,6 +65,21 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
     printf("linear layers: %zu, quantized: %zu\nmatrices: %lld weights, %lld bytes, %.2f bits per "
            "weight\n",
            linear, quantized, (long long)s.weights, (long long)s.bytes, s.bits_per_weight);
+}
+
+/* The pipeline with a line for each pass, as --recipe reads it. */
+static void print_recipe(const char *pipeline) {
+    int depth = 0;
+    bool quoted = false;
+    for (const char *c = pipeline; *c; c++) {
+        if (*c == '"' && (c == pipeline || c[-1] != '\\')) quoted = !quoted;
+        depth += quoted ? 0 : (*c == '{') - (*c == '}');
+        putchar(*c);
+        if (*c != ',' || depth || quoted) continue;
+        putchar('\n');
+        while (c[1] == ' ') c++;
+    }
+    putchar('\n');
 }
 
 static const char *stem_of(nb_arena *arena, const char *path) {
@@ -76,6 +94,10 @@ nb_status nbt_compile(nbt_args *args) {
     nb_graph *g;
     size_t kind = 0;
     NB_TRY(nbt_pipeline_text(args, NULL, &pipeline));
+    if (nbt_has(args, "print-recipe")) {
+        print_recipe(pipeline);
+        return NB_OK;
+    }
     if (nbt_has(args, "print-pipeline")) {
         printf("%s\n", pipeline);
         return NB_OK;

@@ -1,7 +1,7 @@
 /* nibble generate: a decoder continues a prompt, one token at a time, with its cache as state. */
 #include "tools/lm.h"
+#include "tools/sampling.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,30 +11,6 @@ static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* splitmix64: the same text for the same seed on every machine. */
-static double next_random(uint64_t *state) {
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
-}
-
-static int64_t choose(const float *logits, int vocab, double temperature, uint64_t *state) {
-    int best = 0;
-    for (int i = 1; i < vocab; i++) {
-        if (logits[i] > logits[best]) best = i;
-    }
-    if (temperature <= 0) return best;
-    double sum = 0;
-    for (int i = 0; i < vocab; i++) sum += exp((double)(logits[i] - logits[best]) / temperature);
-    double target = next_random(state) * sum;
-    for (int i = 0; i < vocab; i++) {
-        target -= exp((double)(logits[i] - logits[best]) / temperature);
-        if (target <= 0) return i;
-    }
-    return best;
 }
 
 static nb_status read_prompt(nbt_args *args, int64_t **tokens, int64_t *n) {
@@ -92,7 +68,7 @@ static nb_status generate(nbt_args *args, nbt_model *model, const settings *s,
     int64_t made = 0;
     for (; status == NB_OK && made < s->count; made++) {
         const float *last = logits + (d.rows - 1) * d.lm.vocab;
-        int64_t token = choose(last, d.lm.vocab, s->temperature, &state);
+        int64_t token = nbt_choose_token(last, d.lm.vocab, s->temperature, &state);
         print_token(token, s->as_text);
         status = nbt_decoder_feed(&d, &token, 1, 1, &logits);
     }

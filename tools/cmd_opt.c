@@ -53,9 +53,10 @@ nb_status nbt_opt(nbt_args *args) {
         return NB_OK;
     }
     if (nbt_has(args, "list-passes")) return list_passes(args);
-    const char *in, *passes = nbt_get(args, "passes"), *out = nbt_get(args, "output");
+    const char *in, *passes, *out = nbt_get(args, "output");
     nb_graph *g;
     NB_TRY(nbt_one_input(args, &in));
+    NB_TRY(nbt_given_pipeline(args, &passes));
     NB_TRY(nbt_read_graph(args, in, &g));
     nb_status status = nbt_run_pipeline(args, g, passes ? passes : "");
     if (status == NB_OK && out)

@@ -1,6 +1,7 @@
 /* Compiled execution (execute.h). */
 #include "tools/execute.h"
 
+#include "codegen/reuse.h"
 #include "ir/text.h"
 #include "passes/pass.h"
 
@@ -27,7 +28,8 @@ nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nb
                             nb_arena *arena, nb_diags *diags, nbt_program *out) {
     static const nbt_how usual = {0};
     if (!how) how = &usual;
-    nb_codegen_options options = {.cpu = cpu, .name = "model", .profile = how->profile};
+    nb_codegen_options options = {
+        .cpu = cpu, .name = "model", .profile = how->profile, .cache = how->cache};
     nb_object object;
     *out = (nbt_program){.shared = how->pages == NBT_PAGES_SHARED};
     NB_TRY(nb_codegen(planned, &options, arena, diags, &object));
@@ -35,9 +37,10 @@ nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nb
     NB_TRY(nbt_memory_create(how->pages, (size_t)nb_pack_size(object.pack), diags, &out->weights));
     nb_pack_copy(object.pack, out->weights.data);
     nb_error_text err;
+    const nb_load_options loading = {.verify = !how->cache};
     return nbt_runtime_error(
         diags,
-        nb_load_model(nb_jit_model(out->jit), out->weights.data, NULL, NULL, &out->loaded, err),
+        nb_load_model(nb_jit_model(out->jit), out->weights.data, NULL, &loading, &out->loaded, err),
         err);
 }
 
@@ -135,7 +138,7 @@ static nb_graph *with_taps(const nb_graph *g, const nb_tap *taps, size_t n_taps)
     }
     for (size_t i = 0; i < n_taps; i++) {
         values[n + i] = find_value(copy, taps[i].value->name);
-        names[n + i] = taps[i].value->name;
+        names[n + i] = nb_format(copy->arena, "tap%zu", i);
     }
     nb_graph_set_outputs(copy, n + n_taps, values, names);
     return copy;
@@ -151,16 +154,23 @@ static uint64_t key_of(const nb_graph *g, const nb_tap *taps, size_t n_taps) {
     return key | 1;
 }
 
-static nb_status compile_copy(nbt_runner *r, nb_graph *copy, nb_diags *diags) {
-    nb_registry *registry = nb_registry_create(r->arena);
+static nb_status compile_copy(nbt_runner *r, nb_graph *copy, nb_arena *scratch, nb_diags *diags) {
+    nb_registry *registry = nb_registry_create(scratch);
     nb_pipeline pipeline;
     /* What is observed is the graph as it stands: only what code generation needs is added. */
     NB_TRY(nb_pipeline_parse(
         registry, copy->stage >= NB_STAGE_QDQ ? "fuse-dequant, plan-memory" : "plan-memory",
-        r->arena, diags, &pipeline));
-    nb_pass_env env = {.registry = registry, .diags = diags, .arena = r->arena};
+        scratch, diags, &pipeline));
+    nb_pass_env env = {.registry = registry, .diags = diags, .arena = scratch};
     NB_TRY(nb_pipeline_run(&pipeline, copy, &env));
-    return nbt_compile_graph(copy, r->cpu, NULL, r->arena, diags, &r->program);
+    if (!r->cache) r->cache = nb_object_cache_create(r->arena);
+    const nbt_how how = {.cache = r->cache};
+    return nbt_compile_graph(copy, r->cpu, &how, scratch, diags, &r->program);
+}
+
+void nbt_runner_end(nbt_runner *r) {
+    nbt_close(&r->program);
+    nb_object_cache_free(r->cache);
 }
 
 nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *inputs,
@@ -179,7 +189,9 @@ nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *input
         nbt_close(&r->program);
         r->key = 0;
         nb_graph *copy = with_taps(g, taps, n_taps);
-        nb_status status = compile_copy(r, copy, diags);
+        nb_arena *scratch = nb_arena_create_like(r->arena);
+        nb_status status = compile_copy(r, copy, scratch, diags);
+        nb_arena_destroy(scratch);
         nb_graph_destroy(copy);
         NB_TRY(status);
         r->key = key;

@@ -16,7 +16,8 @@ typedef struct nbt_program {
 
 typedef struct nbt_how {
     nbt_pages pages;
-    bool profile; /* compiled with marks (nb_codegen_options) */
+    bool profile;           /* compiled with marks (nb_codegen_options) */
+    nb_object_cache *cache; /* or NULL */
 } nbt_how;
 
 /* Compiles a planned graph in memory. `how` NULL: as usual. */
@@ -35,14 +36,17 @@ nb_status nbt_run_once(const nbt_program *program, int threads, const nb_tensor 
                        nb_tensor *outputs, nb_arena *arena, nb_diags *diags);
 
 /* An nb_run_fn (`user` is an nbt_runner) that compiles the graph with its taps as outputs, and
- * keeps the result while it is called with the same graph. */
+ * keeps the result while it is called with the same graph. What differs from one before only in its
+ * weights is not compiled again. Freed by nbt_runner_end. */
 typedef struct nbt_runner {
     const cg_cpu *cpu;
     int threads;
     nb_arena *arena;
     uint64_t key; /* of the graph in `program`, 0 = none */
     nbt_program program;
+    nb_object_cache *cache; /* made when needed */
 } nbt_runner;
+void nbt_runner_end(nbt_runner *r);
 nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *inputs,
                            nb_tensor *outputs, const nb_tap *taps, size_t n_taps, nb_arena *arena,
                            nb_diags *diags);

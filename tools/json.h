@@ -4,6 +4,8 @@
 
 #include <jansson.h>
 
+/* JSON has no infinities and no NaN: null then. */
+json_t *nbt_json_number(double value);
 /* Prints one line and drops the reference. */
 void nbt_print_json(json_t *value);
 

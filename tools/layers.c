@@ -26,8 +26,13 @@ const char *nbt_layer_detail(nb_arena *arena, const nb_op *op) {
     const char *scales = q->granularity == NB_PER_AXIS ? "per channel" : "per tensor";
     if (q->granularity == NB_PER_GROUP)
         scales = nb_format(arena, "groups of %lld%s", (long long)q->group,
-                           q->zeros ? " with zero points" : "");
-    return nb_format(arena, "w%da%d %s%s", bits, nb_elems[nb_in(op, 0)->type->elem].bits, scales,
+                           q->zeros                 ? " with zero points"
+                           : nb_quant_has_minima(q) ? " with minima"
+                                                    : "");
+    const char *codes = nb_elem_is_float(q->storage)
+                            ? nb_format(arena, "%s ", nb_elems[q->storage].text)
+                            : nb_format(arena, "w%d", bits);
+    return nb_format(arena, "%sa%d %s%s", codes, nb_elems[nb_in(op, 0)->type->elem].bits, scales,
                      op->kind == NB_OP_qmatmul && nb_in(op, 3) ? ", + residual" : "");
 }
 
@@ -104,7 +109,7 @@ static int64_t bytes_read(const nb_op *op, uint32_t i, const int64_t *symbols) {
 static double peak_of(const nb_op *op, const nbt_limits *limits) {
     if (op->kind != NB_OP_qmatmul) return limits->fma;
     const nb_quant *q = nb_in(op, 1)->type->quant;
-    return q && nb_elems[q->storage].bits <= 4 ? limits->dot_small : limits->dot;
+    return q && nb_elems[q->storage].bits < 8 ? limits->dot_small : limits->dot;
 }
 
 static void find_limit(const nb_op *op, const nbt_limits *limits, nbt_layer *l) {

@@ -96,6 +96,39 @@ static void fill(role r, const int64_t *tokens, int64_t batch, int64_t n, int64_
     narrow(t);
 }
 
+void nbt_lm_of_graph(const nb_graph *g, int *tokens, int64_t *vocab) {
+    *tokens = -1;
+    *vocab = 0;
+    for (uint32_t i = g->body.n_params; i-- > 0;) {
+        const nb_value *v = g->body.params[i];
+        if (role_of(v->name) == TOKENS && takes_integers(v->type->elem, v->type->rank))
+            *tokens = (int)i;
+    }
+    for (size_t i = g->outputs.count; i-- > 0;) {
+        const nb_type *t = nb_in(g->body.last, i)->type;
+        if (contains(g->outputs.items[i], "logits") && t->rank == 3 && nb_dim_is_const(t->dims[2]))
+            *vocab = t->dims[2]->value;
+    }
+}
+
+/* A state that does not grow begins with zeros. */
+static bool is_fixed_state(const nb_graph *g, uint32_t input) {
+    for (size_t i = 0; i < g->states.count; i++)
+        if (g->states.items[i].input == input) return g->states.items[i].axis < 0;
+    return false;
+}
+
+static bool empty_state(const nb_type *type, int64_t batch, nb_arena *arena, nb_tensor *out) {
+    *out = (nb_tensor){.elem = type->elem, .rank = type->rank};
+    for (int d = 0; d < type->rank; d++) {
+        if (d && !nb_dim_is_const(type->dims[d])) return false;
+        out->dims[d] = nb_dim_is_const(type->dims[d]) ? type->dims[d]->value : batch;
+    }
+    if (!nb_elem_bytes_of(type->elem, nb_tensor_count(out), &out->bytes)) return false;
+    out->data = nb_alloc(arena, (size_t)out->bytes + 8);
+    return true;
+}
+
 nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens, int64_t batch,
                         int64_t length, nb_arena *arena, nb_tensor **out) {
     nb_tensor *inputs = NB_NEW_ARRAY(arena, nb_tensor, g->body.n_params + 1);
@@ -106,6 +139,7 @@ nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens
             fill(r, tokens, batch, length, 0, v->type->elem, arena, &inputs[i]);
             continue;
         }
+        if (is_fixed_state(g, i) && empty_state(v->type, batch, arena, &inputs[i])) continue;
         if (v->type->rank != 4)
             return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = g->file, .offset = -1},
                             "input \"%s\" is neither tokens, mask, positions nor a cache", v->name);
@@ -124,24 +158,6 @@ nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens
                             nb_type_text(args->arena, v->type));
     }
     *out = inputs;
-    return NB_OK;
-}
-
-nb_status nbt_lm_samples(nbt_args *args, const nb_graph *g, const int64_t *tokens, size_t count,
-                         int64_t context, const nb_sample **samples, size_t *n) {
-    *n = count / (size_t)context;
-    if (*n == 0)
-        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                        "%zu calibration tokens do not fill a window of %lld", count,
-                        (long long)context);
-    nb_sample *out = NB_NEW_ARRAY(args->arena, nb_sample, *n);
-    for (size_t i = 0; i < *n; i++) {
-        nb_tensor *inputs;
-        NB_TRY(
-            nbt_lm_inputs(args, g, tokens + i * (size_t)context, 1, context, args->arena, &inputs));
-        out[i].inputs = inputs;
-    }
-    *samples = out;
     return NB_OK;
 }
 
@@ -217,8 +233,9 @@ void nbt_decoder_cache(nbt_decoder *d, const char **type, int64_t *bytes) {
     *bytes = (int64_t)(with - nb_session_state_size(d->session)) / d->batch;
     d->length--;
     for (uint32_t i = m->n_states; i-- > 0;) {
-        if (m->states[i].appended)
-            *type = nb_elems[nb_elem_from_onnx(m->inputs[m->states[i].input].elem)].text;
+        if (!m->states[i].appended) continue;
+        nb_elem elem = nb_elem_from_onnx(m->inputs[m->states[i].input].elem);
+        *type = elem == NB_U8 ? "i4" : nb_elems[elem].text; /* two codes to a byte */
     }
 }
 

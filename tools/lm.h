@@ -25,9 +25,9 @@ nb_status nbt_lm_vocab(nbt_args *args, const nbt_model *model, nb_elem elem, int
 /* Inputs of one batch of windows for a graph: tokens, mask of ones, positions 0.., empty caches. */
 nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens, int64_t batch,
                         int64_t length, nb_arena *arena, nb_tensor **out);
-/* Calibration samples: windows of `context` tokens. */
-nb_status nbt_lm_samples(nbt_args *args, const nb_graph *g, const int64_t *tokens, size_t count,
-                         int64_t context, const nb_sample **samples, size_t *n);
+/* The same by a graph: the input that takes tokens, -1 when there is none, and the size of the
+ * vocabulary, 0 when the shape of the logits does not say. */
+void nbt_lm_of_graph(const nb_graph *g, int *tokens, int64_t *vocab);
 
 /* A decoder that remembers: prefill and decode through the runtime. Needs a compiled model. */
 typedef struct nbt_decoder {

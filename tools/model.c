@@ -5,9 +5,12 @@
 #include "frontend/frontend.h"
 #include "ir/support/output.h"
 #include "ir/text.h"
+#include "passes/branch.h"
 #include "passes/linear.h"
 #include "passes/presets.h"
-#include "tools/lm.h"
+#include "tools/progress.h"
+#include "tools/samples.h"
+#include "tools/store.h"
 #include "tools/tensor_file.h"
 
 #include <errno.h>
@@ -64,7 +67,13 @@ nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **ou
 }
 
 bool nbt_wants_layers(const nbt_args *args) {
-    return nbt_has(args, "layers") || strcmp(args->command, "report") == 0;
+    return (nbt_has(args, "layers") && strcmp(args->command, "bench") == 0) ||
+           strcmp(args->command, "report") == 0;
+}
+
+bool nbt_wants_stages(const nbt_args *args) {
+    return nbt_has(args, "tokens") &&
+           (nbt_has(args, "layers") || strcmp(args->command, "report") == 0);
 }
 
 nb_status nbt_choose_threads(nbt_args *args, int *out) {
@@ -87,76 +96,11 @@ nb_status nbt_choose_pages(const nbt_args *args, nbt_pages *out) {
 
 /* ---- pipelines ------------------------------------------------------------------------------ */
 
-/* --logits. Who makes text looks at the last position only; who compiles does not say. */
-static nb_status wants_last_logits(const nbt_args *args, bool *out) {
-    const char *which = nbt_get(args, "logits");
-    *out = which ? strcmp(which, "last") == 0
-                 : strcmp(args->command, "bench") == 0 || strcmp(args->command, "generate") == 0 ||
-                       strcmp(args->command, "report") == 0;
-    if (!which || *out || strcmp(which, "all") == 0) return NB_OK;
-    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--logits takes last or all, found '%s'",
-                    which);
-}
-
-/* --kv, checked; NULL when it is not given. */
-static nb_status choose_kv(nbt_args *args, const char **out) {
-    const char *const *types = nb_kv_types(), *all = "";
-    *out = nbt_get(args, "kv");
-    if (!*out) return NB_OK;
-    for (size_t i = 0; types[i]; i++) {
-        if (strcmp(types[i], *out) == 0) return NB_OK;
-        all = nb_format(args->arena, "%s%s%s", all, i ? ", " : "", types[i]);
-    }
-    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--kv is one of %s; found '%s'", all, *out);
-}
-
-/* What says how a model is made from the graph it was. */
-static const char *const recipe[] = {"passes", "calib", "scheme", "group", "kv"};
-
-nb_status nbt_refuse_recipe(nbt_args *args, const char *path) {
-    for (size_t i = 0; i < NB_COUNT(recipe); i++) {
-        if (!nbt_has(args, recipe[i])) continue;
-        nb_error(args->diags, NB_USAGE, (nb_where){.file = path, .offset = -1},
-                 "--%s: this model is planned already, and stays as it is", recipe[i]);
-        nb_help(args->diags, "give --%s when it is made from .onnx", recipe[i]);
-        return NB_USAGE;
-    }
-    return NB_OK;
-}
-
-/* --passes replaces the scheme's pipeline, of which all but --calib speak. */
-static nb_status given_pipeline(nbt_args *args, const char *passes, const char **out) {
-    *out = passes;
-    for (size_t i = 2; i < NB_COUNT(recipe); i++) {
-        if (!nbt_has(args, recipe[i])) continue;
-        nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                 "--%s is about a scheme's pipeline, which --passes replaces", recipe[i]);
-        nb_help(args->diags, "--print-pipeline with --%s shows what to give to --passes",
-                recipe[i]);
-        return NB_USAGE;
-    }
-    return NB_OK;
-}
-
-nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out) {
-    const char *passes = scheme ? NULL : nbt_get(args, "passes");
-    if (passes) return given_pipeline(args, passes, out);
-    bool has_scheme = strcmp(args->command, "opt") != 0 && strcmp(args->command, "inspect") != 0;
-    nb_preset_options options = {.group = -1, .calibrated = has_scheme && nbt_has(args, "calib")};
-    if (!scheme) NB_TRY(choose_kv(args, &options.kv));
-    if (!scheme) scheme = has_scheme ? nbt_get(args, "scheme") : NULL;
-    if (has_scheme) NB_TRY(nbt_integer(args, "group", 0, 65536, &options.group));
-    NB_TRY(wants_last_logits(args, &options.last_logits));
-    *out = nb_preset(scheme ? scheme : "f32", &options, args->arena);
-    if (*out) return NB_OK;
-    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "there is no scheme '%s'; schemes are %s",
-                    scheme, nb_preset_names(args->arena));
-}
-
 typedef struct observer {
     nbt_args *args;
     const char *dump;
     bool time;
+    nbt_stages *stages; /* NULL: not kept */
 } observer;
 
 static void after_pass(void *user, const nb_pass_event *e) {
@@ -164,6 +108,7 @@ static void after_pass(void *user, const nb_pass_event *e) {
     if (o->time)
         printf("%-20s %8.1f ms%s\n", e->name, 1e3 * e->seconds,
                e->result == NB_PASS_UNCHANGED ? "  unchanged" : "");
+    if (e->result == NB_PASS_CHANGED && o->stages) nbt_stages_see(o->stages, e->graph);
     if (!o->dump || e->result == NB_PASS_UNCHANGED) return;
     const char *path = nb_format(o->args->arena, "%s/%02zu-%s.nir", o->dump, e->index, e->name);
     nb_output f;
@@ -180,23 +125,38 @@ static nb_status make_registry(nbt_args *args, nb_registry **out) {
     return NB_OK;
 }
 
-static nb_status read_samples(nbt_args *args, const nb_graph *g, nb_pass_env *env) {
-    const char *path = nbt_get(args, "calib");
-    if (!path) return NB_OK;
-    int64_t context = 256;
-    NB_TRY(nbt_integer(args, "context", 2, 1 << 20, &context));
-    int64_t *tokens;
-    size_t count;
-    NB_TRY(nbt_read_tokens(path, args->arena, args->diags, &tokens, &count));
-    return nbt_lm_samples(args, g, tokens, count, context, &env->samples, &env->n_samples);
+/* --calib and --calib-cache. */
+typedef struct calibration {
+    nbt_progress progress;
+    nbt_folder cache;
+} calibration;
+
+static nb_status open_calibration(nbt_args *args, const nb_graph *g, calibration *c,
+                                  nb_pass_env *env) {
+    const char *folder = nbt_get(args, "calib-cache");
+    *c = (calibration){.progress = {.quiet = nbt_has(args, "quiet")}};
+    env->progress = nbt_show_progress;
+    env->progress_user = &c->progress;
+    NB_TRY(nbt_read_samples(args, &nbt_calibration, g, &env->samples, &env->n_samples));
+    if (!folder) return NB_OK;
+    NB_TRY(nbt_open_folder(folder, args->diags, &c->cache));
+    env->store = &c->cache.store;
+    return NB_OK;
 }
 
-nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text) {
-    nb_pass_env env = {.diags = args->diags, .arena = args->arena, .run = nbt_run_compiled};
+static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, bool calibrated,
+                              nbt_stages *stages) {
+    nb_pass_env env = {.diags = args->diags,
+                       .arena = args->arena,
+                       .run = nbt_run_compiled,
+                       .linear_bytes = nb_linear_bytes};
     nbt_runner runner = {.threads = 0, .arena = args->arena};
     nb_pipeline pipeline;
+    calibration c = {.cache = {0}};
     observer o = {.args = args, .dump = nbt_get(args, "dump")};
     o.time = nbt_has(args, "time");
+    o.stages = stages;
+    if (stages) nbt_stages_see(stages, g);
     NB_TRY(make_registry(args, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
     if (o.dump && mkdir(o.dump, 0777) != 0 && errno != EEXIST)
@@ -208,10 +168,22 @@ nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text) {
     env.check_each = nbt_has(args, "check-each");
     env.after = after_pass;
     env.after_user = &o;
-    NB_TRY(read_samples(args, g, &env));
+    if (calibrated) NB_TRY(open_calibration(args, g, &c, &env));
     nb_status status = nb_pipeline_run(&pipeline, g, &env);
-    nbt_close(&runner.program);
-    return status;
+    if (stages) stages->facts = env.facts;
+    nbt_end_progress(&c.progress);
+    nbt_runner_end(&runner);
+    if (status != NB_OK || !nbt_get(args, "save-recipe")) return status;
+    const char *recipe = nb_recipe_text(&pipeline, &env, args->arena);
+    return nb_write_file(nbt_get(args, "save-recipe"), recipe, strlen(recipe), args->diags);
+}
+
+nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text) {
+    return run_pipeline(args, g, text, true, NULL);
+}
+
+nb_status nbt_plan(nbt_args *args, nb_graph *g) {
+    return run_pipeline(args, g, "plan-memory", false, NULL);
 }
 
 /* ---- models that run ------------------------------------------------------------------------ */
@@ -254,9 +226,10 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     if (out->was_planned) {
         if (!scheme) NB_TRY(nbt_refuse_recipe(args, path));
     } else {
-        NB_TRY(nbt_run_pipeline(args, out->graph, text));
-        if (out->graph->stage != NB_STAGE_PLANNED)
-            NB_TRY(nbt_run_pipeline(args, out->graph, "plan-memory"));
+        /* Samples are for the model that the command is about. */
+        nbt_stages *stages = !scheme && nbt_wants_stages(args) ? &out->stages : NULL;
+        NB_TRY(run_pipeline(args, out->graph, text, !scheme, stages));
+        if (out->graph->stage != NB_STAGE_PLANNED) NB_TRY(nbt_plan(args, out->graph));
     }
     names_of_graph(args, out);
     out->interpret = nbt_has(args, "interpret");
@@ -265,8 +238,24 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
                : nbt_compile_graph(out->graph, cpu, &how, args->arena, args->diags, &out->program);
 }
 
+nb_status nbt_open_copy(nbt_args *args, const nb_graph *g, const char *scheme, nbt_model *out) {
+    nb_pass_env env = {.diags = args->diags, .arena = args->arena};
+    const nb_preset_options options = {.group = -1, .last_logits = true};
+    nb_pipeline pipeline;
+    *out = (nbt_model){.path = g->file, .graph = nb_graph_clone(g)};
+    env.registry = nb_registry_create(args->arena);
+    NB_TRY(nbt_choose_threads(args, &out->threads));
+    NB_TRY(nb_pipeline_parse(env.registry, nb_preset(scheme, &options, args->arena), args->arena,
+                             args->diags, &pipeline));
+    NB_TRY(nb_pipeline_run(&pipeline, out->graph, &env));
+    names_of_graph(args, out);
+    return nbt_compile_graph(out->graph, cg_cpu_find(NULL, "native"), NULL, args->arena,
+                             args->diags, &out->program);
+}
+
 void nbt_close_model(nbt_model *m) {
     nbt_close(&m->program);
+    nbt_stages_drop(&m->stages);
     nb_graph_destroy(m->graph);
 }
 
@@ -284,12 +273,13 @@ static bool takes_matrix(const nb_op *user) {
            user->kind == NB_OP_qgather || nb_is_embedding(user);
 }
 
-/* Bytes in the graph, with scales and zero points. */
+/* Bytes in the graph, with scales, zero points and minima, and theirs. */
 static int64_t plain_bytes(const nb_value *c) {
     const nb_quant *q = c->type->quant;
     int64_t bytes = c->blob->size;
-    if (q && q->scales) bytes += q->scales->blob->size;
-    if (q && q->zeros) bytes += q->zeros->blob->size;
+    if (q && q->scales) bytes += plain_bytes(q->scales);
+    if (q && q->zeros) bytes += plain_bytes(q->zeros);
+    if (q && q->minima) bytes += plain_bytes(q->minima);
     return bytes;
 }
 
@@ -304,6 +294,7 @@ int64_t nbt_packed_bytes(const nb_use *use, const nb_value *c) {
 
 nbt_size nbt_measure_size(const nb_graph *g) {
     nbt_size s = {0};
+    int64_t linear_weights = 0, linear_bytes = 0;
     for (size_t i = 0; i < g->constants.count; i++) {
         const nb_value *c = g->constants.items[i];
         const nb_use *u = c->uses;
@@ -311,10 +302,16 @@ nbt_size nbt_measure_size(const nb_graph *g) {
         s.other_bytes += c->blob->size;
         while (u && !takes_matrix(u->user)) u = u->next;
         if (!u || c->type->rank != 2 || !nb_type_static_count(c->type, &count)) continue;
+        const int64_t bytes = nbt_packed_bytes(u, c);
+        if (nb_is_factor(c)) count = 0; /* a branch's bytes are its layer's */
         s.weights += count;
-        s.bytes += nbt_packed_bytes(u, c);
+        s.bytes += bytes;
         s.other_bytes -= plain_bytes(c);
+        if (u->user->kind == NB_OP_qgather || nb_is_embedding(u->user)) continue;
+        linear_weights += count;
+        linear_bytes += bytes;
     }
     s.bits_per_weight = s.weights ? 8.0 * (double)s.bytes / (double)s.weights : 0;
+    s.linear_bits = linear_weights ? 8.0 * (double)linear_bytes / (double)linear_weights : 0;
     return s;
 }

@@ -2,7 +2,7 @@
 
 Why by hand: a model of many gigabytes is written tensor by tensor, each straight into the file of
 external data, so memory stays small; and nothing but numpy need be installed.  Only fields that
-models of tools/make_model and tools/bench use are here.
+models of make_model, train_decoder and bench use are here.
 """
 import math
 import os
@@ -142,7 +142,7 @@ class Model:
         for field, messages in ((1, self.nodes), (5, self.initializers), (11, self.inputs),
                                 (12, self.outputs)):
             graph += b"".join(_bytes(field, m) for m in messages)
-        model = _int(1, 8) + _bytes(2, "nibble make_model") + _bytes(7, graph)
+        model = _int(1, 8) + _bytes(2, "nibble") + _bytes(7, graph)
         for domain, version in self.domains:
             model += _bytes(8, _bytes(1, domain) + _int(2, version))
         with open(self.path, "wb") as f:

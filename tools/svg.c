@@ -62,6 +62,18 @@ void nbt_svg_dot(FILE *f, double x, double y, const char *fill, const char *titl
     end(f, "circle", title);
 }
 
+void nbt_svg_ring(FILE *f, double x, double y, const char *stroke, const char *title) {
+    fprintf(f, "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"3.5\" fill=\"none\" stroke=\"%s\"", x, y,
+            stroke);
+    end(f, "circle", title);
+}
+
+void nbt_svg_path(FILE *f, const double *x, const double *y, size_t n, const char *stroke) {
+    fprintf(f, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"1.5\" points=\"", stroke);
+    for (size_t i = 0; i < n; i++) fprintf(f, "%s%.2f,%.2f", i ? " " : "", x[i], y[i]);
+    fprintf(f, "\"/>\n");
+}
+
 void nbt_svg_line(FILE *f, double x1, double y1, double x2, double y2, const char *class_) {
     fprintf(f, "<line x1=\"%.2f\" y1=\"%.2f\" x2=\"%.2f\" y2=\"%.2f\" class=\"%s\"/>\n", x1, y1, x2,
             y2, class_);

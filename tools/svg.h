@@ -25,6 +25,9 @@ void nbt_svg_close(FILE *f);
 void nbt_svg_rect(FILE *f, double x, double y, double width, double height, const char *fill,
                   const char *title);
 void nbt_svg_dot(FILE *f, double x, double y, const char *fill, const char *title);
+void nbt_svg_ring(FILE *f, double x, double y, const char *stroke, const char *title);
+/* Lines from each point to the next. */
+void nbt_svg_path(FILE *f, const double *x, const double *y, size_t n, const char *stroke);
 void nbt_svg_line(FILE *f, double x1, double y1, double x2, double y2, const char *class_);
 /* anchor: "start", "middle", "end". */
 void nbt_svg_text(FILE *f, double x, double y, const char *anchor, const char *text);

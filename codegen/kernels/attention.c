@@ -26,6 +26,8 @@ static nb_attention view_of(nb_lower *l) {
                       .v = &l->in[2].buf,
                       .k_scales = l->in[4].value ? &l->in[4].buf : NULL,
                       .v_scales = l->in[5].value ? &l->in[5].buf : NULL,
+                      .k_minima = l->in[6].value ? &l->in[6].buf : NULL,
+                      .v_minima = l->in[7].value ? &l->in[7].buf : NULL,
                       .y = &l->out[0].buf,
                       .masked = l->in[3].value && !l->in[3].immediate};
     a.H = a.q->dims[1];
@@ -33,7 +35,7 @@ static nb_attention view_of(nb_lower *l) {
     a.S = a.q->dims[2];
     a.D = a.q->dims[3];
     a.T = a.k->dims[2];
-    a.E = a.v->dims[3];
+    a.E = a.y->dims[3];
     a.Tpad = pad(g, a.T, NB_ATTENTION_RUN);
     a.Epad = pad(g, a.E, CG_LANES);
     a.share = cg_udiv(g, a.H, a.G);
@@ -51,7 +53,8 @@ static nb_attention view_of(nb_lower *l) {
         a.vectors *= 2;
     a.height = (int)nb_min_i64(MAX_HEIGHT, a.vectors);
     a.most = pad(g, cg_smin(g, rows, cg_i64(g, NB_ATTENTION_ROWS)), a.height);
-    int64_t key_bytes = nb_max_i64(1, head_size(l->op) * nb_elems[a.k->elem].bits / 8);
+    int64_t codes = nb_is_u4(a.k) ? 2 : 1, /* in an element */
+        key_bytes = nb_max_i64(1, head_size(l->op) / codes * nb_elems[a.k->elem].bits / 8);
     a.ahead = nb_ceildiv(AHEAD_BYTES / key_bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN;
     return a;
 }
@@ -90,6 +93,12 @@ static cg_val lay_out(nb_attention *a, cg_val base) {
     a->queries = part(g, base, &end, cg_mul(g, a->most, a->D));
     a->keys = part(g, base, &end, cg_muli(g, a->D, NB_ATTENTION_RUN));
     a->last_keys = part(g, base, &end, cg_muli(g, a->D, NB_ATTENTION_RUN));
+    if (nb_is_u4(a->k)) {
+        cg_val halves = cg_muli(g, a->k_scales->dims[2], NB_ATTENTION_RUN / 2);
+        a->last_scales = part(g, base, &end, halves);
+        a->last_minima = part(g, base, &end, halves);
+    }
+    if (nb_is_u4(a->v)) a->values = part(g, base, &end, cg_muli(g, a->Epad, NB_ATTENTION_RUN));
     a->acc = part(g, base, &end, cg_mul(g, a->most, a->Epad));
     a->scores = part(g, base, &end, cg_mul(g, a->most, a->Tpad));
     return end;

@@ -18,11 +18,12 @@
 typedef struct nb_attention {
     nb_lower *l;
     const cg_buf *q, *k, *v, *y;
-    const cg_buf *k_scales, *v_scales; /* of codes, [B,G,T,1]; NULL for floats */
-    cg_buf mask;                       /* broadcast to [B,H,S,T] */
-    bool masked;                       /* by more than one number for all keys */
-    int vectors;                       /* accumulators of 16 lanes that stay in registers */
-    int height;                        /* most rows of a tile */
+    /* Of codes, [B,G,T,1]; of those of 4 bits, f16 [B,G,N,T], with minima. NULL for floats. */
+    const cg_buf *k_scales, *v_scales, *k_minima, *v_minima;
+    cg_buf mask;   /* broadcast to [B,H,S,T] */
+    bool masked;   /* by a tensor, not by one number known now */
+    int vectors;   /* accumulators of 16 lanes that stay in registers */
+    int height;    /* most rows of a tile */
     int64_t ahead; /* keys and values between those at hand and those that memory is asked for */
     cg_val H, G, S, T, D, E;
     cg_val share;      /* query heads that share a key head */
@@ -34,13 +35,18 @@ typedef struct nb_attention {
     cg_val from, until; /* keys that its rows see, and some that only a run brings in */
     cg_val t, n;
     cg_val keys_from, keys_stride; /* the run's keys, as many as a run holds */
-    cg_val next;                   /* what memory is asked for during the run */
-    cg_var zeros;                  /* <16 x i1>: lanes where an exponential of the run is 0 */
+    /* Codes of 4 bits: those of the run's keys, and how far their groups lie apart. */
+    cg_val scales_from, minima_from, scales_stride;
+    cg_val next;  /* what memory is asked for during the run */
+    cg_var zeros; /* <16 x i1>: lanes where an exponential of the run is 0 */
     /* Its working memory, 64-byte aligned. */
     cg_val queries;     /* f32 [D][padded] */
     cg_val scores;      /* f32 [Tpad/16][padded][16]; then exponentials */
     cg_val keys;        /* f32 [NB_ATTENTION_PANELS][D][16] */
     cg_val last_keys;   /* [NB_ATTENTION_RUN][D]: those of a run that is not full */
+    cg_val last_scales; /* f16 [N][NB_ATTENTION_RUN]: theirs, if their codes have 4 bits */
+    cg_val last_minima; /* likewise */
+    cg_val values;      /* f32 [NB_ATTENTION_RUN][Epad]: those of a run of 4-bit codes */
     cg_val acc;         /* f32 [padded][Epad] */
     cg_val largest;     /* f32 [rows][16], scores by lane; then the largest of all in each lane */
     cg_val sums;        /* f32 [rows] */
@@ -59,7 +65,9 @@ void nb_attention_find_values(nb_attention *a);
 /* 16 keys of the run: where they are, where they go, what memory is asked for meanwhile. */
 typedef struct nb_panel {
     cg_val from, to, next;
-    cg_val scales; /* NULL for floats */
+    cg_val scales, minima; /* <16 x f32> of codes, of the group at hand; or NULL */
+    /* Codes of 4 bits: where the 16 f16 of their first group are. */
+    cg_val scales_from, minima_from;
 } nb_panel;
 
 /* `turns`: they will be turned; otherwise only `to` is set. */
@@ -74,6 +82,20 @@ void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
  * one. Asks memory for as much. */
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out);
+
+/* x of memory as a number: code * scale + minimum. NULL: there is none. */
+cg_val nb_attention_real(cg *g, cg_val x, cg_val scale, cg_val minimum);
+
+/* ---- codes of 4 bits (attention_u4.c), two to a byte, the first in the low bits ---------------
+ */
+
+static inline bool nb_is_u4(const cg_buf *b) { return b->elem == NB_U8; }
+/* Where scales and minima of the run's keys are, as many as a run holds. */
+void nb_attention_find_scales(nb_attention *a);
+/* Scales and minima of the group that holds element d. */
+void nb_attention_load_scales(const nb_attention *a, nb_panel *p, cg_val d);
+/* Makes floats of the values of the run; asks for the memory of those that come next. */
+void nb_attention_unpack_values(const nb_attention *a);
 
 /* ---- masks (attention_mask.c): what they hide ----------------------------------------------- */
 

@@ -4,6 +4,7 @@
  * for: memory is asked for it evenly, a fixed way ahead, from the keys on into the values and from
  * those on into the next head's keys. */
 #include "codegen/kernels/attention.h"
+#include "codegen/kernels/codes.h"
 
 static cg_val element(cg *g, const cg_buf *b, cg_val pointer, cg_val index) {
     return cg_buf_step(g, b, pointer, index);
@@ -14,6 +15,14 @@ static int bytes_of(const cg_buf *b) { return cg_kind_bytes(cg_storage_kind(b->e
 /* Codes as f32, floats as they are. */
 static cg_val as_float(cg *g, cg_val x) {
     return cg_kind_is_float(cg_type_of(x).kind) ? x : cg_sint_to_float(g, x, CG_F32);
+}
+
+cg_val nb_attention_real(cg *g, cg_val x, cg_val scale, cg_val minimum) {
+    if (!scale) return x;
+    /* The product of 4 bits and 11 is exact, so it makes no difference whether it is rounded. */
+    if (minimum && cg_isa_of(g)->fma) return cg_fma(g, x, scale, minimum);
+    x = cg_mul(g, x, scale);
+    return minimum ? cg_add(g, x, minimum) : x;
 }
 
 static void ask(cg *g, cg_val pointer, int64_t bytes) {
@@ -39,17 +48,18 @@ static cg_val ahead_of(const nb_attention *a, const cg_buf *b, const cg_buf *the
 void nb_attention_find_keys(nb_attention *a) {
     cg *g = a->l->g;
     const cg_buf *k = a->k;
-    cg_val begin = token(a, k, a->kv, a->t);
+    cg_val begin = token(a, k, a->kv, a->t), row = k->dims[3];
     cg_var from = cg_var_new(g, begin), stride = cg_var_new(g, k->strides[2]);
     CG_IF(g, cg_cmpi(g, CG_LT, a->n, NB_ATTENTION_RUN)) {
         CG_FOR(g, i, cg_i64(g, 0), a->n, cg_i64(g, 1)) {
-            cg_memcpy(g, element(g, k, a->last_keys, cg_mul(g, i, a->D)),
+            cg_memcpy(g, element(g, k, a->last_keys, cg_mul(g, i, row)),
                       element(g, k, begin, cg_mul(g, i, k->strides[2])),
-                      cg_muli(g, a->D, bytes_of(k)));
+                      cg_muli(g, row, bytes_of(k)));
         }
         cg_set(g, from, a->last_keys);
-        cg_set(g, stride, a->D);
+        cg_set(g, stride, row);
     }
+    if (nb_is_u4(k)) nb_attention_find_scales(a);
     a->keys_from = cg_get(g, from);
     a->keys_stride = cg_get(g, stride);
     a->next = ahead_of(a, k, a->v, a->kv);
@@ -57,6 +67,7 @@ void nb_attention_find_keys(nb_attention *a) {
 
 void nb_attention_find_values(nb_attention *a) {
     a->next = ahead_of(a, a->v, a->k, cg_addi(a->l->g, a->kv, 1));
+    if (nb_is_u4(a->v)) nb_attention_unpack_values(a);
 }
 
 /* ---- keys ----------------------------------------------------------------------------------- */
@@ -64,12 +75,15 @@ void nb_attention_find_values(nb_attention *a) {
 nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns) {
     cg *g = a->l->g;
     const cg_buf *k = a->k;
-    cg_val i = cg_muli(g, panel, CG_LANES), offset = cg_mul(g, i, a->D);
-    nb_panel p = {.to = nb_floats_at(g, a->keys, offset)};
+    cg_val i = cg_muli(g, panel, CG_LANES);
+    nb_panel p = {.to = nb_floats_at(g, a->keys, cg_mul(g, i, a->D))};
     if (!turns) return p;
     p.from = element(g, k, a->keys_from, cg_mul(g, i, a->keys_stride));
-    p.next = element(g, k, a->next, offset);
-    if (a->k_scales) {
+    p.next = element(g, k, a->next, cg_mul(g, i, k->dims[3]));
+    if (nb_is_u4(k)) {
+        p.scales_from = cg_index(g, a->scales_from, CG_I16, i);
+        p.minima_from = cg_index(g, a->minima_from, CG_I16, i);
+    } else if (a->k_scales) {
         cg_val n = cg_smin(g, cg_smax(g, cg_sub(g, a->n, i), cg_i64(g, 0)), cg_i64(g, CG_LANES)),
                first = token(a, a->k_scales, a->kv, cg_add(g, a->t, i));
         p.scales = cg_buf_load_part(g, a->k_scales, first, a->k_scales->strides[2], n);
@@ -90,11 +104,14 @@ static void turn_words(cg *g, const cg_val x[4], cg_val y[4]) {
 }
 
 /* Words of 32 bits are turned, whatever elements they hold, and taken apart afterwards: the fewer
- * bits an element has, the fewer shuffles. out[i] becomes element i of each of 8 words, in f32. */
+ * bits an element has, the fewer shuffles. */
+static int parts_in_word(const cg_buf *k) { return nb_is_u4(k) ? 8 : 4 / bytes_of(k); }
+
+/* out[i] becomes element i of each of 8 words, in f32. */
 static void parts_of_words(cg *g, const cg_buf *k, cg_val words, cg_val *out) {
     static const int apart[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
     const cg_kind kind = cg_storage_kind(k->elem);
-    const int n = 4 / bytes_of(k);
+    const int n = parts_in_word(k);
     /* Only 8 that lie side by side are converted from f16 by one instruction. */
     cg_val halves = NULL;
     if (k->elem == NB_F16) {
@@ -102,65 +119,95 @@ static void parts_of_words(cg *g, const cg_buf *k, cg_val words, cg_val *out) {
         halves = cg_shuffle(g, halves, NULL, CG_LANES, apart);
     }
     for (int i = 0; i < n; i++) {
-        cg_val bits = halves   ? cg_slice(g, halves, 8 * i, 8)
-                      : n == 1 ? cg_from_bits(g, words)
-                               : cg_narrow(g, cg_lshri(g, words, 32 / n * i), kind);
+        cg_val part = cg_lshri(g, words, 32 / n * i);
+        cg_val bits = halves        ? cg_slice(g, halves, 8 * i, 8)
+                      : n == 1      ? cg_from_bits(g, words)
+                      : nb_is_u4(k) ? cg_andi(g, part, 15)
+                                    : cg_narrow(g, part, kind);
         out[i] = as_float(g, cg_decode(g, k->elem, bits));
     }
 }
 
-int nb_attention_turned(const nb_attention *a) { return 16 / bytes_of(a->k); }
+int nb_attention_turned(const nb_attention *a) { return 4 * parts_in_word(a->k); }
 
-void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d) {
+/* Element d of a key, in elements of memory. */
+static cg_val within(cg *g, const cg_buf *k, cg_val d) {
+    return nb_is_u4(k) ? cg_lshri(g, d, 1) : d;
+}
+
+void nb_attention_turn(const nb_attention *a, const nb_panel *panel, cg_val d) {
     cg *g = a->l->g;
     const cg_buf *k = a->k;
-    const int parts = 4 / bytes_of(k);
+    const int parts = parts_in_word(k);
     const cg_type words = {CG_I32, 4};
-    cg_val from = element(g, k, p->from, d);
+    nb_panel p = *panel;
+    cg_val at = within(g, k, d), from = element(g, k, p.from, at);
     /* As many bytes as are read here: keys lie one behind the other. */
-    ask(g, element(g, k, p->next, cg_muli(g, d, CG_LANES)), 16 * CG_LANES);
+    ask(g, element(g, k, p.next, cg_muli(g, at, CG_LANES)), 16 * CG_LANES);
     for (int half = 0; half < 2; half++) {
-        cg_val word[CG_LANES / 2], y[4], z[4];
+        cg_val word[CG_LANES / 2], y[4], z[8];
         for (int i = 0; i < CG_LANES / 2; i++) {
-            cg_val at = element(g, k, from, cg_muli(g, a->keys_stride, 8 * half + i));
-            word[i] = cg_load(g, words, at, bytes_of(k));
+            cg_val key = element(g, k, from, cg_muli(g, a->keys_stride, 8 * half + i));
+            word[i] = cg_load(g, words, key, bytes_of(k));
         }
         for (int i = 0; i < 4; i++) word[i] = cg_join(g, word[i], word[i + 4]);
         turn_words(g, word, y);
         for (int e = 0; e < 4 * parts; e++) {
             if (e % parts == 0) parts_of_words(g, k, y[e / parts], z);
-            cg_val at = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), 8 * half);
-            cg_val x = z[e % parts];
-            if (p->scales) x = cg_mul(g, x, cg_slice(g, p->scales, 8 * half, 8));
-            cg_store(g, x, nb_floats_at(g, p->to, at), 32);
+            if (nb_is_u4(k) && e % CG_LANES == 0) nb_attention_load_scales(a, &p, cg_addi(g, d, e));
+            cg_val to = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), 8 * half),
+                   scale = p.scales ? cg_slice(g, p.scales, 8 * half, 8) : NULL,
+                   minimum = p.minima ? cg_slice(g, p.minima, 8 * half, 8) : NULL;
+            cg_store(g, nb_attention_real(g, z[e % parts], scale, minimum),
+                     nb_floats_at(g, p.to, to), 32);
         }
     }
 }
 
-void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d) {
+void nb_attention_turn_one(const nb_attention *a, const nb_panel *panel, cg_val d) {
     cg *g = a->l->g;
+    const cg_buf *k = a->k;
+    nb_panel p = *panel;
+    if (nb_is_u4(k)) nb_attention_load_scales(a, &p, d);
     for (int i = 0; i < CG_LANES; i++) {
-        cg_val at = cg_add(g, cg_muli(g, a->keys_stride, i), d),
-               x = as_float(g, cg_buf_load(g, a->k, element(g, a->k, p->from, at)));
-        if (p->scales) x = cg_mul(g, x, cg_lane(g, p->scales, i));
-        cg_store(g, x, nb_floats_at(g, p->to, cg_addi(g, cg_muli(g, d, CG_LANES), i)), 4);
+        cg_val key = element(g, k, p.from, cg_muli(g, a->keys_stride, i)),
+               x = nb_is_u4(k) ? nb_code_at(g, NB_U4, key, d)
+                               : cg_buf_load(g, k, element(g, k, key, d)),
+               scale = p.scales ? cg_lane(g, p.scales, i) : NULL,
+               minimum = p.minima ? cg_lane(g, p.minima, i) : NULL;
+        cg_store(g, nb_attention_real(g, as_float(g, x), scale, minimum),
+                 nb_floats_at(g, p.to, cg_addi(g, cg_muli(g, d, CG_LANES), i)), 4);
     }
 }
 
 /* ---- values --------------------------------------------------------------------------------- */
 
+static cg_val load_value(const nb_attention *a, cg_val i, cg_val e, cg_val n) {
+    cg *g = a->l->g;
+    const cg_buf *v = a->v;
+    if (nb_is_u4(v)) {
+        cg_val at = cg_add(g, cg_mul(g, i, a->Epad), e);
+        return cg_load(g, CG_V(CG_F32), nb_floats_at(g, a->values, at), 64);
+    }
+    cg_val from = token(a, v, a->kv, cg_add(g, a->t, i));
+    return as_float(g, cg_buf_load_part(g, v, element(g, v, from, e), cg_i64(g, 1), n));
+}
+
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out) {
     cg *g = a->l->g;
     const cg_buf *v = a->v;
-    cg_val t = cg_add(g, a->t, i), from = element(g, v, token(a, v, a->kv, t), e), scale = NULL;
-    ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
-        vectors * CG_LANES * bytes_of(v));
-    if (a->v_scales)
-        scale = cg_splat(g, cg_buf_load(g, a->v_scales, token(a, a->v_scales, a->kv, t)), CG_LANES);
+    cg_val scale = NULL;
+    if (!nb_is_u4(v)) {
+        ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
+            vectors * CG_LANES * bytes_of(v));
+        if (a->v_scales) {
+            cg_val at = token(a, a->v_scales, a->kv, cg_add(g, a->t, i));
+            scale = cg_splat(g, cg_buf_load(g, a->v_scales, at), CG_LANES);
+        }
+    }
     for (int j = 0; j < vectors; j++) {
-        cg_val at = element(g, v, from, cg_i64(g, j * CG_LANES));
-        out[j] = as_float(g, cg_buf_load_part(g, v, at, cg_i64(g, 1), n));
-        if (scale) out[j] = cg_mul(g, out[j], scale);
+        cg_val x = load_value(a, i, cg_addi(g, e, j * CG_LANES), n);
+        out[j] = nb_attention_real(g, x, scale, NULL);
     }
 }

@@ -1,6 +1,13 @@
 /* Codes, scales and zero points (codes.h). */
 #include "codegen/kernels/codes.h"
 
+#include "ir/minifloat.h"
+
+static cg_val byte_of_bit(cg *g, cg_val base, cg_val bit) {
+    cg_val at = cg_index(g, base, CG_I8, cg_lshri(g, bit, 3));
+    return cg_zext(g, cg_load(g, CG_S(CG_I8), at, 0), CG_I32);
+}
+
 cg_val nb_code_at(cg *g, nb_elem elem, cg_val base, cg_val index) {
     int bits = nb_elems[elem].bits;
     bool is_signed = nb_elems[elem].class_ == NB_CLASS_INT;
@@ -10,27 +17,97 @@ cg_val nb_code_at(cg *g, nb_elem elem, cg_val base, cg_val index) {
         cg_kind wide = bits < 32 ? CG_I32 : CG_I64;
         return is_signed ? cg_sext(g, code, wide) : cg_zext(g, code, wide);
     }
-    /* The first element of a byte stands in its low bits. */
-    int per = 8 / bits, log = bits == 4 ? 1 : 2;
-    cg_val byte = cg_zext(
-        g, cg_load(g, CG_S(CG_I8), cg_index(g, base, CG_I8, cg_lshri(g, index, log)), 0), CG_I32);
-    cg_val shift = cg_muli(g, cg_narrow(g, cg_andi(g, index, per - 1), CG_I32), bits);
-    cg_val up = cg_sub(g, cg_i32(g, 32 - bits), shift);
-    cg_val high = cg_shl(g, byte, up);
+    /* The byte of its first bit, and that of its last where they may differ (ir/elems.def). */
+    cg_val at = cg_muli(g, index, bits), code = byte_of_bit(g, base, at);
+    if (8 % bits) {
+        cg_val last = byte_of_bit(g, base, cg_addi(g, at, bits - 1));
+        code = cg_or(g, code, cg_shli(g, last, 8));
+    }
+    cg_val shift = cg_narrow(g, cg_andi(g, at, 7), CG_I32);
+    cg_val high = cg_shl(g, code, cg_sub(g, cg_i32(g, 32 - bits), shift));
     return is_signed ? cg_ashri(g, high, 32 - bits) : cg_lshri(g, high, 32 - bits);
+}
+
+/* The value of a code of floats, from a table of all. */
+static cg_val value_of(cg *g, nb_elem elem, cg_val code) {
+    float values[256];
+    const uint32_t n = UINT32_C(1) << nb_elems[elem].bits;
+    for (uint32_t i = 0; i < n; i++) values[i] = nb_float_decode(elem, i);
+    cg_val table = cg_table(g, values, n * sizeof *values, 64);
+    return cg_load(g, CG_S(CG_F32), cg_index(g, table, CG_F32, cg_zext(g, code, CG_I64)), 0);
+}
+
+/* Number `run` of a constant of scales or minima at `base`; codes lie there as floats. */
+static cg_val number_at(cg *g, const nb_value *v, cg_val base, cg_val run) {
+    const nb_elem e = v->type->quant ? NB_F32 : v->type->elem;
+    if (nb_elems[e].bits < 16) return value_of(g, e, nb_code_at(g, e, base, run));
+    const cg_kind kind = cg_storage_kind(e);
+    return cg_decode(g, e, cg_load(g, CG_S(kind), cg_index(g, base, kind, run), 0));
 }
 
 cg_val nb_scale_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val run) {
     if (!q->scales) return cg_f32(l->g, q->scale);
-    return cg_load(l->g, CG_S(CG_F32), cg_index(l->g, o->quant_scales, CG_F32, run), 0);
+    cg_val number = number_at(l->g, q->scales, o->quant_scales, run);
+    return nb_quant_has_small_scales(q) ? cg_mul(l->g, number, cg_f32(l->g, q->scale)) : number;
 }
 
-cg_val nb_zero_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val run) {
+/* As codes are. */
+static cg_val zero_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val run) {
     if (!q->zeros)
         return cg_const(l->g, CG_S(nb_elems[q->storage].bits < 32 ? CG_I32 : CG_I64), q->zero);
     return nb_code_at(l->g, q->storage, o->quant_zeros, run);
 }
 
-cg_val nb_real_of(cg *g, cg_val code, cg_val zero, cg_val scale) {
-    return cg_mul(g, cg_sint_to_float(g, cg_sub(g, code, zero), CG_F32), scale);
+/* Number of the run (scale, zero point) that element `k` of row `row` belongs to. */
+static cg_val run_of(cg *g, const nb_operand *o, cg_val row, cg_val k) {
+    const nb_type *t = o->value->type;
+    const nb_quant *q = t->quant;
+    const cg_buf *b = &o->buf;
+    int last = t->rank - 1, axis = q->axis;
+    cg_val group = q->group ? cg_i64(g, q->group) : NULL;
+    switch (q->granularity) {
+    case NB_PER_TENSOR:
+        return cg_i64(g, 0);
+    case NB_PER_TOKEN:
+        return row;
+    case NB_PER_BLOCK:
+        return cg_add(g, cg_mul(g, row, cg_ceildiv(g, b->dims[last], group)), cg_udiv(g, k, group));
+    case NB_PER_AXIS:
+        if (axis == last) return k;
+        return cg_urem(g, cg_udiv(g, row, cg_buf_count_range(g, b, axis + 1, last)), b->dims[axis]);
+    case NB_PER_GROUP:
+        break;
+    }
+    if (axis == last)
+        return cg_add(g, cg_mul(g, row, cg_ceildiv(g, b->dims[last], group)), cg_udiv(g, k, group));
+    /* row = (outer * length + i) * inner + j, all but the last axis */
+    cg_val inner = cg_buf_count_range(g, b, axis + 1, last), j = cg_urem(g, row, inner),
+           above = cg_udiv(g, row, inner);
+    cg_val i = cg_urem(g, above, b->dims[axis]), outer = cg_udiv(g, above, b->dims[axis]);
+    cg_val groups = cg_ceildiv(g, b->dims[axis], group);
+    cg_val run =
+        cg_add(g, cg_mul(g, cg_add(g, cg_mul(g, outer, groups), cg_udiv(g, i, group)), inner), j);
+    return cg_add(g, cg_mul(g, run, b->dims[last]), k);
+}
+
+cg_val nb_real_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k) {
+    cg *g = l->g;
+    const nb_type *t = o->value->type;
+    cg_val run = run_of(g, o, row, k), length = o->buf.dims[t->rank - 1];
+    cg_val scale = o->scales ? cg_load(g, CG_S(CG_F32), cg_index(g, o->scales, CG_F32, run), 0)
+                             : nb_scale_at(l, o, t->quant, run);
+    cg_val code = nb_code_at(g, t->elem, o->buf.base, cg_add(g, cg_mul(g, row, length), k));
+    cg_val number;
+    if (nb_elem_is_float(t->elem)) {
+        number = value_of(g, t->elem, code);
+    } else {
+        cg_val zero = o->scales ? cg_like(g, code, 0) : zero_at(l, o, t->quant, run);
+        number = cg_sint_to_float(g, cg_sub(g, code, zero), CG_F32);
+    }
+    cg_val real = cg_mul(g, number, scale);
+    if (!nb_quant_has_minima(t->quant)) return real;
+    const nb_value *minima = t->quant->minima;
+    return cg_add(g, real,
+                  minima ? number_at(g, minima, o->quant_minima, run)
+                         : cg_f32(g, t->quant->minimum));
 }

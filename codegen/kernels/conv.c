@@ -18,27 +18,33 @@ cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val 
 /* Positions along the last axis of a kernel that are written out, if they are no more. */
 #define WRITTEN_OUT 5
 
+static void positions(nb_lower *l, int axis, cg_val x, cg_val w, nb_conv_step_fn *step, void *user);
+
+/* Position k of an axis, and all of the axes behind it. */
+static void position(nb_lower *l, int axis, cg_val x, cg_val w, cg_val k, nb_conv_step_fn *step,
+                     void *user) {
+    cg *g = l->g;
+    positions(l, axis + 1,
+              cg_add(g, x, nb_conv_offset(g, l->op, &l->in[0].buf, axis, k, "dilations")),
+              cg_add(g, cg_mul(g, w, l->in[1].buf.dims[axis + 2]), k), step, user);
+}
+
 /* One loop for each axis of the kernel, inside those before it. */
 static void positions(nb_lower *l, int axis, cg_val x, cg_val w, nb_conv_step_fn *step,
                       void *user) {
     cg *g = l->g;
-    const cg_buf *in = &l->in[0].buf, *kernel = &l->in[1].buf;
-    if (axis == in->rank - 2) {
+    const int axes = l->in[0].buf.rank - 2;
+    if (axis == axes) {
         step(user, x, w);
         return;
     }
+    cg_val length = l->in[1].buf.dims[axis + 2];
     int64_t n;
-    if (axis == in->rank - 3 && cg_known(kernel->dims[axis + 2], &n) && n <= WRITTEN_OUT) {
-        for (int64_t k = 0; k < n; k++) {
-            cg_val offset = nb_conv_offset(g, l->op, in, axis, cg_i64(g, k), "dilations");
-            step(user, cg_add(g, x, offset), cg_addi(g, cg_muli(g, w, n), k));
-        }
+    if (axis == axes - 1 && cg_known(length, &n) && n <= WRITTEN_OUT) {
+        for (int64_t k = 0; k < n; k++) position(l, axis, x, w, cg_i64(g, k), step, user);
         return;
     }
-    CG_FOR(g, k, cg_i64(g, 0), kernel->dims[axis + 2], cg_i64(g, 1)) {
-        positions(l, axis + 1, cg_add(g, x, nb_conv_offset(g, l->op, in, axis, k, "dilations")),
-                  cg_add(g, cg_mul(g, w, kernel->dims[axis + 2]), k), step, user);
-    }
+    CG_FOR(g, k, cg_i64(g, 0), length, cg_i64(g, 1)) { position(l, axis, x, w, k, step, user); }
 }
 
 void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user) {

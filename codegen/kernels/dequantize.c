@@ -1,52 +1,12 @@
 /* dequantize and qgather: codes back to f32, (code - zero) * scale; one row is one item. */
 #include "codegen/kernels/codes.h"
 
-/* Number of the run (scale, zero point) that element `k` of row `row` belongs to. Rows are those of
- * the last axis; `axis_index` finds the index along the descriptor's axis. */
-static cg_val run_of(nb_lower *l, const nb_quant *q, const nb_type *t, cg_val row, cg_val k) {
-    cg *g = l->g;
-    const cg_buf *b = &l->in[0].buf;
-    int last = t->rank - 1, axis = q->axis;
-    cg_val group = q->group ? cg_i64(g, q->group) : NULL;
-    switch (q->granularity) {
-    case NB_PER_TENSOR:
-        return cg_i64(g, 0);
-    case NB_PER_TOKEN:
-        return row;
-    case NB_PER_BLOCK:
-        return cg_add(g, cg_mul(g, row, cg_ceildiv(g, b->dims[last], group)), cg_udiv(g, k, group));
-    case NB_PER_AXIS:
-        if (axis == last) return k;
-        return cg_urem(g, cg_udiv(g, row, cg_buf_count_range(g, b, axis + 1, last)), b->dims[axis]);
-    case NB_PER_GROUP:
-        break;
-    }
-    if (axis == last)
-        return cg_add(g, cg_mul(g, row, cg_ceildiv(g, b->dims[last], group)), cg_udiv(g, k, group));
-    /* row = (outer * length + i) * inner + j, all but the last axis */
-    cg_val inner = cg_buf_count_range(g, b, axis + 1, last), j = cg_urem(g, row, inner),
-           above = cg_udiv(g, row, inner);
-    cg_val i = cg_urem(g, above, b->dims[axis]), outer = cg_udiv(g, above, b->dims[axis]);
-    cg_val groups = cg_ceildiv(g, b->dims[axis], group);
-    cg_val run =
-        cg_add(g, cg_mul(g, cg_add(g, cg_mul(g, outer, groups), cg_udiv(g, i, group)), inner), j);
-    return cg_add(g, cg_mul(g, run, b->dims[last]), k);
-}
-
 static void convert_row(nb_lower *l, cg_val row, cg_val to, cg_val length) {
     cg *g = l->g;
-    const nb_operand *x = &l->in[0];
-    const nb_type *t = x->value->type;
-    const nb_quant *q = t->quant;
     const cg_buf *y = &l->out[0].buf;
     CG_FOR(g, k, cg_i64(g, 0), length, cg_i64(g, 1)) {
-        cg_val run = run_of(l, q, t, row, k);
-        cg_val scale = x->scales ? cg_load(g, CG_S(CG_F32), cg_index(g, x->scales, CG_F32, run), 0)
-                                 : nb_scale_at(l, x, q, run);
-        cg_val code = nb_code_at(g, t->elem, x->buf.base, cg_add(g, cg_mul(g, row, length), k));
-        cg_val zero = x->scales ? cg_like(g, code, 0) : nb_zero_at(l, x, q, run);
         cg_buf_store(g, y, cg_buf_step(g, y, to, cg_mul(g, k, y->strides[y->rank - 1])),
-                     nb_real_of(g, code, zero, scale));
+                     nb_real_at(l, &l->in[0], row, k));
     }
 }
 

@@ -3,17 +3,6 @@
 
 /* ---- signed bytes --------------------------------------------------------------------------- */
 
-/* Bits of each 32-bit lane, shifted down and masked, as <64 x i8>. */
-static cg_val bits_of(cg *g, cg_val unit, int shift, int64_t mask) {
-    cg_val words = cg_bitcast(g, unit, CG_V(CG_I32));
-    words = cg_andi(g, cg_lshri(g, words, shift), mask);
-    return cg_bitcast(g, words, (cg_type){CG_I8, 64});
-}
-
-static cg_val unpack_bytes(cg *g, int bits, cg_val unit, int p) {
-    return bits == 8 ? unit : bits_of(g, unit, 4 * p, 0x0f0f0f0f);
-}
-
 /* Any CPU: 32-bit lanes, one byte of each at a time. */
 static cg_val step_generic(cg *g, cg_val sums, cg_val part, cg_val word) {
     cg_val weights = cg_bitcast(g, part, CG_V(CG_I32));
@@ -26,7 +15,7 @@ static cg_val step_generic(cg *g, cg_val sums, cg_val part, cg_val word) {
 }
 
 const nb_dot nb_dot_bytes = {
-    .name = "bytes", .act_bytes = 1, .unpack = unpack_bytes, .step = step_generic};
+    .name = "bytes", .act_bytes = 1, .unpack = nb_unit_part, .step = step_generic};
 
 static cg_val step_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
     cg_val args[3] = {sums, cg_bitcast(g, part, CG_V(CG_I32)), cg_splat(g, word, CG_LANES)};
@@ -35,16 +24,17 @@ static cg_val step_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
 }
 
 const nb_dot nb_dot_vnni = {
-    .name = "vpdpbusd", .act_bytes = 1, .unpack = unpack_bytes, .step = step_vnni};
+    .name = "vpdpbusd", .act_bytes = 1, .unpack = nb_unit_part, .step = step_vnni};
 
 /* ---- 16-bit words --------------------------------------------------------------------------- */
 
-/* Pairs of neighbouring inputs of a unit lie in different 16-bit words: even ones in the low bits,
- * odd ones above. */
-static cg_val unpack_words(cg *g, int bits, cg_val unit, int p) {
-    cg_val words = cg_bitcast(g, unit, (cg_type){CG_I16, 32});
-    if (p) words = cg_lshri(g, words, bits * p);
-    return bits * (p + 1) == 16 ? words : cg_andi(g, words, (1 << bits) - 1);
+/* Pairs of neighbouring inputs of a unit lie in different 16-bit words: all even ones come before
+ * all odd ones. */
+static cg_val unpack_words(cg *g, const nb_unit *unit, int p) {
+    const int half = nb_unit_inputs(unit->bits) / 4;
+    cg_val bytes = nb_unit_part(g, unit, p % half),
+           words = cg_bitcast(g, bytes, (cg_type){CG_I16, 32});
+    return p < half ? cg_andi(g, words, 255) : cg_lshri(g, words, 8);
 }
 
 typedef struct width {
@@ -95,7 +85,6 @@ const nb_dot nb_dot_words_avx2 = {
 
 /* ---- sums in 16 bits ------------------------------------------------------------------------ */
 
-/* Of 4-bit weights a step adds at most 2 * 15 * 128 to a lane, so that 8 of them fit. */
 static cg_val step_narrow(cg *g, cg_val sums, cg_val part, cg_val word) {
     cg_val out[2], by = splat_word(g, &avx2, word, CG_I8);
     for (int i = 0; i < 2; i++) {
@@ -112,17 +101,19 @@ static cg_val end_narrow(cg *g, cg_val acc, cg_val sums) {
 
 const nb_dot nb_dot_narrow_avx2 = {.name = "pmaddubsw",
                                    .act_bytes = 1,
-                                   .unpack = unpack_bytes,
+                                   .unpack = nb_unit_part,
                                    .step = step_narrow,
-                                   .steps = 8,
                                    .end = end_narrow};
 
 /* ---- choice --------------------------------------------------------------------------------- */
 
 const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act, bool single) {
-    const nb_dot *const *dots = isa->dots[bits == 4][act == NB_I16];
+    const nb_dot *const *dots = isa->dots[bits < 8][act == NB_I16];
     const nb_dot *dot = single && dots[1] ? dots[1] : dots[0];
     return dot ? dot : &nb_dot_bytes;
 }
 
-int nb_dot_parts(const nb_dot *dot, int bits) { return 8 / bits * dot->act_bytes; }
+int nb_dot_parts(const nb_dot *dot, int bits) { return nb_unit_inputs(bits) / 4 * dot->act_bytes; }
+
+/* A step adds two products with -128..127 to a lane. */
+int nb_dot_steps(int bits) { return INT16_MAX / (2 * 128 * ((1 << bits) - 1)); }

@@ -1,12 +1,12 @@
 /* How kinds of CPU multiply packed weights (qmatmul.h) by activations, exactly.
  *
- * 64 bytes of weights hold a unit: 4 inputs of 16 columns, 8 inputs if they have 4 bits. `unpack`
- * turns them into parts of 64 bytes, 4 bytes for each column. Part p is multiplied by word p, 4
- * bytes, of the unit's prepared activations; products are added to one 32-bit sum per column. */
+ * `unpack` turns a unit of weights (planes.h) into parts of 64 bytes, 4 bytes for each column. Part
+ * p is multiplied by word p, 4 bytes, of the unit's prepared activations; products are added to one
+ * 32-bit sum per column. */
 #ifndef NB_KERNELS_DOT_H
 #define NB_KERNELS_DOT_H
 
-#include "codegen/cg.h"
+#include "codegen/kernels/planes.h"
 
 struct nb_dot {
     const char *name;
@@ -15,12 +15,11 @@ struct nb_dot {
      * even numbers before those with odd ones. */
     int act_bytes;
     /* Part `p` of a unit. */
-    cg_val (*unpack)(cg *g, int bits, cg_val unit, int p);
+    cg_val (*unpack)(cg *g, const nb_unit *unit, int p);
     /* sums + products of part and word (i32). */
     cg_val (*step)(cg *g, cg_val sums, cg_val part, cg_val word);
-    /* Lanes of `sums`: 16 of i32, or 32 of i16, which start at 0, hold `steps` steps and are then
-     * added to the 16 by `end`. */
-    int steps;
+    /* Lanes of `sums`: 16 of i32, or, with `end`, 32 of i16, which start at 0, hold some steps
+     * (nb_dot_steps) and are then added to the 16. */
     cg_val (*end)(cg *g, cg_val acc, cg_val sums);
 };
 
@@ -29,12 +28,14 @@ struct nb_dot {
 const nb_dot *nb_dot_of(const cg_isa *isa, int bits, nb_elem act, bool single);
 /* Parts of a unit. */
 int nb_dot_parts(const nb_dot *dot, int bits);
+/* How many steps fit sums of 16 bits. */
+int nb_dot_steps(int bits);
 
 /* What isa_*.c choose from. */
 extern const nb_dot nb_dot_bytes;       /* any CPU */
 extern const nb_dot nb_dot_words_sse2;  /* pmaddwd */
 extern const nb_dot nb_dot_words_avx2;  /* pmaddwd */
-extern const nb_dot nb_dot_narrow_avx2; /* pmaddubsw; 4-bit weights */
+extern const nb_dot nb_dot_narrow_avx2; /* pmaddubsw; weights below 8 bits */
 extern const nb_dot nb_dot_vnni;        /* vpdpbusd, 64 bytes */
 
 #endif

@@ -74,7 +74,8 @@ nb_mshape nb_mshape_of(nb_lower *l) {
     const cg_buf *a = &l->in[0].buf, *y = &l->out[0].buf;
     nb_mshape s = {.l = l, .kind = cg_compute_kind(y->elem)};
     s.panels = nb_matmul_in_panels(l->op) && !l->in[1].immediate;
-    s.flat = s.panels && rows_are_even(a, y);
+    s.codes = l->in[1].value->type->quant != NULL;
+    s.flat = (s.panels || s.codes) && rows_are_even(a, y);
     s.direct = !l->in[0].immediate && cg_is(a->strides[a->rank - 1], 1) &&
                cg_storage_kind(a->elem) == s.kind;
     s.rows = s.flat ? cg_buf_count_range(g, y, 0, y->rank - 1) : y->dims[y->rank - 2];
@@ -253,13 +254,17 @@ static void find_panels(const part *p, nb_mtile *t, cg_val panel) {
     t->right = p->lines;
     t->distance = bytes_of(s, cg_i64(g, s->steps * CG_LANES));
     for (int i = 0; i < t->wide; i++) {
-        cg_val column = cg_muli(g, cg_addi(g, panel, i), CG_LANES), from = NULL;
+        cg_val column = cg_muli(g, cg_addi(g, panel, i), CG_LANES), from = NULL,
+               to = cg_offset(g, t->right, cg_muli(g, t->distance, i));
+        if (s->codes) {
+            nb_matmul_copy_codes(s, to, p->k, column, t->steps);
+            continue;
+        }
         if (!b->immediate)
             from =
                 cg_buf_step(g, &b->buf, p->right,
                             cg_add(g, cg_mul(g, p->k, strides[0]), cg_mul(g, column, strides[1])));
-        nb_matmul_copy_panel(s, cg_offset(g, t->right, cg_muli(g, t->distance, i)), from, t->steps,
-                             cg_sub(g, s->N, column));
+        nb_matmul_copy_panel(s, to, from, t->steps, cg_sub(g, s->N, column));
     }
 }
 
@@ -307,7 +312,7 @@ static void multiply(const nb_mshape *s, cg_val begin, cg_val end) {
         p.left = nb_matmul_batch(s, &lefts, 1, batch);
         if (s->direct)
             p.left = cg_select(g, s->packed, p.left, nb_matmul_batch(s, &a->buf, 2, batch));
-        if (!b->immediate) p.right = nb_matmul_batch(s, &b->buf, 2, batch);
+        if (!b->immediate && !s->codes) p.right = nb_matmul_batch(s, &b->buf, 2, batch);
         p.y = nb_matmul_batch(s, y, 2, batch);
         CG_FOR(g, panel, first, last, cg_i64(g, CHUNK)) {
             p.panel = panel;
@@ -369,7 +374,7 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
                          "a product of dequantized tensors; run fuse-dequant before plan-memory");
     if (nb_out(op)->type->elem == NB_F64 && !cpu->isa->fma)
         return nb_refuse(op, diags, "f64 products on a CPU without fused multiply-add");
-    return nb_accept_plain(op, cpu, diags);
+    return nb_in(op, 1)->type->quant ? NB_OK : nb_accept_plain(op, cpu, diags);
 }
 
 const nb_lowering nb_lower_matmul = {.accept = accept,

@@ -14,6 +14,7 @@ typedef struct nb_mshape {
     nb_lower *l;
     cg_kind kind; /* of arithmetic */
     bool panels;  /* the right operand lies in panels: a constant matrix of f32 */
+    bool codes;   /* it is a constant matrix of codes */
     bool flat;    /* the rows of all batches are one list */
     bool direct;  /* the left operand can be read where it stands */
     bool single;  /* there is only one row, and it is read so */
@@ -46,6 +47,8 @@ cg_val nb_matmul_left_items(const nb_mshape *s);
 void nb_matmul_pack_left(const nb_mshape *s, cg_val begin, cg_val end);
 /* Copies `steps` rows of 16 columns, `left` (1..16) of them there, into [k][16] at `to`. */
 void nb_matmul_copy_panel(const nb_mshape *s, cg_val to, cg_val from, cg_val steps, cg_val left);
+/* Likewise what codes stand for, rows from `k` and columns from `column` on. */
+void nb_matmul_copy_codes(const nb_mshape *s, cg_val to, cg_val k, cg_val column, cg_val steps);
 
 /* One tile in one block of k. Distances are in bytes. */
 typedef struct nb_mtile {

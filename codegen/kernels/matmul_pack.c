@@ -4,6 +4,7 @@
  * layout for all CPUs and tiles. Other right operands are copied into the same form, a block of k
  * at a time. Left operands that tiles cannot read where they stand, and those of wide products, are
  * transposed tile by tile into scratch memory. */
+#include "codegen/kernels/codes.h"
 #include "codegen/kernels/matmul.h"
 
 #include <string.h>
@@ -69,6 +70,20 @@ void nb_matmul_copy_panel(const nb_mshape *s, cg_val to, cg_val from, cg_val ste
     copy c = {.s = s, .to = to, .from = from};
     CG_IF(g, cg_cmpi(g, CG_GE, left, CG_LANES)) { copy_lines(&c, steps, NULL); }
     CG_ELSE(g) { copy_lines(&c, steps, left); }
+}
+
+void nb_matmul_copy_codes(const nb_mshape *s, cg_val to, cg_val k, cg_val column, cg_val steps) {
+    cg *g = s->l->g;
+    cg_val last = cg_addi(g, s->N, -1);
+    CG_FOR(g, i, cg_i64(g, 0), steps, cg_i64(g, 1)) {
+        cg_val line = cg_zero(g, CG_V(CG_F32));
+        for (int c = 0; c < CG_LANES; c++) {
+            /* Columns that are not there repeat the last one: nobody looks at their sums. */
+            cg_val at = cg_smin(g, cg_addi(g, column, c), last);
+            line = cg_with_lane(g, line, c, nb_real_at(s->l, &s->l->in[1], cg_add(g, k, i), at));
+        }
+        cg_store(g, line, cg_index(g, to, CG_F32, cg_muli(g, i, CG_LANES)), 64);
+    }
 }
 
 /* ---- left operands -------------------------------------------------------------------------- */

@@ -125,7 +125,7 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     nb_elem a = nb_in(op, 0)->type->elem, w = nb_in(op, 1)->type->elem;
     if (a != NB_I8 && a != NB_I16)
         return nb_refuse(op, diags, "activations of %s", nb_elems[a].text);
-    if (w != NB_I8 && w != NB_U8 && w != NB_I4 && w != NB_U4)
+    if (!nb_elem_is_integer(w) || nb_elems[w].bits > 8)
         return nb_refuse(op, diags, "weights of %s", nb_elems[w].text);
     return NB_OK;
 }

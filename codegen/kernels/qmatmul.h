@@ -1,38 +1,39 @@
 /* The shape of packed weights of a qmatmul, shared by packing (qpack.c) and the kernel (qmatmul.c).
  *
  * Columns come in panels of 16. Inputs come in groups that share a scale, each padded with zeros to
- * a multiple of 4 (8 for 4-bit weights). A panel has three parts, each 64-byte aligned and read
- * front to back:
+ * whole units (planes.h). A panel has three parts, each 64-byte aligned and read front to back:
  *
- *   codes of all groups; 16 scales of each group (f16 where that loses nothing, else f32);
+ *   units of all groups; 16 scales of each group (f16 where that loses nothing, else f32);
  *   16 zero points of each group (u8), if there are any
  *
- * Codes are unsigned: signed ones are stored with `offset` added (8 or 128), which the kernel takes
- * off again through the sum of the activations. 64 bytes hold 16 columns x 4 inputs; byte 4c+j is
- * input j of column c. Of 4-bit weights the low nibbles are inputs 0..3, the high ones inputs 4..7.
- */
+ * Codes are unsigned: signed ones are stored with `offset` added (half their range), which the
+ * kernel takes off again through the sum of the activations. */
 #ifndef NB_KERNELS_QMATMUL_H
 #define NB_KERNELS_QMATMUL_H
 
+#include "codegen/kernels/planes.h"
 #include "codegen/pack.h"
 
 typedef struct nb_qshape {
     int64_t K, N, panels;
     int64_t group, groups; /* inputs in a group (the last may have fewer) */
-    int64_t unit;          /* inputs in 64 bytes: 4 or 8 */
-    int bits;              /* 4 or 8 */
-    int64_t offset;        /* stored = code + offset */
-    bool zeros;            /* zero points differ between columns or groups */
-    int64_t zero;          /* the one zero point otherwise */
-    bool half;             /* scales are f16 */
+    int64_t unit;          /* inputs in a unit */
+    nb_elem storage;
+    int bits;       /* 2 to 8 */
+    int64_t offset; /* stored = code + offset */
+    bool zeros;     /* zero points differ between columns or groups */
+    int64_t zero;   /* the one zero point otherwise */
+    bool half;      /* scales are f16 */
 } nb_qshape;
 
 nb_qshape nb_qshape_of(const nb_value *weight);
 /* Inputs of group g, and the same padded. */
 int64_t nb_qshape_length(const nb_qshape *s, int64_t g);
 int64_t nb_qshape_padded(const nb_qshape *s, int64_t g);
-/* Bytes of codes of that many padded inputs. */
-int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded);
+/* Bytes of the units of that many padded inputs. */
+static inline int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded) {
+    return padded * CG_LANES * s->bits / 8;
+}
 /* Where scales and zero points of a panel begin, and where it ends. */
 int64_t nb_qshape_scales_at(const nb_qshape *s);
 int64_t nb_qshape_zeros_at(const nb_qshape *s);

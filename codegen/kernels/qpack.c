@@ -17,6 +17,8 @@ static bool is_half(float x) {
 /* Do all scales keep their value as f16? Only groups have scales enough to count. */
 static bool fit_half(const nb_quant *q) {
     if (q->granularity != NB_PER_GROUP) return false;
+    if (nb_quant_has_small_scales(q)) /* codes times a scale have more bits than f16 */
+        return q->scales->type->elem == NB_F16 && q->scale == 1;
     const float *scales = q->scales->blob->data;
     for (int64_t i = 0; i < q->scales->blob->size / 4; i++) {
         if (!is_half(scales[i])) return false;
@@ -24,15 +26,22 @@ static bool fit_half(const nb_quant *q) {
     return true;
 }
 
+/* group 0: all of a column. */
+static nb_qshape shape_of(int64_t K, int64_t N, int bits, int64_t group) {
+    nb_qshape s = {.K = K, .N = N, .bits = bits};
+    s.panels = nb_ceildiv(N, CG_LANES);
+    s.group = group ? group : nb_max_i64(K, 1);
+    s.groups = nb_ceildiv(K, s.group);
+    s.unit = nb_unit_inputs(bits);
+    return s;
+}
+
 nb_qshape nb_qshape_of(const nb_value *w) {
     const nb_quant *q = w->type->quant;
-    nb_qshape s = {.K = w->type->dims[0]->value,
-                   .N = w->type->dims[1]->value,
-                   .bits = nb_elems[w->type->elem].bits};
-    s.panels = nb_ceildiv(s.N, CG_LANES);
-    s.group = q->granularity == NB_PER_GROUP ? q->group : nb_max_i64(s.K, 1);
-    s.groups = nb_ceildiv(s.K, s.group);
-    s.unit = s.bits == 4 ? 8 : 4;
+    nb_qshape s =
+        shape_of(w->type->dims[0]->value, w->type->dims[1]->value, nb_elems[w->type->elem].bits,
+                 q->granularity == NB_PER_GROUP ? q->group : 0);
+    s.storage = w->type->elem;
     s.offset = nb_elems[w->type->elem].class_ == NB_CLASS_INT ? INT64_C(1) << (s.bits - 1) : 0;
     s.zeros = q->zeros != NULL;
     s.zero = q->zero;
@@ -46,12 +55,11 @@ int64_t nb_qshape_length(const nb_qshape *s, int64_t g) {
 int64_t nb_qshape_padded(const nb_qshape *s, int64_t g) {
     return nb_ceildiv(nb_qshape_length(s, g), s->unit) * s->unit;
 }
-int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded) { return padded / s->unit * 64; }
 /* Rounded up to whole lines. */
 static int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 int64_t nb_qshape_scales_at(const nb_qshape *s) {
-    return nb_qshape_code_bytes(s, nb_qshape_row(s));
+    return lines(nb_qshape_code_bytes(s, nb_qshape_row(s)));
 }
 int64_t nb_qshape_zeros_at(const nb_qshape *s) {
     return nb_qshape_scales_at(s) + lines(s->groups * CG_LANES * nb_qshape_scale_bytes(s));
@@ -70,40 +78,41 @@ static bool size(const nb_value *w, int64_t *bytes) {
     return nb_mul_i64(s.panels, nb_qshape_panel_bytes(&s), bytes);
 }
 
+int64_t nb_linear_bytes(int64_t k, int64_t n, int bits, int64_t group, bool zeros) {
+    nb_qshape s = shape_of(k, n, bits, group < k ? group : 0);
+    s.half = s.groups > 1;
+    s.zeros = zeros;
+    return s.panels * nb_qshape_panel_bytes(&s);
+}
+
 /* ---- bytes ---------------------------------------------------------------------------------- */
 
-/* 16 unsigned codes from element `at` on; those beyond `count` are 0. */
+/* 16 unsigned codes from element `at` on, of which `count` exist. */
 static void read_codes(const nb_qshape *s, const uint8_t *data, int64_t at, int64_t count,
                        uint8_t *out) {
     const uint8_t offset = (uint8_t)s->offset;
     if (count >= CG_LANES && s->bits == 8) {
         for (int c = 0; c < CG_LANES; c++) out[c] = data[at + c] ^ offset;
-    } else if (count >= CG_LANES && at % 2 == 0) {
+    } else if (count >= CG_LANES && s->bits == 4 && at % 2 == 0) {
         for (int c = 0; c < CG_LANES / 2; c++) {
             uint8_t pair = data[at / 2 + c];
             out[2 * c] = (pair & 15) ^ offset;
             out[2 * c + 1] = (uint8_t)(pair >> 4) ^ offset;
         }
     } else {
-        for (int64_t c = 0; c < CG_LANES && c < count; c++) {
-            int64_t i = at + c;
-            int code = s->bits == 8 ? data[i] : data[i / 2] >> (i % 2 * 4) & 15;
-            out[c] = (uint8_t)(code ^ offset);
-        }
+        for (int64_t c = 0; c < CG_LANES && c < count; c++)
+            out[c] = (uint8_t)nb_elem_get(s->storage, data, at + c) ^ offset;
     }
 }
 
-/* 64 bytes: 16 columns from n, `unit` inputs from k of which `left` exist. */
+/* 16 columns from n, the unit's inputs from k of which `left` exist. */
 static void write_unit(const nb_qshape *s, const uint8_t *data, int64_t k, int64_t left, int64_t n,
                        nb_sink *sink) {
-    uint8_t rows[8][CG_LANES] = {{0}}, out[64];
+    uint8_t rows[NB_UNIT_INPUTS][CG_LANES] = {{0}}, out[NB_UNIT_BYTES];
     for (int64_t j = 0; j < s->unit && j < left; j++)
         read_codes(s, data, (k + j) * s->N + n, s->N - n, rows[j]);
-    for (int64_t c = 0; c < CG_LANES; c++) {
-        for (int64_t j = 0; j < 4; j++)
-            out[4 * c + j] = (uint8_t)(rows[j][c] | rows[j + 4][c] << 4);
-    }
-    nb_sink_write(sink, out, sizeof out);
+    nb_unit_pack(s->bits, rows, out);
+    nb_sink_write(sink, out, (size_t)nb_unit_bytes(s->bits));
 }
 
 /* Index of a group's scale for column n. */
@@ -116,8 +125,7 @@ static void write_scales(const nb_qshape *s, const nb_quant *q, int64_t g, int64
     float scales[CG_LANES] = {0};
     uint16_t halves[CG_LANES] = {0};
     for (int64_t c = 0; c < CG_LANES && n + c < s->N; c++) {
-        const float *all = q->scales ? q->scales->blob->data : NULL;
-        scales[c] = all ? all[scale_index(q, s, g, n + c)] : q->scale;
+        scales[c] = nb_quant_scale(q, scale_index(q, s, g, n + c));
         if (s->half) halves[c] = (uint16_t)nb_float_encode(NB_F16, scales[c]);
     }
     if (s->half)
@@ -147,6 +155,7 @@ static void write_panel(const nb_qshape *s, const nb_value *w, int64_t n, nb_sin
         for (int64_t k = 0; k < length; k += s->unit)
             write_unit(s, w->blob->data, g * s->group + k, length - k, n, sink);
     }
+    nb_sink_zeros(sink, begin + nb_qshape_scales_at(s) - sink->written);
     for (int64_t g = 0; g < s->groups; g++) write_scales(s, q, g, n, sink);
     nb_sink_zeros(sink, begin + nb_qshape_zeros_at(s) - sink->written);
     for (int64_t g = 0; s->zeros && g < s->groups; g++) write_zeros(s, q, g, n, sink);

@@ -3,6 +3,7 @@
  * Several rows are cut into tiles of nearly equal height, some tiles into a block whose states
  * (qtile.h) stay in the cache. A panel is taken in blocks of inputs: the weights of a block are
  * unpacked once, then each tile multiplies them. A single row takes some panels side by side. */
+#include "codegen/kernels/codes.h"
 #include "codegen/kernels/qtile.h"
 #include "codegen/kernels/rows.h"
 
@@ -100,15 +101,15 @@ static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length
 static void enter_block(panel *w, cg_val from, cg_val inputs) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    const cg_type bytes = {CG_I8, 64};
     w->from = from;
-    w->source = cg_offset(g, w->weights, cg_muli(g, from, 64 / p->s.unit));
+    w->source = cg_offset(g, w->weights, cg_muli(g, from, nb_qshape_code_bytes(&p->s, 1)));
     if (p->single || p->parts == 1) return;
     CG_FOR(g, u, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, 1)) {
-        cg_val unit = cg_load(g, bytes, cg_offset(g, w->source, cg_muli(g, u, 64)), 64);
+        const nb_unit unit = nb_unit_load(
+            g, p->s.bits, cg_offset(g, w->source, cg_muli(g, u, nb_unit_bytes(p->s.bits))));
         for (int k = 0; k < p->parts; k++) {
             cg_val to = cg_offset(g, w->unpacked, cg_addi(g, cg_muli(g, u, 64 * p->parts), 64 * k));
-            cg_store(g, p->dot->unpack(g, p->s.bits, unit, k), to, 64);
+            cg_store(g, p->dot->unpack(g, &unit, k), to, 64);
         }
     }
     w->source = w->unpacked;
@@ -164,7 +165,7 @@ static cg_val row_scale(const nb_qproduct *p, cg_val row) {
     if (q->granularity == NB_PER_BLOCK) return NULL;
     if (q->granularity == NB_PER_TOKEN)
         return cg_load(g, CG_S(CG_F32), cg_index(g, a->scales, CG_F32, row), 0);
-    return q->scales ? cg_load(g, CG_S(CG_F32), a->quant_scales, 0) : cg_f32(g, q->scale);
+    return nb_scale_at(p->l, a, q, cg_i64(g, 0));
 }
 
 /* Columns of a panel: the first, and how many, 1..15, or NULL: 16. */

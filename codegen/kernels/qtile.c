@@ -52,7 +52,9 @@ int nb_qtile_most(const nb_qproduct *p) {
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
 
-int64_t nb_qtile_unit_bytes(const nb_qproduct *p) { return p->single ? 64 : 64 * p->parts; }
+int64_t nb_qtile_unit_bytes(const nb_qproduct *p) {
+    return p->single ? nb_unit_bytes(p->s.bits) : 64 * p->parts;
+}
 
 /* `base` of row r; panels of a single row have all but their weights and states in common. */
 static cg_val of_row(const tile *t, int base, int r, cg_val stride) {
@@ -67,20 +69,19 @@ static cg_val of_panel(const tile *t, int base, int r) {
 
 /* Part `i` of a run of panel or row r, whose weights are `skip` bytes from those at hand; *unit:
  * its unit, of a single row, which is loaded once for all parts. */
-static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, cg_val *unit) {
+static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, nb_unit *unit) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
-    const cg_type bytes = {CG_I8, 64};
     const int part = (int)(i % p->parts);
-    cg_val at =
-        cg_offset(g, t->weights[r], cg_addi(g, skip, 64 * (t->p->single ? i / p->parts : i)));
-    if (t->p->single && part == 0) cg_prefetch(g, cg_offset(g, at, cg_i64(g, AHEAD)), 3);
-    if (!t->p->single || part == 0) {
-        /* The order is as written: LLVM would load ahead, and spill. */
-        cg_fence(g);
-        *unit = cg_load(g, bytes, at, 64);
-    }
-    return t->p->single ? p->dot->unpack(g, p->s.bits, *unit, part) : *unit;
+    const int64_t bytes = p->single ? i / p->parts * nb_unit_bytes(p->s.bits) : 64 * i;
+    cg_val at = cg_offset(g, t->weights[r], cg_addi(g, skip, bytes));
+    if (p->single && part) return p->dot->unpack(g, unit, part);
+    if (p->single) cg_prefetch(g, cg_offset(g, at, cg_i64(g, AHEAD)), 3);
+    /* The order is as written: LLVM would load ahead, and spill. */
+    cg_fence(g);
+    if (!p->single) return cg_load(g, (cg_type){CG_I8, 64}, at, 64);
+    *unit = nb_unit_load(g, p->s.bits, at);
+    return p->dot->unpack(g, unit, part);
 }
 
 /* A part times the word of row r's activations that lies `at` bytes from those at hand. */
@@ -91,12 +92,28 @@ static void multiply_part(tile *t, int r, cg_val part, cg_val at) {
         cg_val from =
             cg_offset(g, t->codes[r], k ? cg_add(g, at, cg_muli(g, t->arg[PLANE_BYTES], k)) : at);
         cg_val word = cg_load(g, CG_S(CG_I32), from, 4),
-               sum = dot->steps ? t->narrow[k][r] : cg_get(g, t->sum[k][r]);
+               sum = dot->end ? t->narrow[k][r] : cg_get(g, t->sum[k][r]);
         sum = cg_pin(g, dot->step(g, sum, part, word));
-        if (dot->steps)
+        if (dot->end)
             t->narrow[k][r] = sum;
         else
             cg_set(g, t->sum[k][r], sum);
+    }
+}
+
+/* Sums in 16 bits of rows [from, to): they start, and are added to those in 32 bits. */
+static void begin_narrow(tile *t, int from, int to) {
+    for (int r = from; r < to; r++) {
+        for (int k = 0; k < t->p->planes; k++)
+            t->narrow[k][r] = cg_zero(t->g, (cg_type){CG_I16, 32});
+    }
+}
+
+static void end_narrow(tile *t, int from, int to) {
+    cg *g = t->g;
+    for (int r = from; r < to; r++) {
+        for (int k = 0; k < t->p->planes; k++)
+            cg_set(g, t->sum[k][r], t->p->dot->end(g, cg_get(g, t->sum[k][r]), t->narrow[k][r]));
     }
 }
 
@@ -104,22 +121,18 @@ static void multiply_part(tile *t, int r, cg_val part, cg_val at) {
 static void multiply_run(tile *t, cg_val first, int64_t units) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
-    const int64_t n = units * p->parts;
+    const int64_t n = units * p->parts, steps = p->dot->end ? nb_dot_steps(p->s.bits) : 0;
     const int together = t->p->single ? 1 : t->n;
     cg_val skip = cg_muli(g, first, nb_qtile_unit_bytes(p)), at = cg_muli(g, first, 4 * p->parts);
     for (int from = 0; from < t->n; from += together) {
-        for (int r = from; r < from + together; r++) {
-            for (int k = 0; k < p->planes; k++) t->narrow[k][r] = cg_zero(g, (cg_type){CG_I16, 32});
-        }
-        cg_val unit = NULL;
+        nb_unit unit;
         for (int64_t i = 0; i < n; i++) {
+            if (steps && i % steps == 0) begin_narrow(t, from, from + together);
             cg_val part = load_part(t, from, skip, i, &unit);
             for (int r = from; r < from + together; r++)
                 multiply_part(t, r, part, cg_addi(g, at, 4 * i));
-        }
-        for (int r = from; p->dot->steps && r < from + together; r++) {
-            for (int k = 0; k < p->planes; k++)
-                cg_set(g, t->sum[k][r], p->dot->end(g, cg_get(g, t->sum[k][r]), t->narrow[k][r]));
+            const bool last = steps && (i % steps == steps - 1 || i == n - 1);
+            if (last) end_narrow(t, from, from + together);
         }
     }
 }
@@ -159,7 +172,7 @@ static cg_val correction(const tile *t, int r, int k, cg_val group, cg_val zeros
 static void correct(tile *t, cg_val group, bool last) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
-    const bool late = p->dot->steps && !t->p->single;
+    const bool late = p->dot->end && !t->p->single;
     cg_val zeros = NULL;
     for (int r = 0; r < t->n; r++) {
         if (p->s.zeros && last == late && (r == 0 || t->p->single)) {

@@ -112,6 +112,22 @@ static nb_graph *make(void) {
     return m.g;
 }
 
+/* What goes in and out has a type that ONNX has. */
+static void foreign_ports(void) {
+    nb_graph *g = nb_graph_create("all", NULL, NULL);
+    const nb_dim *four = nb_dim_const(g, 4);
+    nb_value *x = nb_graph_add_input(g, "x", nb_type_intern(g, NB_I3, NULL, 1, &four));
+    nb_graph_set_outputs(g, 1, &x, (const char *[]){"y"});
+    g->stage = NB_STAGE_PLANNED;
+    nb_codegen_options options = {.cpu = cg_cpu_find(NULL, "generic"), .name = "all"};
+    nb_object object = {0};
+    nb_diags *own = nb_diags_create(arena, NULL);
+    check(nb_codegen(g, &options, arena, own, &object) == NB_UNSUPPORTED && own->list.count == 2 &&
+              strstr(own->list.items[0]->message, "an input of type i3"),
+          "ports of i3 are refused");
+    nb_graph_destroy(g);
+}
+
 /* ---- objects ------------------------------------------------------------------------------- */
 
 static bool allowed(const char *name) {
@@ -159,10 +175,9 @@ static void products(void) {
     static const struct {
         nb_elem weights;
         const char *cpu, *word;
-    } cases[] = {{NB_I8, "avx512vnni", "vpdpbusd"},
-                 {NB_I4, "avx512vnni", "vpdpbusd"},
-                 {NB_I8, "x86-64-v3", "vpmaddwd"},
-                 {NB_I4, "x86-64-v3", "vpmaddubsw"}};
+    } cases[] = {{NB_I8, "avx512vnni", "vpdpbusd"}, {NB_I4, "avx512vnni", "vpdpbusd"},
+                 {NB_I3, "avx512vnni", "vpdpbusd"}, {NB_I6, "x86-64-v3", "vpmaddubsw"},
+                 {NB_I8, "x86-64-v3", "vpmaddwd"},  {NB_I4, "x86-64-v3", "vpmaddubsw"}};
     for (size_t i = 0; i < NB_COUNT(cases); i++) {
         nb_graph *g = product_graph(cases[i].weights, arena, diags);
         check(g != NULL, "a product of %s codes can be planned", nb_elems[cases[i].weights].text);
@@ -255,6 +270,7 @@ int main(void) {
     text_mentions(g, "x86_64", "generic", NB_FORMAT_LLVM, "define internal");
 
     products();
+    foreign_ports();
 
     worker("dies", dies, NB_INTERNAL, "signal 6");
     worker("never ends", never_ends, NB_LIMIT, "1 s of CPU time");

@@ -102,8 +102,7 @@ static nb_value *pattern_mask(diff *d, pattern kind, const sizes *s) {
     return mask;
 }
 
-/* Prompts and one token behind a past, with every kind of mask; hidden keys and values of any bits.
- */
+/* Prompts and one token behind a past, with every kind of mask; small numbers, then any bits. */
 static void patterns(void) {
     static const sizes cases[] = {{2, 4, 2, 19, 19, 16, 16, 0.25F},
                                   {2, 4, 2, 5, 22, 16, 16, 0.25F},

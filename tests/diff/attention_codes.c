@@ -1,46 +1,99 @@
 /* attention to keys and values of codes: sizes around 16 rows and 16 keys, scales of any bits, and
- * codes on one side with floats on the other. */
+ * codes on one side with floats on the other; and how codes of 4 bits are made. */
 #include "tests/diff/diff.h"
 
-/* Elements of keys and values; scales come with those of i8. */
+/* Elements of keys and values; scales come with those of i8, minima too with those of u8, which
+ * hold two codes of 4 bits. */
 typedef struct form {
     int64_t H, G, S, T, D, E;
     nb_elem k, v;
     bool masked;
+    int64_t group;
 } form;
 
 static const form forms[] = {
-    {1, 1, 1, 1, 1, 1, NB_I8, NB_I8, false},     {4, 2, 5, 37, 24, 24, NB_I8, NB_I8, true},
-    {6, 1, 17, 16, 8, 8, NB_I8, NB_F32, false},  {4, 4, 16, 33, 16, 16, NB_F32, NB_I8, true},
-    {2, 1, 3, 0, 4, 4, NB_I8, NB_I8, false},     {2, 2, 33, 17, 32, 5, NB_I8, NB_F16, true},
-    {3, 3, 2, 15, 18, 40, NB_BF16, NB_I8, true}, {8, 2, 1, 64, 64, 64, NB_I8, NB_I8, true},
-    {2, 1, 4, 20, 0, 8, NB_I8, NB_I8, false},    {8, 2, 1, 100, 128, 128, NB_I8, NB_I8, false},
+    {1, 1, 1, 1, 1, 1, NB_I8, NB_I8, false, 0},
+    {4, 2, 5, 37, 24, 24, NB_I8, NB_I8, true, 0},
+    {6, 1, 17, 16, 8, 8, NB_I8, NB_F32, false, 0},
+    {4, 4, 16, 33, 16, 16, NB_F32, NB_I8, true, 0},
+    {2, 1, 3, 0, 4, 4, NB_I8, NB_I8, false, 0},
+    {2, 2, 33, 17, 32, 5, NB_I8, NB_F16, true, 0},
+    {3, 3, 2, 15, 18, 40, NB_BF16, NB_I8, true, 0},
+    {8, 2, 1, 64, 64, 64, NB_I8, NB_I8, true, 0},
+    {2, 1, 4, 20, 0, 8, NB_I8, NB_I8, false, 0},
+    {8, 2, 1, 100, 128, 128, NB_I8, NB_I8, false, 0},
+    {1, 1, 1, 1, 2, 2, NB_U8, NB_U8, false, 32},
+    {4, 2, 5, 37, 24, 24, NB_U8, NB_U8, true, 16},
+    {6, 1, 17, 16, 8, 8, NB_U8, NB_F32, false, 32},
+    {4, 4, 16, 33, 16, 16, NB_F16, NB_U8, true, 16},
+    {2, 1, 3, 0, 4, 4, NB_U8, NB_U8, false, 16},
+    {2, 2, 33, 17, 32, 6, NB_U8, NB_I8, true, 32},
+    {3, 3, 2, 15, 18, 40, NB_BF16, NB_U8, true, 32},
+    {8, 2, 1, 64, 64, 64, NB_U8, NB_U8, true, 32},
+    {2, 1, 4, 20, 0, 8, NB_U8, NB_U8, false, 32},
+    {8, 2, 1, 100, 128, 128, NB_U8, NB_U8, false, 64},
+    {2, 2, 40, 90, 130, 66, NB_U8, NB_U8, true, 16},
 };
+
+static nb_value *keys(diff *d, nb_elem elem, const form *f, int64_t size) {
+    int64_t width = elem == NB_U8 ? size / 2 : size;
+    return diff_input(d, elem, 4, (int64_t[]){2, f->G, f->T, width});
+}
+
+/* What stands beside such keys or values: scales, or (which = 1) minima; NULL for none. */
+static nb_value *scales(diff *d, nb_elem elem, const form *f, int64_t size, int which) {
+    if (elem == NB_U8)
+        return diff_input(d, NB_F16, 4, (int64_t[]){2, f->G, nb_ceildiv(size, f->group), f->T});
+    if (elem != NB_I8 || which) return NULL;
+    return diff_input(d, NB_F32, 4, (int64_t[]){2, f->G, f->T, 1});
+}
 
 static void attends(const form *f, bool plain) {
     diff d;
-    diff_begin(&d, "attention to %s and %s, %lld keys of %lld%s", nb_elems[f->k].text,
-               nb_elems[f->v].text, (long long)f->T, (long long)f->D, plain ? "" : ", any bits");
+    diff_begin(&d, "attention to %s and %s, %lld keys of %lld, groups of %lld%s",
+               nb_elems[f->k].text, nb_elems[f->v].text, (long long)f->T, (long long)f->D,
+               (long long)f->group, plain ? "" : ", any bits");
     d.plain = plain;
     nb_value *q = diff_input(&d, NB_F32, 4, (int64_t[]){2, f->H, f->S, f->D}),
-             *k = diff_input(&d, f->k, 4, (int64_t[]){2, f->G, f->T, f->D}),
-             *v = diff_input(&d, f->v, 4, (int64_t[]){2, f->G, f->T, f->E}),
-             *mask = diff_input(&d, NB_F32, 2, (int64_t[]){f->S, f->T}), *scales[2] = {NULL};
-    for (int i = 0; i < 2; i++)
-        if ((i ? f->v : f->k) == NB_I8)
-            scales[i] = diff_input(&d, NB_F32, 4, (int64_t[]){2, f->G, f->T, 1});
+             *k = keys(&d, f->k, f, f->D), *v = keys(&d, f->v, f, f->E),
+             *mask = diff_input(&d, NB_F32, 2, (int64_t[]){f->S, f->T}), *beside[4];
+    for (int i = 0; i < 4; i++)
+        beside[i] = i % 2 ? scales(&d, f->v, f, f->E, i / 2) : scales(&d, f->k, f, f->D, i / 2);
     nb_begin(&d.b, NB_OP_attention);
     nb_arg(&d.b, q);
     nb_arg(&d.b, k);
     nb_arg(&d.b, v);
     nb_arg(&d.b, f->masked ? mask : NULL);
-    nb_arg(&d.b, scales[0]);
-    nb_arg(&d.b, scales[1]);
+    for (int i = 0; i < 4; i++) nb_arg(&d.b, beside[i]);
+    if (f->group) nb_set_int(&d.b, "group", f->group);
     nb_set_float(&d.b, "scale", 0.125F);
     diff_check(&d, nb_end(&d.b));
 }
 
+/* Groups that are not whole, heads of no elements, and rows that are hard in one way each. */
+static void makes_codes(void) {
+    static const int64_t sizes[][2] = {{0, 16},  {2, 16},  {8, 32},   {16, 16},  {18, 16},
+                                       {40, 32}, {64, 32}, {128, 64}, {130, 128}};
+    for (size_t i = 0; i < 3 * NB_COUNT(sizes); i++) {
+        const int64_t *n = sizes[i / 3];
+        diff d;
+        diff_begin(&d, "quantize_u4 %lld by %lld, %s", (long long)n[0], (long long)n[1],
+                   i % 3 == 0   ? "any bits"
+                   : i % 3 == 1 ? "plain"
+                                : "hard rows");
+        d.plain = i % 3 == 1;
+        d.rows = i % 3 == 2;
+        nb_value *x = diff_input(&d, NB_F32, 4, (int64_t[]){2, 3, 7, n[0]});
+        nb_begin(&d.b, NB_OP_quantize_u4);
+        nb_arg(&d.b, x);
+        nb_set_int(&d.b, "group", n[1]);
+        nb_end(&d.b);
+        diff_check_all(&d, 3, d.b.op->results);
+    }
+}
+
 void diff_test_attention_codes(void) {
+    makes_codes();
     for (size_t i = 0; i < NB_COUNT(forms); i++) {
         attends(&forms[i], true);
         if (i % 2) attends(&forms[i], false);

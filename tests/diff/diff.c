@@ -2,7 +2,6 @@
 #include "tests/diff/diff.h"
 
 #include "passes/pass.h"
-#include "tests/diff/execute.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,7 +165,8 @@ static bool check_run(diff *d, const char *cpu, const nb_jit *loaded, const nb_p
 /* Compiles for one CPU and compares; false after a complaint. */
 static bool check_cpu(diff *d, size_t index, const sample *samples, size_t n) {
     const char *cpu;
-    nb_codegen_options options = {.cpu = diff_cpu(d, index, &cpu), .name = "test"};
+    nb_codegen_options options = {
+        .cpu = diff_cpu(d, index, &cpu), .name = "test", .cache = d->cache};
     nb_object object = {0};
     nb_jit *loaded = NULL;
     nb_status status = nb_codegen(d->graph, &options, d->arena, d->diags, &object);
@@ -224,6 +224,7 @@ int main(int argc, char **argv) {
     diff_test_layers();
     diff_test_immediates();
     diff_test_rotary();
+    diff_test_hadamard();
     diff_test_matmul();
     diff_test_conv();
     diff_test_attention();

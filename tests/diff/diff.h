@@ -11,8 +11,8 @@
 #include "codegen/codegen.h"
 #include "ir/build.h"
 #include "ir/eval.h"
+#include "tests/diff/execute.h"
 
-#define DIFF_MAX_PORTS   8
 #define DIFF_MAX_LENGTHS 8
 /* A dimension given as -k is symbol number k - 1 with the value diff.symbols[k - 1]. */
 #define DIFF_MAX_SYMBOLS 4
@@ -31,6 +31,7 @@ typedef struct diff {
     bool plain;             /* inputs are small numbers, without special values */
     bool rows;              /* each row of an f32 input is hard in one way (rows.c) */
     bool wide;              /* run the widest row's tiles too (cpus.c) */
+    nb_object_cache *cache; /* objects come from, or NULL */
     int32_t result;         /* what run must return; not NB_RUN_OK: outputs are not compared */
     const int64_t *indices; /* values of integer inputs, in order, or NULL: random ones */
     size_t n_indices, next_index;
@@ -68,6 +69,7 @@ void diff_test_layers(void);
 void diff_test_model(void);
 void diff_test_immediates(void);
 void diff_test_rotary(void);
+void diff_test_hadamard(void);
 void diff_test_quantize(void);
 void diff_test_dequantize(void);
 void diff_test_qgather(void);

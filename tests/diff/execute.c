@@ -58,14 +58,14 @@ static const nb_model_state *appended(const nb_model *m, const nb_port *port) {
 
 typedef struct call {
     const nb_model *m;
-    guarded memory[32];
+    guarded memory[2 * DIFF_MAX_PORTS + 2]; /* and weights, and the arena */
     size_t n_memory;
-    void *ports[16];
+    void *ports[2 * DIFF_MAX_PORTS];
     int64_t symbols[16], capacity;
 } call;
 
 static void *allocate(call *c, size_t size, size_t align) {
-    if (c->n_memory == 32) abort();
+    if (c->n_memory == NB_COUNT(c->memory)) abort();
     c->memory[c->n_memory] = guarded_create(size, align);
     return c->memory[c->n_memory++].data;
 }
@@ -117,7 +117,7 @@ static void close_ports(call *c, nb_tensor *outputs, nb_arena *arena) {
 }
 
 static const char *bind(call *c, const nb_tensor *inputs, nb_arena *arena) {
-    const int64_t *shapes[16];
+    const int64_t *shapes[DIFF_MAX_PORTS];
     for (uint32_t i = 0; i < c->m->n_inputs; i++) shapes[i] = inputs[i].dims;
     int64_t bad = c->m->bind(shapes, c->symbols);
     if (bad) return nb_format(arena, "bind returned %lld", (long long)bad);
@@ -134,6 +134,9 @@ const char *diff_execute(const nb_model *model, const nb_pack *pack, const nb_te
                          nb_tensor *outputs, int64_t capacity, bool split, nb_arena *arena,
                          int32_t *result) {
     call c = {.m = model, .capacity = capacity};
+    if (model->n_inputs > DIFF_MAX_PORTS || model->n_outputs > DIFF_MAX_PORTS ||
+        model->n_symbols + 2 > NB_COUNT(c.symbols))
+        return "more ports or symbols than the test has room for";
     const char *error = bind(&c, inputs, arena);
     if (error) return error;
     c.symbols[model->n_symbols] = capacity;

@@ -1,5 +1,5 @@
 /* matmul: element types, batches, strides, right operands in panels and in place. */
-#include "tests/diff/diff.h"
+#include "tests/diff/quants.h"
 
 static const int64_t rows[] = {1, 2, 3, 5, 17, 64, 0, 131};
 
@@ -29,6 +29,63 @@ static void sizes(void) {
     for (size_t i = 0; i < NB_COUNT(sides); i++) {
         any_rows(NB_F32, sides[i][0], sides[i][1], true, i % 2);
         any_rows(NB_F32, sides[i][0], sides[i][1], false, i % 2 == 0);
+    }
+}
+
+/* f32 by f16 and bf16, which are converted. */
+static void halves(void) {
+    static const nb_elem elems[] = {NB_F16, NB_BF16};
+    static const int64_t sides[][2] = {{33, 21}, {16, 64}, {300, 16}, {5, 300}};
+    for (size_t i = 0; i < NB_COUNT(elems) * NB_COUNT(sides); i++) {
+        const int64_t *side = sides[i / 2];
+        diff d;
+        diff_begin(&d, "matmul f32 by %s, K %lld, N %lld", nb_elems[elems[i % 2]].text,
+                   (long long)side[0], (long long)side[1]);
+        d.lengths = rows;
+        d.n_lengths = DIFF_MAX_LENGTHS;
+        d.plain = i / 2 % 2;
+        nb_value *a = diff_input(&d, NB_F32, 2, (int64_t[]){-1, side[0]});
+        nb_value *b =
+            i < 6 ? diff_const(&d, elems[i % 2], 2, side) : diff_input(&d, elems[i % 2], 2, side);
+        diff_check(&d, nb_binary(&d.b, NB_OP_matmul, a, b));
+    }
+}
+
+/* Weights that are codes, integers and floats. */
+static void codes(void) {
+    static const diff_codes forms[] = {
+        {.storage = NB_NF4, .granularity = NB_PER_GROUP, .group = 64},
+        {.storage = NB_F8E4M3FN, .granularity = NB_PER_AXIS, .axis = 1},
+        {.storage = NB_F8E5M2, .granularity = NB_PER_AXIS, .axis = 0},
+        {.storage = NB_F4E2M1, .granularity = NB_PER_GROUP, .axis = 1, .group = 8},
+        {.storage = NB_F4E2M1, .granularity = NB_PER_GROUP, .group = 32, .scales = NB_F8E8M0},
+        {.storage = NB_F4E2M1, .granularity = NB_PER_GROUP, .group = 16, .scales = NB_F8E4M3FN},
+        {.storage = NB_U3, .granularity = NB_PER_GROUP, .group = 32, .zeros = DIFF_ZEROS},
+        {.storage = NB_I8, .granularity = NB_PER_TENSOR, .zeros = DIFF_ONE_ZERO},
+        {.storage = NB_I6, .granularity = NB_PER_GROUP, .group = 16, .scales = NB_I8},
+        {.storage = NB_U4,
+         .granularity = NB_PER_GROUP,
+         .group = 32,
+         .scales = NB_I8,
+         .zeros = DIFF_MINIMA},
+        {.storage = NB_NF4,
+         .granularity = NB_PER_GROUP,
+         .group = 64,
+         .scales = NB_I8,
+         .zeros = DIFF_ONE_MINIMUM},
+        {.storage = NB_I4, .granularity = NB_PER_GROUP, .group = 32, .scales = NB_F16},
+    };
+    static const int64_t sides[][2] = {{130, 21}, {33, 64}, {0, 5}};
+    for (size_t i = 0; i < NB_COUNT(forms); i++) {
+        const int64_t K = sides[i % 3][0], N = sides[i % 3][1];
+        diff d;
+        diff_begin(&d, "matmul by codes, %s, K %lld, N %lld", diff_codes_text(&forms[i]).text,
+                   (long long)K, (long long)N);
+        d.lengths = rows;
+        d.n_lengths = DIFF_MAX_LENGTHS;
+        nb_value *a = diff_input(&d, NB_F32, 3, (int64_t[]){2, -1, K});
+        nb_value *w = diff_codes_const(&d, &forms[i], 2, (int64_t[]){K, N});
+        diff_check(&d, nb_binary(&d.b, NB_OP_matmul, a, w));
     }
 }
 
@@ -106,9 +163,11 @@ static void tiles(void) {
 }
 
 void diff_test_matmul(void) {
+    codes();
     sizes();
     tiles();
     types();
+    halves();
     batches();
     known_rows();
 }

@@ -1,5 +1,6 @@
 /* Whole-model matters: states in place, outputs that are inputs or constants, names, memory that
  * is never writable and executable. */
+#include "codegen/reuse.h"
 #include "tests/diff/diff.h"
 
 #include <stdio.h>
@@ -111,6 +112,40 @@ static void loaded_pages(void) {
     nb_arena_destroy(d.arena);
 }
 
+/* A layer with weights and names of its own, `columns` wide. */
+static void layer(nb_object_cache *cache, const char *name, int64_t columns) {
+    diff d;
+    diff_begin(&d, "shared objects: %s", name);
+    d.cache = cache;
+    d.b.loc = nb_loc_at(d.graph, name);
+    nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){3, 20}),
+             *w = diff_const(&d, NB_F32, 2, (int64_t[]){20, columns}),
+             *b = diff_const(&d, NB_F32, 1, (int64_t[]){columns}),
+             *y = nb_binary(&d.b, NB_OP_matmul, x, w);
+    nb_set_name(d.graph, y, nb_format(d.arena, "%s.y", name));
+    diff_check(&d, nb_binary(&d.b, NB_OP_add, y, b));
+}
+
+/* What differs in weights and names alone is compiled once, and computes with its own weights. */
+static void shared_objects(void) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    nb_object_cache *cache = nb_object_cache_create(arena);
+    layer(cache, "first", 24);
+    const size_t once = nb_object_cache_count(cache);
+    layer(cache, "second", 24);
+    const size_t twice = nb_object_cache_count(cache);
+    layer(cache, "wider", 25);
+    const size_t wider = nb_object_cache_count(cache);
+    if (twice == once && wider == 2 * once) {
+        diff_passed++;
+    } else {
+        diff_failed++;
+        printf("FAILED: %zu, %zu, %zu objects\n", once, twice, wider);
+    }
+    nb_object_cache_free(cache);
+    nb_arena_destroy(arena);
+}
+
 void diff_test_model(void) {
     for (int axis = 0; axis < 4; axis++) {
         appended_state(axis, NB_F32, 4);
@@ -118,6 +153,7 @@ void diff_test_model(void) {
         appended_state(axis, NB_I8, 0);
     }
     odd_outputs();
+    shared_objects();
     hostile_names();
     unplanned();
     loaded_pages();

@@ -23,6 +23,16 @@ static void tables(void) {
         {.storage = NB_I4, .granularity = NB_PER_AXIS, .axis = 0, .hard_scales = true},
         {.storage = NB_U2, .granularity = NB_PER_GROUP, .axis = 1, .group = 7, .zeros = DIFF_ZEROS},
         {.storage = NB_I16, .granularity = NB_PER_AXIS, .axis = 0, .contents = DIFF_ENDS},
+        {.storage = NB_NF4, .granularity = NB_PER_GROUP, .axis = 1, .group = 32},
+        {.storage = NB_I3, .granularity = NB_PER_GROUP, .axis = 1, .group = 32},
+        {.storage = NB_U5, .granularity = NB_PER_AXIS, .axis = 0, .zeros = DIFF_ZEROS},
+        {.storage = NB_U6, .granularity = NB_PER_AXIS, .axis = 0, .zeros = DIFF_ONE_ZERO},
+        {.storage = NB_U4,
+         .granularity = NB_PER_GROUP,
+         .axis = 1,
+         .group = 16,
+         .scales = NB_I8,
+         .zeros = DIFF_MINIMA},
     };
     static const int64_t counts[] = {0, 1, 2, 5, 17};
     for (size_t i = 0; i < NB_COUNT(forms); i++) {

@@ -74,6 +74,22 @@ static const diff_codes weights[] = {
     {TENSOR(NB_U4), .zeros = DIFF_ONE_ZERO},
     {GROUPS(NB_I4, 64), .hard_scales = true},
     {GROUPS(NB_I8, 64), .hard_scales = true},
+    {GROUPS(NB_I2, 32)},
+    {GROUPS(NB_U2, 64), .zeros = DIFF_ZEROS},
+    {GROUPS(NB_I3, 32)},
+    {GROUPS(NB_U3, 64), .zeros = DIFF_ZEROS},
+    {COLUMNS(NB_I5)},
+    {GROUPS(NB_U5, 32), .zeros = DIFF_ZEROS},
+    {COLUMNS(NB_U6), .zeros = DIFF_ZEROS},
+    {GROUPS(NB_I6, 64)},
+    {GROUPS(NB_U7, 32), .zeros = DIFF_ZEROS},
+    {GROUPS(NB_I7, 64)},
+    {GROUPS(NB_I8, 32), .scales = NB_F16},
+    {GROUPS(NB_I4, 32), .scales = NB_F16},
+    {GROUPS(NB_I6, 16), .scales = NB_I8},
+    {GROUPS(NB_U4, 64), .scales = NB_I8, .zeros = DIFF_ZEROS},
+    {COLUMNS(NB_I8), .scales = NB_F16},
+    {COLUMNS(NB_I4), .scales = NB_I8},
 };
 
 /* Do they multiply? Blocks of activations must be the weights' groups. */
@@ -154,6 +170,21 @@ static void extremes(void) {
          false},
     };
     for (size_t i = 0; i < NB_COUNT(cases); i++) check(&cases[i], "qmatmul, extreme");
+    /* Of the largest codes as many products are added in 16 bits as fit. */
+    static const nb_elem storages[] = {NB_U2, NB_U3, NB_U5, NB_U6, NB_U7};
+    for (size_t i = 0; i < NB_COUNT(storages); i++) {
+        for (int64_t rows = 1; rows < 4; rows += 2) {
+            const product p = {&diff_acts[i % 2 ? 6 : 7],
+                               {GROUPS(storages[i], 64), .contents = DIFF_TOP},
+                               rows,
+                               200,
+                               17,
+                               NONE,
+                               NONE,
+                               false};
+            check(&p, "qmatmul, extreme");
+        }
+    }
 }
 
 /* Activations of other ranks; codes that come from outside; one set of codes in two products. */
@@ -215,10 +246,31 @@ static void random_product(int number) {
     check(&p, name);
 }
 
+/* A layer with a branch of low rank: two thin products, whose sum is the residual. */
+static void branch(nb_elem elem, int64_t rank) {
+    const diff_codes codes = {GROUPS(NB_U4, 32), .zeros = DIFF_ZEROS};
+    const nb_quant tokens = {
+        .storage = NB_I16, .narrow = true, .granularity = NB_PER_TOKEN, .amax_code = 32639};
+    diff d;
+    diff_begin(&d, "qmatmul with a branch of rank %lld in %s", (long long)rank,
+               nb_elems[elem].text);
+    d.plain = true;
+    d.lengths = many_rows;
+    d.n_lengths = NB_COUNT(many_rows);
+    nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){-1, 96});
+    nb_value *t = nb_binary(&d.b, NB_OP_matmul, x, diff_const(&d, elem, 2, (int64_t[]){96, rank}));
+    nb_value *c = nb_binary(&d.b, NB_OP_matmul, t, diff_const(&d, elem, 2, (int64_t[]){rank, 80}));
+    nb_value *a = diff_quantize(&d, x, &tokens);
+    nb_value *w = diff_codes_const(&d, &codes, 2, (int64_t[]){96, 80});
+    diff_check(&d, qmatmul(&d, a, w, NULL, c));
+}
+
 void diff_test_qmatmul(void) {
     pairs();
     edges();
     extremes();
     shapes();
+    branch(NB_F16, 16);
+    branch(NB_F32, 5);
     for (int i = 0; i < 8; i++) random_product(i);
 }

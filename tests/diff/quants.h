@@ -4,7 +4,13 @@
 
 #include "tests/diff/diff.h"
 
-typedef enum diff_zeros { DIFF_SYMMETRIC, DIFF_ONE_ZERO, DIFF_ZEROS } diff_zeros;
+typedef enum diff_zeros {
+    DIFF_SYMMETRIC,
+    DIFF_ONE_ZERO,
+    DIFF_ZEROS,
+    DIFF_ONE_MINIMUM,
+    DIFF_MINIMA /* of the kind that scales are */
+} diff_zeros;
 typedef enum diff_contents {
     DIFF_ANY,  /* random codes, the ends of the range among them */
     DIFF_ENDS, /* nothing but the smallest and largest code */
@@ -19,6 +25,7 @@ typedef struct diff_codes {
     int64_t group;
     diff_zeros zeros;
     diff_contents contents;
+    nb_elem scales;   /* a small float or f16; i8: codes of four along the axis by an f16; 0: f32 */
     bool hard_scales; /* from subnormal to huge, instead of about a hundredth */
 } diff_codes;
 

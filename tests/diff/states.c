@@ -41,7 +41,8 @@ static void begin(diff *d, const char *type, const char *name, int64_t fresh) {
 }
 
 /* Rows f32[2,6,S1,18] that attend to keys and values under a mask told by the caller. */
-static nb_value *attend(diff *d, nb_value *k, nb_value *v, nb_value *k_scales, nb_value *v_scales) {
+static nb_value *attend(diff *d, nb_value *k, nb_value *v, nb_value *k_scales, nb_value *v_scales,
+                        nb_value *k_minima, nb_value *v_minima) {
     nb_value *q = diff_input(d, NB_F32, 4, (int64_t[]){2, 6, -2, 18});
     const nb_dim *dims[4] = {nb_dim_const(d->graph, 2), nb_dim_const(d->graph, 1), diff_dim(d, -2),
                              nb_dim_add(d->graph, diff_dim(d, -1), diff_dim(d, -2))};
@@ -54,6 +55,9 @@ static nb_value *attend(diff *d, nb_value *k, nb_value *v, nb_value *k_scales, n
     nb_arg(&d->b, mask);
     nb_arg(&d->b, k_scales);
     nb_arg(&d->b, v_scales);
+    nb_arg(&d->b, k_minima);
+    nb_arg(&d->b, v_minima);
+    if (k_minima) nb_set_int(&d->b, "group", 16);
     nb_set_float(&d->b, "scale", 0.25F);
     return nb_end(&d->b);
 }
@@ -66,7 +70,7 @@ static void attends(int64_t fresh, nb_elem keys, nb_elem values) {
     d.rows = keys == NB_F32; /* of f32 only */
     d.plain = !d.rows;
     nb_value *k = append(&d, keys, 4, shape, 2), *v = append(&d, values, 4, shape, 2);
-    diff_check_all(&d, 3, (nb_value *[]){k, v, attend(&d, k, v, NULL, NULL)});
+    diff_check_all(&d, 3, (nb_value *[]){k, v, attend(&d, k, v, NULL, NULL, NULL, NULL)});
 }
 
 /* The same with codes and their scales, two states each. Not plain: some rows have scales of NaN or
@@ -85,8 +89,30 @@ static void attends_codes(int64_t fresh, bool plain) {
         y[2 * i] = append_value(&d, NB_I8, nb_unary(&d.b, NB_OP_codes, q), 2);
         y[2 * i + 1] = append_value(&d, NB_F32, nb_unary(&d.b, NB_OP_scales, q), 2);
     }
-    y[4] = attend(&d, y[0], y[2], y[1], y[3]);
+    y[4] = attend(&d, y[0], y[2], y[1], y[3], NULL, NULL);
     diff_check_all(&d, 5, y);
+}
+
+/* With codes of 4 bits, three states each, of which two grow along their last axis. What the past
+ * holds is plain either way: a NaN in it stays as it is. */
+static void attends_u4(int64_t fresh, bool hard) {
+    static const int64_t shape[] = {2, 2, 0, 18};
+    diff d;
+    begin(&d, hard ? "u4, hard rows" : "u4", "attention to states", fresh);
+    d.plain = true;
+    d.rows = hard;
+    nb_value *y[7];
+    for (int i = 0; i < 2; i++) {
+        nb_begin(&d.b, NB_OP_quantize_u4);
+        nb_arg(&d.b, fresh_input(&d, NB_F32, 4, shape, 2));
+        nb_set_int(&d.b, "group", 16);
+        nb_end(&d.b);
+        nb_value **made = d.b.op->results;
+        for (int k = 0; k < 3; k++)
+            y[3 * i + k] = append_value(&d, made[k]->type->elem, made[k], k ? 3 : 2);
+    }
+    y[6] = attend(&d, y[0], y[3], y[1], y[4], y[2], y[5]);
+    diff_check_all(&d, 7, y);
 }
 
 /* A state as either side of a product of floats. */
@@ -125,6 +151,22 @@ static void quantizes(int64_t fresh) {
     diff_check_all(&d, 4, (nb_value *[]){s, y, z, diff_dequantize(&d, b)});
 }
 
+/* A state transformed, and what is appended to another. */
+static void transforms(int64_t fresh) {
+    diff d;
+    begin(&d, "f32", "hadamard of states", fresh);
+    d.plain = true;
+    nb_value *s = append(&d, NB_F32, 4, (int64_t[]){2, 3, 0, 32}, 2), *y[2];
+    for (int i = 0; i < 2; i++) {
+        nb_begin(&d.b, NB_OP_hadamard);
+        nb_arg(&d.b, i ? nb_in(s->def, 1) : s);
+        nb_set_int(&d.b, "block", i ? 8 : 32);
+        y[i] = nb_end(&d.b);
+    }
+    nb_value *t = append_value(&d, NB_F32, y[1], 2);
+    diff_check_all(&d, 3, (nb_value *[]){s, t, y[0]});
+}
+
 void diff_test_states(void) {
     for (int64_t fresh = 1; fresh < 9; fresh += 7) {
         attends(fresh, NB_F32, NB_F32);
@@ -132,7 +174,10 @@ void diff_test_states(void) {
         attends(fresh, NB_BF16, NB_F32);
         attends_codes(fresh, false);
         attends_codes(fresh, true);
+        attends_u4(fresh, false);
+        attends_u4(fresh, true);
         multiplies(fresh);
         quantizes(fresh);
+        transforms(fresh);
     }
 }

@@ -26,7 +26,7 @@
 #define MARK "; ----\n"
 
 /* Passes whose second run may move numbers again. */
-static const char *const not_idempotent[] = {"smooth-fold"};
+static const char *const not_idempotent[] = {"smooth-fold", "rotate", "adapter", "bias-correct"};
 
 static const nb_print_options everything = {0};
 

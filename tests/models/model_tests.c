@@ -49,6 +49,7 @@ static void print_diags(const nb_diags *d) {
 /* What a model is compiled to. */
 typedef struct variant {
     const char *scheme, *kv; /* kv: NULL for the type the model has */
+    const char *rotate;      /* options of the pass, or NULL */
 } variant;
 
 static bool plan(compiled *c, const char *path, const variant *v) {
@@ -57,11 +58,14 @@ static bool plan(compiled *c, const char *path, const variant *v) {
     if (nb_import(path, NULL, NULL, c->diags, &c->graph) != NB_OK) return false;
     nb_registry *registry = nb_registry_create(c->arena);
     nb_preset_options options = {.group = -1, .kv = v->kv};
+    const char *passes = nb_preset(v->scheme, &options, c->arena);
+    if (v->rotate)
+        passes =
+            nb_format(c->arena, "simplify, raise, simplify, rotate{%s}, %s", v->rotate, passes);
     nb_pipeline pipeline;
     nb_pass_env env = {
         .registry = registry, .diags = c->diags, .arena = c->arena, .verify_each = true};
-    return nb_pipeline_parse(registry, nb_preset(v->scheme, &options, c->arena), c->arena, c->diags,
-                             &pipeline) == NB_OK &&
+    return nb_pipeline_parse(registry, passes, c->arena, c->diags, &pipeline) == NB_OK &&
            nb_pipeline_run(&pipeline, c->graph, &env) == NB_OK;
 }
 
@@ -293,11 +297,12 @@ static void check_quantized(const compiled *c, const char *model, const char *sc
 /* All caches are of the type asked for, and appended to in place. */
 static void check_cache(const compiled *c, const variant *v, const char *model, const char *name) {
     size_t wrong = 0, typed = 0;
+    bool packed = strcmp(v->kv, "i4") == 0; /* two to a byte */
     for (uint32_t i = 0; i < c->model->n_states; i++) {
         const nb_model_state *s = &c->model->states[i];
         const char *elem = nb_elems[nb_elem_from_onnx(c->model->inputs[s->input].elem)].text;
         wrong += !s->appended || c->model->outputs[s->output].state != (int32_t)i;
-        typed += strcmp(elem, v->kv) == 0;
+        typed += strcmp(elem, packed ? "u8" : v->kv) == 0;
     }
     verdict(!wrong && typed > 0, model, name, "a cache is not what was asked for");
 }
@@ -336,8 +341,8 @@ static void check_return(const compiled *c, fixture *f, const char *model, const
 static void check_variant(const char *path, const char *model, const variant *v, fixture *f) {
     compiled c = {0};
     char scheme[64];
-    snprintf(scheme, sizeof scheme, "%s%s%s", v->scheme, v->kv ? " with a cache of " : "",
-             v->kv ? v->kv : "");
+    snprintf(scheme, sizeof scheme, "%s%s%s%s", v->scheme, v->kv ? " with a cache of " : "",
+             v->kv ? v->kv : "", v->rotate ? " rotated" : "");
     bool ok = plan(&c, path, v) && load(&c, "native");
     if (ok) {
         check_quantized(&c, model, v->scheme);
@@ -364,9 +369,12 @@ static void check_variant(const char *path, const char *model, const variant *v,
 }
 
 int main(int argc, char **argv) {
-    static const variant variants[] = {{"f32", NULL},    {"w8a16", NULL}, {"w8a8", NULL},
-                                       {"w4a16", NULL},  {"w4a8", NULL},  {"f32", "f16"},
-                                       {"w4a8", "bf16"}, {"f32", "i8"},   {"w4a8", "i8"}};
+    static const variant variants[] = {{"f32", NULL, NULL},    {"w8a16", NULL, NULL},
+                                       {"w8a8", NULL, NULL},   {"w4a16", NULL, NULL},
+                                       {"w4a8", NULL, NULL},   {"f32", "f16", NULL},
+                                       {"w4a8", "bf16", NULL}, {"f32", "i8", NULL},
+                                       {"w4a8", "i8", NULL},   {"w8a8", "i8", "gated=4, queries"},
+                                       {"f32", "i4", NULL},    {"w4a8", "i4", NULL}};
     static const char *const models[] = {
         "stories260K.plain-op17", "stories260K.nomask",   "stories260K.ort-rope",
         "stories260K.ort-gqa",    "stories260K.packed",   "stories260K.plain-op13",

@@ -1,6 +1,7 @@
 /* See misuse.h. The graph: %x f32[B,4], %i i64[2]; neg, mul by @k, exp, return of two outputs. */
 #include "tests/plugin/misuse.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #define H (ctx->host)
@@ -164,6 +165,8 @@ static void run_no_function(nb_pass_ctx *ctx) {
 
 /* ---- talking -------------------------------------------------------------------------------- */
 
+static void fact_no_name(nb_pass_ctx *ctx) { H->fact(ctx, neg(ctx), NULL, 1); }
+static void fact_nan(nb_pass_ctx *ctx) { H->fact(ctx, NULL, "alpha", (double)NAN); }
 static void silent(nb_pass_ctx *ctx) { (void)ctx; }
 static void error_then_warning(nb_pass_ctx *ctx) {
     H->report(ctx, NB_LEVEL_ERROR, neg(ctx), "the first");
@@ -257,6 +260,8 @@ const misuse misuses[] = {
     {"run-no-taps", "host->run", run_no_taps},
     {"run-null-tap", "host->run", run_null_tap},
     {"run-no-function", "host->run", run_no_function},
+    {"fact-no-name", "host->fact", fact_no_name},
+    {"fact-nan", "host->fact", fact_nan},
     {"error-then-warning", "error-then-warning: the first", error_then_warning},
     {"silent", "failed without giving a reason", silent},
     {"ask-nothing", "failed without giving a reason", ask_nothing},

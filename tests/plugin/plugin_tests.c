@@ -127,7 +127,7 @@ static const struct {
     const char *path, *message;
     nb_status status;
 } broken[] = {
-    {PLUGIN_ABI, "plug-in has pass ABI 1.1, this nibble has 0.1", NB_USAGE},
+    {PLUGIN_ABI, "plug-in has pass ABI 1.2, this nibble has 0.2", NB_USAGE},
     {PLUGIN_SIZE, "plug-in has pass ABI", NB_USAGE},
     {PLUGIN_SYMBOL, "no symbol 'nb_plugin_v0' in this file", NB_USAGE},
     {PLUGIN_NAME, "pass number 1 lacks a member", NB_USAGE},

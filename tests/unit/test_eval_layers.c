@@ -136,6 +136,30 @@ START_TEST(rotations) {
 }
 END_TEST
 
+static nb_value *hadamard(nb_value *x, int64_t block) {
+    nb_begin(&t.b, NB_OP_hadamard);
+    nb_arg(&t.b, x);
+    nb_set_int(&t.b, "block", block);
+    return nb_end(&t.b);
+}
+
+START_TEST(hadamards) {
+    nb_value *x = eval_f32(&t, DIMS(2, 4), 1, 2, 3, 4, 0, 0, 8, 0);
+    eval_expect(&t, hadamard(x, 1), "1 2 3 4 0 0 8 0");
+    /* rows of [1 1 1 1; 1 -1 1 -1; 1 1 -1 -1; 1 -1 -1 1] / 2 */
+    eval_expect(&t, hadamard(x, 4), "5 -1 -2 0 4 4 -4 -4");
+    eval_expect(&t, hadamard(hadamard(x, 4), 4), "1 2 3 4 0 0 8 0");
+    /* 1/sqrt(2) is 0.70710677 in f32, and the product is rounded once more. Stages begin with
+     * neighbours: (2^24 + 1) - 1 would be 2^24 - 1 the other way round. */
+    eval_expect(&t, hadamard(eval_f32(&t, DIMS(2), 3, 1), 2), "2.828427 1.4142135");
+    nb_value *order = eval_f32(&t, DIMS(4), 16777216, 1, -1, 0);
+    eval_expect(&t, hadamard(order, 4), "8388607.5 8388607 8388608 8388608");
+    nb_value *hard = eval_f32(&t, DIMS(3, 2), NAN, 1, INFINITY, 1, 3e38, 3e38);
+    eval_expect(&t, hadamard(hard, 2), "nan nan inf inf inf 0");
+    eval_expect(&t, hadamard(eval_value(&t, NB_F32, NULL, DIMS(0, 4), 0, NULL), 4), "");
+}
+END_TEST
+
 /* ---- matmul -------------------------------------------------------------------------------- */
 
 #define MATMUL(x, y) nb_binary(&t.b, NB_OP_matmul, x, y)
@@ -317,6 +341,41 @@ START_TEST(attention_to_codes) {
 }
 END_TEST
 
+/* Codes of 4 bits stand for code * scale + minimum of their token and group: keys of one group,
+ * values of two, the second with 2 elements. */
+START_TEST(attention_to_u4) {
+    enum { T = 3, E = 18 };
+    nb_value *q = eval_f32(&t, DIMS(1, 2, 1, 2), 0.3, -0.7, 1.1, 0.2);
+    static const double k[] = {0x3f, 0x10, 0x72}, k_scales[] = {0.5, 0.25, 2},
+                        k_minima[] = {-1, 0.125, 3}, v_scales[] = {1, 2, 0.5, 4, 0.25, 8},
+                        v_minima[] = {-8, 0, 1, 2, -3, 0.1875};
+    static const double keys[] = {15 * 0.5 - 1, 3 * 0.5 - 1, 0.125,
+                                  0.25 + 0.125, 2 * 2 + 3,   7 * 2 + 3};
+    double v[T * E / 2], values[T * E];
+    for (int i = 0; i < T * E; i++) {
+        int token = i / E, d = i % E, code = (7 * i + i / 5) % 16, at = d / 16 * T + token;
+        v[i / 2] = (d % 2 ? v[i / 2] : 0) + (d % 2 ? 16 * code : code);
+        values[i] = code * v_scales[at] + v_minima[at];
+    }
+    nb_value *plain =
+        attention(q, eval_value(&t, NB_F32, NULL, DIMS(1, 1, T, 2), 2 * T, keys),
+                  eval_value(&t, NB_F32, NULL, DIMS(1, 1, T, E), T * E, values), NULL);
+    nb_begin(&t.b, NB_OP_attention);
+    nb_arg(&t.b, q);
+    nb_arg(&t.b, eval_value(&t, NB_U8, NULL, DIMS(1, 1, T, 1), T, k));
+    nb_arg(&t.b, eval_value(&t, NB_U8, NULL, DIMS(1, 1, T, E / 2), T * E / 2, v));
+    nb_arg(&t.b, NULL);
+    nb_arg(&t.b, eval_value(&t, NB_F16, NULL, DIMS(1, 1, 1, T), T, k_scales));
+    nb_arg(&t.b, eval_value(&t, NB_F16, NULL, DIMS(1, 1, 2, T), 2 * T, v_scales));
+    nb_arg(&t.b, eval_value(&t, NB_F16, NULL, DIMS(1, 1, 1, T), T, k_minima));
+    nb_arg(&t.b, eval_value(&t, NB_F16, NULL, DIMS(1, 1, 2, T), 2 * T, v_minima));
+    nb_set_float(&t.b, "scale", 0.5f);
+    nb_set_int(&t.b, "group", 16);
+    nb_tensor got = eval_run(&t, nb_end(&t.b)), want = eval_run(&t, plain);
+    ck_assert(eval_same(&got, 0, &want, 0, 2 * E));
+}
+END_TEST
+
 enum { HEADS = 4, GROUPS = 2, WIDTH = 8 };
 
 /* Rows [from, from+n) of axis 2 of x[1,heads,rows,WIDTH], `extra` rows of other numbers before. */
@@ -404,6 +463,7 @@ Suite *nb_suite_eval_layers(void) {
     tcase_add_test(tests, softmaxes);
     tcase_add_test(tests, norms);
     tcase_add_test(tests, rotations);
+    tcase_add_test(tests, hadamards);
     tcase_add_test(tests, matmuls);
     tcase_add_test(tests, matmul_is_fma);
     tcase_add_test(tests, matmul_as_defined);
@@ -412,6 +472,7 @@ Suite *nb_suite_eval_layers(void) {
     tcase_add_test(tests, attentions);
     tcase_add_test(tests, attention_of_small_floats);
     tcase_add_test(tests, attention_to_codes);
+    tcase_add_test(tests, attention_to_u4);
     tcase_add_test(tests, rows_stand_alone);
     tcase_add_test(tests, hidden_keys_do_not_count);
     suite_add_tcase(suite, tests);

@@ -140,6 +140,39 @@ START_TEST(blocks_scale_themselves) {
 }
 END_TEST
 
+/* Codes of 4 bits, two to a byte, for a scale and a minimum as f16 holds them. */
+static void expect_u4(nb_value *x, const char *codes, const char *scales, const char *minima) {
+    nb_begin(&t.b, NB_OP_quantize_u4);
+    nb_arg(&t.b, x);
+    nb_set_int(&t.b, "group", 16);
+    ck_assert(nb_end(&t.b));
+    nb_value **made = t.b.op->results;
+    eval_expect(&t, made[0], codes);
+    eval_expect(&t, made[1], scales);
+    eval_expect(&t, made[2], minima);
+}
+
+START_TEST(codes_of_4_bits) {
+    /* 0 3 15 1; 0 15 (just above 7) 8 (7.5 to even) 15; all equal; NaN and infinity spoil their run
+     */
+    nb_value *x = eval_f32(&t, DIMS(1, 1, 5, 4), -1, 2, 14, 0.4, 0, 30, 15, 29.5, 5, 5, 5, 5, 1,
+                           NAN, 2, 3, 1, HUGE_VAL, 2, 3);
+    expect_u4(x, "48 31 240 248 0 0 0 0 0 0", "1 2 0 nan inf", "-1 0 5 nan 1");
+    /* 0.1 in f16 is 2.44e-5 less, and 15 steps make up for it: 27 * 2^-24 is the nearest to a 15th
+     */
+    nb_value *same = eval_f32(&t, DIMS(1, 1, 1, 2), 0.1f, 0.1f);
+    expect_u4(same, "255", "1.609325408935546875e-06", "0.0999755859375");
+    /* The second run of a head is shorter; scales lie group by group. */
+    double data[2 * 18] = {0};
+    data[3] = 15;
+    data[17] = 30;
+    data[18 + 4] = 45;
+    data[18 + 16] = -15;
+    nb_value *two = eval_value(&t, NB_F32, NULL, DIMS(1, 1, 2, 18), 36, data);
+    expect_u4(two, "0 240 0 0 0 0 0 0 240 0 0 15 0 0 0 0 0 240", "1 3 2 1", "0 0 0 -15");
+}
+END_TEST
+
 START_TEST(tables) {
     nb_value *table = eval_const(&t, NB_U4,
                                  per_axis(NB_U4, 0, eval_f32(&t, DIMS(3), 1, 2, 0.5),
@@ -153,6 +186,47 @@ START_TEST(tables) {
     nb_arg(&t.b, table);
     nb_arg(&t.b, eval_const(&t, NB_I64, NULL, DIMS(1), 3));
     eval_expect_error(&t, nb_end(&t.b), "qgather: index 3 is outside a table of 3 rows");
+}
+END_TEST
+
+/* What the builder would refuse to multiply as integers. */
+static void expect_obstacle(const nb_value *a, const nb_value *w, const char *why) {
+    const char *found = nb_product_obstacle(a->type->quant, w->type->quant, 2);
+    ck_assert_msg(found && strstr(found, why), "expected '%s', found '%s'", why,
+                  found ? found : "");
+}
+
+/* Scales and minima that are codes, one of whose f16 is 0: by hand,
+ *   scales  {1, 2, -3, 4, 0, 6} * {0.5, 0.25; 0.5, 0.25; 1, 2} = {0.5, 0.5; -1.5, 1; 0, 12}
+ *   minima  {1, 2, 3, 4, 5, 6} * the same + 0.5              = {1, 1; 2, 1.5; 5.5, 12.5} */
+START_TEST(scales_of_codes) {
+    nb_value *coarse = eval_const(&t, NB_F16, NULL, DIMS(2, 2), 0.5, 0.25, 1, 2);
+    nb_quant q = {
+        .storage = NB_I8, .granularity = NB_PER_GROUP, .group = 2, .scale = 1, .scales = coarse};
+    nb_value *scales = eval_const(&t, NB_I8, eval_quant(&t, q), DIMS(3, 2), 1, 2, -3, 4, 0, 6);
+    q.minimum = 0.5;
+    nb_value *minima = eval_const(&t, NB_I8, eval_quant(&t, q), DIMS(3, 2), 1, 2, 3, 4, 5, 6);
+    q = (nb_quant){.storage = NB_U4,
+                   .granularity = NB_PER_GROUP,
+                   .group = 2,
+                   .scale = 1,
+                   .scales = scales,
+                   .minima = minima};
+    nb_value *w =
+        eval_const(&t, NB_U4, eval_quant(&t, q), DIMS(5, 2), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
+    eval_expect(&t, dequantize(w), "1.5 2 2.5 3 -5.5 7.5 -8.5 9.5 5.5 132.5");
+    expect_obstacle(eval_const(&t, NB_I8, per_tensor(NB_I8, 1, 0), DIMS(1, 5), 1, 1, 1, 1, 1), w,
+                    "have minima");
+    /* Without minima such weights multiply as codes: 4*0.5 - 12*1.5 + 9*0, 6*0.5 + 14*1 + 10*12. */
+    q.minima = NULL;
+    q.zero = 0;
+    w = eval_const(&t, NB_U4, eval_quant(&t, q), DIMS(5, 2), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
+    nb_value *ones = eval_const(&t, NB_I8, per_tensor(NB_I8, 1, 0), DIMS(1, 5), 1, 1, 1, 1, 1);
+    eval_expect(&t, qmatmul(ones, w, NULL, NULL), "-16 137");
+    /* One minimum for all, after the product is rounded. */
+    q = (nb_quant){.storage = NB_I8, .scale = 0.5F, .minimum = -3};
+    eval_expect(&t, dequantize(eval_const(&t, NB_I8, eval_quant(&t, q), DIMS(3), 1, -2, 6)),
+                "-2.5 -4 0");
 }
 END_TEST
 
@@ -204,13 +278,6 @@ START_TEST(long_sums) {
     eval_expect_error(&t, qmatmul(x, m, NULL, NULL), "code 32640 of the activations");
 }
 END_TEST
-
-/* What the builder would refuse to multiply as integers. */
-static void expect_obstacle(const nb_value *a, const nb_value *w, const char *why) {
-    const char *found = nb_product_obstacle(a->type->quant, w->type->quant, 2);
-    ck_assert_msg(found && strstr(found, why), "expected '%s', found '%s'", why,
-                  found ? found : "");
-}
 
 START_TEST(products_that_are_none) {
     nb_value *w = eval_const(&t, NB_I8, per_tensor(NB_I8, 1, 0), DIMS(2, 1), 3, 4);
@@ -275,7 +342,9 @@ Suite *nb_suite_eval_quant(void) {
     tcase_add_test(tests, scales_along_axes);
     tcase_add_test(tests, rows_scale_themselves);
     tcase_add_test(tests, blocks_scale_themselves);
+    tcase_add_test(tests, codes_of_4_bits);
     tcase_add_test(tests, tables);
+    tcase_add_test(tests, scales_of_codes);
     tcase_add_test(tests, products_per_column);
     tcase_add_test(tests, products_in_groups);
     tcase_add_test(tests, long_sums);

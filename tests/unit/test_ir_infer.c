@@ -358,6 +358,12 @@ START_TEST(matmuls) {
     binary(NB_OP_matmul, x, y);
     ir_expect_error(&t, "the inner dimensions of f32[B,4] and f32[S,4] differ");
     binary(NB_OP_matmul, x, input(NB_F16, "4,2"));
+    ir_expect(&t, "f32[B,2]");
+    binary(NB_OP_matmul, x, input(NB_BF16, "4,2"));
+    ir_expect(&t, "f32[B,2]");
+    binary(NB_OP_matmul, input(NB_F16, "B,4"), input(NB_F32, "4,2"));
+    ir_expect_error(&t, "of one type");
+    binary(NB_OP_matmul, x, input(NB_F64, "4,2"));
     ir_expect_error(&t, "of one type");
     binary(NB_OP_matmul, x, input(NB_F32, "4"));
     ir_expect_error(&t, "of rank 2 or more");
@@ -427,6 +433,31 @@ START_TEST(rotaries) {
 }
 END_TEST
 
+static void hadamard(nb_value *v, int64_t block) {
+    unary(NB_OP_hadamard, v);
+    nb_set_int(&t.b, "block", block);
+}
+
+START_TEST(hadamards) {
+    hadamard(input(NB_F32, "B,S,96"), 32);
+    ir_expect(&t, "f32[B,S,96]");
+    hadamard(input(NB_F32, "16*S"), 8);
+    ir_expect(&t, "f32[16*S]");
+    hadamard(input(NB_F32, "B,S,96"), 64);
+    ir_expect_error(&t, "the last axis of f32[B,S,96] is not a multiple of 64");
+    hadamard(input(NB_F32, "B,S"), 2);
+    ir_expect_error(&t, "is not a multiple of 2");
+    hadamard(input(NB_F32, "B,96"), 24);
+    ir_expect_error(&t, "block is 24, expected a power of two up to 1024");
+    hadamard(input(NB_F32, "B,96"), 0);
+    ir_expect_error(&t, "block is 0");
+    hadamard(input(NB_F32, "B,2048"), 2048);
+    ir_expect_error(&t, "block is 2048");
+    hadamard(input(NB_F16, "B,32"), 32);
+    ir_expect_error(&t, "takes f32 with an axis");
+}
+END_TEST
+
 START_TEST(attentions) {
     nb_value *q = input(NB_F32, "B,8,S,64"), *k = input(NB_F32, "B,2,P+S,64"),
              *v = input(NB_F32, "B,2,P+S,32");
@@ -458,11 +489,12 @@ START_TEST(attentions) {
         ir_expect(&t, "f32[B,8,S,32]");
     }
     ir_begin(&t, NB_OP_attention, input(NB_F16, "B,8,S,64"), k, v, NULL);
-    ir_expect_error(&t, "takes q in f32, k and v in f32, f16, bf16 or i8, of rank 4, found f16");
-    ir_begin(&t, NB_OP_attention, q, input(NB_U8, "B,2,P+S,64"), v, NULL);
-    ir_expect_error(&t, "k and v in f32, f16, bf16 or i8");
+    ir_expect_error(&t,
+                    "takes q in f32, k and v in f32, f16, bf16, i8 or u8, of rank 4, found f16");
+    ir_begin(&t, NB_OP_attention, q, input(NB_U16, "B,2,P+S,64"), v, NULL);
+    ir_expect_error(&t, "k and v in f32, f16, bf16, i8 or u8");
     ir_begin(&t, NB_OP_attention, q, k, input(NB_F64, "B,2,P+S,32"), NULL);
-    ir_expect_error(&t, "k and v in f32, f16, bf16 or i8");
+    ir_expect_error(&t, "k and v in f32, f16, bf16, i8 or u8");
 }
 END_TEST
 
@@ -559,14 +591,69 @@ START_TEST(attention_to_codes) {
     attend(kf, v, NULL, s);
     ir_expect(&t, "f32[B,8,S,32]");
     attend(k, v, s, NULL);
-    ir_expect_error(&t, "i8 keys or values have scales f32[B,G,T,1], others none; i8[B,2,P+S,32] "
-                        "has none");
+    ir_expect_error(&t, "i8[B,2,P+S,32] has scales f32[B,2,P+S,1], found none");
     attend(kf, v, s, s);
-    ir_expect_error(&t, "f16[B,2,P+S,64] has f32[B,2,P+S,1]");
+    ir_expect_error(&t, "f16[B,2,P+S,64] has scales none, found f32[B,2,P+S,1]");
     nb_value *wrong[] = {flat, other, narrow};
     for (size_t i = 0; i < NB_COUNT(wrong); i++) {
         attend(k, v, wrong[i], s);
-        ir_expect_error(&t, "i8[B,2,P+S,64] has f");
+        ir_expect_error(&t, "i8[B,2,P+S,64] has scales f32[B,2,P+S,1], found f");
+    }
+}
+END_TEST
+
+/* Two codes of 4 bits to a byte: heads of 64 and 40 in groups of 32. */
+START_TEST(attention_to_u4) {
+    nb_value *k = input(NB_U8, "B,2,P+S,32"), *v = input(NB_U8, "B,2,P+S,20"),
+             *s = input(NB_F16, "B,2,2,P+S"), *kf = input(NB_F32, "B,2,P+S,64");
+    const struct {
+        nb_value *k, *k_scales, *v_scales, *k_minima, *v_minima;
+        int64_t group;
+        const char *error;
+    } cases[] = {
+        {k, s, s, s, s, 32, NULL},
+        {kf, NULL, s, NULL, s, 32, NULL},
+        {k, s, s, s, NULL, 32, "u8[B,2,P+S,20] has minima f16[B,2,2,P+S], found none"},
+        {k, s, s, s, s, 16, "u8[B,2,P+S,32] has scales f16[B,2,4,P+S], found f16[B,2,2,P+S]"},
+        {kf, s, s, NULL, s, 32, "f32[B,2,P+S,64] has scales none"},
+        {kf, NULL, s, s, s, 32, "f32[B,2,P+S,64] has minima none"},
+        {k, s, s, s, s, 8, "a group of 4-bit codes is a power of two from 16 on, found 8"},
+        {k, s, s, s, s, 48, "found 48"},
+        {k, s, s, s, s, 0, "found 0"},
+    };
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        attend(cases[i].k, v, cases[i].k_scales, cases[i].v_scales);
+        nb_arg(&t.b, cases[i].k_minima);
+        nb_arg(&t.b, cases[i].v_minima);
+        if (cases[i].group) nb_set_int(&t.b, "group", cases[i].group);
+        if (cases[i].error)
+            ir_expect_error(&t, cases[i].error);
+        else
+            ir_expect(&t, "f32[B,8,S,40]");
+    }
+}
+END_TEST
+
+START_TEST(codes_of_4_bits) {
+    static const struct {
+        const char *shape, *error;
+        nb_elem elem;
+    } cases[] = {{"B,2,S,40", NULL, NB_F32},
+                 {"B,2,S,41", "an even constant D, found f32[B,2,S,41]", NB_F32},
+                 {"B,2,S,P", "an even constant D", NB_F32},
+                 {"B,2,40", "takes f32[B,G,S,D]", NB_F32},
+                 {"B,2,S,40", "takes f32[B,G,S,D]", NB_F16}};
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        unary(NB_OP_quantize_u4, input(cases[i].elem, cases[i].shape));
+        nb_set_int(&t.b, "group", 32);
+        if (cases[i].error) {
+            ir_expect_error(&t, cases[i].error);
+            continue;
+        }
+        ir_expect(&t, "u8[B,2,S,20]");
+        for (int k = 1; k < 3; k++)
+            ck_assert_str_eq(nb_type_text(t.graph->arena, t.b.op->results[k]->type),
+                             "f16[B,2,2,S]");
     }
 }
 END_TEST
@@ -649,10 +736,13 @@ Suite *nb_suite_ir_infer(void) {
     tcase_add_test(c, matmuls);
     tcase_add_test(c, convs);
     tcase_add_test(c, rotaries);
+    tcase_add_test(c, hadamards);
     tcase_add_test(c, attentions);
     tcase_add_test(c, quantizes);
     tcase_add_test(c, codes_and_scales);
     tcase_add_test(c, attention_to_codes);
+    tcase_add_test(c, attention_to_u4);
+    tcase_add_test(c, codes_of_4_bits);
     tcase_add_test(c, qmatmuls);
     tcase_add_test(c, qgathers);
     tcase_add_test(c, places);

@@ -37,8 +37,8 @@ static const wrong cases[] = {
     {"smooth-fold{,}", ",}", "expected the name of an option", NULL},
     {"smooth-fold{alpha=0.5 alpha=0.6}", "alpha=0.6}", "expected ',' or '}'", NULL},
     {"smooth-fold{alpha=0.5, alpha=0.6}", "alpha=0.6}", "option 'alpha' is given twice", NULL},
-    {"quantize-weights{bits=3}", "3}", "option 'bits' takes 4 to 8, found 3", NULL},
-    {"quantize-weights{bits=9}", "9}", "option 'bits' takes 4 to 8, found 9", NULL},
+    {"quantize-weights{bits=1}", "1}", "option 'bits' takes 2 to 8, found 1", NULL},
+    {"quantize-weights{bits=9}", "9}", "option 'bits' takes 2 to 8, found 9", NULL},
     {"quantize-weights{bits=4.5}", "4.5}", "option 'bits' takes a whole number, found '4.5'", NULL},
     {"quantize-weights{bits=99999999999999999999}", "9999", "takes a whole number", NULL},
     {"quantize-weights{group=-1}", "-1}", "option 'group' takes 0 to 65536, found -1", NULL},
@@ -102,6 +102,25 @@ START_TEST(values) {
 }
 END_TEST
 
+/* Lines and comments; an error shows its own line. */
+START_TEST(lines) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    nb_diags *diags = nb_diags_create(arena, NULL);
+    nb_pipeline p;
+    ck_assert_int_eq(
+        parse("# first, {not a pass\nsimplify, # and then\nraise{},\n# end", arena, diags, &p),
+        NB_OK);
+    ck_assert_uint_eq(p.steps.count, 2);
+    ck_assert_int_eq(parse("insert-qdq{skip=\"a#b\"}", arena, diags, &p), NB_OK);
+    ck_assert_str_eq(p.steps.items[0].options[2].s, "a#b");
+    ck_assert_int_eq(parse("simplify,\n  rais,\nsimplify", arena, diags, &p), NB_USAGE);
+    const nb_diag *d = diags->list.items[0];
+    ck_assert_str_eq(d->where.snippet, "  rais,");
+    ck_assert_int_eq(d->where.caret, 2);
+    nb_arena_destroy(arena);
+}
+END_TEST
+
 /* An empty text is a pipeline without steps. */
 START_TEST(empty) {
     nb_arena *arena = nb_arena_create(NULL, NULL);
@@ -157,9 +176,13 @@ START_TEST(presets) {
     nb_diags *diags = nb_diags_create(arena, NULL);
     for (size_t i = 0; i < NB_COUNT(names); i++) {
         ck_assert_ptr_nonnull(strstr(nb_preset_names(arena), names[i]));
-        for (size_t k = 0; k < 4 * NB_COUNT(groups); k++) {
-            nb_preset_options options = {
-                .group = groups[k / 4], .calibrated = k % 2, .last_logits = k & 2};
+        for (size_t k = 0; k < 8 * NB_COUNT(groups); k++) {
+            nb_preset_options options = {.group = groups[k / 8],
+                                         .calibrated = k & 1,
+                                         .static_scales = k & 1 && k & 4,
+                                         .last_logits = k & 2};
+            if (k & 1) options.adapter = "a \"quoted\" \\ name, {}";
+            if (k & 2) options.adapter_scale = "-0.5";
             nb_pipeline p;
             const char *text = nb_preset(names[i], &options, arena);
             ck_assert_msg(parse(text, arena, diags, &p) == NB_OK, "%s", text);
@@ -176,6 +199,7 @@ Suite *nb_suite_passes(void) {
     TCase *c = tcase_create("pipelines");
     tcase_add_loop_test(c, errors, 0, NB_COUNT(cases));
     tcase_add_test(c, values);
+    tcase_add_test(c, lines);
     tcase_add_test(c, empty);
     tcase_add_test(c, bounds);
     tcase_add_test(c, declarations);

@@ -1,7 +1,8 @@
 /* What pages are made of: text that cannot become markup, axes. */
 #include "ir/support/base.h"
 #include "tests/unit/unit.h"
-#include "tools/svg.h"
+#include "tools/compare.h"
+#include "tools/plot.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,11 +52,54 @@ START_TEST(axes) {
 }
 END_TEST
 
+/* Logarithmic axes end at 1, 2 or 5 times a power of ten, outside the values. */
+START_TEST(covers) {
+    static const double cases[][4] = {{0.03, 0.7, 0.02, 1},
+                                      {2, 50, 2, 50},
+                                      {1, 1, 1, 2},
+                                      {2.1e-5, 1.3e-2, 2e-5, 2e-2},
+                                      {0.999, 5.01, 0.5, 10}};
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        nbt_axis a = {0};
+        nbt_axis_cover(&a, cases[i][0], cases[i][1]);
+        ck_assert(a.logarithmic);
+        ck_assert_double_eq_tol(a.from, cases[i][2], 1e-9 * a.from);
+        ck_assert_double_eq_tol(a.to, cases[i][3], 1e-9 * a.to);
+    }
+}
+END_TEST
+
+/* What the names of nodes say. */
+START_TEST(names) {
+    static const char *const cases[][3] = {
+        {"/layers.3/mlp/up_proj/MatMul", "mlp/up_proj", "3"},
+        {"/model/layers.11/Add_1", "model/layers.11", "11"},
+        {"/lm_head/MatMul", "lm_head", ""},
+        {"/fc1/MatMul", "fc1", "1"},
+        {"/Cast_1", "Cast_1", ""},
+        {"h.0.attn", "h.0.attn", ""},
+        {"/", "", ""},
+        {"", "", ""},
+        {"//2//", "/2/", "2"},
+    };
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        const char *role, *block;
+        nbt_name_parts(arena, cases[i][0], &role, &block);
+        ck_assert_msg(strcmp(role, cases[i][1]) == 0 && strcmp(block, cases[i][2]) == 0,
+                      "%s: '%s', '%s'", cases[i][0], role, block);
+    }
+    nb_arena_destroy(arena);
+}
+END_TEST
+
 Suite *nb_suite_svg(void) {
     Suite *s = suite_create("svg");
     TCase *c = tcase_create("text");
     tcase_add_test(c, escapes);
     tcase_add_test(c, axes);
+    tcase_add_test(c, covers);
+    tcase_add_test(c, names);
     suite_add_tcase(s, c);
     return s;
 }

@@ -48,16 +48,18 @@ START_TEST(every_construct) {
         "  stage fused\n"
         "  state past -> present axis 2 appended\n"
         "  quant #n: i8 narrow scale 0.031496063\n"
-        "  quant #z: u8 scale 0.5 zero 128\n"
+        "  quant #z: u8 scale -0.5 zero 128\n"
         "  quant #w: i8 narrow axis 1 scale @w.scale\n"
-        "  quant #g: u4 group 3 axis 0 scale @g.scale zero @g.zero\n"
+        "  quant #g: u5 group 3 axis 0 scale @g.scale zero @g.zero\n"
         "  quant #t: i16 token amax 32639\n"
+        "  quant #m: f4e2m1 group 3 axis 0 scale @m.scale times 0.25\n"
         "  quant #b: i8 block 32 amax 127\n"
         "  const @gamma: f32[4] = {0.125, 1, 1, 1} at \"/ln\" via raise\n"
         "  const @w.q: #w[4,2] = {127, -127, 32, 48, -16, 127, 8, 95}\n"
         "  const @w.scale: f32[2] = {0.031496063, 0.015748031}\n"
+        "  const @m.scale: f8e4m3fn[2,2] = {1, 2, 448, 0.5}\n"
         "  const @g.scale: f32[2,2] = {1, 2, 3e-20, 4e+20}\n"
-        "  const @g.zero: u4[2,2] = {1, 2, 3, 4}\n"
+        "  const @g.zero: u5[2,2] = {1, 2, 3, 30}\n"
         "  const @\"\": bool[3] = {true, false, 0x2}\n"
         "  const @many: f64[1024] = splat -0.1\n"
         "  const @none: f32[0,7] = {}\n"
@@ -212,7 +214,7 @@ START_TEST(small_elements_keep_their_bits) {
         void *data;
         nb_blob *blob = nb_blob_create(bytes, &data);
         memset(data, 0, (size_t)bytes);
-        for (int64_t i = 0; i < count; i++) nb_bits_put((nb_elem)e, data, i, (uint64_t)i);
+        for (int64_t i = 0; i < count; i++) nb_elem_put((nb_elem)e, data, i, (uint64_t)i);
         const nb_dim *n = nb_dim_const(g, count);
         nb_graph_add_const(g, "c", nb_type_intern(g, (nb_elem)e, NULL, 1, &n), blob, NULL);
         nb_graph_set_outputs(g, 0, NULL, NULL);

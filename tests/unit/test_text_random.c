@@ -98,7 +98,7 @@ static nb_value *make_const(maker *m, const nb_type *type) {
     for (int64_t i = 0; i < count; i++) {
         uint64_t bits = splat ? same : chance(m, 2) ? next(m) : next(m) >> 60;
         if (type->elem == NB_BOOL && !chance(m, 9)) bits &= 1;
-        nb_bits_put(type->elem, data, i, bits);
+        nb_elem_put(type->elem, data, i, bits);
     }
     return keep(m, nb_graph_add_const(m->g, any_name(m), type, blob, any_loc(m)));
 }
@@ -108,6 +108,21 @@ static nb_value *make_scales(maker *m, int rank, const int64_t *shape) {
     for (size_t i = 0; i < NB_COUNT(data); i++) data[i] = (float)(1 + below(m, 1000)) / 1024;
     nb_const_f32(m->g, any_name(m), rank, shape, data);
     return m->g->constants.items[m->g->constants.count - 1];
+}
+
+/* Numbers like those of make_scales, or codes of them. */
+static nb_value *make_numbers(maker *m, int rank, const int64_t *shape) {
+    if (chance(m, 2)) return make_scales(m, rank, shape);
+    const nb_dim *dims[NB_MAX_RANK];
+    nb_quant q = {.storage = NB_U6, .scale = 0.5f, .minimum = (float)below(m, 3)};
+    if (rank == 2) {
+        q.granularity = NB_PER_GROUP;
+        q.group = 4;
+        q.scales = make_scales(m, 2, (int64_t[]){(shape[0] + 3) / 4, shape[1]});
+    }
+    const nb_quant *known = nb_quant_intern(m->g, &q, any_name(m), m->refused);
+    for (int d = 0; d < rank; d++) dims[d] = nb_dim_const(m->g, shape[d]);
+    return known ? make_const(m, nb_type_intern(m->g, NB_U6, known, rank, dims)) : NULL;
 }
 
 static const nb_quant *make_quant(maker *m) {
@@ -122,10 +137,12 @@ static const nb_quant *make_quant(maker *m) {
     q.scale = 0.1f * (float)(1 + below(m, 50));
     if (q.granularity == NB_PER_AXIS) {
         q.axis = (int)below(m, 2);
-        q.scales = make_scales(m, 1, (int64_t[]){4});
+        q.scales = make_numbers(m, 1, (int64_t[]){4});
+        if (chance(m, 2)) q.minima = make_numbers(m, 1, (int64_t[]){4});
     } else if (q.granularity == NB_PER_GROUP) {
         q.axis = (int)below(m, 2);
-        q.scales = make_scales(m, 2, q.axis ? (int64_t[]){4, 2} : (int64_t[]){2, 4});
+        q.scales = make_numbers(m, 2, q.axis ? (int64_t[]){4, 2} : (int64_t[]){2, 4});
+        if (!chance(m, 2)) q.minimum = -0.25f;
     }
     if (q.scales) q.zero = 0;
     return nb_quant_intern(m->g, &q, any_name(m), m->refused);
@@ -214,7 +231,8 @@ static void make_graph(maker *m) {
     nb_graph *g = m->g;
     g->stage = NB_STAGE_FUSED;
     make_dims(m);
-    for (int i = 0; i < 4; i++) make_quant(m);
+    const nb_quant *of_square = NULL;
+    for (int i = 0; i < 4 || !of_square; i++) of_square = make_quant(m);
     for (size_t i = 0, n = 2 + below(m, 4); i < n; i++) {
         const nb_dim *dims[NB_MAX_RANK];
         int rank = (int)below(m, 5);
@@ -229,7 +247,7 @@ static void make_graph(maker *m) {
         if (chance(m, 3)) {
             const nb_dim *square[2] = {m->dims[2], m->dims[2]};
             plain = nb_type_intern(g, NB_F32, NULL, 2, square);
-            if (chance(m, 2)) plain = nb_type_with_quant(g, plain, g->quants.items[0]);
+            if (chance(m, 2)) plain = nb_type_with_quant(g, plain, of_square);
         }
         make_const(m, plain);
     }

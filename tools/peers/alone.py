@@ -4,7 +4,7 @@ MEMORY, DOT, SMALL_DOT, FMA = "read_gb_s", "dot_gop_s", "dot_small_gop_s", "fma_
 
 
 def entries(products):
-    """Pairs of what is measured and how: (arguments of `nibble bench`, its figure, the limit)."""
+    """What is measured: its name, arguments of `nibble bench`, the figure it prints, the limit."""
     few = (("w4a8", 32), ("w4a16", 32), ("w8a8", 0))
     for n, forms, where in ((4096, products, "huge"), (11008, few, "huge"), (4096, few, "shared")):
         for scheme, group in forms:

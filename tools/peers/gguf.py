@@ -1,7 +1,8 @@
-"""Writes a random llama decoder as GGUF, which llama.cpp reads: the shape of a tools/make_model.
+"""Writes a llama decoder as GGUF, which llama.cpp reads: given weights, or the shape of a
+tools/make_model with random ones.
 
-Blocks are random bytes with one scale, chosen so that the numbers keep activations at their size.
-The large tensors have the types that llama.cpp's own quantizer would give them.
+Random blocks are bytes with one scale, chosen so that the numbers keep activations at their size; the
+large tensors have the types that llama.cpp's own quantizer would give them.
 """
 import math
 import struct
@@ -56,8 +57,23 @@ def _size(dims, kind):
     return math.prod(dims) // block * layout.itemsize
 
 
-def write(path, s, kind, seed=1):
-    """`s` has dim, layers, heads, kv_heads, ffn and vocab; `kind` is q4_0 or q8_0."""
+def _random_blocks(rng, dims, kind):
+    """A tensor's bytes, some blocks at a time."""
+    _, block, layout, spread = TYPES[kind]
+    left = math.prod(dims) // block
+    while left:
+        n = min(left, _BLOCKS)
+        a = np.frombuffer(bytearray(rng.bytes(n * layout.itemsize)), layout)
+        a["d"] = 1 / (spread * math.sqrt(dims[0])) if spread else 1
+        if "scales" in layout.names:
+            a["scales"] = 32
+        yield a.tobytes()
+        left -= n
+
+
+def write(path, s, kind, given=None, seed=1):
+    """`s` has dim, layers, heads, kv_heads, ffn and vocab; `kind` is q4_0 or q8_0, or f32 with
+    `given` tensors, by name, innermost dimension last."""
     values = {
         "general.architecture": "llama", "general.name": "random",
         "llama.context_length": 4096, "llama.embedding_length": s["dim"],
@@ -78,15 +94,9 @@ def write(path, s, kind, seed=1):
     rng = np.random.default_rng(seed)
     with open(path, "wb") as f:
         f.write(head + bytes(-len(head) % 32))
-        for _, dims, t in tensors:
-            _, block, layout, spread = TYPES[t]
-            left = math.prod(dims) // block
-            while left:
-                n = min(left, _BLOCKS)
-                a = np.frombuffer(bytearray(rng.bytes(n * layout.itemsize)), layout)
-                a["d"] = 1 / (spread * math.sqrt(dims[0])) if spread else 1
-                if "scales" in layout.names:
-                    a["scales"] = 32
-                f.write(a.tobytes())
-                left -= n
+        for name, dims, t in tensors:
+            if given:
+                f.write(np.ascontiguousarray(given[name], "<f4").tobytes())
+            else:
+                f.writelines(_random_blocks(rng, dims, t))
             f.write(bytes(-_size(dims, t) % 32))

@@ -57,12 +57,17 @@ def ort():
     return [driver("ort", "-ldl"), library[0]]
 
 
-def llama():
+def llama_libraries():
+    """The folder of llama.cpp's shared libraries."""
     folder = package(f"@node-llama-cpp/linux-{ARCH}", "3.22.1")
     libraries = glob.glob(f"{folder}/bins/*/libggml-base.so")
     if not libraries:
         raise Missing(f"the package has no library for {ARCH}")
-    return [driver("llama", "-ldl"), os.path.dirname(libraries[0])]
+    return os.path.dirname(libraries[0])
+
+
+def llama():
+    return [driver("llama", "-ldl"), llama_libraries()]
 
 
 def dnnl():

@@ -1,5 +1,5 @@
-/* Reading files: regular ones only, small ones into memory, large ones mapped. */
-#include "frontend/model.h"
+/* Reading files (file.h). */
+#include "ir/support/file.h"
 
 #include <errno.h>
 #include <fcntl.h>

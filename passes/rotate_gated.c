@@ -1,0 +1,33 @@
+/* Inputs of the layers behind gated units in new coordinates, at run time (R4): outliers of a gate
+ * times a signal are in other channels for every token, so that no constant before them takes a
+ * rotation. Short blocks are enough where scales are per group of inputs as well. */
+#include "passes/rotate.h"
+
+bool nb_rotate_gated(nb_turns *t, int64_t block) {
+    nb_arena *scratch = nb_state_of(t->ctx)->scratch;
+    nb_rotation *r = NB_NEW(scratch, nb_rotation);
+    *r = nb_rotation_plain(block);
+    nb_map done = {.arena = scratch}; /* value -> its transform */
+    nb_refusal refusal = {0};
+    size_t found = 0;
+    NB_FOR_OPS(op, &t->ctx->graph->body) {
+        nb_use *weight = nb_float_weight(op);
+        nb_value *x = weight ? nb_in(op, 0) : NULL;
+        if (!weight || !nb_is_gated(x)) continue;
+        const int64_t rows = weight->value->type->dims[0]->value;
+        found++;
+        if (rows % block) {
+            nb_refuse_rotation(&refusal, op,
+                               nb_format(scratch, "its %lld inputs are not a multiple of %lld",
+                                         (long long)rows, (long long)block));
+            continue;
+        }
+        nb_value *y = nb_map_get(&done, x);
+        if (!y) y = nb_hadamard_of(t->ctx, x, block);
+        nb_map_set(&done, x, y);
+        nb_set_operand(&op->operands[0], y);
+        nb_turns_add(t, weight, (nb_turn){.by = r, .count = rows});
+    }
+    nb_refusal_report(t->ctx, &refusal, "gated", "layers behind gated units", found);
+    return found > refusal.count;
+}

@@ -1,0 +1,22 @@
+/* Zero points of activations, without a zero point in the product of codes.
+ *
+ * Codes of a range [lo, hi] that is not symmetric: with its middle c, a multiple of the scale,
+ *
+ *   x W = (x - c) W + c (1 W)
+ *
+ * x - c has symmetric codes of the scale (hi - lo) / 2 / levels, 0 is still a code (-c / scale is
+ * the zero point), and c times the sums of W's columns is a bias. */
+#ifndef NB_PASSES_SHIFT_H
+#define NB_PASSES_SHIFT_H
+
+#include "passes/pass.h"
+
+/* The shift c and the scale for codes up to `levels`; 0 and false where they would not be finer
+ * than codes of [-clip, clip] by a tenth. */
+bool nb_shift_of(const nb_stats *stats, int64_t levels, float *shift, float *scale);
+
+/* Adds c (1 W) to the result of `op`, matmul(x, W): to the bias that follows, or as one. W is
+ * dequantized. False after a diagnostic. */
+bool nb_shift_layer(nb_pass_ctx *ctx, nb_op *op, float shift);
+
+#endif

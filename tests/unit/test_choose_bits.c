@@ -1,0 +1,232 @@
+/* choose-bits: sensitive layers get more bits, budgets hold, the loss that is told is the one that
+ * quantized models have; and recipes say what was found. */
+#include "ir/text.h"
+#include "passes/knapsack.h"
+#include "passes/layer_form.h"
+#include "tests/unit/unit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ROWS 64
+#define K    16
+#define N    8
+
+/* Of two layers of 128 weights one counts a hundred times less. */
+static const char text[] = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,8] {\n"
+                           "  const @a: f32[16,8] = random(3, -1..1)\n"
+                           "  const @b: f32[16,8] = random(4, -1..1)\n"
+                           "  const @s: f32[] = {0.01}\n"
+                           "  %p: f32[B,8] = matmul %x, @a at \"/much/MatMul\"\n"
+                           "  %q: f32[B,8] = matmul %x, @b at \"/little/MatMul\"\n"
+                           "  %r: f32[B,8] = mul %q, @s\n"
+                           "  %y: f32[B,8] = add %p, %r\n  return %y\n}\n";
+
+typedef struct fixture {
+    nb_arena *arena;
+    nb_diags *diags;
+    nb_tensor in;
+    nb_sample sample;
+    nb_pass_env env;
+    nb_pipeline pipeline;
+    float x[ROWS * K];
+} fixture;
+
+static void setup(fixture *f) {
+    memset(f, 0, sizeof *f);
+    f->arena = nb_arena_create(NULL, NULL);
+    f->diags = nb_diags_create(f->arena, NULL);
+    for (int i = 0; i < ROWS * K; i++) f->x[i] = sinf((float)(i * i));
+    f->in = (nb_tensor){
+        .elem = NB_F32, .rank = 2, .dims = {ROWS, K}, .data = f->x, .bytes = sizeof f->x};
+    f->sample = (nb_sample){&f->in};
+    f->env = (nb_pass_env){.arena = f->arena,
+                           .diags = f->diags,
+                           .registry = nb_registry_create(f->arena),
+                           .samples = &f->sample,
+                           .n_samples = 1};
+}
+
+/* Runs passes on the graph; its result in `y` unless that is NULL. */
+static nb_status run(fixture *f, const char *passes, nb_tensor *y) {
+    nb_graph *g;
+    ck_assert_int_eq(nb_parse(text, strlen(text), "g", NULL, NULL, NULL, f->diags, &g), NB_OK);
+    ck_assert_int_eq(nb_pipeline_parse(f->env.registry, passes, f->arena, f->diags, &f->pipeline),
+                     NB_OK);
+    nb_status status = nb_pipeline_run(&f->pipeline, g, &f->env);
+    if (y) ck_assert_int_eq(nb_eval(g, &f->in, y, NULL, 0, f->arena, f->diags), NB_OK);
+    nb_graph_destroy(g);
+    return status;
+}
+
+static void chosen(const char *options, const char *wanted) {
+    fixture f;
+    setup(&f);
+    const char *passes = nb_format(f.arena, "choose-bits{%s}, quantize-weights", options);
+    ck_assert_int_eq(run(&f, passes, NULL), NB_OK);
+    ck_assert_str_eq(nb_layer_forms_text(&f.env, f.arena), wanted);
+    nb_arena_destroy(f.arena);
+}
+
+/* A column's scale of 32 bits is 2 bits for each of its 16 weights, a group's of 16 bits 2 for 8.
+ */
+START_TEST(within_budget) {
+    chosen("budget=10, bits=\"2,8\", groups=\"0\"", "/much/MatMul=8/0; /little/MatMul=8/0");
+    chosen("budget=9.9, bits=\"2,8\", groups=\"0\"", "/much/MatMul=8/0; /little/MatMul=2/0");
+    chosen("budget=6.9, bits=\"2,8\", groups=\"0\"", "/much/MatMul=2/0; /little/MatMul=2/0");
+    chosen("budget=8, bits=\"2,3,6,8\", groups=\"8,0\"", "/much/MatMul=8/8; /little/MatMul=3/8");
+    chosen("budget=7.9, bits=\"2,4,8\", groups=\"0\", asymmetric",
+           "/much/MatMul=8/0; /little/MatMul=2/0");
+}
+END_TEST
+
+START_TEST(within_loss) {
+    chosen("max-kld=10, bits=\"2,8\", groups=\"0\"", "/much/MatMul=2/0; /little/MatMul=2/0");
+    chosen("max-kld=1e-3, bits=\"2,8\", groups=\"0\"", "/much/MatMul=8/0; /little/MatMul=2/0");
+}
+END_TEST
+
+static double divergence(const float *p, const float *q) {
+    double zp = 0, zq = 0, sum = 0;
+    for (int i = 0; i < N; i++) {
+        zp += exp((double)p[i]);
+        zq += exp((double)q[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        const double a = exp((double)p[i]) / zp, b = exp((double)q[i]) / zq;
+        sum += a * log(a / b);
+    }
+    return sum;
+}
+
+/* What both layers lose in all, at other widths than the one that was measured. */
+START_TEST(tells_the_loss) {
+    fixture f;
+    setup(&f);
+    nb_tensor wanted, got;
+    ck_assert_int_eq(run(&f, "simplify", &wanted), NB_OK);
+    ck_assert_int_eq(run(&f,
+                         "choose-bits{budget=8, bits=\"5,6\", groups=\"0\"}, "
+                         "quantize-weights{search}",
+                         &got),
+                     NB_OK);
+    double told = 0, sum = 0;
+    for (size_t i = 0; i < f.diags->list.count; i++) {
+        const char *at = strstr(f.diags->list.items[i]->message, "diverge by ");
+        if (at) ck_assert_int_eq(sscanf(at, "diverge by %lf", &told), 1);
+    }
+    for (int64_t r = 0; r < ROWS; r++)
+        sum += divergence((const float *)wanted.data + r * N, (const float *)got.data + r * N);
+    ck_assert_double_gt(told, 0.5 * sum / ROWS);
+    ck_assert_double_lt(told, 2 * sum / ROWS);
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+START_TEST(refused) {
+    static const struct {
+        const char *passes, *says;
+    } cases[] = {
+        {"choose-bits{budget=2, bits=\"4\", groups=\"0\"}", "at least 6.000 bits per weight"},
+        {"choose-bits{max-kld=1e-9, bits=\"2,3\"}", "within max-kld=1e-09"},
+        {"choose-bits", "one of budget and max-kld"},
+        {"choose-bits{budget=4, max-kld=1}", "one of budget and max-kld"},
+        {"choose-bits{budget=4, bits=\"4,9\"}", "numbers from 2 to 8"},
+        {"choose-bits{budget=4, bits=\"4,4\"}", "different numbers"},
+        {"choose-bits{budget=4, groups=\"32,\"}", "groups: expected"},
+        {"quantize-weights{layers=\"*none*=4\"}", "layers=\"*none*\" matches none of the 2 layers"},
+        {"quantize-weights{layers=\"*much*=9\"}", "PATTERN=BITS"},
+        {"quantize-weights{layers=\"=4\"}", "PATTERN=BITS"},
+        {"quantize-weights{layers=\"*=4/\"}", "PATTERN=BITS"},
+    };
+    fixture f;
+    setup(&f);
+    ck_assert_int_ne(run(&f, cases[_i].passes, NULL), NB_OK);
+    ck_assert_ptr_nonnull(strstr(f.diags->list.items[0]->message, cases[_i].says));
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+START_TEST(needs_samples) {
+    fixture f;
+    setup(&f);
+    f.env.n_samples = 0;
+    ck_assert_int_ne(run(&f, "choose-bits{budget=8}", NULL), NB_OK);
+    ck_assert_ptr_nonnull(strstr(f.diags->list.items[0]->message, "no samples"));
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* A recipe of what was run does the same without measuring. */
+START_TEST(recipe) {
+    fixture f, again;
+    setup(&f);
+    setup(&again);
+    nb_tensor first, second;
+    const char *passes = "choose-bits{budget=9.9, bits=\"2,8\", groups=\"0\"}, "
+                         "quantize-weights{group=4, search, layers=\"*much*=6\"}";
+    ck_assert_int_eq(run(&f, passes, &first), NB_OK);
+    const char *again_text = nb_recipe_text(&f.pipeline, &f.env, f.arena);
+    ck_assert_str_eq(again_text,
+                     "# choose-bits{budget=9.9, bits=\"2,8\", groups=\"0\"}: see layers below\n"
+                     "quantize-weights{group=4, search, "
+                     "layers=\"*much*=6; /much/MatMul=8/0; /little/MatMul=2/0\"}\n");
+    again.env.n_samples = 0;
+    ck_assert_int_eq(run(&again, again_text, &second), NB_OK);
+    ck_assert_mem_eq(first.data, second.data, (size_t)first.bytes);
+    nb_arena_destroy(f.arena);
+    nb_arena_destroy(again.arena);
+}
+END_TEST
+
+/* The best of all 4^5 choices, costs being whole steps. */
+START_TEST(best_choice) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    double cost[5][4], loss[5][4], best = INFINITY, found = 0, spent = 0;
+    nb_knapsack_item items[5];
+    uint32_t state = (uint32_t)_i + 1;
+    for (int i = 0; i < 5; i++) {
+        for (int k = 0; k < 4; k++) {
+            state = state * 1664525 + 1013904223;
+            cost[i][k] = 100 + (double)(state >> 16 & 255);
+            loss[i][k] = (double)(state >> 24);
+        }
+        items[i] = (nb_knapsack_item){cost[i], loss[i], 4, 0};
+    }
+    const double most = 1000;
+    for (int code = 0; code < 1024; code++) {
+        double c = 0, l = 0;
+        for (int i = 0; i < 5; i++) {
+            c += cost[i][code >> 2 * i & 3];
+            l += loss[i][code >> 2 * i & 3];
+        }
+        if (c <= most - 1) best = fmin(best, l); /* a step is less than a tenth */
+    }
+    ck_assert(nb_knapsack(items, 5, most, INFINITY, arena));
+    for (int i = 0; i < 5; i++) {
+        spent += cost[i][items[i].choice];
+        found += loss[i][items[i].choice];
+    }
+    ck_assert_double_le(spent, most);
+    ck_assert_double_le(found, best);
+    ck_assert(!nb_knapsack(items, 5, 499, INFINITY, arena));
+    ck_assert(!nb_knapsack(items, 5, INFINITY, -1, arena));
+    ck_assert(nb_knapsack(items, 5, INFINITY, INFINITY, arena));
+    nb_arena_destroy(arena);
+}
+END_TEST
+
+Suite *nb_suite_choose_bits(void) {
+    Suite *s = suite_create("choose_bits");
+    TCase *c = tcase_create("choices");
+    tcase_add_test(c, within_budget);
+    tcase_add_test(c, within_loss);
+    tcase_add_test(c, tells_the_loss);
+    tcase_add_loop_test(c, refused, 0, 11);
+    tcase_add_test(c, needs_samples);
+    tcase_add_test(c, recipe);
+    tcase_add_loop_test(c, best_choice, 0, 20);
+    suite_add_tcase(s, c);
+    return s;
+}
