@@ -75,7 +75,8 @@ def dnnl():
     folder = os.path.join(PEERS, "dnnl")
     if not glob.glob(f"{folder}/usr/lib/*/libdnnl.so"):
         os.makedirs(folder, exist_ok=True)
-        call(["apt-get", "download", "libdnnl2", "libdnnl-dev"], folder)
+        # With the OpenCL loader that it links to, whatever the system has of that name.
+        call(["apt-get", "download", "libdnnl2", "libdnnl-dev", "ocl-icd-libopencl1"], folder)
         for deb in glob.glob(folder + "/*.deb"):
             call(["dpkg", "-x", deb, folder])
             os.remove(deb)
@@ -84,7 +85,7 @@ def dnnl():
         raise Missing("the package has no library")
     where = os.path.dirname(libraries[0])
     return [driver("dnnl", "-isystem", f"{folder}/usr/include", f"-L{where}",
-                   f"-Wl,-rpath,{where}", "-ldnnl")]
+                   f"-Wl,-rpath,{where},-rpath-link,{where},--disable-new-dtags", "-ldnnl")]
 
 
 def compiled(runtime):
