@@ -79,6 +79,9 @@ typedef struct cg_isa {
     bool f16;         /* converts f16 <-> f32 in hardware */
     bool maximum;     /* has min and max that propagate NaN and order zeros */
     int mask_bits;    /* smallest lane, in bits, with masked loads and stores; 0 = none */
+    /* Where memory is the limit: how many places of it are best read side by side, and how far
+     * ahead it is best asked for, in bytes (0: not at all, the CPU finds out by itself). */
+    int streams, ahead;
     /* How weights of 8 and of fewer bits (first index) are multiplied by activations of i8 and of
      * i16: by several rows, and by a single one (NULL: likewise). */
     const nb_dot *dots[2][2][2];

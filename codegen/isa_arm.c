@@ -10,6 +10,8 @@ const cg_isa cg_isa_neon = {
     .round = true,
     .f16 = true,
     .maximum = true,
+    .streams = 4,
+    .ahead = 384,
 };
 
 const cg_isa cg_isa_neon_dotprod = {
@@ -20,4 +22,6 @@ const cg_isa cg_isa_neon_dotprod = {
     .round = true,
     .f16 = true,
     .maximum = true,
+    .streams = 4,
+    .ahead = 384,
 };

@@ -7,6 +7,8 @@ const cg_isa cg_isa_sse2 = {
     .name = "sse2",
     .vector_bytes = 16,
     .registers = 16,
+    .streams = 4,
+    .ahead = 384,
     .dots = {{{&nb_dot_words_sse2}, {&nb_dot_words_sse2}},
              {{&nb_dot_words_sse2}, {&nb_dot_words_sse2}}},
 };
@@ -19,6 +21,8 @@ const cg_isa cg_isa_avx2 = {
     .round = true,
     .f16 = true,
     .mask_bits = 32,
+    .streams = 4,
+    .ahead = 384,
     .dots = {{{&nb_dot_words_avx2}, {&nb_dot_words_avx2}},
              {{&nb_dot_narrow_avx2}, {&nb_dot_words_avx2, &nb_dot_narrow_avx2}}},
 };
@@ -31,5 +35,6 @@ const cg_isa cg_isa_avx512vnni = {
     .round = true,
     .f16 = true,
     .mask_bits = 8,
+    .streams = 6,
     .dots = {{{&nb_dot_vnni}, {&nb_dot_vnni}}, {{&nb_dot_vnni}, {&nb_dot_vnni}}},
 };

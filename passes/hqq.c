@@ -56,7 +56,7 @@ static void update(splitting *s, const nb_rtn *rtn, double weight) {
 
 void nb_hqq_fit(const nb_rtn *rtn, const float *w, int64_t n, float *scales, int64_t *zeros) {
     splitting s;
-    double best[RUNS], weight = 0;
+    double best[RUNS] = {0}, weight = 0;
     float beta = BETA;
     for (int64_t i = 0; i < n; i++) weight += rtn->importance ? (double)rtn->importance[i] : 1;
     memcpy(s.scale, scales, sizeof s.scale);

@@ -23,7 +23,7 @@ static int planes_of(int bits, plane planes[NB_UNIT_PLANES]) {
 }
 
 void nb_unit_pack(int bits, uint8_t codes[NB_UNIT_INPUTS][CG_LANES], uint8_t *out) {
-    plane planes[NB_UNIT_PLANES];
+    plane planes[NB_UNIT_PLANES] = {{0}};
     const int n = planes_of(bits, planes), bytes = 16 * nb_unit_inputs(bits);
     memset(out, 0, (size_t)nb_unit_bytes(bits));
     for (const plane *p = planes; p < planes + n; p++) {
@@ -36,7 +36,7 @@ void nb_unit_pack(int bits, uint8_t codes[NB_UNIT_INPUTS][CG_LANES], uint8_t *ou
 }
 
 nb_unit nb_unit_load(cg *g, int bits, cg_val at) {
-    plane planes[NB_UNIT_PLANES];
+    plane planes[NB_UNIT_PLANES] = {{0}};
     const int n = planes_of(bits, planes);
     nb_unit unit = {.bits = bits};
     for (int i = 0; i < n; i++)
@@ -68,7 +68,7 @@ static cg_val spread(cg *g, const plane *p, cg_val bits, int number) {
 }
 
 cg_val nb_unit_part(cg *g, const nb_unit *unit, int number) {
-    plane planes[NB_UNIT_PLANES];
+    plane planes[NB_UNIT_PLANES] = {{0}};
     const int n = planes_of(unit->bits, planes);
     cg_val code = spread(g, &planes[0], unit->planes[0], number);
     for (int i = 1; i < n; i++)

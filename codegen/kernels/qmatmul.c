@@ -2,7 +2,7 @@
  *
  * Phase 0 prepares the activations, an item is a row (qprepare.c). Phase 1 multiplies, an item is
  * a panel of 16 columns (qpanel.c, qtile.c). */
-#include "codegen/kernels/qproduct.h"
+#include "codegen/kernels/qtile.h"
 
 /* Of unpacked weights: half of the first-level cache of any CPU here. */
 #define BLOCK_BYTES 16384
@@ -30,8 +30,7 @@ static nb_qproduct shape_of(const cg_isa *isa, const nb_value *weight, nb_elem a
     if (p.wide) p.span = nb_min_i64(p.span, inputs_that_fit(&p.s));
     p.spans = nb_max_i64(nb_ceildiv(group, p.span), 1);
     p.row_spans = p.s.groups * p.spans;
-    p.plane_bytes = nb_qshape_row(&p.s) * p.dot->act_bytes;
-    p.row_bytes = p.planes * p.plane_bytes;
+    p.row_words = nb_qshape_row(&p.s) * p.dot->act_bytes / 4;
     return p;
 }
 
@@ -42,8 +41,9 @@ nb_qproduct nb_qproduct_of(nb_lower *l, bool single) {
     p.l = l;
     p.rows = cg_buf_count_range(g, a, 0, a->rank - 1);
     if (!l->scratch) return p;
+    p.cut = nb_rows_cut(g, p.rows, nb_qtile_most(&p), !single);
     p.codes = l->scratch;
-    cg_val bytes = cg_muli(g, p.rows, p.row_bytes);
+    cg_val bytes = cg_muli(g, p.rows, 4 * p.planes * p.row_words);
     p.sums = cg_offset(g, l->scratch, cg_muli(g, cg_lshri(g, cg_addi(g, bytes, 63), 6), 64));
     return p;
 }
@@ -52,10 +52,22 @@ int64_t nb_qproduct_factor(const nb_qproduct *p) {
     return p->s.zeros ? -1 : -(p->s.zero + p->s.offset);
 }
 
-cg_val nb_qproduct_sum(const nb_qproduct *p, cg_val row, int plane, cg_val span) {
+/* Of `each` words (or sums) in a plane of a row, address of number `i`. */
+static cg_val interleaved(const nb_qproduct *p, cg_val base, int64_t each, const nb_qrow *r,
+                          cg_val i) {
     cg *g = p->l->g;
-    cg_val index = cg_addi(g, cg_muli(g, row, p->planes * p->row_spans), plane * p->row_spans);
-    return cg_index(g, p->sums, CG_I32, cg_add(g, index, span));
+    cg_val tile = cg_muli(g, r->first, each * p->planes),
+           row =
+               cg_add(g, cg_mul(g, cg_muli(g, i, p->planes), r->rows), cg_sub(g, r->row, r->first));
+    return cg_index(g, base, CG_I32, cg_add(g, tile, row));
+}
+
+cg_val nb_qproduct_word(const nb_qproduct *p, const nb_qrow *r, cg_val word) {
+    return interleaved(p, p->codes, p->row_words, r, word);
+}
+
+cg_val nb_qproduct_sum(const nb_qproduct *p, const nb_qrow *r, cg_val span) {
+    return interleaved(p, p->sums, p->row_spans, r, span);
 }
 
 void nb_each_span(const nb_qproduct *p, int64_t length,
@@ -74,7 +86,7 @@ void nb_each_span(const nb_qproduct *p, int64_t length,
 
 static cg_val scratch_of(nb_lower *l, bool single) {
     nb_qproduct p = nb_qproduct_of(l, single);
-    int64_t row = p.row_bytes + 4 * p.planes * p.row_spans;
+    int64_t row = 4 * p.planes * (p.row_words + p.row_spans);
     return cg_addi(l->g, cg_muli(l->g, p.rows, row), 128);
 }
 

@@ -8,9 +8,7 @@
 #include "codegen/kernels/rows.h"
 
 /* Tiles that share what is unpacked. */
-#define TILES 16
-/* Panels of a single row side by side. */
-#define PANELS 4
+#define TILES 64
 
 typedef struct panel {
     const nb_qproduct *p;
@@ -20,10 +18,12 @@ typedef struct panel {
     cg_val weights;  /* where it lies */
     cg_val unpacked; /* room for a block */
     cg_val states;
-    nb_rows cut;           /* of all rows into tiles */
     cg_val tile, end_tile; /* of the block */
     cg_val row, rows;      /* of the block; single: 0 and panels */
     cg_val source, from;   /* weights of the block of inputs; the input they start with */
+    cg_val closes, ends;   /* is it the last of its group (NULL: groups are whole), of the panel? */
+    cg_var ahead;          /* what of the next panel is fetched next */
+    cg_val share;          /* and how many bytes with a tile */
 } panel;
 
 /* ---- rows ----------------------------------------------------------------------------------- */
@@ -38,8 +38,8 @@ static cg_val real_row(const nb_qproduct *p, cg_val row) {
     return p->single ? cg_i64(p->l->g, 0) : row;
 }
 
-/* A tile from `row` on, group `group`, span `span` of it, still without inputs. */
-static nb_qtile tile_at(const panel *w, cg_val row, cg_val group, cg_val span) {
+/* A tile from `row` on, group `group`, still without activations. */
+static nb_qtile tile_at(const panel *w, cg_val row, cg_val group) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     const nb_operand *a = &p->l->in[0];
@@ -49,7 +49,6 @@ static nb_qtile tile_at(const panel *w, cg_val row, cg_val group, cg_val span) {
            zeros = cg_addi(g, cg_muli(g, group, CG_LANES), nb_qshape_zeros_at(&p->s));
     nb_qtile t = {
         .states = state_of(w, row),
-        .sums = nb_qproduct_sum(p, real, 0, cg_add(g, cg_muli(g, group, p->spans), span)),
         .scales = cg_offset(g, w->weights, scales),
     };
     t.apart = p->single ? cg_muli(g, w->apart, nb_qshape_panel_bytes(&p->s)) : cg_i64(g, 0);
@@ -60,99 +59,20 @@ static nb_qtile tile_at(const panel *w, cg_val row, cg_val group, cg_val span) {
     return t;
 }
 
-/* The same with the inputs of the block: `count` groups or units. */
-static nb_qtile tile_in_block(const panel *w, cg_val row, cg_val group, cg_val span, cg_val count) {
+/* The same with the inputs of the block, from span `span` of the group on: `count` groups or units.
+ * `rows`: of the tile. */
+static nb_qtile tile_in_block(const panel *w, cg_val row, cg_val rows, cg_val group, cg_val span,
+                              cg_val count) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    cg_val codes = cg_add(g, cg_mul(g, real_row(p, row), cg_i64(g, p->row_bytes)),
-                          cg_muli(g, w->from, 4 * p->parts / p->s.unit));
-    nb_qtile t = tile_at(w, row, group, span);
-    t.codes = cg_offset(g, p->codes, codes);
+    const nb_qrow real = {real_row(p, row), real_row(p, row), p->single ? cg_i64(g, 1) : rows};
+    nb_qtile t = tile_at(w, row, group);
+    cg_val units = cg_udiv(g, w->from, cg_i64(g, p->s.unit));
+    t.codes = nb_qproduct_word(p, &real, cg_muli(g, units, p->parts));
+    t.sums = nb_qproduct_sum(p, &real, cg_add(g, cg_muli(g, group, p->spans), span));
     t.source = w->source;
     t.count = count;
     return t;
-}
-
-/* All tiles of the block: groups [group, after) of `length` inputs, or the span of `units` units
- * (after NULL). */
-static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length, cg_val span,
-                      cg_val units) {
-    const nb_qproduct *p = w->p;
-    cg *g = p->l->g;
-    cg_val count = after ? cg_sub(g, after, group) : units;
-    if (p->single) {
-        const nb_qtile t = tile_in_block(w, w->row, group, span, count);
-        nb_qtile_run(p, w->n, length, &t);
-        return;
-    }
-    CG_FOR(g, tile, w->tile, w->end_tile, cg_i64(g, 1)) {
-        cg_val row = nb_rows_first(g, &w->cut, tile), rows = nb_rows_of(g, &w->cut, tile);
-        const nb_qtile t = tile_in_block(w, row, group, span, count);
-        for (int n = w->cut.most; n > 0; n--) {
-            if (!nb_rows_occur(&w->cut, n)) continue;
-            CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, length, &t); }
-        }
-    }
-}
-
-/* ---- inputs --------------------------------------------------------------------------------- */
-
-/* Makes the weights of `inputs` inputs (packed, from input `from` on) ready for all tiles. */
-static void enter_block(panel *w, cg_val from, cg_val inputs) {
-    const nb_qproduct *p = w->p;
-    cg *g = p->l->g;
-    w->from = from;
-    w->source = cg_offset(g, w->weights, cg_muli(g, from, nb_qshape_code_bytes(&p->s, 1)));
-    if (p->single || p->parts == 1) return;
-    CG_FOR(g, u, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, 1)) {
-        const nb_unit unit = nb_unit_load(
-            g, p->s.bits, cg_offset(g, w->source, cg_muli(g, u, nb_unit_bytes(p->s.bits))));
-        for (int k = 0; k < p->parts; k++) {
-            cg_val to = cg_offset(g, w->unpacked, cg_addi(g, cg_muli(g, u, 64 * p->parts), 64 * k));
-            cg_store(g, p->dot->unpack(g, &unit, k), to, 64);
-        }
-    }
-    w->source = w->unpacked;
-}
-
-/* Groups [first, after), all of `length` inputs, which are short: some in each block. */
-static void short_groups(panel *w, int64_t first, int64_t after, int64_t length) {
-    const nb_qproduct *p = w->p;
-    cg *g = p->l->g;
-    int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit,
-            each = p->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
-    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
-        cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after)),
-               from = cg_muli(g, group, nb_qshape_padded(&p->s, 0));
-        enter_block(w, from, cg_muli(g, cg_sub(g, end, group), padded));
-        run_tiles(w, group, end, length, cg_i64(g, 0), NULL);
-    }
-}
-
-/* Groups [first, after), all of `length` inputs, which are long: a block is a span. */
-static void long_groups(panel *w, int64_t first, int64_t after, int64_t length) {
-    const nb_qproduct *p = w->p;
-    cg *g = p->l->g;
-    const int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit;
-    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
-        CG_FOR(g, at, cg_i64(g, 0), cg_i64(g, padded), cg_i64(g, p->span)) {
-            cg_val inputs = cg_smin(g, cg_i64(g, p->span), cg_sub(g, cg_i64(g, padded), at)),
-                   from = cg_add(g, cg_muli(g, group, nb_qshape_padded(&p->s, 0)), at);
-            enter_block(w, from, inputs);
-            run_tiles(w, group, NULL, length, cg_udiv(g, at, cg_i64(g, p->span)),
-                      cg_udiv(g, inputs, cg_i64(g, p->s.unit)));
-        }
-        CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) {
-            const nb_qtile t = tile_at(w, row, group, cg_i64(g, 0));
-            cg_val total = cg_offset(g, t.states, cg_i64(g, 64)), zero = cg_i64(g, 0),
-                   skip = p->single ? cg_mul(g, row, t.apart) : zero;
-            cg_val sum = cg_load(g, nb_qtile_total_type(p), total, 64),
-                   scales = nb_qtile_scales(g, p, cg_offset(g, t.scales, skip)),
-                   act = t.act_scales ? cg_load(g, CG_S(CG_F32), t.act_scales, 0) : NULL;
-            nb_qtile_add_group(g, t.states, sum, scales, act);
-            cg_store(g, cg_zero(g, nb_qtile_total_type(p)), total, 64);
-        }
-    }
 }
 
 /* ---- results -------------------------------------------------------------------------------- */
@@ -202,7 +122,138 @@ static void store_result(const panel *w, cg_val row) {
     cg_buf_store_part(g, y, to, stride, v, c.left);
 }
 
+/* Adds the total of the row's spans of group `group` to its result. */
+static void add_total(const panel *w, cg_val row, cg_val group) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const nb_qtile t = tile_at(w, row, group);
+    cg_val total = cg_offset(g, t.states, cg_i64(g, 64));
+    cg_val skip = p->single ? cg_mul(g, row, t.apart) : cg_i64(g, 0);
+    cg_val sum = cg_load(g, nb_qtile_total_type(p), total, 64),
+           scales = nb_qtile_scales(g, p, cg_offset(g, t.scales, skip)),
+           act = t.act_scales ? cg_load(g, CG_S(CG_F32), t.act_scales, 0) : NULL,
+           result = cg_load(g, CG_V(CG_F32), t.states, 64);
+    cg_store(g, nb_qtile_add_group(g, result, sum, scales, act), t.states, 64);
+    cg_store(g, cg_zero(g, nb_qtile_total_type(p)), total, 64);
+}
+
+/* ---- tiles ---------------------------------------------------------------------------------- */
+
+/* What follows the tile of `rows` rows from `row` on. Results leave with their tile, so that the
+ * memory they go to is waited for while the next one is multiplied. */
+static void finish(const panel *w, cg_val row, cg_val rows, cg_val group) {
+    cg *g = w->p->l->g;
+    cg_val end = cg_add(g, row, rows);
+    if (w->closes) {
+        CG_IF(g, w->closes) {
+            CG_FOR(g, r, row, end, cg_i64(g, 1)) { add_total(w, r, group); }
+        }
+    }
+    CG_IF(g, w->ends) {
+        CG_FOR(g, r, row, end, cg_i64(g, 1)) { store_result(w, r); }
+    }
+}
+
+/* With each tile a share of the panel that follows is asked for. */
+static void fetch_ahead(const panel *w) {
+    cg *g = w->p->l->g;
+    cg_val from = cg_get(g, w->ahead);
+    CG_FOR(g, at, cg_i64(g, 0), w->share, cg_i64(g, 64)) {
+        cg_prefetch(g, cg_offset(g, from, at), 2);
+    }
+    cg_set(g, w->ahead, cg_offset(g, from, w->share));
+}
+
+/* All tiles of the block: groups [group, after) of `length` inputs, or the span of `units` units
+ * (after NULL). */
+static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length, cg_val span,
+                      cg_val units) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    cg_val count = after ? cg_sub(g, after, group) : units;
+    if (p->single) {
+        const nb_qtile t = tile_in_block(w, w->row, w->rows, group, span, count);
+        nb_qtile_run(p, w->n, length, &t);
+        finish(w, w->row, w->rows, group);
+        return;
+    }
+    CG_FOR(g, tile, w->tile, w->end_tile, cg_i64(g, 1)) {
+        fetch_ahead(w);
+        cg_val row = nb_rows_first(g, &p->cut, tile), rows = nb_rows_of(g, &p->cut, tile);
+        const nb_qtile t = tile_in_block(w, row, rows, group, span, count);
+        for (int n = p->cut.most; n > 0; n--) {
+            if (!nb_rows_occur(&p->cut, n)) continue;
+            CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, length, &t); }
+        }
+        finish(w, row, rows, group);
+    }
+}
+
+/* ---- inputs --------------------------------------------------------------------------------- */
+
+/* Makes the weights of `inputs` inputs (packed, from input `from` on) ready for all tiles. */
+static void enter_block(panel *w, cg_val from, cg_val inputs) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    w->from = from;
+    w->source = cg_offset(g, w->weights, cg_muli(g, from, nb_qshape_code_bytes(&p->s, 1)));
+    if (p->single || p->parts == 1) return;
+    CG_FOR(g, u, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, 1)) {
+        const nb_unit unit = nb_unit_load(
+            g, p->s.bits, cg_offset(g, w->source, cg_muli(g, u, nb_unit_bytes(p->s.bits))));
+        for (int k = 0; k < p->parts; k++) {
+            cg_val to = cg_offset(g, w->unpacked, cg_addi(g, cg_muli(g, u, 64 * p->parts), 64 * k));
+            cg_store(g, p->dot->unpack(g, &unit, k), to, 64);
+        }
+    }
+    w->source = w->unpacked;
+}
+
+/* Groups [first, after), all of `length` inputs, which are short: some in each block. */
+static void short_groups(panel *w, int64_t first, int64_t after, int64_t length) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit,
+            each = p->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
+    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
+        cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after)),
+               from = cg_muli(g, group, nb_qshape_padded(&p->s, 0));
+        enter_block(w, from, cg_muli(g, cg_sub(g, end, group), padded));
+        w->ends = cg_cmpi(g, CG_EQ, end, p->s.groups);
+        run_tiles(w, group, end, length, cg_i64(g, 0), NULL);
+    }
+}
+
+/* Groups [first, after), all of `length` inputs, which are long: a block is a span. */
+static void long_groups(panel *w, int64_t first, int64_t after, int64_t length) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit;
+    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
+        CG_FOR(g, at, cg_i64(g, 0), cg_i64(g, padded), cg_i64(g, p->span)) {
+            cg_val inputs = cg_smin(g, cg_i64(g, p->span), cg_sub(g, cg_i64(g, padded), at)),
+                   from = cg_add(g, cg_muli(g, group, nb_qshape_padded(&p->s, 0)), at);
+            enter_block(w, from, inputs);
+            w->closes = cg_cmpi(g, CG_EQ, cg_add(g, at, inputs), padded);
+            w->ends = cg_and(g, w->closes, cg_cmpi(g, CG_EQ, group, p->s.groups - 1));
+            run_tiles(w, group, NULL, length, cg_udiv(g, at, cg_i64(g, p->span)),
+                      cg_udiv(g, inputs, cg_i64(g, p->s.unit)));
+        }
+    }
+}
+
 /* ---- panels --------------------------------------------------------------------------------- */
+
+/* The panel after this one, in equal shares for all tiles of all blocks of inputs. */
+static void start_fetching(panel *w) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const int64_t bytes = nb_qshape_panel_bytes(&p->s), inputs = p->spans == 1 ? p->block : p->span,
+                  blocks = nb_max_i64(nb_ceildiv(nb_qshape_row(&p->s), inputs), 1);
+    cg_val tiles = cg_muli(g, cg_sub(g, w->end_tile, w->tile), blocks);
+    w->share = cg_muli(g, cg_ceildiv(g, cg_i64(g, bytes / 64), tiles), 64);
+    w->ahead = cg_var_new(g, cg_offset(g, w->weights, cg_i64(g, bytes)));
+}
 
 /* The rows of the block in the panel at hand, from the first input to the results. */
 static void multiply_block(panel *w) {
@@ -212,15 +263,17 @@ static void multiply_block(panel *w) {
     w->weights =
         cg_offset(g, p->l->in[1].buf.base, cg_muli(g, w->number, nb_qshape_panel_bytes(&p->s)));
     cg_memset(g, w->states, 0, cg_muli(g, w->rows, nb_qtile_state_bytes(p)));
+    if (!p->single) start_fetching(w);
     void (*groups)(panel *, int64_t, int64_t, int64_t) = p->spans == 1 ? short_groups : long_groups;
     if (whole) groups(w, 0, whole, p->s.group);
     if (rest) groups(w, whole, whole + 1, rest);
+    if (p->s.groups) return;
     CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) { store_result(w, row); }
 }
 
 static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    panel w = {.p = p, .n = PANELS, .row = cg_i64(g, 0)};
+    panel w = {.p = p, .n = cg_isa_of(g)->streams, .row = cg_i64(g, 0)};
     w.states = cg_stack(g, w.n * nb_qtile_state_bytes(p), 64);
     for (; w.n > 0; w.n /= 2) {
         w.rows = cg_i64(g, w.n);
@@ -235,17 +288,16 @@ static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
 
 static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    const int most = nb_qtile_most(p);
-    panel w = {.p = p, .cut = nb_rows_cut(g, p->rows, most, true)};
-    w.states = cg_stack(g, (int64_t)TILES * most * nb_qtile_state_bytes(p), 64);
+    panel w = {.p = p};
+    w.states = cg_stack(g, (int64_t)TILES * p->cut.most * nb_qtile_state_bytes(p), 64);
     if (p->parts > 1) w.unpacked = cg_stack(g, p->block / p->s.unit * p->parts * 64, 64);
     CG_FOR(g, number, begin, end, cg_i64(g, 1)) {
         w.number = number;
-        CG_FOR(g, tile, cg_i64(g, 0), w.cut.tiles, cg_i64(g, TILES)) {
+        CG_FOR(g, tile, cg_i64(g, 0), p->cut.tiles, cg_i64(g, TILES)) {
             w.tile = tile;
-            w.end_tile = cg_smin(g, cg_addi(g, tile, TILES), w.cut.tiles);
-            w.row = nb_rows_first(g, &w.cut, tile);
-            w.rows = cg_sub(g, nb_rows_first(g, &w.cut, w.end_tile), w.row);
+            w.end_tile = cg_smin(g, cg_addi(g, tile, TILES), p->cut.tiles);
+            w.row = nb_rows_first(g, &p->cut, tile);
+            w.rows = cg_sub(g, nb_rows_first(g, &p->cut, w.end_tile), w.row);
             multiply_block(&w);
         }
     }

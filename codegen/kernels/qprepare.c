@@ -3,9 +3,10 @@
 
 typedef struct preparing {
     const nb_qproduct *p;
-    cg_val row, group;
-    cg_val from, to; /* codes of the group; its first prepared one in plane 0 */
-    cg_val span_from, span_to;
+    nb_qrow row;
+    cg_val group;
+    cg_val from, word; /* codes of the group; its first word */
+    cg_val span_from, span_word;
     cg_var sum[2]; /* <16 x i32> */
 } preparing;
 
@@ -19,18 +20,28 @@ static cg_val evens_first(cg *g, cg_val v, int64_t unit) {
     return cg_shuffle(g, v, NULL, CG_LANES, picks);
 }
 
+/* Words of 4 bytes go to their places, one by one. */
 static void store_codes(const preparing *q, cg_val codes, int plane, cg_val i, cg_val n) {
     cg *g = q->p->l->g;
     const nb_qproduct *p = q->p;
-    bool words = p->dot->act_bytes == 2;
-    cg_kind kind = words ? CG_I16 : CG_I8;
-    cg_val to = cg_index(g, cg_offset(g, q->span_to, cg_i64(g, plane * p->plane_bytes)), kind, i);
-    if (words) codes = evens_first(g, codes, p->s.unit);
-    codes = cg_narrow(g, codes, kind);
-    if (n) /* whole units: lanes that are not there were loaded as 0 */
-        cg_store_part(g, codes, to, cg_andi(g, cg_addi(g, n, p->s.unit - 1), -p->s.unit));
-    else
-        cg_store(g, codes, to, 0);
+    const int bytes = p->dot->act_bytes, words = CG_LANES * bytes / 4;
+    if (bytes == 2) codes = evens_first(g, codes, p->s.unit);
+    codes = cg_narrow(g, codes, bytes == 2 ? CG_I16 : CG_I8);
+    cg_val first = cg_add(g, q->span_word, cg_lshri(g, cg_muli(g, i, bytes), 2)),
+           all = cg_bitcast(g, codes, (cg_type){CG_I32, words}), count = cg_i64(g, words);
+    if (n) { /* whole units: lanes that are not there were loaded as 0 */
+        cg_val inputs = cg_andi(g, cg_addi(g, n, p->s.unit - 1), -p->s.unit);
+        count = cg_lshri(g, cg_muli(g, inputs, bytes), 2);
+    }
+    for (int w = 0; w < words; w++) {
+        cg_val to = nb_qproduct_word(p, &q->row, cg_addi(g, first, w));
+        to = cg_offset(g, to, cg_muli(g, q->row.rows, 4 * plane));
+        if (!n) {
+            cg_store(g, cg_lane(g, all, w), to, 4);
+            continue;
+        }
+        CG_IF(g, cg_cmp(g, CG_LT, cg_i64(g, w), count)) { cg_store(g, cg_lane(g, all, w), to, 4); }
+    }
 }
 
 static void prepare_16(cg *g, void *user, cg_val i, cg_val n) {
@@ -56,13 +67,14 @@ static void prepare_span(void *user, cg_val span, int64_t length) {
     cg *g = p->l->g;
     cg_val first = cg_muli(g, span, p->span);
     q->span_from = cg_index(g, q->from, cg_storage_kind(p->l->in[0].buf.elem), first);
-    q->span_to = cg_offset(g, q->to, cg_muli(g, first, p->dot->act_bytes));
+    q->span_word = cg_add(g, q->word, cg_lshri(g, cg_muli(g, first, p->dot->act_bytes), 2));
     for (int k = 0; k < p->planes; k++) q->sum[k] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
     cg_for16(g, cg_i64(g, length), prepare_16, q);
     cg_val number = cg_add(g, cg_muli(g, q->group, p->spans), span);
     for (int k = 0; k < p->planes; k++) {
         cg_val sum = cg_muli(g, cg_fold16(g, cg_get(g, q->sum[k]), cg_add), nb_qproduct_factor(p));
-        cg_store(g, sum, nb_qproduct_sum(p, q->row, k, number), 0);
+        cg_val to = nb_qproduct_sum(p, &q->row, number);
+        cg_store(g, sum, cg_offset(g, to, cg_muli(g, q->row.rows, 4 * k)), 4);
     }
 }
 
@@ -72,17 +84,15 @@ void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end) {
     const int64_t last = p->s.groups - 1;
     preparing q = {.p = p};
     CG_FOR(g, row, begin, end, cg_i64(g, 1)) {
-        cg_val from = cg_buf_row(g, a, 1, row),
-               to = cg_offset(g, p->codes, cg_muli(g, row, p->row_bytes));
-        q.row = row;
+        cg_val from = cg_buf_row(g, a, 1, row), tile = nb_rows_tile(g, &p->cut, row);
+        q.row = (nb_qrow){row, nb_rows_first(g, &p->cut, tile), nb_rows_of(g, &p->cut, tile)};
         for (int64_t part = last > 0 ? 0 : 1; part < 2 && last >= 0; part++) {
             /* All whole groups, then the last one, which may be shorter. */
             int64_t first = part == 0 ? 0 : last, after = part == 0 ? last : last + 1;
             CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
                 q.group = group;
                 q.from = cg_index(g, from, cg_storage_kind(a->elem), cg_muli(g, group, p->s.group));
-                q.to = cg_offset(g, to,
-                                 cg_muli(g, group, nb_qshape_padded(&p->s, 0) * p->dot->act_bytes));
+                q.word = cg_muli(g, group, nb_qshape_padded(&p->s, 0) * p->dot->act_bytes / 4);
                 nb_each_span(p, nb_qshape_length(&p->s, first), prepare_span, &q);
             }
         }

@@ -5,13 +5,16 @@
  * bits; of each span there is the sum of the activations, times what takes the weights' offset and
  * zero point off again.
  *
- * Scratch memory: codes of all rows [row][plane][input], then on the next 64 bytes the sums,
- * i32 [row][plane][span]. */
+ * Scratch memory: the codes, then on the next 64 bytes the sums, both in the order in which tiles
+ * (rows.h) take them. Codes come in words of 4 bytes:
+ *
+ *   i32 [tile][word][plane][row of the tile]; i32 [tile][span][plane][row of the tile] */
 #ifndef NB_KERNELS_QPRODUCT_H
 #define NB_KERNELS_QPRODUCT_H
 
 #include "codegen/kernels/dot.h"
 #include "codegen/kernels/qmatmul.h"
+#include "codegen/kernels/rows.h"
 #include "codegen/lower.h"
 
 typedef struct nb_qproduct {
@@ -19,16 +22,16 @@ typedef struct nb_qproduct {
     nb_qshape s;
     bool single; /* of one row */
     const nb_dot *dot;
-    int parts;           /* of a unit */
-    int planes;          /* of the codes: 1, or 2 (high, then low) */
-    bool wide;           /* activations have 16 bits */
-    int64_t plane_bytes; /* of a prepared row */
-    int64_t row_bytes;   /* all planes */
-    int64_t block;       /* inputs whose unpacked weights fit the first-level cache beside others */
-    int64_t span;        /* inputs of a sum at most, whole units, not more than a block */
-    int64_t spans;       /* of a whole group; sums of a row are numbered group * spans + span */
+    int parts;         /* of a unit */
+    int planes;        /* of the codes: 1, or 2 (high, then low) */
+    bool wide;         /* activations have 16 bits */
+    int64_t row_words; /* of a prepared row's plane */
+    int64_t block;     /* inputs whose unpacked weights fit the first-level cache beside others */
+    int64_t span;      /* inputs of a sum at most, whole units, not more than a block */
+    int64_t spans;     /* of a whole group; sums of a row are numbered group * spans + span */
     int64_t row_spans;
     cg_val rows;
+    nb_rows cut;        /* of them into tiles */
     cg_val codes, sums; /* of row 0; NULL without scratch */
 } nb_qproduct;
 
@@ -37,8 +40,16 @@ nb_qproduct nb_qproduct_of(nb_lower *l, bool single);
 /* What the sums of the activations are multiplied with: zero point and offset where they are one
  * number, negative. */
 int64_t nb_qproduct_factor(const nb_qproduct *p);
-/* Address of the sum of a span of a row's plane. */
-cg_val nb_qproduct_sum(const nb_qproduct *p, cg_val row, int plane, cg_val span);
+
+/* A row, and the tile it is in. */
+typedef struct nb_qrow {
+    cg_val row, first, rows;
+} nb_qrow;
+
+/* Addresses of a word of the row's codes, of the sum of a span; in plane 0: those of the others
+ * follow 4 * rows bytes apart. */
+cg_val nb_qproduct_word(const nb_qproduct *p, const nb_qrow *r, cg_val word);
+cg_val nb_qproduct_sum(const nb_qproduct *p, const nb_qrow *r, cg_val span);
 
 /* Calls body for each span of a group of `length` inputs: its number in the group, its inputs. */
 void nb_each_span(const nb_qproduct *p, int64_t length,

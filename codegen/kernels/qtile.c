@@ -5,27 +5,11 @@
 
 /* This many units of a span are written out; longer spans loop over as many. */
 #define UNROLL 4
-/* How far ahead the weights of a single row are asked for, in bytes. */
-#define AHEAD 384
+/* A tile of so many rows has enough sums to hide the time that one takes. */
+#define ENOUGH_ROWS 8
 
 /* What differs between rows, or between panels of a single row. */
-enum {
-    STATES,
-    CODES,
-    SUMS,
-    SOURCE,
-    SCALES,
-    ZEROS,
-    ACT_SCALES,
-    COUNT,
-    ROW_BYTES,
-    PLANE_BYTES,
-    SUM_ROW,
-    SUM_PLANE,
-    ACT_ROW,
-    APART,
-    N_PARAMS
-};
+enum { STATES, CODES, SUMS, SOURCE, SCALES, ZEROS, ACT_SCALES, COUNT, ACT_ROW, APART, N_PARAMS };
 
 typedef struct tile {
     const nb_qproduct *p; /* only what nb_qtile's name has of it, no sizes */
@@ -33,9 +17,9 @@ typedef struct tile {
     int n;
     int64_t length; /* of a group; 0: spans */
     cg_val arg[N_PARAMS];
-    cg_val codes[NB_QTILE_ROWS], weights[NB_QTILE_ROWS]; /* of the group at hand */
-    cg_var sum[2][NB_QTILE_ROWS];                        /* <16 x i32> of the span */
-    cg_val narrow[2][NB_QTILE_ROWS]; /* sums that the dot product makes first, if it does */
+    cg_val codes, weights[NB_QTILE_ROWS]; /* of the group at hand */
+    cg_var sum[2][NB_QTILE_ROWS];         /* <16 x i32> of the span */
+    cg_val narrow[2][NB_QTILE_ROWS];      /* sums that the dot product makes first, if it does */
 } tile;
 
 /* ---- numbers -------------------------------------------------------------------------------- */
@@ -46,9 +30,17 @@ int64_t nb_qtile_state_bytes(const nb_qproduct *p) {
 
 cg_type nb_qtile_total_type(const nb_qproduct *p) { return CG_V(p->wide ? CG_F64 : CG_I32); }
 
-int nb_qtile_most(const nb_qproduct *p) {
+/* Rows whose sums fit the registers, with or without their results beside them; 4 are left over. */
+static int rows_that_fit(const nb_qproduct *p, bool results) {
     const cg_isa *isa = cg_isa_of(p->l->g);
-    int per_row = 64 / isa->vector_bytes * p->planes, rows = (isa->registers - 4) / per_row;
+    return (isa->registers - 4) / (64 / isa->vector_bytes * (p->planes + (results ? 1 : 0)));
+}
+
+/* Higher tiles read the weights less often, but a result in memory is read and written for each
+ * group: where there are registers for enough rows, results have some. */
+int nb_qtile_most(const nb_qproduct *p) {
+    int rows = rows_that_fit(p, p->spans == 1);
+    if (rows < ENOUGH_ROWS) rows = rows_that_fit(p, false);
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
 
@@ -76,7 +68,8 @@ static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, nb_unit *u
     const int64_t bytes = p->single ? i / p->parts * nb_unit_bytes(p->s.bits) : 64 * i;
     cg_val at = cg_offset(g, t->weights[r], cg_addi(g, skip, bytes));
     if (p->single && part) return p->dot->unpack(g, unit, part);
-    if (p->single) cg_prefetch(g, cg_offset(g, at, cg_i64(g, AHEAD)), 3);
+    const int ahead = cg_isa_of(g)->ahead;
+    if (p->single && ahead) cg_prefetch(g, cg_offset(g, at, cg_i64(g, ahead)), 3);
     /* The order is as written: LLVM would load ahead, and spill. */
     cg_fence(g);
     if (!p->single) return cg_load(g, (cg_type){CG_I8, 64}, at, 64);
@@ -84,13 +77,17 @@ static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, nb_unit *u
     return p->dot->unpack(g, unit, part);
 }
 
-/* A part times the word of row r's activations that lies `at` bytes from those at hand. */
+/* Where plane k of row r lies among the words (or sums) of the tile that belong together, and how
+ * many bytes those are. */
+static int64_t place(const tile *t, int r, int k) { return 4 * (t->p->single ? k : k * t->n + r); }
+static int64_t stride(const tile *t) { return 4 * t->p->planes * (t->p->single ? 1 : t->n); }
+
+/* A part times row r's word of the activations that lie `at` bytes from those at hand. */
 static void multiply_part(tile *t, int r, cg_val part, cg_val at) {
     const nb_dot *dot = t->p->dot;
     cg *g = t->g;
     for (int k = 0; k < t->p->planes; k++) {
-        cg_val from =
-            cg_offset(g, t->codes[r], k ? cg_add(g, at, cg_muli(g, t->arg[PLANE_BYTES], k)) : at);
+        cg_val from = cg_offset(g, t->codes, cg_addi(g, at, place(t, r, k)));
         cg_val word = cg_load(g, CG_S(CG_I32), from, 4),
                sum = dot->end ? t->narrow[k][r] : cg_get(g, t->sum[k][r]);
         sum = cg_pin(g, dot->step(g, sum, part, word));
@@ -123,14 +120,15 @@ static void multiply_run(tile *t, cg_val first, int64_t units) {
     cg *g = t->g;
     const int64_t n = units * p->parts, steps = p->dot->end ? nb_dot_steps(p->s.bits) : 0;
     const int together = t->p->single ? 1 : t->n;
-    cg_val skip = cg_muli(g, first, nb_qtile_unit_bytes(p)), at = cg_muli(g, first, 4 * p->parts);
+    cg_val skip = cg_muli(g, first, nb_qtile_unit_bytes(p)),
+           at = cg_muli(g, first, stride(t) * p->parts);
     for (int from = 0; from < t->n; from += together) {
         nb_unit unit;
         for (int64_t i = 0; i < n; i++) {
             if (steps && i % steps == 0) begin_narrow(t, from, from + together);
             cg_val part = load_part(t, from, skip, i, &unit);
             for (int r = from; r < from + together; r++)
-                multiply_part(t, r, part, cg_addi(g, at, 4 * i));
+                multiply_part(t, r, part, cg_addi(g, at, stride(t) * i));
             const bool last = steps && (i % steps == steps - 1 || i == n - 1);
             if (last) end_narrow(t, from, from + together);
         }
@@ -157,8 +155,8 @@ static void multiply_units(tile *t, cg_val units) {
  * of the activations. `zeros`: of the panel. */
 static cg_val correction(const tile *t, int r, int k, cg_val group, cg_val zeros) {
     cg *g = t->g;
-    cg_val at = cg_offset(g, of_row(t, SUMS, r, t->arg[SUM_ROW]), cg_muli(g, t->arg[SUM_PLANE], k));
-    cg_val sum = cg_load(g, CG_S(CG_I32), cg_index(g, at, CG_I32, group), 0);
+    cg_val at = cg_addi(g, cg_muli(g, group, stride(t)), place(t, r, k));
+    cg_val sum = cg_load(g, CG_S(CG_I32), cg_offset(g, t->arg[SUMS], at), 4);
     /* A sum of few bytes has 16 bits, as zero points have: AVX2 multiplies such in one step. */
     const bool bytes = !t->p->wide || t->p->dot->act_bytes == 1;
     if (zeros && bytes && t->length && t->length <= INT16_MAX / 128)
@@ -216,19 +214,19 @@ cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at) {
     return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, each));
 }
 
-void nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale) {
+cg_val nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale) {
     cg_val f = cg_type_of(sum).kind == CG_I32 ? cg_sint_to_float(g, sum, CG_F32)
                                               : cg_float_to_float(g, sum, CG_F32);
     if (act_scale) f = cg_mul(g, f, cg_splat(g, act_scale, CG_LANES));
-    cg_store(g, cg_fma(g, f, scales, cg_load(g, CG_V(CG_F32), result, 64)), result, 64);
+    return cg_fma(g, f, scales, result);
 }
 
 static void point_at(tile *t, cg_val group, int64_t units) {
     cg *g = t->g;
-    cg_val codes = cg_muli(g, group, 4 * t->p->parts * units),
+    cg_val codes = cg_muli(g, group, stride(t) * t->p->parts * units),
            weights = cg_muli(g, group, nb_qtile_unit_bytes(t->p) * units);
+    t->codes = cg_offset(g, t->arg[CODES], codes);
     for (int r = 0; r < t->n; r++) {
-        t->codes[r] = cg_offset(g, of_row(t, CODES, r, t->arg[ROW_BYTES]), codes);
         t->weights[r] = cg_offset(g, of_panel(t, SOURCE, r), weights);
     }
 }
@@ -239,6 +237,10 @@ static void run_groups(tile *t) {
     cg *g = t->g;
     const int64_t units = nb_ceildiv(t->length, p->s.unit);
     const bool by_block = p->l->in[0].value->type->quant->granularity == NB_PER_BLOCK;
+    const bool keeps = t->n <= rows_that_fit(p, true); /* results in registers */
+    cg_var results[NB_QTILE_ROWS];
+    for (int r = 0; r < t->n && keeps; r++)
+        results[r] = cg_var_new(g, cg_load(g, CG_V(CG_F32), state(t, r), 64));
     CG_FOR(g, group, cg_i64(g, 0), t->arg[COUNT], cg_i64(g, 1)) {
         point_at(t, group, units);
         multiply_span(t, group, cg_i64(g, units));
@@ -249,9 +251,16 @@ static void run_groups(tile *t) {
             if (r == 0 || t->p->single)
                 scales = nb_qtile_scales(g, p, cg_offset(g, of_panel(t, SCALES, r), skip));
             if (by_block) act_scale = cg_load(g, CG_S(CG_F32), cg_index(g, act, CG_F32, group), 0);
-            nb_qtile_add_group(g, state(t, r), span_sum(t, r), scales, act_scale);
+            cg_val result =
+                keeps ? cg_get(g, results[r]) : cg_load(g, CG_V(CG_F32), state(t, r), 64);
+            result = nb_qtile_add_group(g, result, span_sum(t, r), scales, act_scale);
+            if (keeps)
+                cg_set(g, results[r], result);
+            else
+                cg_store(g, result, state(t, r), 64);
         }
     }
+    for (int r = 0; r < t->n && keeps; r++) cg_store(g, cg_get(g, results[r]), state(t, r), 64);
 }
 
 static void run_span(tile *t) {
@@ -283,10 +292,9 @@ static const char *name_of(const tile *t) {
 
 static cg_val emit(const tile *call, const char *name) {
     static const cg_kind kinds[N_PARAMS] = {
-        [STATES] = CG_PTR,    [CODES] = CG_PTR,       [SUMS] = CG_PTR,       [SOURCE] = CG_PTR,
-        [SCALES] = CG_PTR,    [ZEROS] = CG_PTR,       [ACT_SCALES] = CG_PTR, [COUNT] = CG_I64,
-        [ROW_BYTES] = CG_I64, [PLANE_BYTES] = CG_I64, [SUM_ROW] = CG_I64,    [SUM_PLANE] = CG_I64,
-        [ACT_ROW] = CG_I64,   [APART] = CG_I64};
+        [STATES] = CG_PTR,  [CODES] = CG_PTR, [SUMS] = CG_PTR,       [SOURCE] = CG_PTR,
+        [SCALES] = CG_PTR,  [ZEROS] = CG_PTR, [ACT_SCALES] = CG_PTR, [COUNT] = CG_I64,
+        [ACT_ROW] = CG_I64, [APART] = CG_I64};
     cg_type types[N_PARAMS];
     for (int i = 0; i < N_PARAMS; i++) types[i] = CG_S(kinds[i]);
     tile t = *call;
@@ -315,10 +323,6 @@ void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *a
         [ZEROS] = at->zeros ? at->zeros : none,
         [ACT_SCALES] = at->act_scales ? at->act_scales : none,
         [COUNT] = at->count,
-        [ROW_BYTES] = cg_i64(g, p->row_bytes),
-        [PLANE_BYTES] = cg_i64(g, p->plane_bytes),
-        [SUM_ROW] = cg_i64(g, 4 * p->planes * p->row_spans),
-        [SUM_PLANE] = cg_i64(g, 4 * p->row_spans),
         [ACT_ROW] = cg_i64(g, 4 * p->s.groups),
         [APART] = at->apart,
     };

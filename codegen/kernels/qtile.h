@@ -11,7 +11,7 @@
 
 #include "codegen/kernels/qproduct.h"
 
-#define NB_QTILE_ROWS 8 /* at most */
+#define NB_QTILE_ROWS 12 /* at most */
 
 /* Where it all lies, of the first row (or panel) and from the first group, or span, at hand on. */
 typedef struct nb_qtile {
@@ -37,8 +37,8 @@ int64_t nb_qtile_unit_bytes(const nb_qproduct *p);
 /* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
  * Else: adds one span to the totals; `length` is not used. `n`: rows, or panels of a single row. */
 void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *t);
-/* result += scale(s) of the group * sum, 16 lanes of i32 or f64. */
-void nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale);
+/* result + scale(s) of the group * sum, 16 lanes of i32 or f64. */
+cg_val nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale);
 cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at);
 
 #endif
