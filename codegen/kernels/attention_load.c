@@ -91,30 +91,40 @@ nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns) {
     return p;
 }
 
-/* x[i] holds words 0..3 of key i, then of key i + 4; y[w] becomes word w of keys 0..7. */
-static void turn_words(cg *g, const cg_val x[4], cg_val y[4]) {
-    static const int low[8] = {0, 8, 1, 9, 4, 12, 5, 13}, high[8] = {2, 10, 3, 11, 6, 14, 7, 15},
-                     even[8] = {0, 1, 8, 9, 4, 5, 12, 13}, odd[8] = {2, 3, 10, 11, 6, 7, 14, 15};
-    cg_val a = cg_shuffle(g, x[0], x[1], 8, low), b = cg_shuffle(g, x[2], x[3], 8, low),
-           c = cg_shuffle(g, x[0], x[1], 8, high), d = cg_shuffle(g, x[2], x[3], 8, high);
-    y[0] = cg_shuffle(g, a, b, 8, even);
-    y[1] = cg_shuffle(g, a, b, 8, odd);
-    y[2] = cg_shuffle(g, c, d, 8, even);
-    y[3] = cg_shuffle(g, c, d, 8, odd);
+/* Keys that are turned at once: those that fill a register with 4 words of each. */
+static int turned_keys(cg *g) { return cg_isa_of(g)->vector_bytes == 64 ? 16 : 8; }
+
+/* x[i] holds words 0..3 of key i, then those of every fourth key after it, of `n` keys; y[w]
+ * becomes word w of all. */
+static void turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]) {
+    int low[16], high[16], even[16], odd[16];
+    for (int i = 0; i < n; i++) {
+        const int lane = i & ~3, at = i & 3, other = n * (at & 1);
+        low[i] = lane + at / 2 + other;
+        high[i] = low[i] + 2;
+        even[i] = lane + (at & 1) + n * (at / 2);
+        odd[i] = even[i] + 2;
+    }
+    cg_val a = cg_shuffle(g, x[0], x[1], n, low), b = cg_shuffle(g, x[2], x[3], n, low),
+           c = cg_shuffle(g, x[0], x[1], n, high), d = cg_shuffle(g, x[2], x[3], n, high);
+    y[0] = cg_shuffle(g, a, b, n, even);
+    y[1] = cg_shuffle(g, a, b, n, odd);
+    y[2] = cg_shuffle(g, c, d, n, even);
+    y[3] = cg_shuffle(g, c, d, n, odd);
 }
 
 /* Words of 32 bits are turned, whatever elements they hold, and taken apart afterwards: the fewer
  * bits an element has, the fewer shuffles. */
 static int parts_in_word(const cg_buf *k) { return nb_is_u4(k) ? 8 : 4 / bytes_of(k); }
 
-/* out[i] becomes element i of each of 8 words, in f32. */
+/* out[i] becomes element i of each of the words, in f32. */
 static void parts_of_words(cg *g, const cg_buf *k, cg_val words, cg_val *out) {
     static const int apart[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
     const cg_kind kind = cg_storage_kind(k->elem);
     const int n = parts_in_word(k);
-    /* Only 8 that lie side by side are converted from f16 by one instruction. */
+    /* With registers of 8 words, f16 that lie side by side are converted by one instruction. */
     cg_val halves = NULL;
-    if (k->elem == NB_F16) {
+    if (k->elem == NB_F16 && turned_keys(g) == 8) {
         halves = cg_bitcast(g, words, CG_V(CG_I16));
         halves = cg_shuffle(g, halves, NULL, CG_LANES, apart);
     }
@@ -144,22 +154,26 @@ void nb_attention_turn(const nb_attention *a, const nb_panel *panel, cg_val d) {
     cg_val at = within(g, k, d), from = element(g, k, p.from, at);
     /* As many bytes as are read here: keys lie one behind the other. */
     ask(g, element(g, k, p.next, cg_muli(g, at, CG_LANES)), 16 * CG_LANES);
-    for (int half = 0; half < 2; half++) {
-        cg_val word[CG_LANES / 2], y[4], z[8];
-        for (int i = 0; i < CG_LANES / 2; i++) {
-            cg_val key = element(g, k, from, cg_muli(g, a->keys_stride, 8 * half + i));
+    const int keys = turned_keys(g);
+    for (int first = 0; first < CG_LANES; first += keys) {
+        cg_val word[CG_LANES] = {0}, y[4], z[8];
+        for (int i = 0; i < keys; i++) {
+            cg_val key = element(g, k, from, cg_muli(g, a->keys_stride, first + i));
             word[i] = cg_load(g, words, key, bytes_of(k));
         }
-        for (int i = 0; i < 4; i++) word[i] = cg_join(g, word[i], word[i + 4]);
-        turn_words(g, word, y);
+        for (int i = 0; i < 4; i++) {
+            const cg_val every_fourth[4] = {word[i], word[i + 4], word[i + 8], word[i + 12]};
+            word[i] = cg_join_all(g, every_fourth, keys / 4);
+        }
+        turn_words(g, keys, word, y);
         for (int e = 0; e < 4 * parts; e++) {
             if (e % parts == 0) parts_of_words(g, k, y[e / parts], z);
             if (nb_is_u4(k) && e % CG_LANES == 0) nb_attention_load_scales(a, &p, cg_addi(g, d, e));
-            cg_val to = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), 8 * half),
-                   scale = p.scales ? cg_slice(g, p.scales, 8 * half, 8) : NULL,
-                   minimum = p.minima ? cg_slice(g, p.minima, 8 * half, 8) : NULL;
+            cg_val to = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), first),
+                   scale = p.scales ? cg_slice(g, p.scales, first, keys) : NULL,
+                   minimum = p.minima ? cg_slice(g, p.minima, first, keys) : NULL;
             cg_store(g, nb_attention_real(g, z[e % parts], scale, minimum),
-                     nb_floats_at(g, p.to, to), 32);
+                     nb_floats_at(g, p.to, to), 4 * keys);
         }
     }
 }
