@@ -24,16 +24,19 @@ static NB_INLINE float nb_round_small(float x) {
     return x + magic - magic;
 }
 
-/* Normal f16 numbers; a scale beyond them keeps all of its bits. */
-#define NB_HALF_MIN 0x1p-14f
-#define NB_HALF_MAX 65504.0f
+/* f16 numbers with 8 significant bits or more; a scale beyond them keeps all of its bits, and with
+ * it all scales of the weight. Below NB_HALF_NORMAL f16 has steps of 2^-24. */
+#define NB_HALF_MIN    0x1p-17f
+#define NB_HALF_NORMAL 0x1p-14f
+#define NB_HALF_MAX    65504.0f
 
-/* The scale as it is stored: with `half`, of 11 significant bits; 1 for what is no scale. */
+/* The scale as it is stored: with `half`, rounded to f16; 1 for what is no scale. */
 static NB_INLINE float nb_stored_scale(bool half, float scale) {
     uint32_t bits;
     const float size = fabsf(scale);
     if (!(size > 0)) return 1;
     if (!half || size < NB_HALF_MIN || size > NB_HALF_MAX) return scale;
+    if (size < NB_HALF_NORMAL) return nearbyintf(scale * 0x1p24f) * 0x1p-24f;
     memcpy(&bits, &scale, sizeof bits);
     bits += 0xfff + (bits >> 13 & 1); /* 13 of 23 bits go, ties to even */
     bits &= ~UINT32_C(0x1fff);

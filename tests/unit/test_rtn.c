@@ -78,6 +78,10 @@ START_TEST(half_scales) {
     rtn.range = NB_RTN_NARROW;
     rtn.bits = 2;
     ck_assert(fit(&rtn, run, &zero, codes) == 1.0009765625F);
+    /* Subnormal in f16, in steps of 2^-24; of too few such steps: as it is. */
+    static const float small[N] = {554.4F * 0x1p-24F}, tiny[N] = {100.4F * 0x1p-24F};
+    ck_assert(fit(&rtn, small, &zero, codes) == 554 * 0x1p-24F);
+    ck_assert(fit(&rtn, tiny, &zero, codes) == 100.4F * 0x1p-24F);
 }
 END_TEST
 
