@@ -20,8 +20,6 @@
 
 static inline int nb_unit_inputs(int bits) { return bits == 8 ? 4 : 8; }
 static inline int nb_unit_bytes(int bits) { return bits == 8 ? 64 : 16 * bits; }
-/* What the address of a unit is a multiple of, where a row of units begins at one of 64. */
-static inline int nb_unit_alignment(int bits) { return nb_unit_bytes(bits) & -nb_unit_bytes(bits); }
 
 /* Packs unsigned codes: those of 16 columns for each input. */
 void nb_unit_pack(int bits, uint8_t codes[NB_UNIT_INPUTS][CG_LANES], uint8_t *out);
@@ -32,6 +30,7 @@ typedef struct nb_unit {
     cg_val planes[NB_UNIT_PLANES]; /* <n x i32> */
 } nb_unit;
 
+/* `at`: a multiple of 16. */
 nb_unit nb_unit_load(cg *g, int bits, cg_val at);
 /* Part `p`, <64 x i8>. */
 cg_val nb_unit_part(cg *g, const nb_unit *unit, int p);

@@ -1,10 +1,10 @@
 /* The shape of packed weights of a qmatmul, shared by packing (qpack.c) and the kernel (qmatmul.c).
  *
  * Columns come in panels of 16. Inputs come in groups that share a scale, each padded with zeros to
- * whole units (planes.h). A panel has three parts, each 64-byte aligned and read front to back:
+ * whole units (planes.h). A panel begins at a multiple of 64 bytes and has its groups one after the
+ * other, so that all of it is one stream of memory. A group is a multiple of 16 bytes:
  *
- *   units of all groups; 16 scales of each group (f16 where that loses nothing, else f32);
- *   16 zero points of each group (u8), if there are any
+ *   its units; 16 scales (f16 where that loses nothing, else f32); 16 zero points (u8), if any
  *
  * Codes are unsigned: signed ones are stored with `offset` added (half their range), which the
  * kernel takes off again through the sum of the activations. */
@@ -34,12 +34,11 @@ int64_t nb_qshape_padded(const nb_qshape *s, int64_t g);
 static inline int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded) {
     return padded * CG_LANES * s->bits / 8;
 }
-/* Where scales and zero points of a panel begin, and where it ends. */
-int64_t nb_qshape_scales_at(const nb_qshape *s);
-int64_t nb_qshape_zeros_at(const nb_qshape *s);
+/* Where in a group of `length` inputs its scales and zero points begin, and where it ends. */
+int64_t nb_qshape_scales_at(const nb_qshape *s, int64_t length);
+int64_t nb_qshape_zeros_at(const nb_qshape *s, int64_t length);
+int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t length);
 int64_t nb_qshape_panel_bytes(const nb_qshape *s);
-/* Bytes of one scale. */
-static inline int64_t nb_qshape_scale_bytes(const nb_qshape *s) { return s->half ? 2 : 4; }
 /* Inputs of all groups, padded: the length of a prepared row of activations. */
 int64_t nb_qshape_row(const nb_qshape *s);
 

@@ -58,14 +58,19 @@ int64_t nb_qshape_padded(const nb_qshape *s, int64_t g) {
 /* Rounded up to whole lines. */
 static int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-int64_t nb_qshape_scales_at(const nb_qshape *s) {
-    return lines(nb_qshape_code_bytes(s, nb_qshape_row(s)));
+int64_t nb_qshape_scales_at(const nb_qshape *s, int64_t length) {
+    return nb_qshape_code_bytes(s, nb_ceildiv(length, s->unit) * s->unit);
 }
-int64_t nb_qshape_zeros_at(const nb_qshape *s) {
-    return nb_qshape_scales_at(s) + lines(s->groups * CG_LANES * nb_qshape_scale_bytes(s));
+int64_t nb_qshape_zeros_at(const nb_qshape *s, int64_t length) {
+    return nb_qshape_scales_at(s, length) + CG_LANES * (s->half ? 2 : 4);
+}
+int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t length) {
+    return nb_qshape_zeros_at(s, length) + (s->zeros ? CG_LANES : 0);
 }
 int64_t nb_qshape_panel_bytes(const nb_qshape *s) {
-    return nb_qshape_zeros_at(s) + (s->zeros ? lines(s->groups * CG_LANES) : 0);
+    if (s->groups == 0) return 0;
+    return lines((s->groups - 1) * nb_qshape_group_bytes(s, s->group) +
+                 nb_qshape_group_bytes(s, nb_qshape_length(s, s->groups - 1)));
 }
 
 int64_t nb_qshape_row(const nb_qshape *s) {
@@ -154,11 +159,9 @@ static void write_panel(const nb_qshape *s, const nb_value *w, int64_t n, nb_sin
         int64_t length = nb_qshape_length(s, g);
         for (int64_t k = 0; k < length; k += s->unit)
             write_unit(s, w->blob->data, g * s->group + k, length - k, n, sink);
+        write_scales(s, q, g, n, sink);
+        if (s->zeros) write_zeros(s, q, g, n, sink);
     }
-    nb_sink_zeros(sink, begin + nb_qshape_scales_at(s) - sink->written);
-    for (int64_t g = 0; g < s->groups; g++) write_scales(s, q, g, n, sink);
-    nb_sink_zeros(sink, begin + nb_qshape_zeros_at(s) - sink->written);
-    for (int64_t g = 0; s->zeros && g < s->groups; g++) write_zeros(s, q, g, n, sink);
     nb_sink_zeros(sink, begin + nb_qshape_panel_bytes(s) - sink->written);
 }
 

@@ -20,6 +20,7 @@ typedef struct panel {
     cg_val states;
     cg_val tile, end_tile; /* of the block */
     cg_val row, rows;      /* of the block; single: 0 and panels */
+    int64_t length;        /* inputs of the groups at hand */
     cg_val source, from;   /* weights of the block of inputs; the input they start with */
     cg_val closes, ends;   /* is it the last of its group (NULL: groups are whole), of the panel? */
     cg_var ahead;          /* what of the next panel is fetched next */
@@ -38,21 +39,26 @@ static cg_val real_row(const nb_qproduct *p, cg_val row) {
     return p->single ? cg_i64(p->l->g, 0) : row;
 }
 
+/* Group `group` of the panel, one behind whole ones. */
+static cg_val group_at(const panel *w, cg_val group) {
+    const nb_qshape *s = &w->p->s;
+    cg *g = w->p->l->g;
+    return cg_offset(g, w->weights, cg_muli(g, group, nb_qshape_group_bytes(s, s->group)));
+}
+
 /* A tile from `row` on, group `group`, still without activations. */
 static nb_qtile tile_at(const panel *w, cg_val row, cg_val group) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     const nb_operand *a = &p->l->in[0];
     cg_val real = real_row(p, row);
-    cg_val scales = cg_addi(g, cg_muli(g, group, CG_LANES * nb_qshape_scale_bytes(&p->s)),
-                            nb_qshape_scales_at(&p->s)),
-           zeros = cg_addi(g, cg_muli(g, group, CG_LANES), nb_qshape_zeros_at(&p->s));
+    cg_val at = group_at(w, group);
     nb_qtile t = {
         .states = state_of(w, row),
-        .scales = cg_offset(g, w->weights, scales),
+        .scales = cg_offset(g, at, cg_i64(g, nb_qshape_scales_at(&p->s, w->length))),
     };
     t.apart = p->single ? cg_muli(g, w->apart, nb_qshape_panel_bytes(&p->s)) : cg_i64(g, 0);
-    if (p->s.zeros) t.zeros = cg_offset(g, w->weights, zeros);
+    if (p->s.zeros) t.zeros = cg_offset(g, at, cg_i64(g, nb_qshape_zeros_at(&p->s, w->length)));
     if (a->value->type->quant->granularity == NB_PER_BLOCK)
         t.act_scales =
             cg_index(g, a->scales, CG_F32, cg_add(g, cg_muli(g, real, p->s.groups), group));
@@ -164,16 +170,14 @@ static void fetch_ahead(const panel *w) {
     cg_set(g, w->ahead, cg_offset(g, from, w->share));
 }
 
-/* All tiles of the block: groups [group, after) of `length` inputs, or the span of `units` units
- * (after NULL). */
-static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length, cg_val span,
-                      cg_val units) {
+/* All tiles of the block: groups [group, after), or the span of `units` units (after NULL). */
+static void run_tiles(const panel *w, cg_val group, cg_val after, cg_val span, cg_val units) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     cg_val count = after ? cg_sub(g, after, group) : units;
     if (p->single) {
         const nb_qtile t = tile_in_block(w, w->row, w->rows, group, span, count);
-        nb_qtile_run(p, w->n, length, &t);
+        nb_qtile_run(p, w->n, w->length, &t);
         finish(w, w->row, w->rows, group);
         return;
     }
@@ -183,7 +187,7 @@ static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length
         const nb_qtile t = tile_in_block(w, row, rows, group, span, count);
         for (int n = p->cut.most; n > 0; n--) {
             if (!nb_rows_occur(&p->cut, n)) continue;
-            CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, length, &t); }
+            CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, w->length, &t); }
         }
         finish(w, row, rows, group);
     }
@@ -191,52 +195,59 @@ static void run_tiles(const panel *w, cg_val group, cg_val after, int64_t length
 
 /* ---- inputs --------------------------------------------------------------------------------- */
 
-/* Makes the weights of `inputs` inputs (packed, from input `from` on) ready for all tiles. */
-static void enter_block(panel *w, cg_val from, cg_val inputs) {
+/* Makes the weights of `inputs` inputs (packed, from input `at` of group `group` on) ready for all
+ * tiles: inputs of one group, or of whole groups. */
+static void enter_block(panel *w, cg_val group, cg_val at, cg_val inputs) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    w->from = from;
-    w->source = cg_offset(g, w->weights, cg_muli(g, from, nb_qshape_code_bytes(&p->s, 1)));
-    if (p->single || p->parts == 1) return;
-    CG_FOR(g, u, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, 1)) {
-        const nb_unit unit = nb_unit_load(
-            g, p->s.bits, cg_offset(g, w->source, cg_muli(g, u, nb_unit_bytes(p->s.bits))));
-        for (int k = 0; k < p->parts; k++) {
-            cg_val to = cg_offset(g, w->unpacked, cg_addi(g, cg_muli(g, u, 64 * p->parts), 64 * k));
-            cg_store(g, p->dot->unpack(g, &unit, k), to, 64);
+    const int64_t units = nb_ceildiv(w->length, p->s.unit);
+    w->from = cg_add(g, cg_muli(g, group, nb_qshape_padded(&p->s, 0)), at);
+    w->source = cg_offset(g, group_at(w, group), cg_muli(g, at, nb_qshape_code_bytes(&p->s, 1)));
+    if (nb_qtile_is_packed(p)) return;
+    CG_FOR(g, first, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, units)) {
+        cg_val rest = cg_sub(g, cg_udiv(g, inputs, cg_i64(g, p->s.unit)), first);
+        cg_val number = cg_udiv(g, first, cg_i64(g, units));
+        cg_val from =
+            cg_offset(g, w->source, cg_muli(g, number, nb_qshape_group_bytes(&p->s, w->length)));
+        CG_FOR(g, u, cg_i64(g, 0), cg_smin(g, rest, cg_i64(g, units)), cg_i64(g, 1)) {
+            const nb_unit unit = nb_unit_load(
+                g, p->s.bits, cg_offset(g, from, cg_muli(g, u, nb_unit_bytes(p->s.bits))));
+            cg_val to = cg_muli(g, cg_add(g, first, u), 64 * p->parts);
+            for (int k = 0; k < p->parts; k++)
+                cg_store(g, p->dot->unpack(g, &unit, k),
+                         cg_offset(g, w->unpacked, cg_addi(g, to, 64 * k)), 64);
         }
     }
     w->source = w->unpacked;
 }
 
-/* Groups [first, after), all of `length` inputs, which are short: some in each block. */
-static void short_groups(panel *w, int64_t first, int64_t after, int64_t length) {
+/* Groups [first, after), which are short: some in each block. */
+static void short_groups(panel *w, int64_t first, int64_t after) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit,
-            each = p->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
+    const int64_t padded = nb_ceildiv(w->length, p->s.unit) * p->s.unit,
+                  each =
+                      p->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
     CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
-        cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after)),
-               from = cg_muli(g, group, nb_qshape_padded(&p->s, 0));
-        enter_block(w, from, cg_muli(g, cg_sub(g, end, group), padded));
+        cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after));
+        enter_block(w, group, cg_i64(g, 0), cg_muli(g, cg_sub(g, end, group), padded));
         w->ends = cg_cmpi(g, CG_EQ, end, p->s.groups);
-        run_tiles(w, group, end, length, cg_i64(g, 0), NULL);
+        run_tiles(w, group, end, cg_i64(g, 0), NULL);
     }
 }
 
-/* Groups [first, after), all of `length` inputs, which are long: a block is a span. */
-static void long_groups(panel *w, int64_t first, int64_t after, int64_t length) {
+/* Groups [first, after), which are long: a block is a span. */
+static void long_groups(panel *w, int64_t first, int64_t after) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    const int64_t padded = nb_ceildiv(length, p->s.unit) * p->s.unit;
+    const int64_t padded = nb_ceildiv(w->length, p->s.unit) * p->s.unit;
     CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
         CG_FOR(g, at, cg_i64(g, 0), cg_i64(g, padded), cg_i64(g, p->span)) {
-            cg_val inputs = cg_smin(g, cg_i64(g, p->span), cg_sub(g, cg_i64(g, padded), at)),
-                   from = cg_add(g, cg_muli(g, group, nb_qshape_padded(&p->s, 0)), at);
-            enter_block(w, from, inputs);
+            cg_val inputs = cg_smin(g, cg_i64(g, p->span), cg_sub(g, cg_i64(g, padded), at));
+            enter_block(w, group, at, inputs);
             w->closes = cg_cmpi(g, CG_EQ, cg_add(g, at, inputs), padded);
             w->ends = cg_and(g, w->closes, cg_cmpi(g, CG_EQ, group, p->s.groups - 1));
-            run_tiles(w, group, NULL, length, cg_udiv(g, at, cg_i64(g, p->span)),
+            run_tiles(w, group, NULL, cg_udiv(g, at, cg_i64(g, p->span)),
                       cg_udiv(g, inputs, cg_i64(g, p->s.unit)));
         }
     }
@@ -264,9 +275,11 @@ static void multiply_block(panel *w) {
         cg_offset(g, p->l->in[1].buf.base, cg_muli(g, w->number, nb_qshape_panel_bytes(&p->s)));
     cg_memset(g, w->states, 0, cg_muli(g, w->rows, nb_qtile_state_bytes(p)));
     if (!p->single) start_fetching(w);
-    void (*groups)(panel *, int64_t, int64_t, int64_t) = p->spans == 1 ? short_groups : long_groups;
-    if (whole) groups(w, 0, whole, p->s.group);
-    if (rest) groups(w, whole, whole + 1, rest);
+    void (*groups)(panel *, int64_t, int64_t) = p->spans == 1 ? short_groups : long_groups;
+    w->length = p->s.group;
+    if (whole) groups(w, 0, whole);
+    w->length = rest;
+    if (rest) groups(w, whole, whole + 1);
     if (p->s.groups) return;
     CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) { store_result(w, row); }
 }

@@ -44,8 +44,15 @@ int nb_qtile_most(const nb_qproduct *p) {
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
 
-int64_t nb_qtile_unit_bytes(const nb_qproduct *p) {
-    return p->single ? nb_unit_bytes(p->s.bits) : 64 * p->parts;
+bool nb_qtile_is_packed(const nb_qproduct *p) { return p->single || p->parts == 1; }
+
+/* Bytes of weights in a unit as `source` has them; of a group. */
+static int64_t unit_bytes(const nb_qproduct *p) {
+    return nb_qtile_is_packed(p) ? nb_unit_bytes(p->s.bits) : 64 * p->parts;
+}
+static int64_t group_bytes(const tile *t, int64_t units) {
+    return nb_qtile_is_packed(t->p) ? nb_qshape_group_bytes(&t->p->s, t->length)
+                                    : unit_bytes(t->p) * units;
 }
 
 /* `base` of row r; panels of a single row have all but their weights and states in common. */
@@ -72,7 +79,7 @@ static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, nb_unit *u
     if (p->single && ahead) cg_prefetch(g, cg_offset(g, at, cg_i64(g, ahead)), 3);
     /* The order is as written: LLVM would load ahead, and spill. */
     cg_fence(g);
-    if (!p->single) return cg_load(g, (cg_type){CG_I8, 64}, at, 64);
+    if (!p->single) return cg_load(g, (cg_type){CG_I8, 64}, at, p->parts == 1 ? 16 : 64);
     *unit = nb_unit_load(g, p->s.bits, at);
     return p->dot->unpack(g, unit, part);
 }
@@ -120,8 +127,7 @@ static void multiply_run(tile *t, cg_val first, int64_t units) {
     cg *g = t->g;
     const int64_t n = units * p->parts, steps = p->dot->end ? nb_dot_steps(p->s.bits) : 0;
     const int together = t->p->single ? 1 : t->n;
-    cg_val skip = cg_muli(g, first, nb_qtile_unit_bytes(p)),
-           at = cg_muli(g, first, stride(t) * p->parts);
+    cg_val skip = cg_muli(g, first, unit_bytes(p)), at = cg_muli(g, first, stride(t) * p->parts);
     for (int from = 0; from < t->n; from += together) {
         nb_unit unit;
         for (int64_t i = 0; i < n; i++) {
@@ -174,7 +180,8 @@ static void correct(tile *t, cg_val group, bool last) {
     cg_val zeros = NULL;
     for (int r = 0; r < t->n; r++) {
         if (p->s.zeros && last == late && (r == 0 || t->p->single)) {
-            cg_val at = cg_offset(g, of_panel(t, ZEROS, r), cg_muli(g, group, CG_LANES));
+            cg_val at = cg_offset(g, of_panel(t, ZEROS, r),
+                                  cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)));
             zeros = cg_zext(g, cg_load(g, CG_V(CG_I8), at, CG_LANES), CG_I32);
         }
         for (int k = 0; k < p->planes; k++) {
@@ -209,9 +216,8 @@ static cg_val state(const tile *t, int r) {
 /* ---- groups and spans ----------------------------------------------------------------------- */
 
 cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at) {
-    int each = (int)(CG_LANES * nb_qshape_scale_bytes(&p->s));
-    if (!p->s.half) return cg_load(g, CG_V(CG_F32), at, each);
-    return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, each));
+    if (!p->s.half) return cg_load(g, CG_V(CG_F32), at, 16);
+    return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, 16));
 }
 
 cg_val nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale) {
@@ -224,7 +230,7 @@ cg_val nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_va
 static void point_at(tile *t, cg_val group, int64_t units) {
     cg *g = t->g;
     cg_val codes = cg_muli(g, group, stride(t) * t->p->parts * units),
-           weights = cg_muli(g, group, nb_qtile_unit_bytes(t->p) * units);
+           weights = cg_muli(g, group, group_bytes(t, units));
     t->codes = cg_offset(g, t->arg[CODES], codes);
     for (int r = 0; r < t->n; r++) {
         t->weights[r] = cg_offset(g, of_panel(t, SOURCE, r), weights);
@@ -246,7 +252,7 @@ static void run_groups(tile *t) {
         multiply_span(t, group, cg_i64(g, units));
         cg_val scales = NULL, act_scale = NULL;
         for (int r = 0; r < t->n; r++) {
-            cg_val skip = cg_muli(g, group, CG_LANES * nb_qshape_scale_bytes(&p->s)),
+            cg_val skip = cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)),
                    act = of_row(t, ACT_SCALES, r, t->arg[ACT_ROW]);
             if (r == 0 || t->p->single)
                 scales = nb_qtile_scales(g, p, cg_offset(g, of_panel(t, SCALES, r), skip));

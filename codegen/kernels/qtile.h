@@ -31,8 +31,8 @@ int64_t nb_qtile_state_bytes(const nb_qproduct *p);
 cg_type nb_qtile_total_type(const nb_qproduct *p);
 /* Rows (or panels) whose integer sums stay in registers, at most NB_QTILE_ROWS. */
 int nb_qtile_most(const nb_qproduct *p);
-/* Bytes of weights in a unit as `source` has them. */
-int64_t nb_qtile_unit_bytes(const nb_qproduct *p);
+/* Does a tile take weights as they are packed, or unpacked? */
+bool nb_qtile_is_packed(const nb_qproduct *p);
 
 /* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
  * Else: adds one span to the totals; `length` is not used. `n`: rows, or panels of a single row. */
