@@ -171,12 +171,13 @@ static cg_val correction(const tile *t, int r, int k, cg_val group, cg_val zeros
     return zeros ? cg_mul(g, zeros, sum) : sum;
 }
 
-/* Sums start from their correction; where they are not in use before the end of a run, it is added
- * last and takes no register meanwhile. */
+/* Sums start from their correction. It is added last where they are not in use before the end of a
+ * run, so that it takes no register meanwhile, and where zero points lie behind the weights of a
+ * single row: memory is read front to back. */
 static void correct(tile *t, cg_val group, bool last) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
-    const bool late = p->dot->end && !t->p->single;
+    const bool late = p->single ? p->s.zeros : p->dot->end != NULL;
     cg_val zeros = NULL;
     for (int r = 0; r < t->n; r++) {
         if (p->s.zeros && last == late && (r == 0 || t->p->single)) {
