@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ROUNDS       7
+#define ROUNDS 7
 /* One measurement is as long as those of the work that is compared with it: a busy machine gives
  * shorter ones luckier moments. */
 #define SECONDS      0.02
