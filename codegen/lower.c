@@ -51,6 +51,12 @@ nb_status nb_accept_plain(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     return NB_OK;
 }
 
+cg_val nb_items_rows(nb_lower *l, int phase) {
+    (void)phase;
+    const cg_buf *x = &l->in[0].buf;
+    return cg_buf_count_range(l->g, x, 0, x->rank - 1);
+}
+
 /* ---- dimensions ---------------------------------------------------------------------------- */
 
 nb_dims *nb_dims_create(cg *g, cg_val symbols, bool checked) {

@@ -88,6 +88,8 @@ nb_status nb_refuse(const nb_op *op, nb_diags *diags, const char *fmt, ...) NB_P
 /* Refuses element types of operands and results that arithmetic cannot be done in (f8, f4 and
  * packed integers). What most families use as accept. */
 nb_status nb_accept_plain(const nb_op *op, const cg_cpu *cpu, nb_diags *diags);
+/* As items: an item is a row, all of the first operand's last dimension. */
+cg_val nb_items_rows(nb_lower *l, int phase);
 
 /* ---- loops that families share (kernels/loops.c) ------------------------------------------- */
 

@@ -19,11 +19,6 @@ static void dequantize_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     }
 }
 
-static cg_val dequantize_items(nb_lower *l, int phase) {
-    (void)phase;
-    return cg_buf_count_range(l->g, &l->in[0].buf, 0, l->in[0].buf.rank - 1);
-}
-
 static cg_val row_work(nb_lower *l, int phase) {
     (void)phase;
     return cg_muli(l->g, l->in[0].buf.dims[l->in[0].buf.rank - 1], 8);
@@ -83,10 +78,8 @@ static nb_status accept_qgather(const nb_op *op, const cg_cpu *cpu, nb_diags *di
     return nb_in(op, 0)->type->rank >= 2 ? NB_OK : nb_refuse(op, diags, "a table of scalars");
 }
 
-const nb_lowering nb_lower_dequantize = {.accept = accept_dequantize,
-                                         .items = dequantize_items,
-                                         .work = row_work,
-                                         .body = dequantize_body};
+const nb_lowering nb_lower_dequantize = {
+    .accept = accept_dequantize, .items = nb_items_rows, .work = row_work, .body = dequantize_body};
 const nb_lowering nb_lower_qgather = {.accept = accept_qgather,
                                       .items = qgather_items,
                                       .work = row_work,

@@ -84,15 +84,10 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     }
 }
 
-static cg_val items(nb_lower *l, int phase) {
-    (void)phase;
-    return cg_buf_count_range(l->g, &l->in[0].buf, 0, l->in[0].buf.rank - 1);
-}
-
 static cg_val work(nb_lower *l, int phase) {
     (void)phase;
     return cg_muli(l->g, l->in[0].buf.dims[l->in[0].buf.rank - 1], 2);
 }
 
 const nb_lowering nb_lower_hadamard = {
-    .accept = nb_accept_plain, .items = items, .work = work, .body = body};
+    .accept = nb_accept_plain, .items = nb_items_rows, .work = work, .body = body};

@@ -184,11 +184,6 @@ static void norm_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     }
 }
 
-static cg_val norm_items(nb_lower *l, int phase) {
-    (void)phase;
-    return cg_buf_count_range(l->g, &l->in[0].buf, 0, l->in[0].buf.rank - 1);
-}
-
 static cg_val norm_work(nb_lower *l, int phase) {
     (void)phase;
     return cg_muli(l->g, l->in[0].buf.dims[l->in[0].buf.rank - 1], 4);
@@ -199,6 +194,6 @@ static cg_val norm_work(nb_lower *l, int phase) {
 const nb_lowering nb_lower_softmax = {
     .accept = nb_accept_plain, .items = softmax_items, .work = softmax_work, .body = softmax_body};
 const nb_lowering nb_lower_rms_norm = {
-    .accept = nb_accept_plain, .items = norm_items, .work = norm_work, .body = norm_body};
+    .accept = nb_accept_plain, .items = nb_items_rows, .work = norm_work, .body = norm_body};
 const nb_lowering nb_lower_layer_norm = {
-    .accept = nb_accept_plain, .items = norm_items, .work = norm_work, .body = norm_body};
+    .accept = nb_accept_plain, .items = nb_items_rows, .work = norm_work, .body = norm_body};

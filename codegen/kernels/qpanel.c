@@ -5,10 +5,10 @@
  * unpacked once, then each tile multiplies them. A single row takes some panels side by side. */
 #include "codegen/kernels/codes.h"
 #include "codegen/kernels/qtile.h"
-#include "codegen/kernels/rows.h"
 
-/* Tiles that share what is unpacked. */
-#define TILES 64
+/* Tiles that share what is unpacked, as many as this much of the stack holds the states of. */
+#define TILES       64
+#define STATE_BYTES 49152
 
 typedef struct panel {
     const nb_qproduct *p;
@@ -302,13 +302,15 @@ static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
 static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
     panel w = {.p = p};
-    w.states = cg_stack(g, (int64_t)TILES * p->cut.most * nb_qtile_state_bytes(p), 64);
+    const int64_t tile_bytes = p->cut.most * nb_qtile_state_bytes(p),
+                  tiles = nb_min_i64(TILES, STATE_BYTES / tile_bytes);
+    w.states = cg_stack(g, tiles * tile_bytes, 64);
     if (p->parts > 1) w.unpacked = cg_stack(g, p->block / p->s.unit * p->parts * 64, 64);
     CG_FOR(g, number, begin, end, cg_i64(g, 1)) {
         w.number = number;
-        CG_FOR(g, tile, cg_i64(g, 0), p->cut.tiles, cg_i64(g, TILES)) {
+        CG_FOR(g, tile, cg_i64(g, 0), p->cut.tiles, cg_i64(g, tiles)) {
             w.tile = tile;
-            w.end_tile = cg_smin(g, cg_addi(g, tile, TILES), p->cut.tiles);
+            w.end_tile = cg_smin(g, cg_addi(g, tile, tiles), p->cut.tiles);
             w.row = nb_rows_first(g, &p->cut, tile);
             w.rows = cg_sub(g, nb_rows_first(g, &p->cut, w.end_tile), w.row);
             multiply_block(&w);

@@ -115,11 +115,6 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     }
 }
 
-static cg_val items(nb_lower *l, int phase) {
-    (void)phase;
-    return cg_buf_count_range(l->g, &l->in[0].buf, 0, l->in[0].buf.rank - 1);
-}
-
 static cg_val work(nb_lower *l, int phase) {
     (void)phase;
     return cg_muli(l->g, l->in[0].buf.dims[l->in[0].buf.rank - 1], 2);
@@ -137,4 +132,4 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
 }
 
 const nb_lowering nb_lower_quantize = {
-    .accept = accept, .items = items, .work = work, .body = body};
+    .accept = accept, .items = nb_items_rows, .work = work, .body = body};

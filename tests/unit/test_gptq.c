@@ -121,6 +121,19 @@ END_TEST
 
 /* ---- rounding ------------------------------------------------------------------------------- */
 
+/* A column of weights that share one scale, in 4 bits. */
+static nb_gptq column_of(int64_t rows, const float *w, const nb_hessian *hessian, uint8_t *codes,
+                         float *scale) {
+    return (nb_gptq){.rtn = {.bits = 4},
+                     .rows = rows,
+                     .cols = 1,
+                     .group = rows,
+                     .weights = w,
+                     .hessian = hessian,
+                     .codes = codes,
+                     .scales = scale};
+}
+
 /* The scale is 0.1. 0.34 becomes 3 steps and leaves 0.04, half of which the second input makes up
  * for: 0.64 + 0.02 is 7 steps, not 6. The third has nothing to do with them. */
 START_TEST(what_is_left_is_made_up_for) {
@@ -130,14 +143,7 @@ START_TEST(what_is_left_is_made_up_for) {
     uint8_t codes[3];
     float scale;
     ck_assert_int_eq(nb_hessian_create(&hessian, &m, 1e-9, false), NB_HESSIAN_OK);
-    nb_gptq p = {.rtn = {.bits = 4},
-                 .rows = 3,
-                 .cols = 1,
-                 .group = 3,
-                 .weights = w,
-                 .hessian = &hessian,
-                 .codes = codes,
-                 .scales = &scale};
+    nb_gptq p = column_of(3, w, &hessian, codes, &scale);
     ck_assert(nb_gptq_solve(&p));
     ck_assert_float_eq_tol(scale, 0.1F, 1e-7F);
     ck_assert(codes[0] == 3 && codes[1] == 7 && codes[2] == 7);
@@ -155,15 +161,8 @@ START_TEST(scales_are_refitted) {
     uint8_t codes[2];
     float scale;
     ck_assert_int_eq(nb_hessian_create(&hessian, &m, 1e-9, false), NB_HESSIAN_OK);
-    nb_gptq p = {.rtn = {.bits = 4},
-                 .rows = 2,
-                 .cols = 1,
-                 .group = 2,
-                 .weights = w,
-                 .hessian = &hessian,
-                 .refinements = 1,
-                 .codes = codes,
-                 .scales = &scale};
+    nb_gptq p = column_of(2, w, &hessian, codes, &scale);
+    p.refinements = 1;
     ck_assert(nb_gptq_solve(&p));
     ck_assert_float_eq_tol(scale, 1.94F / 14, 1e-6F);
     ck_assert(codes[0] == 7 && codes[1] == 7);
@@ -185,14 +184,7 @@ START_TEST(exact_inputs_make_up_for_the_rest) {
     double costs[3];
     ck_assert_int_eq(nb_hessian_create(&hessian, &m, 1e-9, true), NB_HESSIAN_OK);
     ck_assert(hessian.order[0] == 0 && hessian.order[1] == 2 && hessian.order[2] == 1);
-    nb_gptq p = {.rtn = {.bits = 4},
-                 .rows = 3,
-                 .cols = 1,
-                 .group = 3,
-                 .weights = w,
-                 .hessian = &hessian,
-                 .codes = codes,
-                 .scales = &scale};
+    nb_gptq p = column_of(3, w, &hessian, codes, &scale);
     ck_assert(nb_gptq_sensitivities(&p, costs));
     ck_assert_double_eq_tol(costs[0], 0, 1e-9);
     ck_assert_double_eq_tol(costs[1], 0.0016, 1e-6);
@@ -227,15 +219,8 @@ START_TEST(annealing_leaves_a_hollow) {
     uint8_t codes[3];
     float scale;
     ck_assert_int_eq(nb_hessian_create(&hessian, &m, 1e-9, false), NB_HESSIAN_OK);
-    nb_gptq p = {.rtn = {.bits = 4},
-                 .rows = 3,
-                 .cols = 1,
-                 .group = 3,
-                 .weights = w,
-                 .hessian = &hessian,
-                 .held = &m,
-                 .codes = codes,
-                 .scales = &scale};
+    nb_gptq p = column_of(3, w, &hessian, codes, &scale);
+    p.held = &m;
     ck_assert(nb_gptq_solve(&p));
     ck_assert(codes[0] == 0 && codes[1] == 1 && codes[2] == 7 && scale == 1);
     p.anneal = 200;
