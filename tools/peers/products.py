@@ -13,7 +13,8 @@ MS = "com.microsoft"
 
 
 def pool():
-    """Bytes of weights to go through: eight times the largest cache, at least 256 MB."""
+    """Bytes of weights to go through, as `nibble bench --matmul` does: three times the largest cache,
+    but 256 MB at least and 1 GB at most."""
     largest = 0
     for i in range(8):
         try:
@@ -22,7 +23,7 @@ def pool():
         except OSError:
             break
         largest = max(largest, int(text.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}[text[-1]])
-    return max(256 << 20, 8 * largest)
+    return min(1 << 30, max(256 << 20, 3 * largest))
 
 
 def copies(m, weight_bytes):
