@@ -41,7 +41,7 @@ nb_unit nb_unit_load(cg *g, int bits, cg_val at) {
     nb_unit unit = {.bits = bits};
     for (int i = 0; i < n; i++)
         unit.planes[i] = cg_load(g, (cg_type){CG_I32, planes[i].len / 4},
-                                 cg_offset(g, at, cg_i64(g, planes[i].at)), 16);
+                                 cg_offset(g, at, cg_i64(g, planes[i].at)), 8);
     return unit;
 }
 

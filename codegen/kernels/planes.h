@@ -30,7 +30,7 @@ typedef struct nb_unit {
     cg_val planes[NB_UNIT_PLANES]; /* <n x i32> */
 } nb_unit;
 
-/* `at`: a multiple of 16. */
+/* `at`: a multiple of 8. */
 nb_unit nb_unit_load(cg *g, int bits, cg_val at);
 /* Part `p`, <64 x i8>. */
 cg_val nb_unit_part(cg *g, const nb_unit *unit, int p);

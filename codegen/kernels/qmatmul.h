@@ -2,9 +2,12 @@
  *
  * Columns come in panels of 16. Inputs come in groups that share a scale, each padded with zeros to
  * whole units (planes.h). A panel begins at a multiple of 64 bytes and has its groups one after the
- * other, so that all of it is one stream of memory. A group is a multiple of 16 bytes:
+ * other, so that all of it is one stream of memory. A group is a multiple of 8 bytes:
  *
- *   its units; 16 scales (f16 where that loses nothing, else f32); 16 zero points (u8), if any
+ *   its units; 16 scales (f16 where that loses nothing, else f32); 16 zero points, if any
+ *
+ * Zero points take a byte each, or half of one where codes have at most 4 bits: those of the first
+ * 8 columns are in the low nibbles.
  *
  * Codes are unsigned: signed ones are stored with `offset` added (half their range), which the
  * kernel takes off again through the sum of the activations. */
@@ -38,6 +41,7 @@ static inline int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded) {
 int64_t nb_qshape_scales_at(const nb_qshape *s, int64_t length);
 int64_t nb_qshape_zeros_at(const nb_qshape *s, int64_t length);
 int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t length);
+static inline bool nb_qshape_small_zeros(const nb_qshape *s) { return s->bits <= 4; }
 int64_t nb_qshape_panel_bytes(const nb_qshape *s);
 /* Inputs of all groups, padded: the length of a prepared row of activations. */
 int64_t nb_qshape_row(const nb_qshape *s);

@@ -65,7 +65,8 @@ int64_t nb_qshape_zeros_at(const nb_qshape *s, int64_t length) {
     return nb_qshape_scales_at(s, length) + CG_LANES * (s->half ? 2 : 4);
 }
 int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t length) {
-    return nb_qshape_zeros_at(s, length) + (s->zeros ? CG_LANES : 0);
+    const int64_t zeros = nb_qshape_small_zeros(s) ? CG_LANES / 2 : CG_LANES;
+    return nb_qshape_zeros_at(s, length) + (s->zeros ? zeros : 0);
 }
 int64_t nb_qshape_panel_bytes(const nb_qshape *s) {
     if (s->groups == 0) return 0;
@@ -149,7 +150,12 @@ static void write_zeros(const nb_qshape *s, const nb_quant *q, int64_t g, int64_
         read_codes(s, q->zeros->blob->data, at + c * step, 1, one);
         zeros[c] = one[0];
     }
-    nb_sink_write(sink, zeros, sizeof zeros);
+    if (!nb_qshape_small_zeros(s)) {
+        nb_sink_write(sink, zeros, sizeof zeros);
+        return;
+    }
+    for (int c = 0; c < CG_LANES / 2; c++) zeros[c] |= (uint8_t)(zeros[CG_LANES / 2 + c] << 4);
+    nb_sink_write(sink, zeros, CG_LANES / 2);
 }
 
 static void write_panel(const nb_qshape *s, const nb_value *w, int64_t n, nb_sink *sink) {

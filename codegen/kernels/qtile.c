@@ -79,7 +79,7 @@ static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, nb_unit *u
     if (p->single && ahead) cg_prefetch(g, cg_offset(g, at, cg_i64(g, ahead)), 3);
     /* The order is as written: LLVM would load ahead, and spill. */
     cg_fence(g);
-    if (!p->single) return cg_load(g, (cg_type){CG_I8, 64}, at, p->parts == 1 ? 16 : 64);
+    if (!p->single) return cg_load(g, (cg_type){CG_I8, 64}, at, p->parts == 1 ? 8 : 64);
     *unit = nb_unit_load(g, p->s.bits, at);
     return p->dot->unpack(g, unit, part);
 }
@@ -171,6 +171,14 @@ static cg_val correction(const tile *t, int r, int k, cg_val group, cg_val zeros
     return zeros ? cg_mul(g, zeros, sum) : sum;
 }
 
+/* Zero points of a group: <16 x i32>. */
+static cg_val load_zeros(cg *g, const nb_qproduct *p, cg_val at) {
+    if (!nb_qshape_small_zeros(&p->s)) return cg_zext(g, cg_load(g, CG_V(CG_I8), at, 8), CG_I32);
+    cg_val pairs = cg_load(g, (cg_type){CG_I8, 8}, at, 8);
+    const cg_val halves[2] = {cg_andi(g, pairs, 15), cg_lshri(g, pairs, 4)};
+    return cg_zext(g, cg_join_all(g, halves, 2), CG_I32);
+}
+
 /* Sums start from their correction. It is added last where they are not in use before the end of a
  * run, so that it takes no register meanwhile, and where zero points lie behind the weights of a
  * single row: memory is read front to back. */
@@ -183,7 +191,7 @@ static void correct(tile *t, cg_val group, bool last) {
         if (p->s.zeros && last == late && (r == 0 || t->p->single)) {
             cg_val at = cg_offset(g, of_panel(t, ZEROS, r),
                                   cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)));
-            zeros = cg_zext(g, cg_load(g, CG_V(CG_I8), at, CG_LANES), CG_I32);
+            zeros = load_zeros(g, p, at);
         }
         for (int k = 0; k < p->planes; k++) {
             cg_val by = last == late ? correction(t, r, k, group, zeros) : NULL;
@@ -217,8 +225,8 @@ static cg_val state(const tile *t, int r) {
 /* ---- groups and spans ----------------------------------------------------------------------- */
 
 cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at) {
-    if (!p->s.half) return cg_load(g, CG_V(CG_F32), at, 16);
-    return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, 16));
+    if (!p->s.half) return cg_load(g, CG_V(CG_F32), at, 8);
+    return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, 8));
 }
 
 cg_val nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale) {
