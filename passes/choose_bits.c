@@ -1,5 +1,5 @@
 /* choose-bits: how many bits each linear layer's weights get, so that the model stays within a
- * size, or within a loss, and the other is least.
+ * size or a time and its loss is least, or within a loss and its size is.
  *
  *   requires   samples; stands before quantize-weights, which takes what was chosen
  *   maintains  the graph, untouched
@@ -8,10 +8,17 @@
  * bits, and what counts is the Kullback-Leibler divergence of its outputs' softmax from the float
  * model's. It grows with the square of the weights' error while that is small, which says what
  * other widths and groups cost; and losses of layers add up (as in HAWQ-V3, arXiv 2011.10680, and
- * others), which leaves a multiple-choice knapsack. */
+ * others), which leaves a multiple-choice knapsack.
+ *
+ * Time is measured too: the model is compiled with all layers in one form after the other, and each
+ * layer is timed in it (draft.h). What is left of a run is everything else. Then the model is timed
+ * with the choice itself: where it takes longer than was foretold, the choice is made again for as
+ * much less. */
+#include "passes/draft.h"
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
 #include "passes/linear.h"
+#include "passes/output_loss.h"
 #include "passes/rtn.h"
 
 #include <math.h>
@@ -25,6 +32,13 @@ static const nb_option options[] = {
      .min = 0,
      .max = 32,
      .summary = "bits per weight of all linear layers, scales and zero points included"},
+    {.name = "budget-ms",
+     .kind = NB_OPTION_FLOAT,
+     .fallback = "0",
+     .min = 0,
+     .max = 1e6,
+     .summary = "instead: milliseconds of one run on this machine: of a decoder's step of one "
+                "token, of any other model at the shapes of the first sample"},
     {.name = "max-kld",
      .kind = NB_OPTION_FLOAT,
      .fallback = "0",
@@ -64,7 +78,7 @@ typedef struct layer {
     nb_op *op;
     nb_value *w;
     int64_t weights;
-    double loss[MOST * MOST], cost[MOST * MOST]; /* of each form; cost in bits */
+    double loss[MOST * MOST], bits[MOST * MOST], seconds[MOST * MOST]; /* of each form */
 } layer;
 
 typedef struct search {
@@ -72,9 +86,10 @@ typedef struct search {
     NB_VEC(layer) layers;
     nb_layer_form forms[MOST * MOST];
     int n_forms;
-    size_t output, n_samples;
-    nb_tensor *wanted; /* [n_samples] the float model's output */
+    nb_output_loss model;
     bool asymmetric;
+    bool timed;  /* seconds count, not bits */
+    double rest; /* seconds of what is no layer of these */
 } search;
 
 /* ---- what there is to choose ---------------------------------------------------------------- */
@@ -113,27 +128,11 @@ static bool read_forms(search *s) {
     return s->n_forms > 0;
 }
 
-/* The outputs that count: logits, or whatever the model puts out first that is no state. */
-static bool find_output(search *s) {
-    const nb_graph *g = s->ctx->graph;
-    for (size_t i = 0; i < g->outputs.count; i++) {
-        const nb_type *t = nb_in(g->body.last, i)->type;
-        bool state = false;
-        for (size_t k = 0; k < g->states.count; k++) state |= g->states.items[k].output == i;
-        if (state || t->elem != NB_F32 || t->rank == 0) continue;
-        s->output = i;
-        return true;
-    }
-    s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
-                         "no output is of f32: there is nothing to measure");
-    return false;
-}
-
 /* Codes that are as wide as they can be need no zero points. */
 static bool is_asymmetric(const search *s, int bits) { return s->asymmetric && bits < 8; }
 
 /* In bits. Scales, and zero points, of a group weigh on each of its weights. */
-static double cost_of(const search *s, const layer *l, nb_layer_form f) {
+static double bits_of(const search *s, const layer *l, nb_layer_form f) {
     const int64_t rows = l->w->type->dims[0]->value, cols = l->w->type->dims[1]->value;
     const bool whole = f.group == 0 || f.group >= rows;
     const nb_pass_env *env = nb_state_of(s->ctx)->env;
@@ -156,68 +155,12 @@ static void find_layers(search *s) {
         nb_map_set(&known, w, w);
         layer l = {.op = op, .w = w};
         l.weights = w->type->dims[0]->value * w->type->dims[1]->value;
-        for (int i = 0; i < s->n_forms; i++) l.cost[i] = cost_of(s, &l, s->forms[i]);
+        for (int i = 0; i < s->n_forms; i++) l.bits[i] = bits_of(s, &l, s->forms[i]);
         nb_vec_push(scratch, &s->layers, l);
     }
 }
 
 /* ---- measuring ------------------------------------------------------------------------------ */
-
-/* The output of interest on sample i; memory by malloc in *out. */
-static bool run_sample(const search *s, size_t i, nb_tensor *out) {
-    nb_pass_state *state = nb_state_of(s->ctx);
-    nb_pass_env *env = state->env;
-    nb_arena *arena = nb_arena_create_like(state->scratch);
-    const nb_graph *g = s->ctx->graph;
-    nb_tensor *all = NB_NEW_ARRAY(arena, nb_tensor, g->outputs.count + 1);
-    const nb_tensor *in = env->samples[i].inputs;
-    nb_status status = env->run ? env->run(env->run_user, g, in, all, NULL, 0, arena, env->diags)
-                                : nb_eval(g, in, all, NULL, 0, arena, env->diags);
-    if (status == NB_OK) {
-        *out = all[s->output];
-        out->data = malloc((size_t)out->bytes + 1);
-        if (out->data)
-            memcpy(out->data, all[s->output].data, (size_t)out->bytes);
-        else
-            status = nb_error(env->diags, NB_LIMIT, NB_NOWHERE, "out of memory for outputs");
-    }
-    nb_arena_destroy(arena);
-    return status == NB_OK;
-}
-
-static double log_sum(const float *x, int64_t n) {
-    float most = x[0];
-    double sum = 0;
-    for (int64_t i = 1; i < n; i++) most = fmaxf(most, x[i]);
-    for (int64_t i = 0; i < n; i++) sum += exp((double)x[i] - (double)most);
-    return (double)most + log(sum);
-}
-
-/* Mean divergence of the rows' softmax from the wanted ones. */
-static double divergence(const nb_tensor *wanted, const nb_tensor *found) {
-    const int64_t n = wanted->dims[wanted->rank - 1], rows = n ? nb_tensor_count(wanted) / n : 0;
-    double sum = 0;
-    for (int64_t r = 0; r < rows; r++) {
-        const float *p = (const float *)wanted->data + r * n,
-                    *q = (const float *)found->data + r * n;
-        const double zp = log_sum(p, n), zq = log_sum(q, n);
-        for (int64_t i = 0; i < n; i++)
-            sum += exp((double)p[i] - zp) * ((double)p[i] - zp - ((double)q[i] - zq));
-    }
-    return rows ? sum / (double)rows : 0;
-}
-
-/* The model's loss as the graph stands; negative after an error. */
-static double measure(const search *s) {
-    double sum = 0;
-    for (size_t i = 0; i < s->n_samples; i++) {
-        nb_tensor found;
-        if (!run_sample(s, i, &found)) return -1;
-        sum += divergence(&s->wanted[i], &found);
-        free(found.data);
-    }
-    return sum / (double)s->n_samples;
-}
 
 /* The layer's weight in form f, as floats; NULL, after an error, when memory is short. */
 static nb_blob *rounded(const search *s, const layer *l, nb_layer_form f) {
@@ -250,7 +193,7 @@ static double probe(const search *s, layer *l) {
     if (!other) return -1;
     const double error = squared_error(own, other, l->weights);
     l->w->blob = other;
-    const double loss = measure(s);
+    const double loss = nb_output_loss_now(&s->model);
     l->w->blob = own;
     nb_blob_release(other);
     return loss < 0 ? -1 : error > 0 ? loss / error : 0;
@@ -267,6 +210,47 @@ static bool measure_layer(const search *s, layer *l) {
     return unit >= 0;
 }
 
+/* ---- time ----------------------------------------------------------------------------------- */
+
+/* Seconds of a run with layers as they are set, and of each of them. */
+static bool time_layers(const search *s, double *seconds, double *all) {
+    nb_arena *scratch = nb_state_of(s->ctx)->scratch;
+    nb_op **ops = (nb_op **)nb_alloc_array(scratch, s->layers.count + 1, sizeof *ops);
+    for (size_t l = 0; l < s->layers.count; l++) ops[l] = s->layers.items[l].op;
+    return nb_draft_seconds(s->ctx, ops, s->layers.count, seconds, all);
+}
+
+static void set_form(const search *s, const layer *l, int form) {
+    nb_layer_form_set(nb_state_of(s->ctx)->env, l->w, nb_loc_name(l->op->loc), s->forms[form]);
+}
+
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* All layers in one form after the other. Everything else is the same work in all of these, so that
+ * the median of its times counts. */
+static bool time_forms(search *s) {
+    const nb_pass_env *env = nb_state_of(s->ctx)->env;
+    const size_t n = s->layers.count;
+    double rests[MOST * MOST], *seconds = NB_NEW_ARRAY(nb_state_of(s->ctx)->scratch, double, n + 1);
+    for (int i = 0; i < s->n_forms; i++) {
+        for (size_t l = 0; l < n; l++) set_form(s, &s->layers.items[l], i);
+        if (!time_layers(s, seconds, &rests[i])) return false;
+        for (size_t l = 0; l < n; l++) {
+            s->layers.items[l].seconds[i] = seconds[l];
+            rests[i] -= seconds[l];
+        }
+        if (env->progress)
+            env->progress(env->progress_user, "choose-bits: time", (size_t)i + 1,
+                          (size_t)s->n_forms);
+    }
+    qsort(rests, (size_t)s->n_forms, sizeof *rests, ascending);
+    s->rest = rests[s->n_forms / 2];
+    return true;
+}
+
 /* ---- choosing ------------------------------------------------------------------------------- */
 
 static double count_weights(const search *s) {
@@ -275,51 +259,121 @@ static double count_weights(const search *s) {
     return n;
 }
 
-/* False, with an error, when even the smallest choice is too large. */
-static bool check_budget(const search *s) {
-    const double budget = nb_option_of(s->ctx, "budget")->f, weights = count_weights(s);
+static const double *costs_of(const search *s, const layer *l) {
+    return s->timed ? l->seconds : l->bits;
+}
+
+/* What the cheapest choice costs. */
+static double least_cost(const search *s) {
     double least = 0;
     for (size_t l = 0; l < s->layers.count; l++) {
         double smallest = INFINITY;
-        for (int i = 0; i < s->n_forms; i++) smallest = fmin(smallest, s->layers.items[l].cost[i]);
+        for (int i = 0; i < s->n_forms; i++)
+            smallest = fmin(smallest, costs_of(s, &s->layers.items[l])[i]);
         least += smallest;
     }
-    if (budget <= 0 || least <= budget * weights) return true;
-    s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
-                         "budget=%g: with bits=\"%s\" and groups=\"%s\" %zu layers have at least "
-                         "%.3f bits per weight",
-                         budget, nb_option_of(s->ctx, "bits")->s, nb_option_of(s->ctx, "groups")->s,
-                         s->layers.count, least / weights);
+    return least;
+}
+
+/* False, with an error, when even the smallest choice is too large, or too slow. */
+static bool check_budget(search *s) {
+    const double budget = nb_option_of(s->ctx, "budget")->f,
+                 most = nb_option_of(s->ctx, "budget-ms")->f, weights = count_weights(s);
+    if (s->timed && !time_forms(s)) return false;
+    const double least = least_cost(s), least_ms = 1e3 * (least + s->rest);
+    const char *bits = nb_option_of(s->ctx, "bits")->s, *groups = nb_option_of(s->ctx, "groups")->s;
+    if (s->timed && least_ms > most)
+        s->ctx->host->report(
+            s->ctx, NB_LEVEL_ERROR, NULL,
+            "budget-ms=%g: with bits=\"%s\" and groups=\"%s\" a run takes at least "
+            "%.4g ms: %zu layers %.4g, everything else %.4g",
+            most, bits, groups, least_ms, s->layers.count, 1e3 * least, 1e3 * s->rest);
+    else if (budget > 0 && least > budget * weights)
+        s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
+                             "budget=%g: with bits=\"%s\" and groups=\"%s\" %zu layers have at "
+                             "least %.3f bits per weight",
+                             budget, bits, groups, s->layers.count, least / weights);
+    else
+        return true;
+    return false;
+}
+
+/* The best choice within the bounds, of which one is INFINITY, as that of all layers. */
+static bool choose_within(const search *s, nb_knapsack_item *items, double most_cost,
+                          double most_loss) {
+    const size_t n = s->layers.count;
+    nb_arena *scratch = nb_arena_create_like(nb_state_of(s->ctx)->scratch);
+    const bool found = nb_knapsack(items, n, most_cost, most_loss, scratch);
+    nb_arena_destroy(scratch);
+    for (size_t l = 0; found && l < n; l++) set_form(s, &s->layers.items[l], items[l].choice);
+    return found;
+}
+
+static bool choose_by_size(const search *s, nb_knapsack_item *items) {
+    const double budget = nb_option_of(s->ctx, "budget")->f,
+                 kld = nb_option_of(s->ctx, "max-kld")->f;
+    if (choose_within(s, items, budget > 0 ? budget * count_weights(s) : INFINITY,
+                      budget > 0 ? INFINITY : kld))
+        return true;
+    s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL, "no choice for %zu layers is within %s=%g",
+                         s->layers.count, budget > 0 ? "budget" : "max-kld",
+                         budget > 0 ? budget : kld);
+    return false;
+}
+
+#define TRIES 5
+#define LESS  0.995 /* a bit more than what the last try was beyond */
+
+/* Seconds of a run as chosen, and as foretold, which may be less than the budget allows. */
+static bool choose_by_time(const search *s, nb_knapsack_item *items, double *all,
+                           double *foretold) {
+    const double budget = nb_option_of(s->ctx, "budget-ms")->f;
+    double *seconds = NB_NEW_ARRAY(nb_state_of(s->ctx)->scratch, double, s->layers.count + 1),
+           aim = 1e-3 * budget;
+    *all = INFINITY;
+    for (int i = 0; i < TRIES && choose_within(s, items, aim - s->rest, INFINITY); i++) {
+        if (!time_layers(s, seconds, all)) return false;
+        *foretold = s->rest;
+        for (size_t l = 0; l < s->layers.count; l++)
+            *foretold += s->layers.items[l].seconds[items[l].choice];
+        if (1e3 * *all <= budget) return true;
+        aim *= LESS * 1e-3 * budget / *all;
+    }
+    if (isfinite(*all))
+        s->ctx->host->report(
+            s->ctx, NB_LEVEL_ERROR, NULL,
+            "budget-ms=%g: a run took %.4g ms in the fastest choice that was tried", budget,
+            1e3 * *all);
+    else
+        s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
+                             "no choice for %zu layers is within budget-ms=%g", s->layers.count,
+                             budget);
     return false;
 }
 
 static bool choose(search *s) {
     nb_pass_ctx *ctx = s->ctx;
-    nb_pass_env *env = nb_state_of(ctx)->env;
-    nb_arena *scratch = nb_state_of(ctx)->scratch;
-    const double budget = nb_option_of(ctx, "budget")->f, kld = nb_option_of(ctx, "max-kld")->f,
-                 weights = count_weights(s);
-    nb_knapsack_item *items = NB_NEW_ARRAY(scratch, nb_knapsack_item, s->layers.count + 1);
-    for (size_t l = 0; l < s->layers.count; l++)
-        items[l] =
-            (nb_knapsack_item){s->layers.items[l].cost, s->layers.items[l].loss, s->n_forms, 0};
-    if (!nb_knapsack(items, s->layers.count, budget > 0 ? budget * weights : INFINITY,
-                     budget > 0 ? INFINITY : kld, scratch)) {
-        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "no choice for %zu layers is within %s=%g",
-                          s->layers.count, budget > 0 ? "budget" : "max-kld",
-                          budget > 0 ? budget : kld);
-        return false;
-    }
-    double bits = 0, loss = 0;
+    nb_knapsack_item *items =
+        NB_NEW_ARRAY(nb_state_of(ctx)->scratch, nb_knapsack_item, s->layers.count + 1);
+    double bits = 0, loss = 0, all = 0, foretold = 0;
     for (size_t l = 0; l < s->layers.count; l++) {
         const layer *now = &s->layers.items[l];
-        bits += now->cost[items[l].choice];
-        loss += now->loss[items[l].choice];
-        nb_layer_form_set(env, now->w, nb_loc_name(now->op->loc), s->forms[items[l].choice]);
+        items[l] = (nb_knapsack_item){costs_of(s, now), now->loss, s->n_forms, 0};
     }
+    if (s->timed ? !choose_by_time(s, items, &all, &foretold) : !choose_by_size(s, items))
+        return false;
+    for (size_t l = 0; l < s->layers.count; l++) {
+        bits += s->layers.items[l].bits[items[l].choice];
+        loss += s->layers.items[l].loss[items[l].choice];
+    }
+    const char *time = s->timed
+                           ? nb_format(nb_state_of(ctx)->scratch,
+                                       ", a run of %.4g ms (%.4g foretold, %.4g of them layers)",
+                                       1e3 * all, 1e3 * foretold, 1e3 * (foretold - s->rest))
+                           : "";
     ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
-                      "%zu layers with %.3f bits per weight; alone they diverge by %.3g in all",
-                      s->layers.count, bits / weights, loss);
+                      "%zu layers with %.3f bits per weight%s; alone they diverge by %.3g in all",
+                      s->layers.count, bits / count_weights(s), time, loss);
     return true;
 }
 
@@ -328,8 +382,17 @@ static bool choose(search *s) {
 static bool begin(search *s) {
     nb_pass_ctx *ctx = s->ctx;
     const nb_pass_env *env = nb_state_of(ctx)->env;
-    if ((nb_option_of(ctx, "budget")->f > 0) == (nb_option_of(ctx, "max-kld")->f > 0)) {
-        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "expected one of budget and max-kld");
+    s->timed = nb_option_of(ctx, "budget-ms")->f > 0;
+    if ((nb_option_of(ctx, "budget")->f > 0) + s->timed + (nb_option_of(ctx, "max-kld")->f > 0) !=
+        1) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                          "expected one of budget, budget-ms and max-kld");
+        return false;
+    }
+    if (s->timed && !env->run_seconds) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
+                          "budget-ms: nothing here can tell how long a run takes");
+        ctx->host->help(ctx, "budget bounds the size instead, in bits per weight");
         return false;
     }
     if (!env->n_samples) {
@@ -338,16 +401,12 @@ static bool begin(search *s) {
         return false;
     }
     s->asymmetric = nb_option_of(ctx, "asymmetric")->b;
-    s->n_samples = (size_t)nb_min_i64((int64_t)env->n_samples, nb_option_of(ctx, "samples")->i);
-    s->wanted = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, nb_tensor, s->n_samples);
-    return read_forms(s) && find_output(s);
+    return read_forms(s) && nb_output_loss_begin(&s->model, ctx, nb_option_of(ctx, "samples")->i);
 }
 
 static bool measure_all(search *s) {
     const nb_pass_env *env = nb_state_of(s->ctx)->env;
-    for (size_t i = 0; i < s->n_samples; i++) {
-        if (!run_sample(s, i, &s->wanted[i])) return false;
-    }
+    if (!nb_output_loss_float(&s->model)) return false;
     for (size_t l = 0; l < s->layers.count; l++) {
         if (!measure_layer(s, &s->layers.items[l])) return false;
         if (env->progress) env->progress(env->progress_user, "choose-bits", l + 1, s->layers.count);
@@ -360,7 +419,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     if (!begin(&s)) return NB_PASS_FAILED;
     find_layers(&s);
     bool ok = check_budget(&s) && measure_all(&s) && (s.layers.count == 0 || choose(&s));
-    for (size_t i = 0; i < s.n_samples; i++) free(s.wanted[i].data);
+    nb_output_loss_end(&s.model);
     return ok ? nb_pass_end(ctx, false) : NB_PASS_FAILED;
 }
 

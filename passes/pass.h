@@ -77,6 +77,15 @@ typedef struct nb_fact {
 } nb_fact;
 typedef NB_VEC(nb_fact) nb_facts;
 
+typedef struct nb_step {
+    const nb_pass *pass;
+    nb_option_value *options;
+} nb_step;
+
+typedef struct nb_pipeline {
+    NB_VEC(nb_step) steps;
+} nb_pipeline;
+
 typedef struct nb_pass_env {
     nb_registry *registry;
     nb_diags *diags;
@@ -95,6 +104,15 @@ typedef struct nb_pass_env {
     /* Bytes of a linear layer's weights [k,n] in compiled code, with scales and zero points; NULL:
      * as they are in a graph. */
     int64_t (*linear_bytes)(int64_t k, int64_t n, int bits, int64_t group, bool zeros);
+    /* Seconds of one run of the smallest kind of a planned graph, compiled for this machine: a
+     * decoder's step of one token, of any other graph a run at the shapes of the first sample,
+     * which there must be.
+     * seconds[i] gets what op i of the body takes of that. Negative after an error; NULL: nobody
+     * can tell. */
+    double (*run_seconds)(void *user, const nb_graph *planned, double *seconds);
+    void *seconds_user;
+    const nb_step *behind; /* [n_behind] the steps that follow the one that runs */
+    size_t n_behind;
     nb_map stats; /* value -> nb_stats*, filled by calibrate */
     /* Constant of codes -> nb_blob* of the f32 weight it stands for; kept while a pass that comes
      * later needs it. */
@@ -122,15 +140,6 @@ nb_pass_result nb_pass_end(const nb_pass_ctx *ctx, bool changed);
 struct nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc);
 
 /* ---- pipelines ----------------------------------------------------------------------------- */
-
-typedef struct nb_step {
-    const nb_pass *pass;
-    nb_option_value *options;
-} nb_step;
-
-typedef struct nb_pipeline {
-    NB_VEC(nb_step) steps;
-} nb_pipeline;
 
 /* "simplify, smooth-fold{alpha=0.5}, insert-qdq{act=i8, skip=\"x*\"}". Errors (unknown pass or
  * option, value out of range) are NB_USAGE, show the text with a caret and list near misses. */

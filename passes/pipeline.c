@@ -108,6 +108,8 @@ nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_
     drop_originals(env);
     for (size_t i = 0; i < pipeline->steps.count && status == NB_OK; i++) {
         env->keep_originals = originals_are_needed(pipeline, i + 1);
+        env->behind = &pipeline->steps.items[i] + 1;
+        env->n_behind = pipeline->steps.count - i - 1;
         status = run_step(&pipeline->steps.items[i], i, graph, env);
         if (status != NB_OK || !env->keep_originals) drop_originals(env);
     }

@@ -29,6 +29,34 @@ nb_status nbt_measure_limits(nbt_args *args, nbt_limits *out);
 json_t *nbt_limits_json(const nbt_limits *limits);
 void nbt_print_limits(const nbt_limits *limits);
 
+/* ---- times of ops (recorder.c) ------------------------------------------------------------- */
+
+/* Takes the time of each op of models that were compiled with marks, run after run. */
+typedef struct nbt_recorder {
+    size_t n_ops, n_runs, max_runs; /* runs beyond the last are not kept */
+    double *samples;                /* [n_ops][max_runs] */
+    double last;
+} nbt_recorder;
+nbt_recorder nbt_recorder_of(nb_arena *arena, const nb_model *m, size_t runs);
+/* The session's runs go to r, NULL: to nobody; nbt_recorded says that one is complete. */
+void nbt_record(nb_session *session, nbt_recorder *r);
+void nbt_recorded(nbt_recorder *r);
+/* Of each op, by its index; zeros without runs. */
+double *nbt_recorder_medians(nb_arena *arena, nbt_recorder *r);
+
+/* ---- one run of the smallest kind (run_seconds.c) ------------------------------------------- */
+
+/* What is timed, and how: as the command's options say, or as the runtime does by itself. */
+typedef struct nbt_stopwatch {
+    nbt_args *args;
+    const nb_sample *sample; /* gives shapes, and tokens of a prompt */
+} nbt_stopwatch;
+/* An error when code for --cpu does not run here, or an option is wrong. */
+nb_status nbt_check_stopwatch(nbt_args *args);
+/* nb_pass_env.run_seconds; `user` is an nbt_stopwatch. A decoder's tokens follow a prompt of half
+ * a --context, and are a quarter of it: by default what bench measures. */
+double nbt_run_seconds(void *user, const nb_graph *planned, double *seconds);
+
 /* ---- where weights are --------------------------------------------------------------------- */
 
 typedef struct nbt_weights {
@@ -65,6 +93,12 @@ typedef struct nbt_measured {
 /* Opens the model and measures it by the options. nbt_bench_close also after an error. */
 nb_status nbt_bench_model(nbt_args *args, const char *path, nbt_measured *out);
 void nbt_bench_close(nbt_measured *b);
+/* Everything it takes is tokens, mask, positions or a state. */
+bool nbt_is_decoder(const nbt_model *model);
+/* `n` runs in a row; states begin anew. */
+nb_status nbt_runs(nbt_args *args, nb_session *session, int64_t n, double *each);
+/* Runs it twice; *group: how many short runs to time at once, or the clock would be measured. */
+nb_status nbt_warm_up(nbt_args *args, nb_session *session, int64_t *group);
 /* What `nibble bench --json` prints (cmd_bench.c); `limits` NULL: without layers. */
 json_t *nbt_bench_json(nb_arena *arena, const nbt_measured *b, const nbt_limits *limits);
 

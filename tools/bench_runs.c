@@ -10,9 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Times of single ops that are kept at most. */
-#define MAX_SAMPLES ((size_t)8 << 20)
-
 nbt_weights nbt_where(const nbt_program *program) {
     const nb_model *m = nb_loaded_model(program->loaded);
     double share = nbt_huge_share(nb_loaded_weights(program->loaded), m->weights_size);
@@ -24,36 +21,6 @@ const char *nbt_where_text(nb_arena *arena, nbt_weights w) {
     return nb_format(arena, "huge pages (%.0f %% of them)", 100 * w.huge_share);
 }
 
-/* ---- times of ops -------------------------------------------------------------------------- */
-
-typedef struct recorder {
-    size_t n_ops, n_runs, max_runs;
-    double *samples; /* [n_ops][max_runs] */
-    double last;
-} recorder;
-
-static void mark(void *user, int64_t op) {
-    recorder *r = user;
-    double now = nbt_now();
-    if (op >= 0 && op < (int64_t)r->n_ops && r->n_runs < r->max_runs)
-        r->samples[(size_t)op * r->max_runs + r->n_runs] = now - r->last;
-    r->last = nbt_now(); /* what this took is nobody's */
-}
-
-static recorder record(nb_arena *arena, const nb_model *m, size_t runs) {
-    size_t most = MAX_SAMPLES / ((size_t)m->n_ops + 1) + 1;
-    recorder r = {.n_ops = m->n_ops, .max_runs = runs < most ? runs : most};
-    r.samples = NB_NEW_ARRAY(arena, double, r.n_ops *r.max_runs + 1);
-    return r;
-}
-
-static double *medians(nb_arena *arena, recorder *r) {
-    double *out = NB_NEW_ARRAY(arena, double, r->n_ops + 1);
-    for (size_t op = 0; op < r->n_ops && r->n_runs; op++)
-        out[op] = nbt_times_of(r->samples + op * r->max_runs, r->n_runs).median;
-    return out;
-}
-
 static int64_t *copy_symbols(nb_arena *arena, const nb_model *m, nb_session *session) {
     int64_t *copy = NB_NEW_ARRAY(arena, int64_t, (size_t)m->n_symbols + 1);
     const int64_t *values = nb_session_symbols(session);
@@ -63,8 +30,7 @@ static int64_t *copy_symbols(nb_arena *arena, const nb_model *m, nb_session *ses
 
 /* ---- decoders ------------------------------------------------------------------------------ */
 
-/* Everything it takes is tokens, mask, positions or a state. */
-static bool is_decoder(const nbt_model *model) {
+bool nbt_is_decoder(const nbt_model *model) {
     nbt_lm lm;
     const nb_model *m = nb_loaded_model(model->program.loaded);
     if (!nbt_lm_is(model, &lm)) return false;
@@ -79,15 +45,15 @@ typedef struct decoding {
     nbt_measured *b;
     nb_arena *arena;
     nbt_decoder d;
-    const int64_t *tokens;          /* batch * prompt */
-    recorder *on_prompt, *on_token; /* NULL: whole runs are timed */
+    const int64_t *tokens;              /* batch * prompt */
+    nbt_recorder *on_prompt, *on_token; /* NULL: whole runs are timed */
 } decoding;
 
-static nb_status feed(decoding *w, int64_t n, recorder *r) {
+static nb_status feed(decoding *w, int64_t n, nbt_recorder *r) {
     const float *logits;
-    nb_session_set_mark(w->d.session, r ? mark : NULL, r);
+    nbt_record(w->d.session, r);
     NB_TRY(nbt_decoder_feed(&w->d, w->tokens, w->b->batch, n, &logits));
-    if (r && r->n_runs < r->max_runs) r->n_runs++;
+    if (r) nbt_recorded(r);
     return NB_OK;
 }
 
@@ -116,8 +82,8 @@ static nb_status measure_decoder(decoding *w, bool profile) {
     const nb_model *m = nb_loaded_model(b->model.program.loaded);
     size_t n = (size_t)b->rounds;
     double *prefill = NB_NEW_ARRAY(w->arena, double, n), *token = NB_NEW_ARRAY(w->arena, double, n);
-    recorder prompt = record(w->arena, m, profile ? n : 0),
-             tokens = record(w->arena, m, profile ? n * (size_t)b->out : 0);
+    nbt_recorder prompt = nbt_recorder_of(w->arena, m, profile ? n : 0),
+                 tokens = nbt_recorder_of(w->arena, m, profile ? n * (size_t)b->out : 0);
     double ignored[2];
     NB_TRY(one_round(w, &ignored[0], &ignored[1]));
     for (size_t i = 0; i < n; i++) {
@@ -129,8 +95,8 @@ static nb_status measure_decoder(decoding *w, bool profile) {
     }
     b->phases[0].times = nbt_times_of(prefill, n);
     b->phases[1].times = nbt_times_of(token, n);
-    if (profile) b->phases[0].op_seconds = medians(w->arena, &prompt);
-    if (profile) b->phases[1].op_seconds = medians(w->arena, &tokens);
+    if (profile) b->phases[0].op_seconds = nbt_recorder_medians(w->arena, &prompt);
+    if (profile) b->phases[1].op_seconds = nbt_recorder_medians(w->arena, &tokens);
     return NB_OK;
 }
 
@@ -232,8 +198,7 @@ static nb_status set_inputs(nbt_args *args, const nbt_measured *b, nb_session *s
     return NB_OK;
 }
 
-/* `n` runs in a row; states begin anew. */
-static nb_status runs(nbt_args *args, nb_session *session, int64_t n, double *each) {
+nb_status nbt_runs(nbt_args *args, nb_session *session, int64_t n, double *each) {
     nb_error_text err;
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -246,6 +211,13 @@ static nb_status runs(nbt_args *args, nb_session *session, int64_t n, double *ea
     return NB_OK;
 }
 
+nb_status nbt_warm_up(nbt_args *args, nb_session *session, int64_t *group) {
+    double each;
+    for (int i = 0; i < 2; i++) NB_TRY(nbt_runs(args, session, 1, &each));
+    *group = each < 2e-5 ? 1 + (int64_t)(2e-4 / (each + 1e-8)) : 1;
+    return NB_OK;
+}
+
 static nb_status run_plain(nbt_args *args, nbt_measured *b, nb_session *session) {
     const nb_model *m = nb_loaded_model(b->model.program.loaded);
     nbt_phase *p = &b->phases[0];
@@ -254,17 +226,15 @@ static nb_status run_plain(nbt_args *args, nbt_measured *b, nb_session *session)
     NB_TRY(set_inputs(args, b, session));
     size_t n = (size_t)b->rounds;
     double each, *seconds = NB_NEW_ARRAY(args->arena, double, n);
-    NB_TRY(runs(args, session, 1, &each));
-    NB_TRY(runs(args, session, 1, &each));
-    /* Short runs in groups, or the clock would be measured. */
-    int64_t group = each < 2e-5 ? 1 + (int64_t)(2e-4 / (each + 1e-8)) : 1;
-    for (size_t i = 0; i < n; i++) NB_TRY(runs(args, session, group, &seconds[i]));
+    int64_t group;
+    NB_TRY(nbt_warm_up(args, session, &group));
+    for (size_t i = 0; i < n; i++) NB_TRY(nbt_runs(args, session, group, &seconds[i]));
     p->times = nbt_times_of(seconds, n);
     if (!nbt_wants_layers(args)) return NB_OK;
-    recorder r = record(args->arena, m, n);
-    nb_session_set_mark(session, mark, &r);
-    for (; r.n_runs < r.max_runs; r.n_runs++) NB_TRY(runs(args, session, 1, &each));
-    p->op_seconds = medians(args->arena, &r);
+    nbt_recorder r = nbt_recorder_of(args->arena, m, n);
+    nbt_record(session, &r);
+    for (; r.n_runs < r.max_runs; nbt_recorded(&r)) NB_TRY(nbt_runs(args, session, 1, &each));
+    p->op_seconds = nbt_recorder_medians(args->arena, &r);
     p->symbols = copy_symbols(args->arena, m, session);
     return NB_OK;
 }
@@ -285,7 +255,7 @@ nb_status nbt_bench_model(nbt_args *args, const char *path, nbt_measured *b) {
     }
     if (!b->model.threads) b->model.threads = nb_cpu_count();
     b->weights = nbt_where(&b->model.program);
-    b->decoder = is_decoder(&b->model);
+    b->decoder = nbt_is_decoder(&b->model);
     b->rounds = b->decoder ? 7 : 31;
     NB_TRY(nbt_integer(args, "rounds", 1, 1000, &b->rounds));
     if (b->decoder) return run_decoder(args, b);

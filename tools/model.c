@@ -8,6 +8,7 @@
 #include "passes/branch.h"
 #include "passes/linear.h"
 #include "passes/presets.h"
+#include "tools/bench.h"
 #include "tools/progress.h"
 #include "tools/samples.h"
 #include "tools/store.h"
@@ -149,7 +150,9 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     nb_pass_env env = {.diags = args->diags,
                        .arena = args->arena,
                        .run = nbt_run_compiled,
-                       .linear_bytes = nb_linear_bytes};
+                       .linear_bytes = nb_linear_bytes,
+                       .run_seconds = nbt_run_seconds};
+    nbt_stopwatch stopwatch = {.args = args};
     nbt_runner runner = {.threads = 0, .arena = args->arena};
     nb_pipeline pipeline;
     calibration c = {.cache = {0}};
@@ -164,11 +167,13 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
                         "cannot make the folder: %s", strerror(errno));
     runner.cpu = cg_cpu_find(NULL, "native");
     env.run_user = &runner;
+    env.seconds_user = &stopwatch;
     env.verify_each = nbt_has(args, "verify-each");
     env.check_each = nbt_has(args, "check-each");
     env.after = after_pass;
     env.after_user = &o;
     if (calibrated) NB_TRY(open_calibration(args, g, &c, &env));
+    stopwatch.sample = env.samples;
     nb_status status = nb_pipeline_run(&pipeline, g, &env);
     if (stages) stages->facts = env.facts;
     nbt_end_progress(&c.progress);
@@ -196,7 +201,7 @@ static void names_of_graph(nbt_args *args, nbt_model *m) {
     for (size_t i = 0; i < m->n_inputs; i++) m->input_names[i] = m->graph->body.params[i]->name;
 }
 
-static void names_of_program(nbt_args *args, nbt_model *m) {
+void nbt_name_ports(nbt_args *args, nbt_model *m) {
     const nb_model *model = nb_loaded_model(m->program.loaded);
     m->n_inputs = model->n_inputs;
     m->n_outputs = model->n_outputs;
@@ -214,7 +219,7 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     if (nbt_is_compiled(path)) {
         if (!scheme) NB_TRY(nbt_refuse_recipe(args, path));
         NB_TRY(nbt_open_shared(path, how.pages, args->diags, &out->program));
-        names_of_program(args, out);
+        nbt_name_ports(args, out);
         return NB_OK;
     }
     const char *text;

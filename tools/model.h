@@ -58,6 +58,8 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
 /* A copy of a graph as it was read, by a scheme, and by nothing else that the options say. */
 nb_status nbt_open_copy(nbt_args *args, const nb_graph *g, const char *scheme, nbt_model *out);
 void nbt_close_model(nbt_model *model);
+/* Names of inputs and outputs of what is compiled. */
+void nbt_name_ports(nbt_args *args, nbt_model *model);
 /* Runs once from empty state. Inputs by index; data NULL: not given. */
 nb_status nbt_run_model(nbt_args *args, nbt_model *model, const nb_tensor *inputs,
                         nb_tensor *outputs, nb_arena *arena);

@@ -1,6 +1,6 @@
 /* Which pipeline the options ask for: --passes, --recipe, or --scheme and what goes with it. */
 #include "passes/presets.h"
-#include "tools/model.h"
+#include "tools/bench.h"
 #include "tools/tensor_file.h"
 
 #include <stdlib.h>
@@ -56,6 +56,14 @@ static nb_status choose_act(nbt_args *args, nb_preset_options *options) {
     return NB_USAGE;
 }
 
+/* NUMBER and its unit; false: it is something else. */
+static bool read_budget(const char *text, const char *unit, double least, double most,
+                        double *value) {
+    char *end;
+    *value = strtod(text, &end);
+    return end != text && strcmp(end, unit) == 0 && *value >= least && *value <= most;
+}
+
 /* --budget and --max-kld, as options of choose-bits. Layers are measured on samples. */
 static nb_status choose_budget(nbt_args *args, nb_preset_options *options) {
     const char *budget = nbt_get(args, "budget"), *kld = nbt_get(args, "max-kld");
@@ -64,14 +72,17 @@ static nb_status choose_budget(nbt_args *args, nb_preset_options *options) {
     NB_TRY(nbt_number(args, "max-kld", 1e-9, 100, &value));
     if (budget && kld)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--budget and --max-kld are two aims");
-    if (budget) {
-        char *end;
-        value = strtod(budget, &end);
-        if (end == budget || strcmp(end, "bpw") != 0 || !(value >= 2 && value <= 32))
-            return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                            "--budget takes bits per weight, like 4.7bpw; found '%s'", budget);
+    const char *option = budget ? "budget" : "max-kld";
+    if (budget && read_budget(budget, "ms", 1e-6, 1e6, &value)) {
+        NB_TRY(nbt_check_stopwatch(args));
+        option = "budget-ms";
+    } else if (budget && !read_budget(budget, "bpw", 2, 32, &value)) {
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                        "--budget takes bits per weight, like 4.7bpw, or milliseconds of a run, "
+                        "like 12ms; found '%s'",
+                        budget);
     }
-    options->budget = nb_format(args->arena, budget ? "budget=%.9g" : "max-kld=%.9g", value);
+    options->budget = nb_format(args->arena, "%s=%.9g", option, value);
     return NB_OK;
 }
 

@@ -3,6 +3,7 @@
 #include "ir/text.h"
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
+#include "passes/linear.h"
 #include "tests/unit/unit.h"
 
 #include <math.h>
@@ -23,7 +24,17 @@ static const char text[] = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,8] {\n"
                            "  %r: f32[B,8] = mul %q, @s\n"
                            "  %y: f32[B,8] = add %p, %r\n  return %y\n}\n";
 
+/* A machine on which a bit takes a millisecond, and everything else 5. */
+typedef struct machine {
+    double mixed; /* milliseconds more for layers of different widths */
+    int runs;     /* how often time was asked for */
+    int qmatmuls; /* of the last graph */
+    bool broken;
+} machine;
+
 typedef struct fixture {
+    const char *text;
+    machine machine;
     nb_arena *arena;
     nb_diags *diags;
     nb_tensor in;
@@ -33,8 +44,36 @@ typedef struct fixture {
     float x[ROWS * K];
 } fixture;
 
+static double milliseconds(void *user, const nb_graph *planned, double *seconds) {
+    fixture *f = user;
+    machine *m = &f->machine;
+    int first = 0;
+    bool mixed = false;
+    double all = 5e-3;
+    m->runs++;
+    m->qmatmuls = 0;
+    ck_assert_int_eq(planned->stage, NB_STAGE_PLANNED);
+    if (m->broken) {
+        nb_error(f->diags, NB_IO, NB_NOWHERE, "no clock");
+        return -1;
+    }
+    for (const nb_op *op = planned->body.first; op; op = op->next, seconds++) {
+        const nb_value *w = nb_linear_weight(op);
+        *seconds = 0.5e-3; /* that of a layer's is replaced, that of others is in the 5 */
+        m->qmatmuls += op->kind == NB_OP_qmatmul;
+        if (!w) continue;
+        const int bits = nb_elems[w->type->elem].bits;
+        *seconds = 1e-3 * bits;
+        all += *seconds;
+        mixed = mixed || (first && bits != first);
+        first = bits;
+    }
+    return all + (mixed ? 1e-3 * m->mixed : 0);
+}
+
 static void setup(fixture *f) {
     memset(f, 0, sizeof *f);
+    f->text = text;
     f->arena = nb_arena_create(NULL, NULL);
     f->diags = nb_diags_create(f->arena, NULL);
     for (int i = 0; i < ROWS * K; i++) f->x[i] = sinf((float)(i * i));
@@ -45,13 +84,16 @@ static void setup(fixture *f) {
                            .diags = f->diags,
                            .registry = nb_registry_create(f->arena),
                            .samples = &f->sample,
-                           .n_samples = 1};
+                           .n_samples = 1,
+                           .run_seconds = milliseconds,
+                           .seconds_user = f};
 }
 
 /* Runs passes on the graph; its result in `y` unless that is NULL. */
 static nb_status run(fixture *f, const char *passes, nb_tensor *y) {
     nb_graph *g;
-    ck_assert_int_eq(nb_parse(text, strlen(text), "g", NULL, NULL, NULL, f->diags, &g), NB_OK);
+    ck_assert_int_eq(nb_parse(f->text, strlen(f->text), "g", NULL, NULL, NULL, f->diags, &g),
+                     NB_OK);
     ck_assert_int_eq(nb_pipeline_parse(f->env.registry, passes, f->arena, f->diags, &f->pipeline),
                      NB_OK);
     nb_status status = nb_pipeline_run(&f->pipeline, g, &f->env);
@@ -84,6 +126,82 @@ END_TEST
 START_TEST(within_loss) {
     chosen("max-kld=10, bits=\"2,8\", groups=\"0\"", "/much/MatMul=2/0; /little/MatMul=2/0");
     chosen("max-kld=1e-3, bits=\"2,8\", groups=\"0\"", "/much/MatMul=8/0; /little/MatMul=2/0");
+}
+END_TEST
+
+/* 8 bits and 8 bits take 21 ms, 8 and 2 take 15, 2 and 2 take 9. */
+START_TEST(within_time) {
+    chosen("budget-ms=21.01, bits=\"2,8\", groups=\"0\"", "/much/MatMul=8/0; /little/MatMul=8/0");
+    chosen("budget-ms=1000, bits=\"8,2\", groups=\"8,0\"", "/much/MatMul=8/8; /little/MatMul=8/8");
+    chosen("budget-ms=20.9, bits=\"2,8\", groups=\"0\"", "/much/MatMul=8/0; /little/MatMul=2/0");
+    chosen("budget-ms=14.9, bits=\"2,8\", groups=\"0\"", "/much/MatMul=2/0; /little/MatMul=2/0");
+    chosen("budget-ms=14.9, bits=\"2,8,5\", groups=\"0\"", "/much/MatMul=5/0; /little/MatMul=2/0");
+}
+END_TEST
+
+/* Layers of 8 and 2 bits take longer than was foretold, so that the next choice aims lower. */
+START_TEST(time_is_checked) {
+    fixture f;
+    setup(&f);
+    f.machine.mixed = 3;
+    const char *passes =
+        "choose-bits{budget-ms=16, bits=\"2,4,8\", groups=\"0\"}, quantize-weights";
+    ck_assert_int_eq(run(&f, passes, NULL), NB_OK);
+    ck_assert_str_eq(nb_layer_forms_text(&f.env, f.arena), "/much/MatMul=4/0; /little/MatMul=4/0");
+    ck_assert_int_eq(f.machine.runs, 3 + 2);
+    const char *said = f.diags->list.items[f.diags->list.count - 1]->message;
+    ck_assert_ptr_nonnull(strstr(said, "a run of 13 ms (13 foretold, 8 of them layers)"));
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* All products with a weight count. */
+START_TEST(time_of_shared_weight) {
+    fixture f;
+    setup(&f);
+    f.text = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,8] {\n"
+             "  const @a: f32[16,8] = random(3, -1..1)\n"
+             "  const @s: f32[] = {0.01}\n"
+             "  %p: f32[B,8] = matmul %x, @a at \"/first/MatMul\"\n"
+             "  %z: f32[B,16] = mul %x, @s\n"
+             "  %q: f32[B,8] = matmul %z, @a at \"/second/MatMul\"\n"
+             "  %y: f32[B,8] = add %p, %q\n  return %y\n}\n";
+    const char *passes = "choose-bits{budget-ms=14, bits=\"2,8\", groups=\"0\"}, quantize-weights";
+    ck_assert_int_eq(run(&f, passes, NULL), NB_OK);
+    ck_assert_str_eq(nb_layer_forms_text(&f.env, f.arena), "/first/MatMul=2/0");
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* What is timed is what the passes behind make, by what those before found out. */
+START_TEST(time_of_passes_behind) {
+    fixture f;
+    setup(&f);
+    ck_assert_int_eq(
+        run(&f,
+            "calibrate, choose-bits{budget-ms=30, bits=\"4,8\", groups=\"0\"}, "
+            "quantize-weights{method=gptq, search}, insert-qdq{mode=static}, fuse-dequant",
+            NULL),
+        NB_OK);
+    ck_assert_int_eq(f.machine.qmatmuls, 2);
+    ck_assert_uint_eq(f.diags->errors, 0);
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+START_TEST(time_is_unknown) {
+    static const char passes[] = "choose-bits{budget-ms=30}, quantize-weights";
+    fixture f, without;
+    setup(&f);
+    setup(&without);
+    f.machine.broken = true;
+    ck_assert_int_eq(run(&f, passes, NULL), NB_IO);
+    ck_assert_int_eq(f.machine.runs, 1);
+    without.env.run_seconds = NULL;
+    ck_assert_int_ne(run(&without, passes, NULL), NB_OK);
+    ck_assert_ptr_nonnull(strstr(without.diags->list.items[0]->message, "how long a run takes"));
+    nb_arena_destroy(f.arena);
+    nb_arena_destroy(without.arena);
 }
 END_TEST
 
@@ -130,8 +248,14 @@ START_TEST(refused) {
     } cases[] = {
         {"choose-bits{budget=2, bits=\"4\", groups=\"0\"}", "at least 6.000 bits per weight"},
         {"choose-bits{max-kld=1e-9, bits=\"2,3\"}", "within max-kld=1e-09"},
-        {"choose-bits", "one of budget and max-kld"},
-        {"choose-bits{budget=4, max-kld=1}", "one of budget and max-kld"},
+        {"choose-bits", "one of budget, budget-ms and max-kld"},
+        {"choose-bits{budget=4, max-kld=1}", "one of budget, budget-ms and max-kld"},
+        {"choose-bits{budget=4, budget-ms=1}", "one of budget, budget-ms and max-kld"},
+        {"choose-bits{budget-ms=1, max-kld=1}", "one of budget, budget-ms and max-kld"},
+        {"choose-bits{budget-ms=8, bits=\"2,3\", groups=\"0\"}, quantize-weights",
+         "a run takes at least 9 ms: 2 layers 4, everything else 5"},
+        {"choose-bits{budget-ms=8}, quantize-weights, insert-qdq{mode=static}",
+         "static scales need statistics of '%x'"},
         {"choose-bits{budget=4, bits=\"4,9\"}", "numbers from 2 to 8"},
         {"choose-bits{budget=4, bits=\"4,4\"}", "different numbers"},
         {"choose-bits{budget=4, groups=\"32,\"}", "groups: expected"},
@@ -222,8 +346,13 @@ Suite *nb_suite_choose_bits(void) {
     TCase *c = tcase_create("choices");
     tcase_add_test(c, within_budget);
     tcase_add_test(c, within_loss);
+    tcase_add_test(c, within_time);
+    tcase_add_test(c, time_is_checked);
+    tcase_add_test(c, time_of_shared_weight);
+    tcase_add_test(c, time_of_passes_behind);
+    tcase_add_test(c, time_is_unknown);
     tcase_add_test(c, tells_the_loss);
-    tcase_add_loop_test(c, refused, 0, 11);
+    tcase_add_loop_test(c, refused, 0, 15);
     tcase_add_test(c, needs_samples);
     tcase_add_test(c, recipe);
     tcase_add_loop_test(c, best_choice, 0, 20);

@@ -1,0 +1,23 @@
+/* What a change of a model does to its outputs: the Kullback-Leibler divergence of their softmax
+ * from that of the model as it was, on the first samples. */
+#ifndef NB_PASSES_OUTPUT_LOSS_H
+#define NB_PASSES_OUTPUT_LOSS_H
+
+#include "passes/pass.h"
+
+typedef struct nb_output_loss {
+    nb_pass_ctx *ctx;
+    size_t output, n_samples;
+    nb_tensor *wanted; /* [n_samples] the output as it was */
+} nb_output_loss;
+
+/* Finds the output that counts: logits, or whatever the model puts out first that is no state.
+ * False, with an error, when none is of f32. */
+bool nb_output_loss_begin(nb_output_loss *l, nb_pass_ctx *ctx, int64_t most_samples);
+/* Runs the model as it was; false after an error. */
+bool nb_output_loss_float(nb_output_loss *l);
+/* The mean divergence of all rows, with the graph as it stands; negative after an error. */
+double nb_output_loss_now(const nb_output_loss *l);
+void nb_output_loss_end(nb_output_loss *l); /* also after errors, and of one that is all zeros */
+
+#endif
