@@ -1,7 +1,9 @@
 /* How long one run of a model takes, and each op in it, for passes that have a budget of time
  * (bench.h): a decoder's step of one token behind a prompt, any other model's run at the shapes of
  * the first sample. Rounds with marks take turns with rounds without, which give the time of the
- * whole; medians count. */
+ * whole: of each run its median over the rounds, so that a program that takes the processor now and
+ * then does not count, and of these the mean. As in bench each of those rounds begins with the
+ * prompt, behind which the first steps find caches that are not theirs. */
 #include "tools/bench.h"
 
 #include "tools/lm.h"
@@ -10,7 +12,7 @@
 
 #define ROUNDS  15
 #define SECONDS 1.0 /* no further round begins after that, but for LEAST */
-#define LEAST   5
+#define LEAST   3
 
 /* ---- how ------------------------------------------------------------------------------------ */
 
@@ -49,9 +51,13 @@ typedef struct timing {
     nbt_recorder *recorder; /* NULL: nobody looks at ops */
 } timing;
 
-static nb_status back_to_prompt(timing *w) {
+/* Who looks at ops, which are many, has no use for the prompt. */
+static nb_status begin_round(timing *w) {
     const float *logits;
-    if (w->d.length >= w->prompt && nb_session_rewind(w->d.session, w->prompt, NULL) == NB_RT_OK) {
+    nbt_record(w->d.session, NULL);
+    if (!w->prompt) return NB_OK;
+    if (w->recorder && w->d.length >= w->prompt &&
+        nb_session_rewind(w->d.session, w->prompt, NULL) == NB_RT_OK) {
         w->d.length = w->prompt;
         return NB_OK;
     }
@@ -59,43 +65,42 @@ static nb_status back_to_prompt(timing *w) {
     return nbt_decoder_feed(&w->d, w->tokens, 1, w->prompt, &logits);
 }
 
-static nb_status run_round(timing *w, double *each) {
+/* seconds[i * ROUNDS]: of run i. */
+static nb_status run_round(timing *w, double *seconds) {
     const float *logits;
-    double sum = 0, one = 0;
-    nbt_record(w->d.session, NULL);
-    if (w->prompt) NB_TRY(back_to_prompt(w));
+    NB_TRY(begin_round(w));
     nbt_record(w->d.session, w->recorder);
-    for (int64_t i = 0; i < w->n; i++) {
+    for (int64_t i = 0; i < w->n; i++, seconds += ROUNDS) {
         const double start = nbt_now();
-        if (w->prompt)
-            NB_TRY(nbt_decoder_feed(&w->d, w->tokens, 1, 1, &logits));
-        else
-            NB_TRY(nbt_runs(w->args, w->d.session, 1, &one));
-        sum += w->prompt ? nbt_now() - start : one;
+        if (w->prompt) NB_TRY(nbt_decoder_feed(&w->d, w->tokens, 1, 1, &logits));
+        *seconds = nbt_now() - start;
+        if (!w->prompt) NB_TRY(nbt_runs(w->args, w->d.session, 1, seconds));
         if (w->recorder) nbt_recorded(w->recorder);
     }
-    *each = sum / (double)w->n;
     return NB_OK;
 }
 
 static nb_status run_rounds(timing *w, double *all, double *seconds) {
     const nb_model *m = nb_loaded_model(w->d.model->program.loaded);
-    double whole[ROUNDS], marked;
+    nb_arena *arena = w->args->arena;
+    if (!w->prompt) NB_TRY(nbt_warm_up(w->args, w->d.session, &w->n));
+    const size_t each = (size_t)w->n;
+    double *whole = NB_NEW_ARRAY(arena, double, ROUNDS *each),
+           *marked = NB_NEW_ARRAY(arena, double, ROUNDS *each);
+    nbt_recorder r = nbt_recorder_of(arena, m, ROUNDS * each);
+    NB_TRY(run_round(w, marked));
     size_t n = 0;
-    if (w->prompt)
-        NB_TRY(run_round(w, &marked));
-    else
-        NB_TRY(nbt_warm_up(w->args, w->d.session, &w->n));
-    nbt_recorder r = nbt_recorder_of(w->args->arena, m, (size_t)(ROUNDS * w->n));
     for (const double begin = nbt_now(); n < ROUNDS && (n < LEAST || nbt_now() - begin < SECONDS);
          n++) {
         w->recorder = NULL;
-        NB_TRY(run_round(w, &whole[n]));
+        NB_TRY(run_round(w, whole + n));
         w->recorder = &r;
-        NB_TRY(run_round(w, &marked));
+        NB_TRY(run_round(w, marked));
     }
-    *all = nbt_times_of(whole, n).median;
-    memcpy(seconds, nbt_recorder_medians(w->args->arena, &r), r.n_ops * sizeof *seconds);
+    *all = 0;
+    for (size_t i = 0; i < each; i++)
+        *all += nbt_times_of(whole + i * ROUNDS, n).median / (double)each;
+    memcpy(seconds, nbt_recorder_medians(arena, &r), r.n_ops * sizeof *seconds);
     return NB_OK;
 }
 
