@@ -9,7 +9,8 @@
 #include "codegen/kernels/turn.h"
 #include "ir/conv.h"
 
-#define RUN 64 /* places in an item, at least, unless a row has fewer */
+#define RUN        64   /* places in an item, at least, unless a row has fewer */
+#define MOST_TABLE 4096 /* inputs whose offsets are kept in a table on the stack */
 
 typedef struct reading {
     nb_lower *l;
@@ -17,6 +18,7 @@ typedef struct reading {
     cg_buf x, y; /* [B,C,D...]; codes [B,places of D...,inputs] */
     int axes;
     int64_t inputs; /* of a place */
+    cg_val table;   /* i64[inputs]: how far each is from the first, or NULL: it is computed */
     /* Of the 16 places at hand: */
     cg_val from, to;  /* the first one's inputs and codes */
     cg_val n;         /* how many there are, or NULL: 16 */
@@ -53,20 +55,40 @@ static reading begin_reading(nb_lower *l) {
 
 /* ---- inputs --------------------------------------------------------------------------------- */
 
-/* Input number `k` of the places at hand. */
-static cg_val load(const reading *r, cg_val k) {
+/* How far input number `k` of a place is from its first, in elements. */
+static cg_val offset_of(const reading *r, cg_val k) {
     cg *g = r->l->g;
-    const cg_buf *x = &r->x;
     cg_val at = cg_i64(g, 0);
-    for (int d = r->axes - 1; d >= 0; d--) {
-        const int64_t length = r->axes == r->l->in[0].buf.rank - 2 ? kernel_length(r, d) : 1;
+    /* Places that are one axis have no other in their kernel. */
+    for (int d = r->axes - 1; d >= 0 && r->axes == r->l->in[0].buf.rank - 2; d--) {
+        const int64_t length = kernel_length(r, d);
         if (length == 1) continue;
         cg_val index = cg_urem(g, k, cg_i64(g, length));
         k = cg_udiv(g, k, cg_i64(g, length));
         index = cg_muli(g, index, nb_conv_dilation(r->l->op, d));
-        at = cg_add(g, at, cg_mul(g, index, x->strides[d + 2]));
+        at = cg_add(g, at, cg_mul(g, index, r->x.strides[d + 2]));
     }
-    at = cg_add(g, at, cg_mul(g, k, x->strides[1]));
+    return cg_add(g, at, cg_mul(g, k, r->x.strides[1]));
+}
+
+static void make_table(reading *r) {
+    cg *g = r->l->g;
+    int64_t size = 1;
+    for (int d = 0; d < r->l->in[0].buf.rank - 2; d++) size *= kernel_length(r, d);
+    if (size == 1 || r->inputs > MOST_TABLE) return;
+    cg_val table = cg_stack(g, 8 * r->inputs, 64);
+    CG_FOR(g, k, cg_i64(g, 0), cg_i64(g, r->inputs), cg_i64(g, 1)) {
+        cg_store(g, offset_of(r, k), cg_index(g, table, CG_I64, k), 8);
+    }
+    r->table = table;
+}
+
+/* Input number `k` of the places at hand. */
+static cg_val load(const reading *r, cg_val k) {
+    cg *g = r->l->g;
+    const cg_buf *x = &r->x;
+    cg_val at =
+        r->table ? cg_load(g, CG_S(CG_I64), cg_index(g, r->table, CG_I64, k), 8) : offset_of(r, k);
     cg_val step = cg_muli(g, x->strides[x->rank - 1], nb_conv_stride(r->l->op, r->axes - 1));
     return cg_buf_load_part(g, x, cg_buf_step(g, x, r->from, at), step, r->n);
 }
@@ -203,6 +225,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     reading r = begin_reading(l);
     if (!is_dynamic(&r))
         r.scale = cg_splat(g, nb_scale_at(l, &l->out[0], r.q, cg_i64(g, 0)), CG_LANES);
+    make_table(&r);
     cg_val n = runs(&r), all = r.y.dims[r.y.rank - 2];
     CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
         cg_val run = cg_urem(g, item, n), row = cg_udiv(g, item, n);
