@@ -115,5 +115,7 @@ cg_val nb_stream_work(nb_lower *l, const nb_stream_loop *loop);
 void nb_stream_body(nb_lower *l, const nb_stream_loop *loop, cg_val begin, cg_val end);
 /* A loop that copies `from` into `to`, which have the same dims and element. */
 nb_stream_loop nb_stream_copy(const cg_buf *to, const cg_buf *from);
+/* The same of an operand that is seen as `view` (kernels/move.c). */
+nb_stream_loop nb_stream_copy_of(const cg_buf *to, const nb_operand *from, const cg_buf *view);
 
 #endif

@@ -1,14 +1,17 @@
-/* Convolutions. Padding becomes an op of its own (pad), so that conv reads no element that is not
- * there; `auto_pad` becomes sizes, which are expressions when the input's are. */
+/* Convolutions and pooling. Padding becomes an op of its own (pad), so that conv reads no element
+ * that is not there; `auto_pad` becomes sizes, which are expressions when the input's are. Pooling
+ * is a reduction of patches, each channel by itself. */
 #include "frontend/import.h"
 
+#include <math.h>
 #include <string.h>
 
 #define MOST_PAD INT32_MAX
 
 typedef struct conv {
-    nb_value *x, *w;
+    nb_value *x;
     int axes; /* that the kernel slides along */
+    const nb_dim *kernel[NB_MAX_RANK];
     int64_t strides[NB_MAX_RANK], dilations[NB_MAX_RANK];
     const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK]; /* of all axes of x */
 } conv;
@@ -22,7 +25,7 @@ static nb_status read_steps(nb_importer *im, const char *name, int axes, int64_t
     return NB_OK;
 }
 
-static nb_status check_kernel(nb_importer *im, const conv *c) {
+static nb_status check_kernel(nb_importer *im, const conv *c, const nb_value *w) {
     size_t n;
     const int64_t *given = nb_node_ints(im, "kernel_shape", &n);
     if (!given) return NB_OK;
@@ -30,7 +33,7 @@ static nb_status check_kernel(nb_importer *im, const conv *c) {
         return nb_node_error(im, NB_MALFORMED, "kernel_shape has %zu numbers for %d axes", n,
                              c->axes);
     for (int d = 0; d < c->axes; d++)
-        NB_TRY(nb_unify(im, c->w->type->dims[d + 2], nb_num(im, given[d])));
+        NB_TRY(nb_unify(im, w->type->dims[d + 2], nb_num(im, given[d])));
     return NB_OK;
 }
 
@@ -56,7 +59,7 @@ static nb_status given_pads(nb_importer *im, conv *c) {
 static nb_status same_pads(nb_importer *im, conv *c, bool lower) {
     nb_graph *g = im->g;
     for (int d = 0; d < c->axes; d++) {
-        const nb_dim *length = c->x->type->dims[d + 2], *size = c->w->type->dims[d + 2];
+        const nb_dim *length = c->x->type->dims[d + 2], *size = c->kernel[d];
         const nb_dim *stride = nb_num(im, c->strides[d]), *one = nb_num(im, 1);
         if (c->strides[d] < 1)
             return nb_node_error(im, NB_MALFORMED, "a stride of %lld", (long long)c->strides[d]);
@@ -84,43 +87,180 @@ static nb_status read_pads(nb_importer *im, conv *c) {
                          mode);
 }
 
-static nb_value *padded(nb_importer *im, const conv *c) {
+/* `x` with that border of `value` (NULL: 0). */
+static nb_value *bordered(nb_importer *im, const conv *c, nb_value *x, const nb_dim *const *before,
+                          const nb_dim *const *after, nb_value *value) {
     bool any = false;
     for (int d = 2; d < c->axes + 2; d++)
-        any = any || !nb_dim_is(c->before[d], 0) || !nb_dim_is(c->after[d], 0);
-    if (!any) return c->x;
+        any = any || !nb_dim_is(before[d], 0) || !nb_dim_is(after[d], 0);
+    if (!any) return x;
     nb_begin(&im->b, NB_OP_pad);
-    nb_arg(&im->b, c->x);
-    nb_arg(&im->b, NULL);
-    nb_set_dims(&im->b, "before", (size_t)c->axes + 2, c->before);
-    nb_set_dims(&im->b, "after", (size_t)c->axes + 2, c->after);
+    nb_arg(&im->b, x);
+    nb_arg(&im->b, value);
+    nb_set_dims(&im->b, "before", (size_t)c->axes + 2, before);
+    nb_set_dims(&im->b, "after", (size_t)c->axes + 2, after);
     return nb_end(&im->b);
 }
 
 nb_status nb_import_conv(nb_importer *im) {
-    conv c = {.x = nb_node_input(im, 0), .w = nb_node_input(im, 1)};
-    if (!c.x || !c.w) return NB_MALFORMED;
+    conv c = {.x = nb_node_input(im, 0)};
+    nb_value *w = nb_node_input(im, 1);
+    if (!c.x || !w) return NB_MALFORMED;
     int rank = c.x->type->rank;
-    if (rank < 3 || c.w->type->rank != rank)
+    if (rank < 3 || w->type->rank != rank)
         return nb_node_error(
             im, NB_MALFORMED,
             "expected an input and a kernel of one rank, at least 3, found %d and %d", rank,
-            c.w->type->rank);
+            w->type->rank);
     c.axes = rank - 2;
     NB_TRY(read_steps(im, "strides", c.axes, c.strides));
     NB_TRY(read_steps(im, "dilations", c.axes, c.dilations));
-    NB_TRY(check_kernel(im, &c));
+    NB_TRY(check_kernel(im, &c, w));
+    for (int d = 0; d < c.axes; d++) c.kernel[d] = w->type->dims[d + 2];
     NB_TRY(read_pads(im, &c));
     int64_t groups = nb_node_int(im, "group", 1);
-    NB_TRY(nb_unify(im, c.x->type->dims[1],
-                    nb_dim_mul(im->g, c.w->type->dims[1], nb_num(im, groups))));
-    nb_value *x = padded(im, &c);
+    NB_TRY(
+        nb_unify(im, c.x->type->dims[1], nb_dim_mul(im->g, w->type->dims[1], nb_num(im, groups))));
+    nb_value *x = bordered(im, &c, c.x, c.before, c.after, NULL);
     nb_begin(&im->b, NB_OP_conv);
     nb_arg(&im->b, x);
-    nb_arg(&im->b, c.w);
+    nb_arg(&im->b, w);
     nb_arg(&im->b, nb_has_input(im, 2) ? nb_node_input(im, 2) : NULL);
     nb_set_ints(&im->b, "strides", (size_t)c.axes, c.strides);
     nb_set_ints(&im->b, "dilations", (size_t)c.axes, c.dilations);
     nb_set_int(&im->b, "groups", groups);
     return nb_node_output(im, 0, nb_end(&im->b));
+}
+
+/* ---- pooling -------------------------------------------------------------------------------- */
+
+static nb_status read_pool(nb_importer *im, conv *c) {
+    size_t n;
+    const int64_t *kernel = nb_node_ints(im, "kernel_shape", &n);
+    c->x = nb_node_input(im, 0);
+    if (!c->x) return NB_MALFORMED;
+    c->axes = c->x->type->rank - 2;
+    if (c->axes < 1 || n != (size_t)c->axes)
+        return nb_node_error(im, NB_MALFORMED,
+                             "kernel_shape has %zu numbers for a tensor of rank %d", n,
+                             c->x->type->rank);
+    if (!nb_elem_is_float(c->x->type->elem))
+        return nb_node_error(im, NB_UNSUPPORTED, "pooling of integers");
+    for (int d = 0; d < c->axes; d++) {
+        if (kernel[d] < 1 || kernel[d] > MOST_PAD)
+            return nb_node_error(im, NB_MALFORMED, "kernel_shape[%d] is %lld", d,
+                                 (long long)kernel[d]);
+        c->kernel[d] = nb_num(im, kernel[d]);
+    }
+    NB_TRY(read_steps(im, "strides", c->axes, c->strides));
+    NB_TRY(read_steps(im, "dilations", c->axes, c->dilations));
+    for (int d = 0; d < c->axes; d++) {
+        if (c->strides[d] < 1 || c->strides[d] > MOST_PAD || c->dilations[d] < 1 ||
+            c->dilations[d] > MOST_PAD)
+            return nb_node_error(im, NB_MALFORMED,
+                                 "stride %lld and dilation %lld, expected 1 .. 2^31-1",
+                                 (long long)c->strides[d], (long long)c->dilations[d]);
+    }
+    return read_pads(im, c);
+}
+
+/* With `ceil_mode` a last window may reach beyond the padding, if it begins before what follows the
+ * input: how far, for axis d. */
+static const nb_dim *reach_beyond(nb_importer *im, const conv *c, int d) {
+    nb_graph *g = im->g;
+    const nb_dim *one = nb_num(im, 1), *stride = nb_num(im, c->strides[d]);
+    const nb_dim *size = nb_dim_add(
+        g, nb_dim_mul(g, nb_dim_sub(g, c->kernel[d], one), nb_num(im, c->dilations[d])), one);
+    const nb_dim *start = nb_dim_add(g, c->before[d + 2], c->x->type->dims[d + 2]),
+                 *all = nb_dim_add(g, start, c->after[d + 2]);
+    const nb_dim *steps = nb_dim_min(g, nb_dim_ceildiv(g, nb_dim_sub(g, all, size), stride),
+                                     nb_dim_floordiv(g, nb_dim_sub(g, start, one), stride));
+    const nb_dim *end = nb_dim_add(g, nb_dim_mul(g, steps, stride), size);
+    return nb_dim_max(g, nb_dim_sub(g, end, all), nb_num(im, 0));
+}
+
+/* Each window of each channel of x, reduced: x[B,C,D...] is [B*C,1,D...], since patches join
+ * channels. */
+static nb_value *windows(nb_importer *im, const conv *c, nb_op_kind kind, nb_value *x) {
+    if (!x) return NULL;
+    const int rank = x->type->rank;
+    const nb_dim *dims[NB_MAX_RANK];
+    memcpy(dims, x->type->dims, sizeof dims);
+    const nb_dim *batch = dims[0], *channels = dims[1];
+    dims[0] = nb_dim_mul(im->g, batch, channels);
+    dims[1] = nb_num(im, 1);
+    x = nb_reshape(&im->b, x, rank, dims);
+    int64_t kernel[NB_MAX_RANK], last = rank - 1;
+    for (int d = 0; d < c->axes; d++) kernel[d] = c->kernel[d]->value;
+    nb_begin(&im->b, NB_OP_patches);
+    nb_arg(&im->b, x);
+    nb_set_ints(&im->b, "kernel", (size_t)c->axes, kernel);
+    nb_set_ints(&im->b, "strides", (size_t)c->axes, c->strides);
+    nb_set_ints(&im->b, "dilations", (size_t)c->axes, c->dilations);
+    nb_value *y = nb_end(&im->b);
+    if (!y) return NULL;
+    y = nb_reduce(im, kind, y, 1, &last, false);
+    if (!y) return NULL;
+    dims[0] = batch;
+    dims[1] = channels;
+    for (int d = 0; d < c->axes; d++) dims[d + 2] = y->type->dims[d + 1];
+    return nb_reshape(&im->b, y, rank, dims);
+}
+
+nb_status nb_import_max_pool(nb_importer *im) {
+    conv c = {0};
+    NB_TRY(read_pool(im, &c));
+    if (im->node->n_output > 1 && im->node->output[1][0])
+        return nb_node_error(im, NB_UNSUPPORTED, "the indices of the largest elements");
+    for (int d = 0; d < c.axes && nb_node_int(im, "ceil_mode", 0); d++)
+        c.after[d + 2] = nb_dim_add(im->g, c.after[d + 2], reach_beyond(im, &c, d));
+    nb_value *least = nb_scalar(im, c.x->type->elem, -INFINITY);
+    nb_value *x = bordered(im, &c, c.x, c.before, c.after, least);
+    return nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_max, x));
+}
+
+/* Sums by how many elements of a window count: those of x and, with `count_include_pad`, those of
+ * the padding. Where all do, a mean. */
+nb_status nb_import_average_pool(nb_importer *im) {
+    conv c = {0};
+    NB_TRY(read_pool(im, &c));
+    const bool padding_counts = nb_node_int(im, "count_include_pad", 0) != 0;
+    const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK], *ones[NB_MAX_RANK];
+    bool all = true;
+    for (int d = 0; d < c.axes + 2; d++) {
+        const nb_dim *length = d < 2 ? nb_num(im, 1) : c.x->type->dims[d];
+        before[d] = padding_counts ? nb_num(im, 0) : c.before[d];
+        after[d] = padding_counts ? nb_num(im, 0) : c.after[d];
+        ones[d] = !padding_counts
+                      ? length
+                      : nb_dim_add(im->g, nb_dim_add(im->g, c.before[d], length), c.after[d]);
+        if (d >= 2 && nb_node_int(im, "ceil_mode", 0)) {
+            const nb_dim *beyond = reach_beyond(im, &c, d - 2);
+            after[d] = nb_dim_add(im->g, after[d], beyond);
+            c.after[d] = nb_dim_add(im->g, c.after[d], beyond);
+        }
+        all = all && nb_dim_is(before[d], 0) && nb_dim_is(after[d], 0);
+    }
+    nb_value *x = bordered(im, &c, c.x, c.before, c.after, NULL);
+    if (all) return nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_mean, x));
+    nb_value *sums = windows(im, &c, NB_OP_reduce_sum, x);
+    nb_value *one = nb_scalar(im, c.x->type->elem, 1);
+    nb_begin(&im->b, NB_OP_expand);
+    nb_arg(&im->b, one);
+    nb_set_dims(&im->b, "shape", (size_t)c.axes + 2, ones);
+    nb_value *counted = bordered(im, &c, nb_end(&im->b), before, after, NULL);
+    nb_value *counts = windows(im, &c, NB_OP_reduce_sum, counted);
+    return nb_node_output(im, 0, nb_binary(&im->b, NB_OP_div, sums, counts));
+}
+
+/* Of whole channels; the argument reduces. */
+nb_status nb_import_global_pool(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    int64_t axes[NB_MAX_RANK];
+    const int rank = x->type->rank;
+    if (rank < 3) return nb_node_error(im, NB_MALFORMED, "expected rank 3 or more, found %d", rank);
+    for (int d = 2; d < rank; d++) axes[d - 2] = d;
+    return nb_node_output(im, 0,
+                          nb_reduce(im, (nb_op_kind)im->argument, x, (size_t)rank - 2, axes, true));
 }

@@ -1,4 +1,5 @@
 /* Data movement and values made of dimensions. Elements are copied as bits. */
+#include "ir/conv.h"
 #include "ir/eval_private.h"
 
 #include <string.h>
@@ -43,6 +44,31 @@ nb_status nb_eval_transpose(const nb_evaluating *e) {
     row_major(&e->in[0], from);
     for (int d = 0; d < e->out->rank; d++) strides[0][d] = from[perm->ints.items[d]];
     copy_strided(&e->in[0], 0, strides, e->out);
+    return NB_OK;
+}
+
+/* A patch's axes stand behind those of its place, so that the result is a view of x with strides.
+ */
+void nb_patches_of(const nb_op *op, const nb_tensor *x, nb_tensor *y) {
+    const nb_attr *kernel = nb_attr_of(op, "kernel");
+    const int axes = x->rank - 2;
+    int64_t from[NB_MAX_RANK], strides[1][NB_MAX_RANK];
+    row_major(x, from);
+    nb_tensor view = *y;
+    view.rank = 2 * axes + 2;
+    view.dims[axes + 1] = x->dims[1];
+    strides[0][0] = from[0];
+    strides[0][axes + 1] = from[1];
+    for (int d = 0; d < axes; d++) {
+        view.dims[axes + 2 + d] = kernel->ints.items[d];
+        strides[0][d + 1] = from[d + 2] * nb_conv_stride(op, d);
+        strides[0][axes + 2 + d] = from[d + 2] * nb_conv_dilation(op, d);
+    }
+    copy_strided(x, 0, strides, &view);
+}
+
+nb_status nb_eval_patches(const nb_evaluating *e) {
+    nb_patches_of(e->op, &e->in[0], e->out);
     return NB_OK;
 }
 

@@ -44,9 +44,9 @@ static float quantize_run(const nb_quant *q, const float *x, int64_t n, nb_tenso
     return amax / limit;
 }
 
-nb_status nb_eval_quantize(const nb_evaluating *e) {
+/* Codes of x, which is f32 and has the result's shape. */
+static void quantize(const nb_evaluating *e, const nb_tensor *x) {
     const nb_quant *q = nb_attr_of(e->op, "to")->quant;
-    const nb_tensor *x = &e->in[0];
     const float *v = x->data;
     int64_t n = nb_tensor_count(x);
     if (q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK) {
@@ -57,12 +57,26 @@ nb_status nb_eval_quantize(const nb_evaluating *e) {
             e->out->scales[run++] = quantize_run(q, v + i, length, e->out, i);
             i += length;
         }
-        return NB_OK;
+        return;
     }
     const nb_codes c = nb_codes_expand(q, x, e->arena);
     for (int64_t i = 0; i < n; i++)
         nb_tensor_set_int(e->out, i,
                           clip(q, rintf(v[i] / nb_codes_scale(&c, i)), nb_codes_zero(&c, i)));
+}
+
+nb_status nb_eval_quantize(const nb_evaluating *e) {
+    quantize(e, &e->in[0]);
+    return NB_OK;
+}
+
+nb_status nb_eval_qpatches(const nb_evaluating *e) {
+    nb_tensor patches = *e->out;
+    patches.elem = NB_F32;
+    patches.bytes = 4 * nb_tensor_count(e->out);
+    patches.data = nb_alloc(e->arena, (size_t)patches.bytes + 4);
+    nb_patches_of(e->op, &e->in[0], &patches);
+    quantize(e, &patches);
     return NB_OK;
 }
 

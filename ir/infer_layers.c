@@ -41,6 +41,8 @@ nb_status nb_infer_matmul(const nb_inferring *i) {
     return NB_OK;
 }
 
+/* ---- what slides along axes ---------------------------------------------------------------- */
+
 /* Strides or dilations: none, or a positive number for each axis that the kernel slides along. */
 static nb_status check_steps(const nb_inferring *i, const char *name, int axes) {
     const nb_attr *a = nb_attr_of(i->op, name);
@@ -50,6 +52,22 @@ static nb_status check_steps(const nb_inferring *i, const char *name, int axes) 
         if (a->ints.items[k] < 1 || a->ints.items[k] > INT32_MAX)
             return nb_infer_error(i, "%s[%zu] is %lld, expected 1 .. 2^31-1", name, k,
                                   (long long)a->ints.items[k]);
+    }
+    return NB_OK;
+}
+
+/* The places of a kernel of these lengths along the axes of x behind the first two. */
+static nb_status slide(const nb_inferring *i, const nb_type *x, const int64_t *kernel,
+                       const nb_dim **places) {
+    for (int d = 0; d < x->rank - 2; d++) {
+        int64_t reach = kernel[d] - 1;
+        if (reach < 0 || !nb_mul_i64(reach, nb_conv_dilation(i->op, d), &reach) ||
+            reach == INT64_MAX)
+            return nb_infer_error(i, "a kernel of length %lld along axis %d is not possible",
+                                  (long long)kernel[d], d + 2);
+        const nb_dim *room = nb_dim_sub(i->g, x->dims[d + 2], nb_dim_const(i->g, reach + 1));
+        const nb_dim *stride = nb_dim_const(i->g, nb_conv_stride(i->op, d));
+        places[d] = nb_dim_add(i->g, nb_dim_floordiv(i->g, room, stride), nb_dim_const(i->g, 1));
     }
     return NB_OK;
 }
@@ -71,22 +89,43 @@ nb_status nb_infer_conv(const nb_inferring *i) {
         channels / groups != w->dims[1]->value)
         return nb_infer_error(i, "%s and %s do not fit %lld groups", nb_in_text(i, 0),
                               nb_in_text(i, 1), (long long)groups);
+    int64_t kernel[NB_MAX_RANK];
+    for (int d = 2; d < w->rank; d++) kernel[d - 2] = w->dims[d]->value;
     const nb_dim *dims[NB_MAX_RANK] = {x->dims[0], w->dims[0]};
-    for (int d = 2; d < x->rank; d++) {
-        int64_t reach = w->dims[d]->value - 1;
-        if (reach < 0 || !nb_mul_i64(reach, nb_conv_dilation(i->op, d - 2), &reach) ||
-            reach == INT64_MAX)
-            return nb_infer_error(i, "a kernel of %s is not possible", nb_in_text(i, 1));
-        const nb_dim *room = nb_dim_sub(i->g, x->dims[d], nb_dim_const(i->g, reach + 1));
-        const nb_dim *stride = nb_dim_const(i->g, nb_conv_stride(i->op, d - 2));
-        dims[d] = nb_dim_add(i->g, nb_dim_floordiv(i->g, room, stride), nb_dim_const(i->g, 1));
-    }
+    NB_TRY(slide(i, x, kernel, dims + 2));
     i->types[0] = nb_type_intern(i->g, x->elem, NULL, x->rank, dims);
     const nb_value *bias = nb_in(i->op, 2);
     if (bias &&
         (bias->type->elem != x->elem || bias->type->rank != 1 || bias->type->dims[0] != w->dims[0]))
         return nb_infer_error(i, "the bias is a vector as long as %s has rows, found %s",
                               nb_in_text(i, 1), nb_in_text(i, 2));
+    return NB_OK;
+}
+
+/* The axes and those of the kernel once more make the rank that a patch is copied in. */
+#define MOST_AXES ((NB_MAX_RANK - 2) / 2)
+
+nb_status nb_infer_patches(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    const nb_attr *kernel = nb_attr_of(i->op, "kernel");
+    const int axes = x->rank - 2;
+    if (x->quant || !nb_elem_is_float(x->elem) || axes < 1 || axes > MOST_AXES ||
+        !nb_dim_is_const(x->dims[1]))
+        return nb_infer_error(i, "takes floats x[B,C,D...] of rank 3 to %d, C known, found %s",
+                              MOST_AXES + 2, nb_in_text(i, 0));
+    if (kernel->ints.count != (size_t)axes)
+        return nb_infer_error(i, "has %zu kernel lengths for %d axes", kernel->ints.count, axes);
+    NB_TRY(check_steps(i, "strides", axes));
+    NB_TRY(check_steps(i, "dilations", axes));
+    const nb_dim *dims[NB_MAX_RANK] = {x->dims[0]};
+    NB_TRY(slide(i, x, kernel->ints.items, dims + 1));
+    int64_t inputs = x->dims[1]->value;
+    for (int d = 0; d < axes; d++) {
+        if (!nb_mul_i64(inputs, kernel->ints.items[d], &inputs))
+            return nb_infer_error(i, "a patch of %s has too many inputs", nb_in_text(i, 0));
+    }
+    dims[axes + 1] = nb_dim_const(i->g, inputs);
+    i->types[0] = nb_type_intern(i->g, x->elem, NULL, x->rank, dims);
     return NB_OK;
 }
 
@@ -209,18 +248,37 @@ nb_status nb_infer_attention(const nb_inferring *i) {
 
 /* ---- quantization -------------------------------------------------------------------------- */
 
+/* Can codes of x under q be made at run time? */
+static nb_status check_codes(const nb_inferring *i, const nb_quant *q, const nb_type *x) {
+    if (!nb_elem_is_integer(q->storage))
+        return nb_infer_error(i, "makes integer codes, not %s", nb_elems[q->storage].text);
+    if (nb_quant_has_minima(q))
+        return nb_infer_error(i, "makes codes with zero points, not minima");
+    return check_quant(i, q, x);
+}
+
 nb_status nb_infer_quantize(const nb_inferring *i) {
     const nb_type *x = nb_in_type(i, 0);
     const nb_attr *to = nb_attr_of(i->op, "to");
     if (!to->set) return nb_infer_error(i, "needs attribute `to`");
     if (x->quant || x->elem != NB_F32)
         return nb_infer_error(i, "takes f32, found %s", nb_in_text(i, 0));
-    if (!nb_elem_is_integer(to->quant->storage))
-        return nb_infer_error(i, "makes integer codes, not %s", nb_elems[to->quant->storage].text);
-    if (nb_quant_has_minima(to->quant))
-        return nb_infer_error(i, "makes codes with zero points, not minima");
-    NB_TRY(check_quant(i, to->quant, x));
+    NB_TRY(check_codes(i, to->quant, x));
     i->types[0] = nb_type_with_quant(i->g, x, to->quant);
+    return NB_OK;
+}
+
+nb_status nb_infer_qpatches(const nb_inferring *i) {
+    const nb_attr *to = nb_attr_of(i->op, "to");
+    if (!to->set) return nb_infer_error(i, "needs attribute `to`");
+    if (nb_in_type(i, 0)->elem != NB_F32)
+        return nb_infer_error(i, "takes f32, found %s", nb_in_text(i, 0));
+    NB_TRY(nb_infer_patches(i));
+    const nb_granularity by = to->quant->granularity;
+    if (by != NB_PER_TENSOR && by != NB_PER_TOKEN)
+        return nb_infer_error(i, "makes codes with a scale for the tensor or for each token");
+    NB_TRY(check_codes(i, to->quant, i->types[0]));
+    i->types[0] = nb_type_with_quant(i->g, i->types[0], to->quant);
     return NB_OK;
 }
 

@@ -38,6 +38,7 @@ bool nb_legal_in(nb_op_kind kind, nb_stage stage) {
         return stage >= NB_STAGE_QDQ;
     case NB_OP_qmatmul:
     case NB_OP_qgather:
+    case NB_OP_qpatches:
         return stage >= NB_STAGE_FUSED;
     default:
         return true;

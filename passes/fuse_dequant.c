@@ -9,6 +9,8 @@
  * becomes
  *   %z: f32[B,2] = qmatmul %n.q, @w.q, bias=@bias
  *
+ * Codes of patches are made without the patches themselves (qpatches).
+ *
  * Where only the weights are codes, the product of floats reads them as they are. */
 #include "passes/linear.h"
 #include "passes/rewrite.h"
@@ -94,6 +96,26 @@ static nb_value *to_qgather(nb_match *m, nb_builder *b) {
     return nb_end(b);
 }
 
+static const char *can_fuse_patches(const nb_match *m) {
+    const nb_granularity by = nb_attr_of(m->root, "to")->quant->granularity;
+    return by == NB_PER_TENSOR || by == NB_PER_TOKEN
+               ? NULL
+               : "the scales are neither for the tensor nor for each token";
+}
+
+static nb_value *to_qpatches(nb_match *m, nb_builder *b) {
+    static const char *const names[] = {"kernel", "strides", "dilations"};
+    const nb_op *p = nb_got_op(m, "p");
+    nb_begin(b, NB_OP_qpatches);
+    nb_arg(b, nb_got(m, "x"));
+    nb_set_quant(b, "to", nb_attr_of(m->root, "to")->quant);
+    for (size_t i = 0; i < NB_COUNT(names); i++) {
+        const nb_attr *a = nb_attr_of(p, names[i]);
+        if (a->set) nb_set_ints(b, names[i], a->ints.count, a->ints.items);
+    }
+    return nb_end(b);
+}
+
 static const nb_rule rules[] = {
     {"dq-matmul", "matmul(dq(a), dq(b))  ->  qmatmul(a, b)",
      PAT_OP("matmul", "", PAT_OP("dequantize", "", PAT_ANY("a")),
@@ -111,6 +133,9 @@ static const nb_rule rules[] = {
     {"dq-gather", "gather(dq(t), i)  ->  qgather(t, i)",
      PAT_OP("gather", "", PAT_OP("dequantize", "", PAT_CONST("t")), PAT_ANY("i")),
      .where = can_fuse_gather, .to = to_qgather},
+    {"patches", "quantize(patches(x))  ->  qpatches(x)",
+     PAT_OP("quantize", "", PAT_OP("patches", "p", PAT_ANY("x"))), .where = can_fuse_patches,
+     .to = to_qpatches},
 };
 
 static nb_pass_result run(nb_pass_ctx *ctx) {

@@ -32,6 +32,8 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 
 #define FRONT "simplify, raise, simplify"
 #define BACK  "fuse-dequant, simplify"
+/* Convolutions as linear layers, but those that would be too small anyway. */
+#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS "}"
 
 /* The layers, with the adapter beside them. */
 static const char *front(const nb_preset_options *options, nb_arena *arena) {
@@ -87,7 +89,7 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     int64_t group = options->group >= 0 ? options->group : 32;
     const bool fixed = options->static_scales && s.act_bits == 8;
     return nb_format(arena,
-                     "%s%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
+                     "%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
                      "}, insert-qdq{act=i%d%s}, " BACK "%s",
                      front(options, arena), smoothing(&s, group, fixed, options->calibrated, arena),
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),

@@ -3,6 +3,7 @@
 #include "tools/bench.h"
 #include "tools/tensor_file.h"
 
+#include "ir/conv.h"
 #include "ir/support/output.h"
 #include "ir/text.h"
 #include "passes/branch.h"
@@ -39,10 +40,30 @@ nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path) {
     return nb_output_close(&f, NB_OK);
 }
 
-/* One line for each linear layer and embedding: its kernel, or why it stayed in float. */
+static void print_name(nbt_args *args, const nb_op *op) {
+    const char *name = nb_loc_name(op->loc);
+    printf("%-44s %-8s", nb_escape(args->arena, name, strlen(name)), nb_info(op)->name);
+}
+
+/* A convolution that no pass made a linear layer of. */
+static void print_conv(nbt_args *args, const nb_op *op) {
+    const int64_t groups = nb_conv_groups(op);
+    print_name(args, op);
+    printf(" %s: %s\n", nb_type_text(args->arena, nb_in(op, 1)->type),
+           groups > 1 ? nb_format(args->arena, "in %lld groups, codes would not be faster",
+                                  (long long)groups)
+                      : "the scheme leaves it in float");
+}
+
+/* One line for each linear layer, convolution and embedding: its kernel, or why it stayed in float.
+ */
 static void print_layers(nbt_args *args, const nb_graph *g) {
-    size_t linear = 0, quantized = 0;
+    size_t linear = 0, quantized = 0, convolutions = 0;
     for (const nb_op *op = g->body.first; op; op = op->next) {
+        if (op->kind == NB_OP_conv) {
+            convolutions++;
+            print_conv(args, op);
+        }
         const nb_value *w = nb_linear_weight(op);
         if (op->kind == NB_OP_qgather) w = nb_in(op, 0);
         if (!w) continue;
@@ -50,8 +71,7 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
         bool layer = op->kind != NB_OP_qgather && !nb_is_factor(w);
         linear += layer;
         quantized += layer && q != NULL;
-        const char *name = nb_loc_name(op->loc);
-        printf("%-44s %-8s", nb_escape(args->arena, name, strlen(name)), nb_info(op)->name);
+        print_name(args, op);
         if (!q)
             printf(" %s [%s,%s]: %s\n", nb_elems[w->type->elem].text,
                    nb_dim_text(args->arena, w->type->dims[0]),
@@ -62,9 +82,11 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
             printf(" %s\n", nbt_layer_detail(args->arena, op));
     }
     nbt_size s = nbt_measure_size(g);
-    printf("linear layers: %zu, quantized: %zu\nmatrices: %lld weights, %lld bytes, %.2f bits per "
+    printf("linear layers: %zu, quantized: %zu\n", linear, quantized);
+    if (convolutions) printf("convolutions in float: %zu\n", convolutions);
+    printf("matrices: %lld weights, %lld bytes, %.2f bits per "
            "weight\n",
-           linear, quantized, (long long)s.weights, (long long)s.bytes, s.bits_per_weight);
+           (long long)s.weights, (long long)s.bytes, s.bits_per_weight);
 }
 
 /* The pipeline with a line for each pass, as --recipe reads it. */

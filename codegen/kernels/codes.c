@@ -111,3 +111,56 @@ cg_val nb_real_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k) {
                   minima ? number_at(g, minima, o->quant_minima, run)
                          : cg_f32(g, t->quant->minimum));
 }
+
+/* ---- making codes --------------------------------------------------------------------------- */
+
+nb_rounding nb_rounding_of(cg *g, const nb_quant *q, cg_val largest) {
+    cg_val amax = cg_from_bits(g, largest), limit = cg_likef(g, amax, (double)q->amax_code);
+    cg_val infinite = cg_cmpi(g, CG_GE, largest, 0x7f800000);
+    nb_rounding r = {.inverse = cg_fdiv(g, limit, amax)};
+    cg_val tiny = cg_cmp(g, CG_EQ, r.inverse, cg_likef(g, amax, (double)__builtin_inff()));
+    r.dead = cg_or(g, infinite, tiny); /* amax = 0 makes the inverse infinite too */
+    r.scale = cg_select(g, tiny, cg_likef(g, amax, 0), cg_fdiv(g, amax, limit));
+    cg_val nan = cg_from_bits(g, cg_like(g, largest, 0x7fc00000));
+    r.scale = cg_select(g, infinite, nan, r.scale);
+    return r;
+}
+
+/* 1.5 * 2^23: added to a number below 2^22 it leaves no room for a fraction, so that the sum's low
+ * bits are the nearest integer, half to even. */
+#define NO_FRACTION 0x4b400000
+
+static cg_val round_small(cg *g, cg_val v) {
+    cg_val sum = cg_add(g, v, cg_from_bits(g, cg_const(g, CG_V(CG_I32), NO_FRACTION)));
+    return cg_addi(g, cg_bits(g, sum), -NO_FRACTION);
+}
+
+/* x * (limit / amax) exceeds the limit by rounding at most, which rint takes off again: there is
+ * nothing to clip. */
+cg_val nb_round_dynamic(cg *g, const nb_rounding *r, cg_val values) {
+    cg_val codes = round_small(g, cg_mul(g, values, r->inverse)), dead = r->dead;
+    if (!cg_type_of(dead).lanes) dead = cg_splat(g, dead, CG_LANES);
+    /* A dead run may hold NaN: its codes are zero whatever it holds. */
+    return cg_select(g, dead, cg_zero(g, CG_V(CG_I32)), codes);
+}
+
+cg_val nb_round_static(cg *g, const nb_quant *q, cg_val scale, cg_val values) {
+    cg_val v = cg_fdiv(g, values, scale);
+    v = cg_select(g, cg_is_nan(g, v), cg_likef(g, v, 0), v);
+    /* Bounds before the zero point is added: the sum is then exact. */
+    cg_val low = cg_likef(g, v, (double)(nb_quant_min(q) - q->zero)),
+           high = cg_likef(g, v, (double)(nb_quant_max(q) - q->zero));
+    v = cg_select(g, cg_cmp(g, CG_LT, v, low), low, v);
+    v = cg_select(g, cg_cmp(g, CG_GT, v, high), high, v);
+    return cg_addi(g, round_small(g, v), q->zero);
+}
+
+/* Constants were quantized when the model was compiled. */
+nb_status nb_accept_codes(const nb_op *op, nb_diags *diags) {
+    const nb_quant *q = nb_out(op)->type->quant;
+    if (q->storage != NB_I8 && q->storage != NB_I16)
+        return nb_refuse(op, diags, "codes of %s at run time", nb_elems[q->storage].text);
+    if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP)
+        return nb_refuse(op, diags, "run-time quantization along an axis");
+    return nb_in(op, 0)->type->rank ? NB_OK : nb_refuse(op, diags, "a scalar");
+}

@@ -13,4 +13,19 @@ cg_val nb_scale_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val r
  * specified. Rows are those of the last axis. */
 cg_val nb_real_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k);
 
+/* ---- making codes --------------------------------------------------------------------------- *
+ * Of one run of values or, with vectors, of 16: they share a scale. */
+
+/* What the largest |x| of a run, as bits, makes of it. */
+typedef struct nb_rounding {
+    cg_val inverse, scale; /* f32 */
+    cg_val dead;           /* i1: all codes are 0 */
+} nb_rounding;
+nb_rounding nb_rounding_of(cg *g, const nb_quant *q, cg_val largest);
+/* Codes of 16 values (i32), of i8 or i16: dynamic, and with a known scale (f32). */
+cg_val nb_round_dynamic(cg *g, const nb_rounding *r, cg_val values);
+cg_val nb_round_static(cg *g, const nb_quant *q, cg_val scale, cg_val values);
+/* NB_UNSUPPORTED unless the op's result has codes that can be made at run time. */
+nb_status nb_accept_codes(const nb_op *op, nb_diags *diags);
+
 #endif

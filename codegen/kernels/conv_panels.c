@@ -7,6 +7,7 @@
  * from each other in memory. One item is one panel for a run of outputs of one batch; a run is
  * never shorter than a tile unless all outputs are, and its last tile overlaps the one before. */
 #include "codegen/kernels/conv.h"
+#include "codegen/kernels/turn.h"
 #include "codegen/pack.h"
 #include "ir/conv.h"
 
@@ -87,24 +88,6 @@ static void add_products(void *user, cg_val x, cg_val w) {
     }
 }
 
-/* Four rows of channels as four of outputs: within each quarter of the lanes, a transpose. */
-static void turn(cg *g, int lanes, cg_val *v) {
-    int low[CG_LANES], high[CG_LANES], even[CG_LANES], odd[CG_LANES];
-    for (int i = 0; i < lanes; i++) {
-        int quad = i / 4 * 4, other = i % 2 * lanes;
-        low[i] = quad + i % 4 / 2 + other;
-        high[i] = low[i] + 2;
-        even[i] = quad + i % 2 + i % 4 / 2 * lanes;
-        odd[i] = even[i] + 2;
-    }
-    cg_val a = cg_shuffle(g, v[0], v[1], lanes, low), b = cg_shuffle(g, v[0], v[1], lanes, high);
-    cg_val c = cg_shuffle(g, v[2], v[3], lanes, low), d = cg_shuffle(g, v[2], v[3], lanes, high);
-    v[0] = cg_shuffle(g, a, c, lanes, even);
-    v[1] = cg_shuffle(g, a, c, lanes, odd);
-    v[2] = cg_shuffle(g, b, d, lanes, even);
-    v[3] = cg_shuffle(g, b, d, lanes, odd);
-}
-
 static cg_val channel_at(const tile *t, int channel, int row) {
     cg *g = t->l->g;
     const cg_buf *y = &t->l->out[0].buf;
@@ -123,7 +106,7 @@ static void store(const tile *t, const cg_val *v) {
     for (int row = 0; row < t->rows; row += 4) {
         int first = (int)nb_min_i64(row, t->rows - 4);
         cg_val four[4] = {v[first], v[first + 1], v[first + 2], v[first + 3]};
-        turn(g, t->lanes, four);
+        nb_turn(g, t->lanes, four);
         for (int c = 0; c < t->channels; c++)
             cg_store(g, cg_slice(g, four[c % 4], c / 4 * 4, 4), channel_at(t, c, first), 0);
     }

@@ -1,9 +1,10 @@
-/* Data movement: transpose, expand, slice, pad, concat. All are copies between two views with the
+/* Data movement: patches, expand, slice, pad, concat. All are copies between two views with the
  * same dims; the views differ in base and strides. */
 #include "codegen/lower.h"
+#include "ir/conv.h"
 
-/* A constant of one element as the stream that copies it everywhere. */
-static nb_stream_loop copy_into(const cg_buf *to, const nb_operand *from, const cg_buf *view) {
+/* A constant of one element is the stream that copies it everywhere. */
+nb_stream_loop nb_stream_copy_of(const cg_buf *to, const nb_operand *from, const cg_buf *view) {
     nb_stream_loop loop = nb_stream_copy(to, view);
     if (from->immediate) {
         loop.streams[0].elem = to->elem;
@@ -13,25 +14,34 @@ static nb_stream_loop copy_into(const cg_buf *to, const nb_operand *from, const 
     return loop;
 }
 
-/* ---- transpose ----------------------------------------------------------------------------- */
+/* ---- patches ------------------------------------------------------------------------------- */
 
-static cg_buf permuted(nb_lower *l) {
-    const nb_attr *perm = nb_attr_of(l->op, "perm");
+/* The axes of a patch stand behind those of its place. */
+static nb_stream_loop patches_loop(nb_lower *l) {
+    cg *g = l->g;
+    const nb_attr *kernel = nb_attr_of(l->op, "kernel");
     const cg_buf *x = &l->in[0].buf;
-    cg_buf r = *x;
-    for (int i = 0; i < x->rank; i++) {
-        int from = (int)perm->ints.items[i];
-        int next = i + 1 < x->rank ? (int)perm->ints.items[i + 1] : x->rank;
-        r.dims[i] = x->dims[from];
-        r.strides[i] = x->strides[from];
-        r.dense[i] = next == from + 1 && x->dense[from];
+    const int axes = x->rank - 2;
+    cg_buf to = l->out[0].buf, view = *x;
+    view.rank = to.rank = 2 * axes + 2;
+    view.strides[axes + 1] = x->strides[1];
+    to.dims[axes + 1] = x->dims[1];
+    for (int d = 0; d < axes; d++) {
+        view.strides[d + 1] = cg_muli(g, x->strides[d + 2], nb_conv_stride(l->op, d));
+        view.strides[axes + 2 + d] = cg_muli(g, x->strides[d + 2], nb_conv_dilation(l->op, d));
+        to.dims[axes + 2 + d] = cg_i64(g, kernel->ints.items[d]);
     }
-    return r;
-}
-
-static nb_stream_loop transpose_loop(nb_lower *l) {
-    cg_buf view = permuted(l);
-    nb_stream_loop loop = copy_into(&l->out[0].buf, &l->in[0], &view);
+    cg_val step = l->out[0].buf.strides[axes + 1];
+    for (int d = 2 * axes + 1; d > axes; d--) {
+        to.strides[d] = step;
+        to.dense[d] = true;
+        step = cg_mul(g, step, to.dims[d]);
+    }
+    for (int d = 0; d < view.rank; d++) {
+        view.dims[d] = to.dims[d];
+        view.dense[d] = d + 1 == view.rank && cg_is(view.strides[d], 1);
+    }
+    nb_stream_loop loop = nb_stream_copy_of(&to, &l->in[0], &view);
     nb_stream_collapse(l, &loop);
     return loop;
 }
@@ -41,7 +51,7 @@ static nb_stream_loop transpose_loop(nb_lower *l) {
 static nb_stream_loop expand_loop(nb_lower *l) {
     const cg_buf *to = &l->out[0].buf;
     cg_buf view = cg_buf_broadcast(l->g, &l->in[0].buf, to->rank, to->dims);
-    nb_stream_loop loop = copy_into(to, &l->in[0], &view);
+    nb_stream_loop loop = nb_stream_copy_of(to, &l->in[0], &view);
     nb_stream_collapse(l, &loop);
     return loop;
 }
@@ -64,7 +74,7 @@ static nb_stream_loop slice_loop(nb_lower *l) {
         if (i > 0 && !(whole && step->ints.items[i] == 1)) view.dense[i - 1] = false;
     }
     if (view.base) view.base = cg_buf_step(g, x, x->base, offset);
-    nb_stream_loop loop = copy_into(to, &l->in[0], &view);
+    nb_stream_loop loop = nb_stream_copy_of(to, &l->in[0], &view);
     nb_stream_collapse(l, &loop);
     return loop;
 }
@@ -100,7 +110,7 @@ static nb_stream_loop pad_loop(nb_lower *l, int phase) {
         cg_buf view;
         if (l->op->n_operands > 1 && value->value) {
             view = cg_buf_broadcast(g, &value->buf, to->rank, to->dims);
-            loop = copy_into(to, value, &view);
+            loop = nb_stream_copy_of(to, value, &view);
         } else {
             loop = nb_stream_copy(to, to);
             loop.immediate[1] = cg_zero(g, CG_S(cg_compute_kind(loop.streams[0].elem)));
@@ -117,7 +127,7 @@ static nb_stream_loop pad_loop(nb_lower *l, int phase) {
             if (i > 0 && !whole) middle.dense[i - 1] = false;
         }
         if (middle.base) middle.base = cg_buf_step(g, to, to->base, offset);
-        loop = copy_into(&middle, &l->in[0], x);
+        loop = nb_stream_copy_of(&middle, &l->in[0], x);
     }
     nb_stream_collapse(l, &loop);
     return loop;
@@ -163,7 +173,7 @@ static nb_stream_loop concat_loop(nb_lower *l, int phase) {
     part.dims[axis] = x->dims[axis];
     bool whole = l->in[phase].value->type->dims[axis] == l->out[0].value->type->dims[axis];
     if (axis > 0 && !whole) part.dense[axis - 1] = false;
-    nb_stream_loop loop = copy_into(&part, &l->in[phase], x);
+    nb_stream_loop loop = nb_stream_copy_of(&part, &l->in[phase], x);
     nb_stream_collapse(l, &loop);
     return loop;
 }
@@ -186,7 +196,7 @@ static nb_stream_loop concat_loop(nb_lower *l, int phase) {
         nb_stream_loop s = loop;                                                \
         nb_stream_body(l, &s, begin, end);                                      \
     }
-MOVE(transpose, transpose_loop(l))
+MOVE(patches, patches_loop(l))
 MOVE(expand, expand_loop(l))
 MOVE(slice, slice_loop(l))
 MOVE(pad, pad_loop(l, phase))
@@ -200,10 +210,8 @@ static void concat_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     if (!is_in_place(l, phase)) concat_part_body(l, phase, begin, end);
 }
 
-const nb_lowering nb_lower_transpose = {.accept = nb_accept_plain,
-                                        .items = transpose_items,
-                                        .work = transpose_work,
-                                        .body = transpose_body};
+const nb_lowering nb_lower_patches = {
+    .accept = nb_accept_plain, .items = patches_items, .work = patches_work, .body = patches_body};
 const nb_lowering nb_lower_expand = {
     .accept = nb_accept_plain, .items = expand_items, .work = expand_work, .body = expand_body};
 const nb_lowering nb_lower_slice = {.accept = nb_accept_plain,

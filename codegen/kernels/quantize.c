@@ -1,7 +1,7 @@
 /* quantize: f32 to codes; one row of the last axis is one item.
  *
  * Dynamic descriptors find the largest |x| of the row (or block) as a bit pattern, which a NaN
- * wins, then round x * (limit / amax). Static ones round x / scale and add the zero point. */
+ * wins, and round by it; static ones by their scale and zero point (codes.h). */
 #include "codegen/kernels/codes.h"
 
 /* A run of values that share a scale. */
@@ -10,8 +10,8 @@ typedef struct run {
     const nb_quant *q;
     cg_val from, from_stride, to; /* first element in memory, codes behind each other */
     cg_var top;                   /* <16 x i32>: largest |x| as bits */
-    cg_val inverse, dead;         /* f32; i1: all codes are 0 */
-    cg_val scale, zero;           /* static: f32, f32 */
+    nb_rounding rounding;         /* dynamic */
+    cg_val scale;                 /* static: f32 */
 } run;
 
 static cg_val load(const run *r, cg_val i, cg_val n) {
@@ -40,28 +40,12 @@ static void largest(cg *g, void *user, cg_val i, cg_val n) {
 
 static void round_dynamic(cg *g, void *user, cg_val i, cg_val n) {
     const run *r = user;
-    cg_val limit = cg_splat(g, cg_f32(g, (float)r->q->amax_code), CG_LANES);
-    cg_val v = cg_rint(g, cg_mul(g, load(r, i, n), r->inverse));
-    v = cg_select(g, cg_cmp(g, CG_GT, v, limit), limit, v);
-    v = cg_select(g, cg_cmp(g, CG_LT, v, cg_neg(g, limit)), cg_neg(g, limit), v);
-    /* A dead row may hold NaN here: its codes are zero whatever it holds. */
-    v = cg_select(g, cg_splat(g, r->dead, CG_LANES), cg_splat(g, cg_f32(g, 0), CG_LANES), v);
-    store_codes(r, i, n, cg_float_to_sint(g, v, CG_I32));
+    store_codes(r, i, n, nb_round_dynamic(g, &r->rounding, load(r, i, n)));
 }
 
 static void round_static(cg *g, void *user, cg_val i, cg_val n) {
     const run *r = user;
-    cg_val v = cg_rint(g, cg_fdiv(g, load(r, i, n), r->scale));
-    v = cg_select(g, cg_is_nan(g, v), cg_splat(g, cg_f32(g, 0), CG_LANES), v);
-    /* Bounds before the zero point is added: the sum is then exact. */
-    float zero = (float)r->q->zero;
-    cg_val low = cg_splat(g, cg_f32(g, (float)nb_quant_min(r->q) - zero), CG_LANES),
-           high = cg_splat(g, cg_f32(g, (float)nb_quant_max(r->q) - zero), CG_LANES);
-    v = cg_select(g, cg_cmp(g, CG_LT, v, low), low, v);
-    v = cg_select(g, cg_cmp(g, CG_GT, v, high), high, v);
-    cg_val codes = cg_add(g, cg_float_to_sint(g, v, CG_I32),
-                          cg_splat(g, cg_i32(g, (int32_t)r->q->zero), CG_LANES));
-    store_codes(r, i, n, codes);
+    store_codes(r, i, n, nb_round_static(g, r->q, r->scale, load(r, i, n)));
 }
 
 /* Quantizes `length` values and returns their scale. */
@@ -69,16 +53,9 @@ static cg_val dynamic_run(run *r, cg_val length) {
     cg *g = r->l->g;
     r->top = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
     cg_for16(g, length, largest, r);
-    cg_val bits = cg_fold16(g, cg_get(g, r->top), cg_smax),
-           limit = cg_f32(g, (float)r->q->amax_code);
-    cg_val amax = cg_from_bits(g, bits), infinite = cg_cmpi(g, CG_GE, bits, 0x7f800000);
-    r->inverse = cg_fdiv(g, limit, amax);
-    cg_val tiny = cg_cmp(g, CG_EQ, r->inverse, cg_f32(g, __builtin_inff()));
-    r->dead = cg_or(g, infinite, tiny); /* amax = 0 makes the inverse infinite too */
+    r->rounding = nb_rounding_of(g, r->q, cg_fold16(g, cg_get(g, r->top), cg_smax));
     cg_for16(g, length, round_dynamic, r);
-    cg_val scale = cg_fdiv(g, amax, limit);
-    scale = cg_select(g, tiny, cg_f32(g, 0), scale);
-    return cg_select(g, infinite, cg_from_bits(g, cg_i32(g, 0x7fc00000)), scale);
+    return r->rounding.scale;
 }
 
 static bool is_dynamic(const nb_quant *q) {
@@ -120,15 +97,9 @@ static cg_val work(nb_lower *l, int phase) {
     return cg_muli(l->g, l->in[0].buf.dims[l->in[0].buf.rank - 1], 2);
 }
 
-/* Activations are quantized to i8 and i16; constants were quantized when the model was compiled. */
 static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     (void)cpu;
-    const nb_quant *q = nb_out(op)->type->quant;
-    if (q->storage != NB_I8 && q->storage != NB_I16)
-        return nb_refuse(op, diags, "codes of %s at run time", nb_elems[q->storage].text);
-    if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP)
-        return nb_refuse(op, diags, "run-time quantization along an axis");
-    return nb_in(op, 0)->type->rank ? NB_OK : nb_refuse(op, diags, "a scalar");
+    return nb_accept_codes(op, diags);
 }
 
 const nb_lowering nb_lower_quantize = {

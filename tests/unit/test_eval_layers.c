@@ -281,6 +281,65 @@ START_TEST(conv_as_defined) {
 }
 END_TEST
 
+static void begin_patches(nb_op_kind kind, nb_value *x, size_t axes, const int64_t *kernel,
+                          const int64_t *strides, const int64_t *dilations) {
+    nb_begin(&t.b, kind);
+    nb_arg(&t.b, x);
+    nb_set_ints(&t.b, "kernel", axes, kernel);
+    if (strides) nb_set_ints(&t.b, "strides", axes, strides);
+    if (dilations) nb_set_ints(&t.b, "dilations", axes, dilations);
+}
+
+static nb_value *patches(nb_value *x, size_t axes, const int64_t *kernel, const int64_t *strides,
+                         const int64_t *dilations) {
+    begin_patches(NB_OP_patches, x, axes, kernel, strides, dilations);
+    return nb_end(&t.b);
+}
+
+START_TEST(patches_of_kernels) {
+    static const int64_t one[] = {1, 1}, two[] = {2, 2}, wide[] = {1, 3};
+    nb_value *x = eval_f32(&t, DIMS(1, 1, 3, 4), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12);
+    eval_expect(&t, patches(x, 2, two, two, NULL), "1 2 5 6 3 4 7 8");
+    eval_expect(&t, patches(x, 2, two, NULL, two), "1 3 9 11 2 4 10 12");
+    eval_expect(&t, patches(x, 2, wide, wide, NULL), "1 2 3 5 6 7 9 10 11");
+    /* Channels outside. */
+    nb_value *pair = eval_f32(&t, DIMS(1, 2, 1, 3), 1, 2, 3, 4, 5, 6);
+    eval_expect(&t, patches(pair, 2, (int64_t[]){1, 2}, NULL, NULL), "1 2 4 5 2 3 5 6");
+    eval_expect(&t, patches(pair, 2, one, NULL, NULL), "1 4 2 5 3 6");
+    nb_value *half = eval_const(&t, NB_F16, NULL, DIMS(2, 1, 2), 1, 2, 3, 4);
+    eval_expect(&t, patches(half, 1, one, NULL, NULL), "1 2 3 4");
+    nb_value *none = eval_value(&t, NB_F32, NULL, DIMS(0, 1, 3, 4), 0, NULL);
+    eval_expect(&t, patches(none, 2, two, NULL, NULL), "");
+}
+END_TEST
+
+/* conv is the product of patches, to the bit; codes of patches are those that quantize makes. */
+START_TEST(patches_as_defined) {
+    enum { C = 3, H = 5, L = 20, M = 4, K = C * 2 * 3 };
+    static const int64_t kernel[] = {2, 3}, strides[] = {1, 2}, back[] = {0, 3, 1, 2};
+    nb_value *x = eval_random(&t, 1, DIMS(2, C, H, L)), *w = eval_random(&t, 2, DIMS(M, C, 2, 3));
+    const nb_dim *dims[] = {nb_dim_const(t.graph, M), nb_dim_const(t.graph, K)};
+    nb_value *matrix = nb_transpose(&t.b, nb_reshape(&t.b, w, 2, dims), (int64_t[]){1, 0});
+    nb_value *p = patches(x, 2, kernel, strides, NULL);
+    nb_tensor want = eval_run(&t, conv(x, w, NULL, 2, strides, NULL, 0));
+    nb_tensor y = eval_run(&t, nb_transpose(&t.b, nb_binary(&t.b, NB_OP_matmul, p, matrix), back));
+    ck_assert_int_eq(want.bytes, y.bytes);
+    ck_assert(eval_same(&want, 0, &y, 0, nb_tensor_count(&y)));
+
+    t.graph->stage = NB_STAGE_FUSED;
+    nb_quant q = {.storage = NB_I8, .granularity = NB_PER_TOKEN, .amax_code = 127};
+    nb_begin(&t.b, NB_OP_quantize);
+    nb_arg(&t.b, p);
+    nb_set_quant(&t.b, "to", eval_quant(&t, q));
+    want = eval_run(&t, nb_unary(&t.b, NB_OP_dequantize, nb_end(&t.b)));
+    begin_patches(NB_OP_qpatches, x, 2, kernel, strides, NULL);
+    nb_set_quant(&t.b, "to", eval_quant(&t, q));
+    y = eval_run(&t, nb_unary(&t.b, NB_OP_dequantize, nb_end(&t.b)));
+    ck_assert_int_eq(want.bytes, y.bytes);
+    ck_assert(eval_same(&want, 0, &y, 0, nb_tensor_count(&y)));
+}
+END_TEST
+
 START_TEST(attentions) {
     nb_value *q = eval_f32(&t, DIMS(1, 2, 1, 1), 0, 1e6);
     nb_value *k = eval_f32(&t, DIMS(1, 1, 2, 1), 1, -1);
@@ -469,6 +528,8 @@ Suite *nb_suite_eval_layers(void) {
     tcase_add_test(tests, matmul_as_defined);
     tcase_add_test(tests, convs);
     tcase_add_test(tests, conv_as_defined);
+    tcase_add_test(tests, patches_of_kernels);
+    tcase_add_test(tests, patches_as_defined);
     tcase_add_test(tests, attentions);
     tcase_add_test(tests, attention_of_small_floats);
     tcase_add_test(tests, attention_to_codes);

@@ -220,6 +220,40 @@ START_TEST(convolutions) {
 }
 END_TEST
 
+/* x[B,S,8] as S channels, 3 by the window, of 8. */
+static wire pool(const char *op, wire attributes) {
+    return graph(front_node(op, "x", "y", attributes));
+}
+
+START_TEST(pooling) {
+    wire three = INTS("kernel_shape", 3);
+    static const char *const ops[] = {"MaxPool", "AveragePool"};
+    for (size_t i = 0; i < NB_COUNT(ops); i++) {
+        front_expect_type(pool(ops[i], three), "f32[B,S,6]");
+        front_expect_type(pool(ops[i], W(three, INTS("pads", 1, 2))), "f32[B,S,9]");
+        front_expect_type(pool(ops[i], W(three, INTS("strides", 3))), "f32[B,S,2]");
+        front_expect_type(pool(ops[i], W(three, INTS("strides", 3), front_int("ceil_mode", 1))),
+                          "f32[B,S,3]");
+        /* A fourth window would begin in the padding. */
+        front_expect_type(pool(ops[i], W(three, INTS("strides", 3), INTS("pads", 0, 2),
+                                         front_int("ceil_mode", 1))),
+                          "f32[B,S,3]");
+        front_expect_type(pool(ops[i], W(three, INTS("strides", 2), INTS("dilations", 3))),
+                          "f32[B,S,1]");
+        front_expect_type(pool(ops[i], W(three, front_string("auto_pad", "SAME_UPPER"))),
+                          "f32[B,S,8]");
+        front_expect(pool(ops[i], NONE), NB_MALFORMED, "\"kernel_shape\" is missing");
+        front_expect(pool(ops[i], INTS("kernel_shape", 3, 3)), NB_MALFORMED,
+                     "kernel_shape has 2 numbers for a tensor of rank 3");
+        front_expect(pool(ops[i], INTS("kernel_shape", 0)), NB_MALFORMED, "kernel_shape[0] is 0");
+        front_expect(pool(ops[i], W(three, INTS("strides", 0))), NB_MALFORMED, "stride 0");
+    }
+    front_expect(graph(front_node("MaxPool", "x", "y,z", three)), NB_UNSUPPORTED, "the indices");
+    front_expect_type(pool("GlobalAveragePool", NONE), "f32[B,S,1]");
+    front_expect_type(pool("GlobalMaxPool", NONE), "f32[B,S,1]");
+}
+END_TEST
+
 START_TEST(norms) {
     wire rms = front_node("SimplifiedLayerNormalization", "x,w", "y", NONE);
     front_expect_type(graph(W(front_zeros("w", "8"), rms)), "f32[B,S,8]");
@@ -304,6 +338,7 @@ Suite *nb_suite_front_ops(void) {
     tcase_add_test(tests, axes_and_sizes);
     tcase_add_test(tests, products);
     tcase_add_test(tests, convolutions);
+    tcase_add_test(tests, pooling);
     tcase_add_test(tests, norms);
     tcase_add_test(tests, rotary_embedding);
     tcase_add_test(tests, group_query_attention);

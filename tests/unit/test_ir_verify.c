@@ -205,7 +205,8 @@ START_TEST(stages) {
         nb_stage from;
     } cases[] = {{NB_OP_matmul, NB_STAGE_FLOAT},  {NB_OP_return, NB_STAGE_FLOAT},
                  {NB_OP_quantize, NB_STAGE_QDQ},  {NB_OP_dequantize, NB_STAGE_QDQ},
-                 {NB_OP_qmatmul, NB_STAGE_FUSED}, {NB_OP_qgather, NB_STAGE_FUSED}};
+                 {NB_OP_qmatmul, NB_STAGE_FUSED}, {NB_OP_qgather, NB_STAGE_FUSED},
+                 {NB_OP_qpatches, NB_STAGE_FUSED}};
     for (size_t i = 0; i < NB_COUNT(cases); i++) {
         for (int stage = NB_STAGE_FLOAT; stage <= NB_STAGE_PLANNED; stage++)
             ck_assert_int_eq(nb_legal_in(cases[i].kind, (nb_stage)stage),

@@ -1,0 +1,136 @@
+/* conv-to-matmul: convolutions become linear layers, so that what quantizes those quantizes them.
+ *
+ *   requires   nothing; before calibrate, whose statistics are of the inputs that layers have then
+ *   maintains  every bit of the result: a patch has its inputs in the order in which conv adds
+ *              their products
+ *
+ *   %y: f32[B,8,H,W] = conv %x, @w, bias=@b                       (@w: f32[8,4,1,1])
+ * becomes
+ *   %p: f32[B,H,W,4] = patches %x {kernel=[1,1]}
+ *   %m: f32[B,H,W,8] = matmul %p, @w.matrix                       (f32[4,8])
+ *   %a: f32[B,H,W,8] = add %m, @b
+ *   %y: f32[B,8,H,W] = transpose %a {perm=[0,3,1,2]}
+ *
+ * Each place of the kernel is a row of the product: a token, to insert-qdq, with a scale of its
+ * own. Convolutions in groups, depthwise ones above all, stay: their sums are short, and a product
+ * of codes would not be faster than one of floats. */
+#include "passes/linear.h"
+
+#include "ir/build.h"
+#include "ir/conv.h"
+
+static const nb_option options[] = {
+    {.name = "min-weights",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = INT32_MAX,
+     .summary = "convolutions with fewer weights stay"},
+    {.name = "skip",
+     .kind = NB_OPTION_STRING,
+     .fallback = "",
+     .summary = "names of convolutions that stay ('*' any text, '|' or)"},
+    {.name = NULL},
+};
+
+/* Patches have as many axes again as the kernel. */
+#define MOST_AXES ((NB_MAX_RANK - 2) / 2)
+
+static bool is_candidate(const nb_op *op) {
+    if (op->kind != NB_OP_conv) return false;
+    const nb_value *w = nb_in(op, 1);
+    return nb_is_const(w) && w->type->elem == NB_F32 && w->type->rank - 2 <= MOST_AXES &&
+           w->blob->size > 0;
+}
+
+/* Why it stays, or NULL. */
+static const char *obstacle(const nb_pass_ctx *ctx, const nb_op *op) {
+    const int64_t n = nb_in(op, 1)->blob->size / 4, least = nb_option_of(ctx, "min-weights")->i;
+    if (nb_conv_groups(op) != 1)
+        return nb_format(nb_state_of(ctx)->scratch, "its channels are in %lld groups",
+                         (long long)nb_conv_groups(op));
+    if (n < least)
+        return nb_format(nb_state_of(ctx)->scratch,
+                         "with %lld weights it is faster so (min-weights=%lld)", (long long)n,
+                         (long long)least);
+    return NULL;
+}
+
+/* w[M,C,K...] as a matrix [C*K...,M], made once for all convolutions that share it. */
+static nb_value *matrix_of(nb_pass_ctx *ctx, nb_map *done, nb_value *w) {
+    nb_value *made = nb_map_get(done, w);
+    if (made) return made;
+    nb_graph *g = ctx->graph;
+    const int64_t M = w->type->dims[0]->value, K = w->blob->size / 4 / M;
+    void *data;
+    nb_blob *blob = nb_blob_create(w->blob->size, &data);
+    if (!blob) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "no memory for '@%s' as a matrix", w->name);
+        return NULL;
+    }
+    const float *from = w->blob->data;
+    float *to = data;
+    for (int64_t m = 0; m < M; m++) {
+        for (int64_t k = 0; k < K; k++) to[k * M + m] = from[m * K + k];
+    }
+    nb_blob_rest(w->blob);
+    const nb_dim *dims[2] = {nb_dim_const(g, K), nb_dim_const(g, M)};
+    made = nb_graph_add_const(g, nb_format(g->arena, "%s.matrix", w->name),
+                              nb_type_intern(g, NB_F32, NULL, 2, dims), blob, NULL);
+    nb_map_set(done, w, made);
+    return made;
+}
+
+/* The same result by a product; NULL after an error. */
+static nb_value *product(nb_pass_ctx *ctx, nb_map *done, nb_op *op) {
+    const nb_type *w = nb_in(op, 1)->type;
+    const int axes = w->rank - 2;
+    const nb_attr *strides = nb_attr_of(op, "strides"), *dilations = nb_attr_of(op, "dilations");
+    int64_t kernel[MOST_AXES], perm[NB_MAX_RANK] = {0, axes + 1};
+    for (int d = 0; d < axes; d++) {
+        kernel[d] = w->dims[d + 2]->value;
+        perm[d + 2] = d + 1;
+    }
+    nb_value *matrix = matrix_of(ctx, done, nb_in(op, 1));
+    if (!matrix) return NULL;
+    nb_builder b = nb_pass_builder(ctx, op, op->loc);
+    nb_begin(&b, NB_OP_patches);
+    nb_arg(&b, nb_in(op, 0));
+    nb_set_ints(&b, "kernel", (size_t)axes, kernel);
+    if (strides->ints.count) nb_set_ints(&b, "strides", strides->ints.count, strides->ints.items);
+    if (dilations->ints.count)
+        nb_set_ints(&b, "dilations", dilations->ints.count, dilations->ints.items);
+    nb_value *y = nb_binary(&b, NB_OP_matmul, nb_end(&b), matrix);
+    if (nb_in(op, 2)) y = nb_binary(&b, NB_OP_add, y, nb_in(op, 2));
+    return nb_transpose(&b, y, perm);
+}
+
+static nb_pass_result run(nb_pass_ctx *ctx) {
+    nb_map done = {.arena = nb_state_of(ctx)->scratch};
+    nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
+    bool changed = false;
+    NB_FOR_OPS(op, &ctx->graph->body) {
+        if (!is_candidate(op) || nb_skip_op(ctx, &skip, op)) continue;
+        const char *why = obstacle(ctx, op);
+        if (why) {
+            ctx->host->report(ctx, NB_LEVEL_INFO, op, "stays a convolution in float: %s", why);
+            continue;
+        }
+        nb_value *y = product(ctx, &done, op);
+        if (!y) return NB_PASS_FAILED;
+        nb_replace_uses(nb_out(op), y);
+        changed = true;
+    }
+    if (!nb_skip_end(ctx, &skip)) return NB_PASS_FAILED;
+    if (changed) nb_graph_sweep(ctx->graph);
+    return nb_pass_end(ctx, changed);
+}
+
+const nb_pass nb_pass_conv_to_matmul = {
+    .size = sizeof(nb_pass),
+    .name = "conv-to-matmul",
+    .options = options,
+    .run = run,
+    .promises = NB_PASS_KEEPS_BITS,
+    .summary = "convolutions as products of patches, which are quantized as linear layers are",
+};
