@@ -163,6 +163,13 @@ function kernelsOf(part) {
 // The first and second text of each entity: [old part, new part], in the order of the second
 // stage, what is gone behind what it followed. `from` null: all of the second, unmarked.
 function mergeStages(from, to) {
+  if (merged.from !== from || merged.to !== to) merged = { from, to, pairs: pairsOf(from, to) };
+  return merged.pairs;
+}
+
+let merged = {};
+
+function pairsOf(from, to) {
   if (!from || from === to) return to.parts.map(p => [p, p]);
   const gone = new Map();
   let last = null;
