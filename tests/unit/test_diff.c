@@ -244,21 +244,35 @@ START_TEST(types) {
 }
 END_TEST
 
-#define ROUNDED(form)                             \
-    "nir 1\n"                                     \
-    "graph @g(%x: f32[B,4]) -> (y: f32[B,4]) {\n" \
-    "  stage qdq\n"                               \
-    "  quant #n: " form "\n"                      \
-    "  %q: #n[B,4] = quantize %x {to=#n}\n"       \
-    "  %y: f32[B,4] = dequantize %q\n"            \
-    "  return %y\n"                               \
-    "}\n"
+static const char *rounded(const char *form) {
+    return nb_format(arena,
+                     "nir 1\n"
+                     "graph @g(%%x: f32[B,4]) -> (y: f32[B,4]) {\n"
+                     "  stage qdq\n"
+                     "  quant #n: %s\n"
+                     "  %%q: #n[B,4] = quantize %%x {to=#n}\n"
+                     "  %%y: f32[B,4] = dequantize %%q\n"
+                     "  return %%y\n"
+                     "}\n",
+                     form);
+}
 
-START_TEST(codes) {
-    compare(ROUNDED("i8 narrow scale 0.5"), ROUNDED("i8 scale 0.25 zero 3"));
-    expect_ops(2, 1, 0, 0);
-    expect_one(&pair_of("q")->differences, "codes", "", "i8 narrow scale 0.5",
-               "i8 scale 0.25 zero 3");
+/* Each member of a descriptor counts by itself. */
+START_TEST(descriptors) {
+    static const char *const forms[] = {
+        "i8 scale 0.5",        "i8 narrow scale 0.5", "i8 scale 0.25",     "i8 scale 0.5 zero 3",
+        "i16 scale 0.5",       "i8 token amax 127",   "i8 token amax 100", "i8 block 4 amax 127",
+        "i8 block 2 amax 127", "u8 scale 0.5"};
+    for (size_t i = 0; i < NB_COUNT(forms); i++) {
+        for (size_t k = 0; k < NB_COUNT(forms); k++) {
+            compare(rounded(forms[i]), rounded(forms[k]));
+            expect_ops(i == k ? 3 : 2, i != k, 0, 0);
+            if (i != k) expect_one(&pair_of("q")->differences, "codes", "", forms[i], forms[k]);
+            nb_graph_destroy(left);
+            nb_graph_destroy(right);
+        }
+    }
+    left = right = NULL;
 }
 END_TEST
 
@@ -450,7 +464,7 @@ Suite *nb_suite_diff(void) {
     tcase_add_test(c, replaced);
     tcase_add_test(c, no_origins);
     tcase_add_test(c, types);
-    tcase_add_test(c, codes);
+    tcase_add_test(c, descriptors);
     tcase_add_test(c, constants);
     tcase_add_test(c, not_finite);
     tcase_add_test(c, rounded_weights);
