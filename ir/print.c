@@ -9,7 +9,9 @@ typedef struct printer {
     nb_writer out, item; /* item: one entry of a list that may be wrapped */
     nb_print_options options;
     nb_arena *scratch;
-    nb_map types; /* nb_type -> text */
+    nb_map types;         /* nb_type -> text */
+    nb_text_parts *parts; /* where each begins, or NULL */
+    nb_arena *parts_arena;
 } printer;
 
 const char *const nb_stage_names[] = {"float", "qdq", "fused", "planned"};
@@ -96,12 +98,8 @@ static void put_operands(nb_writer *w, const nb_op *op) {
     }
 }
 
-static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind kind,
-                     const nb_attr *a) {
+static void put_attr_value(printer *p, nb_writer *w, nb_attr_kind kind, const nb_attr *a) {
     char number[NB_NUMBER_SIZE];
-    nb_puts(w, name);
-    if (kind == NB_ATTR_BOOL) return;
-    nb_puts(w, "=");
     switch (kind) {
     case NB_ATTR_INT:
         nb_put_int(w, a->i);
@@ -139,6 +137,14 @@ static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind ki
     case NB_ATTR_END:
         return;
     }
+}
+
+static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind kind,
+                     const nb_attr *a) {
+    nb_puts(w, name);
+    if (kind == NB_ATTR_BOOL) return;
+    nb_puts(w, "=");
+    put_attr_value(p, w, kind, a);
 }
 
 static void put_attrs(printer *p, nb_writer *w, const nb_op *op) {
@@ -263,10 +269,9 @@ static void put_word_int(nb_writer *w, const char *word, int64_t value) {
     nb_put_int(w, value);
 }
 
+/* All but the name. */
 static void put_quant(nb_writer *w, const nb_quant *q) {
     char number[NB_NUMBER_SIZE];
-    nb_put_name(w, "quant #", q->name);
-    nb_puts(w, ": ");
     nb_puts(w, nb_elems[q->storage].text);
     if (q->narrow) nb_puts(w, " narrow");
     switch (q->granularity) {
@@ -389,31 +394,44 @@ static void put_state(printer *p, const nb_graph *g, const nb_state *s) {
     if (s->appended) nb_puts(w, " appended");
 }
 
+static void note_part(printer *p, nb_text_kind kind, const void *what, int indent) {
+    nb_text_part part = {.from = p->out.count - (size_t)indent, .kind = kind, .what = what};
+    if (p->parts) nb_vec_push(p->parts_arena, p->parts, part);
+}
+
+static void begin_part(printer *p, nb_text_kind kind, const void *what, int indent) {
+    nb_put_newline(&p->out, indent);
+    note_part(p, kind, what, indent);
+}
+
 static void put_graph(printer *p, const nb_graph *g) {
     nb_writer *w = &p->out;
+    note_part(p, NB_TEXT_HEADER, g, 0);
     put_header(p, g);
     if (g->stage != NB_STAGE_FLOAT) {
-        nb_put_newline(w, 2);
+        begin_part(p, NB_TEXT_STAGE, g, 2);
         nb_puts(w, "stage ");
         nb_puts(w, nb_stage_names[g->stage]);
     }
     for (size_t i = 0; i < g->states.count; i++) {
-        nb_put_newline(w, 2);
+        begin_part(p, NB_TEXT_STATE, &g->states.items[i], 2);
         put_state(p, g, &g->states.items[i]);
     }
     for (size_t i = 0; i < g->quants.count; i++) {
-        nb_put_newline(w, 2);
+        begin_part(p, NB_TEXT_QUANT, g->quants.items[i], 2);
+        nb_put_name(w, "quant #", g->quants.items[i]->name);
+        nb_puts(w, ": ");
         put_quant(w, g->quants.items[i]);
     }
     for (size_t i = 0; i < g->constants.count; i++) {
-        nb_put_newline(w, 2);
+        begin_part(p, NB_TEXT_CONST, g->constants.items[i], 2);
         put_const(p, g->constants.items[i]);
     }
     for (const nb_op *op = g->body.first; op; op = op->next) {
-        nb_put_newline(w, 2);
+        begin_part(p, NB_TEXT_OP, op, 2);
         put_op(p, op, 2);
     }
-    nb_put_newline(w, 0);
+    begin_part(p, NB_TEXT_END, g, 0);
     nb_puts(w, "}");
     nb_put_newline(w, 0);
 }
@@ -441,8 +459,34 @@ char *nb_print_op(nb_arena *arena, const nb_op *op) {
     return p.out.bytes;
 }
 
+char *nb_attr_text(nb_arena *arena, const nb_op *op, int i) {
+    printer p = make(arena, NULL, NULL);
+    const nb_attr_kind kind = nb_info(op)->attrs[i].kind;
+    const nb_attr *a = &op->attrs[i];
+    if (a->set && kind == NB_ATTR_BOOL)
+        nb_puts(&p.out, a->b ? "true" : "false");
+    else if (a->set)
+        put_attr_value(&p, &p.out, kind, a);
+    nb_put(&p.out, "", 1);
+    return p.out.bytes;
+}
+
+char *nb_quant_text(nb_arena *arena, const nb_quant *q) {
+    nb_writer w = {.arena = arena};
+    put_quant(&w, q);
+    nb_put(&w, "", 1);
+    return w.bytes;
+}
+
 char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options *options) {
+    return nb_print_parts(arena, g, options, NULL);
+}
+
+char *nb_print_parts(nb_arena *arena, const nb_graph *g, const nb_print_options *options,
+                     nb_text_parts *parts) {
     printer p = make(arena, NULL, options);
+    p.parts = parts;
+    p.parts_arena = arena;
     p.scratch = nb_arena_create_like(g->arena);
     p.item.arena = p.types.arena = p.scratch;
     put_graph(&p, g);

@@ -16,8 +16,37 @@ typedef struct nb_print_options {
 void nb_print(const nb_graph *g, const nb_print_options *options, FILE *out);
 /* One op as a line without indentation or newline, for diagnostics. */
 char *nb_print_op(nb_arena *arena, const nb_op *op);
+/* The value of attribute i as it stands behind its name, "true" or "false" of a flag; "" when it is
+ * not set. */
+char *nb_attr_text(nb_arena *arena, const nb_op *op, int i);
+/* A descriptor without its name: "i8 narrow axis 1 scale @w.scale". */
+char *nb_quant_text(nb_arena *arena, const nb_quant *q);
 /* The whole text in memory, NUL-terminated. */
 char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options *options);
+
+/* What a line of the text, or a few, are about: `what` is the nb_state, nb_quant, nb_value or
+ * nb_op, or else the graph. */
+typedef enum nb_text_kind {
+    NB_TEXT_HEADER,
+    NB_TEXT_STAGE,
+    NB_TEXT_STATE,
+    NB_TEXT_QUANT,
+    NB_TEXT_CONST,
+    NB_TEXT_OP,
+    NB_TEXT_END
+} nb_text_kind;
+
+typedef struct nb_text_part {
+    size_t from; /* offset in the text; it ends where the next one begins, with a newline */
+    nb_text_kind kind;
+    const void *what;
+} nb_text_part;
+
+typedef NB_VEC(nb_text_part) nb_text_parts;
+
+/* nb_print_string, which also adds the parts of the text to `parts` unless it is NULL. */
+char *nb_print_parts(nb_arena *arena, const nb_graph *g, const nb_print_options *options,
+                     nb_text_parts *parts);
 
 /* Parses and verifies. `name` is for messages; external blobs are looked up relative to the
  * directory `base` (NULL: refused). */

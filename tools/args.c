@@ -174,6 +174,15 @@ nb_status nbt_one_input(const nbt_args *args, const char **out) {
     return NB_OK;
 }
 
+nb_status nbt_two_inputs(const nbt_args *args, const char *out[2]) {
+    if (args->positional.count != 2)
+        return usage(args, "expected two models, found %s",
+                     nb_format(args->arena, "%zu arguments", args->positional.count));
+    out[0] = args->positional.items[0];
+    out[1] = args->positional.items[1];
+    return NB_OK;
+}
+
 static void print_command_help(const command *c) {
     printf("usage: nibble %s %s [options]\n\n%s\n\noptions:\n", c->name, c->arguments, c->summary);
     for (size_t i = 0; i < NB_COUNT(options); i++) {

@@ -30,6 +30,8 @@ nb_status nbt_integer(const nbt_args *args, const char *name, int64_t min, int64
                       int64_t *out);
 /* Exactly one positional argument, else NB_USAGE. */
 nb_status nbt_one_input(const nbt_args *args, const char **out);
+/* Exactly two. */
+nb_status nbt_two_inputs(const nbt_args *args, const char *out[2]);
 
 void nbt_print_help(const char *command); /* NULL: of nibble itself */
 bool nbt_is_command(const char *name);

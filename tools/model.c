@@ -9,12 +9,12 @@
 #include "passes/linear.h"
 #include "passes/presets.h"
 #include "tools/bench.h"
+#include "tools/dump.h"
 #include "tools/progress.h"
 #include "tools/samples.h"
 #include "tools/store.h"
 #include "tools/tensor_file.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,8 +98,7 @@ nb_status nbt_choose_pages(const nbt_args *args, nbt_pages *out) {
 /* ---- pipelines ------------------------------------------------------------------------------ */
 
 typedef struct observer {
-    nbt_args *args;
-    const char *dump;
+    nbt_dump *dump; /* NULL: not asked for */
     bool time;
     nbt_stages *stages; /* NULL: not kept */
 } observer;
@@ -110,12 +109,7 @@ static void after_pass(void *user, const nb_pass_event *e) {
         printf("%-20s %8.1f ms%s\n", e->name, 1e3 * e->seconds,
                e->result == NB_PASS_UNCHANGED ? "  unchanged" : "");
     if (e->result == NB_PASS_CHANGED && o->stages) nbt_stages_see(o->stages, e->graph);
-    if (!o->dump || e->result == NB_PASS_UNCHANGED) return;
-    const char *path = nb_format(o->args->arena, "%s/%02zu-%s.nir", o->dump, e->index, e->name);
-    nb_output f;
-    if (nb_output_open(path, o->args->diags, &f) != NB_OK) return;
-    nb_print(e->graph, &(nb_print_options){.elide_weights = true}, f.stream);
-    (void)!nb_output_close(&f, NB_OK);
+    if (o->dump) nbt_dump_see(o->dump, e);
 }
 
 static nb_status make_registry(nbt_args *args, nb_registry **out) {
@@ -145,7 +139,8 @@ static nb_status open_calibration(nbt_args *args, const nb_graph *g, calibration
     return NB_OK;
 }
 
-static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, bool calibrated,
+/* `own`: of the model that the command is about, for which --calib and --dump are. */
+static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, bool own,
                               nbt_stages *stages) {
     nb_pass_env env = {.diags = args->diags,
                        .arena = args->arena,
@@ -156,15 +151,11 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     nbt_runner runner = {.threads = 0, .arena = args->arena};
     nb_pipeline pipeline;
     calibration c = {.cache = {0}};
-    observer o = {.args = args, .dump = nbt_get(args, "dump")};
-    o.time = nbt_has(args, "time");
-    o.stages = stages;
+    observer o = {.time = nbt_has(args, "time"), .stages = stages};
+    const char *folder = own ? nbt_get(args, "dump") : NULL;
     if (stages) nbt_stages_see(stages, g);
     NB_TRY(make_registry(args, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
-    if (o.dump && mkdir(o.dump, 0777) != 0 && errno != EEXIST)
-        return nb_error(args->diags, NB_IO, (nb_where){.file = o.dump, .offset = -1},
-                        "cannot make the folder: %s", strerror(errno));
     runner.cpu = cg_cpu_find(NULL, "native");
     env.run_user = &runner;
     env.seconds_user = &stopwatch;
@@ -172,9 +163,14 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     env.check_each = nbt_has(args, "check-each");
     env.after = after_pass;
     env.after_user = &o;
-    if (calibrated) NB_TRY(open_calibration(args, g, &c, &env));
+    if (own) NB_TRY(open_calibration(args, g, &c, &env));
     stopwatch.sample = env.samples;
+    if (folder) NB_TRY(nbt_dump_open(folder, g, text, args->arena, args->diags, &o.dump));
     nb_status status = nb_pipeline_run(&pipeline, g, &env);
+    if (o.dump) {
+        const nb_status dumped = nbt_dump_close(o.dump);
+        if (status == NB_OK) status = dumped;
+    }
     if (stages) stages->facts = env.facts;
     nbt_end_progress(&c.progress);
     nbt_runner_end(&runner);

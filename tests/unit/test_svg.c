@@ -1,9 +1,11 @@
 /* What pages are made of: text that cannot become markup, axes. */
-#include "ir/support/base.h"
+#include "ir/text.h"
 #include "tests/unit/unit.h"
 #include "tools/compare.h"
+#include "tools/const_stats.h"
 #include "tools/plot.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +95,39 @@ START_TEST(names) {
 }
 END_TEST
 
+/* Floats by their values, codes by what they stand for; what is no number is counted apart. */
+START_TEST(constants) {
+    static const char text[] = "nir 1\n"
+                               "graph @g(%x: f32[2,2]) -> (y: f32[2,2], z: f32[5]) {\n"
+                               "  stage qdq\n"
+                               "  quant #q: u4 axis 1 scale @s zero @z\n"
+                               "  const @s: f32[2] = {0.5, 2}\n"
+                               "  const @z: u4[2] = {8, 1}\n"
+                               "  const @c: #q[2,2] = {8, 1, 15, 0}\n"
+                               "  const @f: f32[5] = {nan, -1, 2, inf, 0}\n"
+                               "  %d: f32[2,2] = dequantize @c\n"
+                               "  %y: f32[2,2] = matmul %x, %d\n"
+                               "  %z: f32[5] = neg @f\n"
+                               "  return %y, %z\n"
+                               "}\n";
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    nb_diags *diags = nb_diags_create(arena, NULL);
+    nb_graph *g;
+    ck_assert_int_eq(nb_parse(text, strlen(text), "g.nir", NULL, NULL, NULL, diags, &g), NB_OK);
+    nbt_const_stats s = nbt_const_stats_of(g->constants.items[2], arena); /* 0, 0, 3.5, -2 */
+    ck_assert(s.count == 4 && s.zeros == 2 && s.bad == 0 && s.min == -2 && s.max == 3.5);
+    ck_assert_double_eq_tol(s.mean, 0.375, 1e-12);
+    ck_assert_double_eq_tol(s.deviation, sqrt((12.25 + 4) / 4 - 0.375 * 0.375), 1e-12);
+    ck_assert(s.bins[0] == 1 && s.bins[NBT_STATS_BINS - 1] == 1);
+    ck_assert(s.bins[(int)(2 / 5.5 * NBT_STATS_BINS)] == 2);
+    s = nbt_const_stats_of(g->constants.items[3], arena);
+    ck_assert(s.count == 5 && s.zeros == 1 && s.bad == 2 && s.min == -1 && s.max == 2);
+    ck_assert_double_eq_tol(s.mean, 1.0 / 3, 1e-12);
+    nb_graph_destroy(g);
+    nb_arena_destroy(arena);
+}
+END_TEST
+
 Suite *nb_suite_svg(void) {
     Suite *s = suite_create("svg");
     TCase *c = tcase_create("text");
@@ -100,6 +135,7 @@ Suite *nb_suite_svg(void) {
     tcase_add_test(c, axes);
     tcase_add_test(c, covers);
     tcase_add_test(c, names);
+    tcase_add_test(c, constants);
     suite_add_tcase(s, c);
     return s;
 }

@@ -371,6 +371,52 @@ START_TEST(a_file_gets_the_same_text) {
 }
 END_TEST
 
+/* Each part begins where its line does, and knows what it is about. */
+START_TEST(parts_of_the_text) {
+    static const char text[] =
+        "nir 1\n"
+        "graph @g(%x: f32[2,4], %p: f32[2,4]) -> (y: f32[2,4], n: f32[2,4]) {\n"
+        "  stage qdq\n"
+        "  state p -> n\n"
+        "  quant #q: i8 scale 0.5\n"
+        "  const @w: f32[4] = {1, 2, 3, 4}\n"
+        "  %q: #q[2,4] = quantize %x {to=#q}\n"
+        "  %d: f32[2,4] = dequantize %q\n"
+        "  %y: f32[2,4] = mul %d, @w\n"
+        "  %n: f32[2,4] = add %p, %y\n"
+        "  return %y, %n\n"
+        "}\n";
+    nb_graph *g = parse_at(text, NULL);
+    nb_text_parts parts = {0};
+    const char *printed = nb_print_parts(arena, g, NULL, &parts);
+    ck_assert_str_eq(printed, text);
+    const struct {
+        nb_text_kind kind;
+        const void *what;
+        const char *begin;
+    } expected[] = {{NB_TEXT_HEADER, g, "nir 1\ngraph"},
+                    {NB_TEXT_STAGE, g, "  stage"},
+                    {NB_TEXT_STATE, &g->states.items[0], "  state"},
+                    {NB_TEXT_QUANT, g->quants.items[0], "  quant"},
+                    {NB_TEXT_CONST, g->constants.items[0], "  const"},
+                    {NB_TEXT_OP, g->body.first, "  %q:"},
+                    {NB_TEXT_OP, g->body.first->next, "  %d:"},
+                    {NB_TEXT_OP, g->body.last->prev->prev, "  %y:"},
+                    {NB_TEXT_OP, g->body.last->prev, "  %n:"},
+                    {NB_TEXT_OP, g->body.last, "  return"},
+                    {NB_TEXT_END, g, "}\n"}};
+    ck_assert_uint_eq(parts.count, NB_COUNT(expected));
+    for (size_t i = 0; i < parts.count; i++) {
+        const nb_text_part *p = &parts.items[i];
+        ck_assert(p->kind == expected[i].kind && p->what == expected[i].what);
+        ck_assert_int_eq(strncmp(printed + p->from, expected[i].begin, strlen(expected[i].begin)),
+                         0);
+        ck_assert(p->from == 0 || printed[p->from - 1] == '\n');
+    }
+    nb_graph_destroy(g);
+}
+END_TEST
+
 START_TEST(one_op_as_a_line) {
     nb_graph *g = nb_graph_create("g", NULL, NULL);
     nb_diags *diags = nb_diags_create(arena, NULL);
@@ -514,6 +560,7 @@ Suite *nb_suite_text(void) {
     tcase_add_test(c, parts_of_files_at_odd_places);
     tcase_add_test(c, elided_weights);
     tcase_add_test(c, a_file_gets_the_same_text);
+    tcase_add_test(c, parts_of_the_text);
     tcase_add_test(c, one_op_as_a_line);
     tcase_add_test(c, dimension_expressions);
     tcase_add_test(c, the_readme_is_right);
