@@ -9,6 +9,7 @@
  * model's. It grows with the square of the weights' error while that is small, which says what
  * other widths and groups cost; and losses of layers add up (as in HAWQ-V3, arXiv 2011.10680, and
  * others), which leaves a multiple-choice knapsack. */
+#include "passes/divergence.h"
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
 #include "passes/linear.h"
@@ -113,17 +114,9 @@ static bool read_forms(search *s) {
     return s->n_forms > 0;
 }
 
-/* The outputs that count: logits, or whatever the model puts out first that is no state. */
 static bool find_output(search *s) {
-    const nb_graph *g = s->ctx->graph;
-    for (size_t i = 0; i < g->outputs.count; i++) {
-        const nb_type *t = nb_in(g->body.last, i)->type;
-        bool state = false;
-        for (size_t k = 0; k < g->states.count; k++) state |= g->states.items[k].output == i;
-        if (state || t->elem != NB_F32 || t->rank == 0) continue;
-        s->output = i;
-        return true;
-    }
+    s->output = nb_output_that_counts(s->ctx->graph);
+    if (s->output != SIZE_MAX) return true;
     s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
                          "no output is of f32: there is nothing to measure");
     return false;
@@ -185,35 +178,13 @@ static bool run_sample(const search *s, size_t i, nb_tensor *out) {
     return status == NB_OK;
 }
 
-static double log_sum(const float *x, int64_t n) {
-    float most = x[0];
-    double sum = 0;
-    for (int64_t i = 1; i < n; i++) most = fmaxf(most, x[i]);
-    for (int64_t i = 0; i < n; i++) sum += exp((double)x[i] - (double)most);
-    return (double)most + log(sum);
-}
-
-/* Mean divergence of the rows' softmax from the wanted ones. */
-static double divergence(const nb_tensor *wanted, const nb_tensor *found) {
-    const int64_t n = wanted->dims[wanted->rank - 1], rows = n ? nb_tensor_count(wanted) / n : 0;
-    double sum = 0;
-    for (int64_t r = 0; r < rows; r++) {
-        const float *p = (const float *)wanted->data + r * n,
-                    *q = (const float *)found->data + r * n;
-        const double zp = log_sum(p, n), zq = log_sum(q, n);
-        for (int64_t i = 0; i < n; i++)
-            sum += exp((double)p[i] - zp) * ((double)p[i] - zp - ((double)q[i] - zq));
-    }
-    return rows ? sum / (double)rows : 0;
-}
-
 /* The model's loss as the graph stands; negative after an error. */
 static double measure(const search *s) {
     double sum = 0;
     for (size_t i = 0; i < s->n_samples; i++) {
         nb_tensor found;
         if (!run_sample(s, i, &found)) return -1;
-        sum += divergence(&s->wanted[i], &found);
+        sum += nb_divergence(&s->wanted[i], &found);
         free(found.data);
     }
     return sum / (double)s->n_samples;

@@ -100,7 +100,7 @@ typedef struct observer {
     nbt_args *args;
     const char *dump;
     bool time;
-    nbt_stages *stages; /* NULL: not kept */
+    const nbt_watch *watch;
 } observer;
 
 static void after_pass(void *user, const nb_pass_event *e) {
@@ -108,7 +108,9 @@ static void after_pass(void *user, const nb_pass_event *e) {
     if (o->time)
         printf("%-20s %8.1f ms%s\n", e->name, 1e3 * e->seconds,
                e->result == NB_PASS_UNCHANGED ? "  unchanged" : "");
-    if (e->result == NB_PASS_CHANGED && o->stages) nbt_stages_see(o->stages, e->graph);
+    if (e->result == NB_PASS_CHANGED && o->watch->stages)
+        nbt_stages_see(o->watch->stages, e->index, e->name, e->graph);
+    if (o->watch->after) o->watch->after(o->watch->user, e);
     if (!o->dump || e->result == NB_PASS_UNCHANGED) return;
     const char *path = nb_format(o->args->arena, "%s/%02zu-%s.nir", o->dump, e->index, e->name);
     nb_output f;
@@ -117,7 +119,7 @@ static void after_pass(void *user, const nb_pass_event *e) {
     (void)!nb_output_close(&f, NB_OK);
 }
 
-static nb_status make_registry(nbt_args *args, nb_registry **out) {
+nb_status nbt_make_registry(nbt_args *args, nb_registry **out) {
     *out = nb_registry_create(args->arena);
     const nbt_strings *plugins = nbt_all(args, "load");
     for (size_t i = 0; i < plugins->count; i++)
@@ -145,7 +147,7 @@ static nb_status open_calibration(nbt_args *args, const nb_graph *g, calibration
 }
 
 static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, bool calibrated,
-                              nbt_stages *stages) {
+                              const nbt_watch *watch) {
     nb_pass_env env = {.diags = args->diags,
                        .arena = args->arena,
                        .run = nbt_run_compiled,
@@ -155,9 +157,9 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     calibration c = {.cache = {0}};
     observer o = {.args = args, .dump = nbt_get(args, "dump")};
     o.time = nbt_has(args, "time");
-    o.stages = stages;
-    if (stages) nbt_stages_see(stages, g);
-    NB_TRY(make_registry(args, &env.registry));
+    o.watch = watch;
+    if (watch->stages) nbt_stages_see(watch->stages, SIZE_MAX, "", g);
+    NB_TRY(nbt_make_registry(args, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
     if (o.dump && mkdir(o.dump, 0777) != 0 && errno != EEXIST)
         return nb_error(args->diags, NB_IO, (nb_where){.file = o.dump, .offset = -1},
@@ -168,9 +170,11 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     env.check_each = nbt_has(args, "check-each");
     env.after = after_pass;
     env.after_user = &o;
+    env.near_miss = watch->near_miss;
+    env.near_miss_user = watch->user;
     if (calibrated) NB_TRY(open_calibration(args, g, &c, &env));
     nb_status status = nb_pipeline_run(&pipeline, g, &env);
-    if (stages) stages->facts = env.facts;
+    if (watch->stages) watch->stages->facts = env.facts;
     nbt_end_progress(&c.progress);
     nbt_runner_end(&runner);
     if (status != NB_OK || !nbt_get(args, "save-recipe")) return status;
@@ -179,11 +183,15 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
 }
 
 nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text) {
-    return run_pipeline(args, g, text, true, NULL);
+    return run_pipeline(args, g, text, true, &(nbt_watch){0});
+}
+
+nb_status nbt_run_watched(nbt_args *args, nb_graph *g, const char *text, const nbt_watch *watch) {
+    return run_pipeline(args, g, text, true, watch);
 }
 
 nb_status nbt_plan(nbt_args *args, nb_graph *g) {
-    return run_pipeline(args, g, "plan-memory", false, NULL);
+    return run_pipeline(args, g, "plan-memory", false, &(nbt_watch){0});
 }
 
 /* ---- models that run ------------------------------------------------------------------------ */
@@ -227,8 +235,8 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
         if (!scheme) NB_TRY(nbt_refuse_recipe(args, path));
     } else {
         /* Samples are for the model that the command is about. */
-        nbt_stages *stages = !scheme && nbt_wants_stages(args) ? &out->stages : NULL;
-        NB_TRY(run_pipeline(args, out->graph, text, !scheme, stages));
+        const nbt_watch watch = {.stages = !scheme && nbt_wants_stages(args) ? &out->stages : NULL};
+        NB_TRY(run_pipeline(args, out->graph, text, !scheme, &watch));
         if (out->graph->stage != NB_STAGE_PLANNED) NB_TRY(nbt_plan(args, out->graph));
     }
     names_of_graph(args, out);
