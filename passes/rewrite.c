@@ -40,21 +40,19 @@ static const char *pattern_text(const nb_pat *p, nb_arena *scratch) {
     return p->kind == NB_PAT_PRODUCT ? "a product" : p->name && *p->name ? p->name : "a value";
 }
 
-/* Of two operations both, of more all but one: who sees a single add does not wonder about a
- * norm. */
-static bool is_near(const nb_rule *rule, const nb_closest *c) {
-    const size_t n = count_nodes(rule->pattern);
-    return c->why && c->n_nodes >= 2 && c->n_nodes + 1 >= n;
-}
+/* Of two operations both are there, of more all but one: who sees an add does not wonder about a
+ * norm, nor at a reshape that there is a rule for some of them. */
+static bool is_near(size_t found, size_t wanted) { return found >= 2 && found + 1 >= wanted; }
 
 static void explain(nb_pass_ctx *ctx, const nb_rule *rule, nb_op *op) {
     nb_arena *scratch = nb_state_of(ctx)->scratch;
     nb_closest c = {0};
     nb_match m = {.ctx = ctx, .graph = ctx->graph, .closest = &c};
+    const size_t wanted = count_nodes(rule->pattern);
     if (nb_pattern_match(rule->pattern, op, &m)) {
-        const char *why = rule->where ? rule->where(&m) : NULL;
+        const char *why = rule->where && is_near(wanted, wanted) ? rule->where(&m) : NULL;
         if (why) nb_refused(ctx, op, rule->name, rule->equation, "%s", why);
-    } else if (is_near(rule, &c)) {
+    } else if (c.why && is_near(c.n_nodes, wanted)) {
         nb_refused(ctx, op, rule->name, rule->equation, "'%c%s' (%s) %s",
                    nb_is_const(c.value) ? '@' : '%', c.value->name,
                    pattern_text(c.pattern, scratch), c.why);

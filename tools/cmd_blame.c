@@ -60,6 +60,15 @@ static void print_passes(const blamed *b) {
     if (bad->broken) printf("  --check-each: %s\n", shown(b, bad->broken));
 }
 
+/* Channels that take bits from all others, where the layer's input has some. */
+static const char *outliers_of(const blamed *b, const nbt_layer_error *l) {
+    const nbt_input *in = l->input == SIZE_MAX ? NULL : &b->layers.errors.inputs[l->input];
+    if (!in || !in->ranges.count) return "";
+    return nb_format(b->arena, "; %lld of %lld inputs reach %.0f times the median",
+                     (long long)in->ranges.count, (long long)in->channels,
+                     (double)(in->ranges.largest / in->ranges.median));
+}
+
 static void print_layers(const blamed *b) {
     const nbt_blamed_layers *l = &b->layers;
     const size_t few = 10, n = nbt_has(b->args, "verbose") || l->count < few ? l->count : few;
@@ -69,9 +78,9 @@ static void print_layers(const blamed *b) {
            "       KL  alone  whole   bits  layer\n");
     for (size_t i = 0; i < n; i++) {
         const nbt_layer_error *e = l->items[i].error;
-        printf("%9.2e %6s %6s %6.2f  %s%s%s\n", l->items[i].kld, nbt_sqnr_text(b->arena, e->alone),
-               nbt_sqnr_text(b->arena, e->whole), nbt_bits_of(e), shown(b, e->name),
-               *e->detail ? "  " : "", e->detail);
+        printf("%9.2e %6s %6s %6.2f  %s%s%s%s\n", l->items[i].kld,
+               nbt_sqnr_text(b->arena, e->alone), nbt_sqnr_text(b->arena, e->whole), nbt_bits_of(e),
+               shown(b, e->name), *e->detail ? "  " : "", e->detail, outliers_of(b, e));
     }
     if (n < l->count) printf("%zu more (--verbose lists them)\n", l->count - n);
     printf("to blame: %zu of %zu layers; with the worst %zu in float KL is %.2e, not %.2e\n",

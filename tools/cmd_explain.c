@@ -100,7 +100,7 @@ static void print(const explained *e) {
         printf("  refused: %s\n", shown(e, m->why));
         if (*m->text) printf("  %s\n", m->text);
     }
-    printf("%zu near misses\n", e->all.count);
+    printf("near misses: %zu\n", e->all.count);
 }
 
 static void print_json(const explained *e) {
