@@ -40,9 +40,30 @@ static const struct {
     {0, INFINITY, "passes that round keep what is finite finite"},
 };
 
-START_TEST(promise) {
+/* The status of the pass alone with --check-each; `wanted` is part of the message, or NULL. */
+static nb_status run_checked(const char *text, const nb_pass *pass, const char *wanted) {
     nb_arena *arena = nb_arena_create(NULL, NULL);
     nb_diags *diags = nb_diags_create(arena, NULL);
+    nb_pass_env env = {.registry = nb_registry_create(arena), .diags = diags, .arena = arena};
+    nb_step step = {.pass = pass};
+    nb_pipeline pipeline = {0};
+    nb_graph *g;
+    nb_vec_push(arena, &pipeline.steps, step);
+    env.check_each = true;
+    ck_assert_int_eq(nb_parse(text, strlen(text), "g.nir", NULL, NULL, NULL, diags, &g), NB_OK);
+    const nb_status status = nb_pipeline_run(&pipeline, g, &env);
+    if (wanted) {
+        const char *found = diags->list.count ? diags->list.items[0]->message : "";
+        ck_assert_msg(strstr(found, "' changed output \"y\": element") != NULL, "%s", found);
+        ck_assert_msg(strstr(found, pass->name) != NULL, "%s", found);
+        ck_assert_msg(strstr(found, wanted) != NULL, "%s", found);
+    }
+    nb_graph_destroy(g);
+    nb_arena_destroy(arena);
+    return status;
+}
+
+START_TEST(promise) {
     float value = cases[_i].value;
     const nb_pass pass = {.size = sizeof pass,
                           .name = "changes",
@@ -50,26 +71,45 @@ START_TEST(promise) {
                           .run = change,
                           .user = &value,
                           .promises = cases[_i].promises};
-    nb_pass_env env = {.registry = nb_registry_create(arena), .diags = diags, .arena = arena};
-    nb_step step = {.pass = &pass};
-    nb_pipeline pipeline = {0};
-    nb_graph *g;
-    nb_vec_push(arena, &pipeline.steps, step);
-    env.check_each = true;
-    ck_assert_int_eq(nb_parse(model, strlen(model), "g.nir", NULL, NULL, NULL, diags, &g), NB_OK);
-    const nb_status status = nb_pipeline_run(&pipeline, g, &env);
     const char *wanted = cases[_i].message;
-    ck_assert_int_eq(status, wanted ? NB_CHECK_FAILED : NB_OK);
-    if (wanted) {
-        const char *found = diags->list.items[0]->message;
-        ck_assert_msg(strstr(found, "pass 'changes' changed output \"y\": element") != NULL, "%s",
-                      found);
-        ck_assert_msg(strstr(found, wanted) != NULL, "%s", found);
-    }
-    nb_graph_destroy(g);
-    nb_arena_destroy(arena);
+    ck_assert_int_eq(run_checked(model, &pass, wanted), wanted ? NB_CHECK_FAILED : NB_OK);
 }
 END_TEST
+
+/* ---- a pass that leaves the last entry of an output -------------------------------------------
+ */
+
+static const char long_model[] =
+    "nir 1\n"
+    "graph @g(%x: f32[B,S]) -> (y: f32[B,S]) {\n"
+    "  %y: f32[B,S] = neg %x\n"
+    "  %first: f32[B,1] = slice %y {start=[0,0], count=[B,1], step=[1,1]}\n"
+    "  %last: f32[B,1] = slice %y {start=[0,S-1], count=[B,1], step=[1,1]}\n"
+    "  return %y\n"
+    "}\n";
+
+/* Puts out %first, or %last. */
+static nb_pass_result shorten(nb_pass_ctx *ctx) {
+    nb_op *first = ctx->graph->body.first->next;
+    nb_value *v = nb_out(*(const bool *)ctx->user ? first->next : first);
+    const char *name = "y";
+    nb_graph_set_outputs(ctx->graph, 1, &v, &name);
+    return NB_PASS_CHANGED;
+}
+
+START_TEST(last_only) {
+    bool last = _i == 1;
+    const nb_pass pass = {.size = sizeof pass,
+                          .name = "shortens",
+                          .summary = "leaves one entry",
+                          .run = shorten,
+                          .user = &last,
+                          .promises = NB_PASS_KEEPS_BITS | NB_PASS_LAST_ONLY};
+    ck_assert_int_eq(run_checked(long_model, &pass, NULL), last ? NB_OK : NB_CHECK_FAILED);
+}
+END_TEST
+
+/* ---- the built-in ones ----------------------------------------------------------------------- */
 
 /* What rounds, adds a file's weights, or leaves something out: all others are held to numbers. */
 START_TEST(built_ins) {
@@ -93,6 +133,7 @@ Suite *nb_suite_check(void) {
     Suite *s = suite_create("check");
     TCase *c = tcase_create("check");
     tcase_add_loop_test(c, promise, 0, (int)(sizeof cases / sizeof *cases));
+    tcase_add_loop_test(c, last_only, 0, 2);
     tcase_add_test(c, built_ins);
     suite_add_tcase(s, c);
     return s;
