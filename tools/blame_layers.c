@@ -233,8 +233,10 @@ nb_status nbt_blame_layers(const nbt_reference *ref, const nbt_model *model,
     nb_status status = build_both(&b, model->stages.rounded);
     if (status == NB_OK) status = measure_layers(&b);
     nbt_end_progress(&b.progress);
-    qsort(out->items, out->count, sizeof *out->items, worst_first);
-    if (status == NB_OK) status = find_blamed(&b);
+    if (status == NB_OK) {
+        qsort(out->items, out->count, sizeof *out->items, worst_first);
+        status = find_blamed(&b);
+    }
     nb_graph_destroy(b.graph);
     return status;
 }
