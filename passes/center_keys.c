@@ -113,6 +113,7 @@ const nb_pass nb_pass_center_keys = {
     .size = sizeof(nb_pass),
     .name = "center-keys",
     .run = run,
+    .promises = NB_PASS_KEEPS_NUMBERS | NB_PASS_MOVES_STATES,
     .summary =
         "subtract from keys their calibrated mean, which softmax does not see: fewer bits do",
 };

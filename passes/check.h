@@ -1,14 +1,15 @@
-/* --check-each: a pass that promises to keep the numbers is held to it. */
+/* --check-each: a pass is held to what it promises, and one that promises nothing to numbers that
+ * stay numbers. */
 #ifndef NB_PASSES_CHECK_H
 #define NB_PASSES_CHECK_H
 
 #include "passes/pass.h"
 
-bool nb_check_applies(const nb_pass *pass);
 /* Runs both graphs on the same inputs (the first calibration sample, or made-up ones) and compares:
- * bits for NB_PASS_KEEPS_BITS, otherwise within tolerance. With NB_PASS_MOVES_STATES both run twice
- * on made-up inputs, from empty states and on the states each left. NB_CHECK_FAILED names the pass,
- * the output and the worst element. */
+ * bits for NB_PASS_KEEPS_BITS, within tolerance for NB_PASS_KEEPS_NUMBERS; any other pass may
+ * round, but what was finite stays finite (as long as it gave the graph no other inputs). With
+ * NB_PASS_MOVES_STATES both run twice on made-up inputs, from empty states and on the states each
+ * left. NB_CHECK_FAILED names the pass, the output, the worst element and the tolerance. */
 nb_status nb_check_pass(const nb_pass *pass, const nb_graph *before, const nb_graph *after,
                         nb_pass_env *env);
 

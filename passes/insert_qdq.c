@@ -249,7 +249,13 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0)))
             continue;
         /* Its products are those of floats. */
-        if (!nb_elem_is_integer(w->type->elem) || nb_quant_has_minima(w->type->quant)) continue;
+        if (!nb_elem_is_integer(w->type->elem) || nb_quant_has_minima(w->type->quant)) {
+            nb_refused(ctx, op, "activations", "matmul(x, w)  ->  matmul(dq(q(x)), w)",
+                       "codes of '@%s' are small floats or have minima: products are those of "
+                       "floats",
+                       w->name);
+            continue;
+        }
         if (nb_skip_op(ctx, &skip, op)) continue;
         const rounded *x = qdq(ctx, &done, op, nb_in(op, 0), &outliers);
         if (!x->value) return NB_PASS_FAILED;

@@ -279,5 +279,6 @@ const nb_pass nb_pass_last_logits = {
     .name = "last-logits",
     .options = options,
     .run = run,
+    .promises = NB_PASS_KEEPS_BITS | NB_PASS_LAST_ONLY,
     .summary = "decoders compute the logits of the last position only",
 };

@@ -61,6 +61,14 @@ static bool is_close(double found, double wanted) {
     return fabs(found - wanted) <= 5e-4 * fabs(wanted);
 }
 
+/* The value at the goal is not what the pattern says; returns false. */
+static bool missed(nb_match *m, const goal *at, const char *why) {
+    nb_closest *c = m->closest;
+    if (c && (!c->why || m->n_nodes > c->n_nodes))
+        *c = (nb_closest){m->n_nodes, at->pattern, at->value, why};
+    return false;
+}
+
 static bool solve(nb_match *m, const goal *goals);
 
 /* Goals for n values and patterns, in that order, in front of `rest`. */
@@ -78,20 +86,33 @@ static size_t count_args(const nb_pat *p) {
     return n;
 }
 
+/* What a choice changes. */
+typedef struct saved {
+    size_t n_captures, n_ops, n_nodes;
+} saved;
+
+static saved save(const nb_match *m) { return (saved){m->n_captures, m->n_ops, m->n_nodes}; }
+
 /* Undoes what a choice that failed has captured. */
-static bool undo(nb_match *m, size_t n_captures, size_t n_ops) {
-    m->n_captures = n_captures;
-    m->n_ops = n_ops;
+static bool undo(nb_match *m, saved s) {
+    m->n_captures = s.n_captures;
+    m->n_ops = s.n_ops;
+    m->n_nodes = s.n_nodes;
     return false;
 }
 
 static bool solve_op(nb_match *m, const goal *at) {
     const nb_pat *p = at->pattern;
     nb_op *op = at->value->def;
-    if (!op || strcmp(nb_info(op)->name, p->op) != 0) return false;
-    if (p->single && !nb_has_one_use(at->value)) return false;
-    size_t n = count_args(p), n_captures = m->n_captures, n_ops = m->n_ops;
-    if (n > op->n_operands) return false;
+    if (!op || strcmp(nb_info(op)->name, p->op) != 0) return missed(m, at, "is not made by it");
+    const saved before = save(m);
+    size_t n = count_args(p);
+    m->n_nodes++;
+    if (p->single && !nb_has_one_use(at->value)) {
+        missed(m, at, "has other readers, too");
+        return undo(m, before);
+    }
+    if (n > op->n_operands) return undo(m, before);
     bool commutes = n >= 2 && nb_has_trait(op, NB_TRAIT_COMMUTES);
     for (size_t swapped = 0; swapped <= commutes; swapped++) {
         nb_value *values[NB_PAT_ARGS];
@@ -100,10 +121,11 @@ static bool solve_op(nb_match *m, const goal *at) {
             values[i] = nb_in(op, i < 2 ? i ^ swapped : i);
             given = given && values[i];
         }
-        if (!given || !capture(m, p->name, at->value)) return undo(m, n_captures, n_ops);
+        if (!given || !capture(m, p->name, at->value)) return undo(m, before);
+        m->n_nodes = before.n_nodes + 1;
         record(m, op, at->depth);
         if (solve_args(m, n, p->args, values, at->depth + 1, at->next)) return true;
-        undo(m, n_captures, n_ops);
+        undo(m, before);
     }
     return false;
 }
@@ -130,26 +152,27 @@ static bool solve_factors(nb_match *m, const goal *at, const nb_product *product
 }
 
 static bool solve_product(nb_match *m, const goal *at) {
-    size_t n_captures = m->n_captures, n_ops = m->n_ops;
+    const saved before = save(m);
     /* First without looking into values that others use: such a value is likely to be the x. */
     for (int shared = 0; shared < 2; shared++) {
         nb_product product;
         nb_value *values[NB_PAT_ARGS];
-        if (!nb_product_of(at->value, shared != 0, &product)) return false;
-        if (product.n_ops == 0) return false;
+        if (!nb_product_of(at->value, shared != 0, &product) || product.n_ops == 0)
+            return missed(m, at, "is no product");
         if (product.n_factors != count_args(at->pattern)) continue;
         if (!is_close(product.number, at->pattern->number)) continue;
+        m->n_nodes++;
         for (size_t i = 0; i < product.n_ops; i++) record(m, product.ops[i], at->depth + (int)i);
         if (solve_factors(m, at, &product, 0, 0, values)) return true;
-        undo(m, n_captures, n_ops);
+        undo(m, before);
     }
-    return false;
+    return missed(m, at, "is another product");
 }
 
 static bool solve(nb_match *m, const goal *goals) {
     if (!goals) return true;
     double number;
-    size_t n_captures = m->n_captures, n_ops = m->n_ops;
+    const saved before = save(m);
     switch (goals->pattern->kind) {
     case NB_PAT_OP:
         return solve_op(m, goals);
@@ -157,10 +180,10 @@ static bool solve(nb_match *m, const goal *goals) {
         return solve_product(m, goals);
     case NB_PAT_NUMBER:
         if (!nb_const_number(goals->value, &number) || !is_close(number, goals->pattern->number))
-            return false;
+            return missed(m, goals, "is not that number");
         break;
     case NB_PAT_CONST:
-        if (!nb_is_const(goals->value)) return false;
+        if (!nb_is_const(goals->value)) return missed(m, goals, "is not a constant");
         break;
     case NB_PAT_ANY:
         break;
@@ -168,8 +191,9 @@ static bool solve(nb_match *m, const goal *goals) {
     case NB_PAT_END:
         return false;
     }
-    if (capture(m, goals->pattern->name, goals->value) && solve(m, goals->next)) return true;
-    return undo(m, n_captures, n_ops);
+    if (!capture(m, goals->pattern->name, goals->value))
+        return missed(m, goals, "is another value than the first of that name");
+    return solve(m, goals->next) || undo(m, before);
 }
 
 /* Merges the locations of the matched ops, operands before users. */
@@ -184,7 +208,7 @@ static void merge_locations(nb_match *m) {
 
 bool nb_pattern_match(const nb_pat *pattern, nb_op *root, nb_match *m) {
     m->root = root;
-    m->n_captures = m->n_ops = 0;
+    m->n_captures = m->n_ops = m->n_nodes = 0;
     m->loc = NULL;
     goal all = {.pattern = pattern, .value = nb_out(root)};
     if (!solve(m, &all)) return false;

@@ -99,6 +99,9 @@ typedef struct nb_pass {
 #define NB_PASS_MOVES_STATES                                             \
     4u /* with either: so in runs that begin with empty states; what the \
           states hold is the pass' own */
+#define NB_PASS_LAST_ONLY                                                 \
+    16u /* with either: of outputs whose shape the pass changed, the last \
+           entries along axis 1 are what it was */
 
 #define NB_PASS_NEEDS_ORIGINALS 1u /* the float weights behind quantized ones */
 

@@ -1,7 +1,8 @@
 /* Divergence of a changed model's outputs (output_loss.h). */
 #include "passes/output_loss.h"
 
-#include <math.h>
+#include "passes/divergence.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,14 +11,8 @@ bool nb_output_loss_begin(nb_output_loss *l, nb_pass_ctx *ctx, int64_t most_samp
     const int64_t n = (int64_t)nb_state_of(ctx)->env->n_samples;
     *l = (nb_output_loss){.ctx = ctx, .n_samples = (size_t)nb_min_i64(n, most_samples)};
     l->wanted = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, nb_tensor, l->n_samples);
-    for (size_t i = 0; i < g->outputs.count; i++) {
-        const nb_type *t = nb_in(g->body.last, i)->type;
-        bool state = false;
-        for (size_t k = 0; k < g->states.count; k++) state |= g->states.items[k].output == i;
-        if (state || t->elem != NB_F32 || t->rank == 0) continue;
-        l->output = i;
-        return true;
-    }
+    l->output = nb_output_that_counts(g);
+    if (l->output != SIZE_MAX) return true;
     ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
                       "no output is of f32: there is nothing to measure");
     return false;
@@ -57,34 +52,12 @@ bool nb_output_loss_float(nb_output_loss *l) {
     return true;
 }
 
-static double log_sum(const float *x, int64_t n) {
-    float most = x[0];
-    double sum = 0;
-    for (int64_t i = 1; i < n; i++) most = fmaxf(most, x[i]);
-    for (int64_t i = 0; i < n; i++) sum += exp((double)x[i] - (double)most);
-    return (double)most + log(sum);
-}
-
-/* Mean divergence of the rows' softmax from the wanted ones. */
-static double divergence(const nb_tensor *wanted, const nb_tensor *found) {
-    const int64_t n = wanted->dims[wanted->rank - 1], rows = n ? nb_tensor_count(wanted) / n : 0;
-    double sum = 0;
-    for (int64_t r = 0; r < rows; r++) {
-        const float *p = (const float *)wanted->data + r * n,
-                    *q = (const float *)found->data + r * n;
-        const double zp = log_sum(p, n), zq = log_sum(q, n);
-        for (int64_t i = 0; i < n; i++)
-            sum += exp((double)p[i] - zp) * ((double)p[i] - zp - ((double)q[i] - zq));
-    }
-    return rows ? sum / (double)rows : 0;
-}
-
 double nb_output_loss_now(const nb_output_loss *l) {
     double sum = 0;
     for (size_t i = 0; i < l->n_samples; i++) {
         nb_tensor found;
         if (!run_sample(l, i, &found)) return -1;
-        sum += divergence(&l->wanted[i], &found);
+        sum += nb_divergence(&l->wanted[i], &found);
         free(found.data);
     }
     return sum / (double)l->n_samples;

@@ -77,6 +77,14 @@ typedef struct nb_fact {
 } nb_fact;
 typedef NB_VEC(nb_fact) nb_facts;
 
+/* A rewrite that nearly fired: a rule that found its operations, or nearly all of them, and a
+ * condition that refused. */
+typedef struct nb_near_miss {
+    const char *pass, *rule, *equation; /* what it rewrites, "" when it is no equation */
+    const nb_op *op;                    /* where, in the graph as it stands, or NULL */
+    const char *why;
+} nb_near_miss;
+
 typedef struct nb_step {
     const nb_pass *pass;
     nb_option_value *options;
@@ -101,6 +109,8 @@ typedef struct nb_pass_env {
     bool verify_each, check_each;
     void (*after)(void *user, const nb_pass_event *event); /* NULL: nobody watches */
     void *after_user;
+    void (*near_miss)(void *user, const nb_near_miss *miss); /* NULL: nobody listens */
+    void *near_miss_user;
     /* Bytes of a linear layer's weights [k,n] in compiled code, with scales and zero points; NULL:
      * as they are in a graph. */
     int64_t (*linear_bytes)(int64_t k, int64_t n, int bits, int64_t group, bool zeros);
@@ -136,6 +146,13 @@ static inline nb_diags *nb_diags_of(const nb_pass_ctx *ctx) { return nb_state_of
 const nb_option_value *nb_option_of(const nb_pass_ctx *ctx, const char *name);
 /* NB_PASS_FAILED if anything was reported as an error, else by `changed`. */
 nb_pass_result nb_pass_end(const nb_pass_ctx *ctx, bool changed);
+/* Says why `rule` does not apply at `op`, where it nearly does: called at the place that refuses.
+ * What is costly to find out asks nb_is_heard before. */
+void nb_refused(const nb_pass_ctx *ctx, const nb_op *op, const char *rule, const char *equation,
+                const char *fmt, ...) NB_PRINTF(5, 6);
+static inline bool nb_is_heard(const nb_pass_ctx *ctx) {
+    return nb_state_of(ctx)->env->near_miss != NULL;
+}
 /* A builder that places ops before `before` and gives them `loc` via this pass. */
 struct nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc);
 
@@ -148,6 +165,8 @@ nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_ar
 /* The pipeline that was run as a recipe: a line for each pass, what choose-bits found as `layers`
  * of quantize-weights. */
 const char *nb_recipe_text(const nb_pipeline *pipeline, const nb_pass_env *env, nb_arena *arena);
+/* A step as it stands in a pipeline. */
+const char *nb_step_text(const nb_step *step, nb_arena *arena);
 /* Text as it stands between the quotes of an option. */
 const char *nb_pipeline_quote(const char *text, nb_arena *arena);
 /* Runs the steps in order; stops at the first that fails. */

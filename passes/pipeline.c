@@ -23,6 +23,21 @@ nb_pass_result nb_pass_end(const nb_pass_ctx *ctx, bool changed) {
     return changed ? NB_PASS_CHANGED : NB_PASS_UNCHANGED;
 }
 
+void nb_refused(const nb_pass_ctx *ctx, const nb_op *op, const char *rule, const char *equation,
+                const char *fmt, ...) {
+    const nb_pass_state *s = nb_state_of(ctx);
+    if (!s->env->near_miss) return;
+    va_list args;
+    va_start(args, fmt);
+    const nb_near_miss miss = {.pass = s->pass->name,
+                               .rule = rule,
+                               .equation = equation,
+                               .op = op,
+                               .why = nb_vformat(s->scratch, fmt, args)};
+    va_end(args);
+    s->env->near_miss(s->env->near_miss_user, &miss);
+}
+
 nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc) {
     nb_graph *g = ctx->graph;
     return (nb_builder){.graph = g,
@@ -60,8 +75,7 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
                        .graph = graph,
                        .options = step->options,
                        .user = step->pass->user};
-    nb_graph *before =
-        env->check_each && nb_check_applies(step->pass) ? nb_graph_clone(graph) : NULL;
+    nb_graph *before = env->check_each ? nb_graph_clone(graph) : NULL;
     size_t errors = env->diags->errors;
     double start = now();
     nb_pass_result result = step->pass->run(&ctx);

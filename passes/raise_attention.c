@@ -30,7 +30,22 @@ typedef struct attention {
     masking masks[MAX_DEPTH]; /* outermost first */
     size_t n_masks;
     nb_trail trail;
+    const char *why; /* the first thing about the scores that does not fit; NULL: nothing yet */
 } attention;
+
+#define EQUATION "softmax(q . transpose(k) * scale + mask) . v  ->  attention(q, k, v, mask)"
+
+/* Behind a softmax something else than attention is worth a word. */
+static nb_value *refused(const attention *a, const nb_op *root, const char *why) {
+    nb_refused(a->ctx, root, "attention", EQUATION, "%s", why);
+    return NULL;
+}
+
+/* Notes why the scores cannot be followed further; returns false. */
+static bool stop(attention *a, const char *why) {
+    if (!a->why) a->why = why;
+    return false;
+}
 
 /* ---- scores --------------------------------------------------------------------------------- */
 
@@ -83,7 +98,9 @@ static bool follow_mask(attention *a, nb_value *x, size_t scores, size_t other, 
     a->masks[a->n_masks++] = (masking){op, other};
     nb_trail_add(&a->trail, op);
     if (follow_scores(a, nb_in(op, scores), depth - 1)) return true;
+    const char *why = a->why;
     *a = saved;
+    a->why = why;
     return false;
 }
 
@@ -109,19 +126,25 @@ static bool follow_where(attention *a, nb_value *x, int depth) {
 /* Follows scores down to the product of q and k, collecting scale and masks. A scale that stands
  * outside of a mask would scale the mask too: then there is no match. */
 static bool follow_scores(attention *a, nb_value *v, int depth) {
-    if (depth == 0 || !nb_fits_f32(v) || v->type->rank != 4) return false;
+    if (depth == 0) return stop(a, "more masks than are looked through");
+    if (!nb_fits_f32(v) || v->type->rank != 4)
+        return stop(a, "the scores are not floats of rank 4");
     double scale = 1;
     nb_value *x = uncast(a, unscale(a, uncast(a, v), &scale));
     if (nb_made_by(x, NB_OP_matmul)) {
         a->product = x->def;
         a->scale = scale;
         nb_trail_add(&a->trail, x->def);
-        return is_same_shape(x->type, v->type);
+        return is_same_shape(x->type, v->type) || stop(a, "the scale changes the scores' shape");
     }
-    if (scale != 1) return false;
-    if (nb_made_by(x, NB_OP_add)) return follow_add(a, x, depth);
-    if (nb_made_by(x, NB_OP_where)) return follow_where(a, x, depth);
-    return false;
+    if (scale != 1) return stop(a, "a scale stands outside of a mask, which it would scale, too");
+    if (nb_made_by(x, NB_OP_add))
+        return follow_add(a, x, depth) ||
+               stop(a, "what is added to the scores is no mask of theirs");
+    if (nb_made_by(x, NB_OP_where))
+        return follow_where(a, x, depth) ||
+               stop(a, "where does not replace scores by a number that masks them");
+    return stop(a, "the scores are no product of queries and keys");
 }
 
 /* All masks as one addend, from the innermost out; NULL when there is none. */
@@ -176,12 +199,16 @@ static nb_value *try_attention(attention *a, nb_op *root) {
     nb_trail_add(&a->trail, root);
     nb_value *weights = uncast(a, nb_in(root, 0)), *v = nb_in(root, 1);
     nb_op *softmax = nb_made_by(weights, NB_OP_softmax);
-    if (!softmax || !is_rank4(weights) || !is_rank4(v)) return NULL;
-    if (nb_attr_int(softmax, "axis") != 3 && nb_attr_int(softmax, "axis") != -1) return NULL;
+    if (!softmax) return NULL;
+    if (!is_rank4(weights) || !is_rank4(v))
+        return refused(a, root, "weights and values are not floats of rank 4");
+    if (nb_attr_int(softmax, "axis") != 3 && nb_attr_int(softmax, "axis") != -1)
+        return refused(a, root, "softmax is not along the last axis");
     nb_trail_add(&a->trail, softmax);
-    if (!follow_scores(a, nb_in(softmax, 0), MAX_DEPTH)) return NULL;
+    if (!follow_scores(a, nb_in(softmax, 0), MAX_DEPTH)) return refused(a, root, a->why);
     nb_value *q = nb_in(a->product, 0), *kt = nb_in(a->product, 1);
-    if (!is_rank4(q) || !is_rank4(kt)) return NULL;
+    if (!is_rank4(q) || !is_rank4(kt))
+        return refused(a, root, "queries and keys are not floats of rank 4");
     nb_heads values = {.base = v, .perm = {0, 1, 2, 3}};
     nb_heads_untranspose(&values, &a->trail);
     nb_heads k = keys(a, kt);
@@ -195,7 +222,9 @@ static nb_value *try_attention(attention *a, nb_op *root) {
         values = few_v;
         b.loc = nb_loc_via(a->g, nb_trail_loc(a->g, &trail), "raise");
     }
-    if (!fit(q->type, nb_heads_type(&k, a->g), nb_heads_type(&values, a->g))) return NULL;
+    if (!fit(q->type, nb_heads_type(&k, a->g), nb_heads_type(&values, a->g)))
+        return refused(
+            a, root, "queries [B,H,S,D], keys [B,G,T,D] and values [B,G,T,E] do not fit together");
     q = nb_widened(&b, q);
     nb_value *key = nb_widened(&b, nb_heads_build(&k, &b)),
              *value = nb_widened(&b, nb_heads_build(&values, &b)), *mask = build_mask(a, &b);

@@ -175,6 +175,10 @@ static nb_value *from_turned(rotary *r, nb_op *add) {
             nb_value *y =
                 build(r, &b, x, nb_in(straight, 1 - k), nb_in(turned, 1 - i), true, t.interleaved);
             if (y) return y;
+            nb_refused(r->ctx, add, "rotary", "x * cos + (-x2, x1) * sin  ->  rotary(x, cos, sin)",
+                       "'%%%s' and '%%%s' are not [B,1,S,D] or [B,S,1,D] beside x, or it cannot be "
+                       "proved that each angle stands twice in its row",
+                       nb_in(straight, 1 - k)->name, nb_in(turned, 1 - i)->name);
         }
     }
     return NULL;
@@ -211,6 +215,10 @@ static nb_value *from_parts(rotary *r, nb_op *root, nb_value *first, nb_value *s
         if (t.x.base->type->rank != 4 || !nb_fits_f32(t.x.base)) continue;
         nb_value *y = build(r, &b, whole(r, &b, &t.x), cosine, sine, false, interleaved);
         if (y) return y;
+        nb_refused(r->ctx, root, "rotary",
+                   "(x1 * cos - x2 * sin, x2 * cos + x1 * sin)  ->  rotary(x, cos, sin)",
+                   "'%%%s' and '%%%s' are not [B,1,S,D/2] or [B,S,1,D/2] beside x", cosine->name,
+                   sine->name);
     }
     return NULL;
 }

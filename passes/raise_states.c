@@ -52,9 +52,15 @@ void nb_raise_states(nb_pass_ctx *ctx, bool *changed) {
     for (uint32_t o = 0; o < g->body.last->n_operands; o++) {
         int64_t axis;
         const nb_value *past = past_of(g, o, &axis);
-        if (!past || is_paired(g, past->index, o) ||
-            !is_length_of_its_own(g, past, past->type->dims[axis]))
+        if (!past || is_paired(g, past->index, o)) continue;
+        if (!is_length_of_its_own(g, past, past->type->dims[axis])) {
+            nb_refused(
+                ctx, nb_in(g->body.last, o)->def, "state",
+                "present = concat(past, new)  ->  state past -> present",
+                "another input than a past is as long as '%%%s', or it has that length twice",
+                past->name);
             continue;
+        }
         nb_state state = {.input = past->index, .output = o, .axis = (int)axis};
         nb_vec_push(g->arena, &g->states, state);
         *changed = true;

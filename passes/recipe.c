@@ -46,6 +46,10 @@ static const char *step_text(const nb_step *step, const char *layers, nb_arena *
     return *options ? nb_format(arena, "%s{%s}", step->pass->name, options) : step->pass->name;
 }
 
+const char *nb_step_text(const nb_step *step, nb_arena *arena) {
+    return step_text(step, NULL, arena);
+}
+
 const char *nb_recipe_text(const nb_pipeline *pipeline, const nb_pass_env *env, nb_arena *arena) {
     const char *layers = nb_layer_forms_text(env, arena), *text = "";
     for (size_t i = 0; i < pipeline->steps.count; i++) {

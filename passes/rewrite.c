@@ -25,6 +25,47 @@ static int rewrite_op(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, nb
     return 0;
 }
 
+/* ---- near misses ---------------------------------------------------------------------------- */
+
+/* Operations that a pattern consists of. */
+static size_t count_nodes(const nb_pat *p) {
+    size_t n = p->kind == NB_PAT_OP || p->kind == NB_PAT_PRODUCT;
+    for (size_t i = 0; i < NB_PAT_ARGS && p->args[i]; i++) n += count_nodes(p->args[i]);
+    return n;
+}
+
+static const char *pattern_text(const nb_pat *p, nb_arena *scratch) {
+    if (p->kind == NB_PAT_OP) return p->op;
+    if (p->kind == NB_PAT_NUMBER) return nb_format(scratch, "%g", p->number);
+    return p->kind == NB_PAT_PRODUCT ? "a product" : p->name && *p->name ? p->name : "a value";
+}
+
+/* Of two operations both are there, of more all but one: who sees an add does not wonder about a
+ * norm, nor at a reshape that there is a rule for some of them. */
+static bool is_near(size_t found, size_t wanted) { return found >= 2 && found + 1 >= wanted; }
+
+static void explain(nb_pass_ctx *ctx, const nb_rule *rule, nb_op *op) {
+    nb_arena *scratch = nb_state_of(ctx)->scratch;
+    nb_closest c = {0};
+    nb_match m = {.ctx = ctx, .graph = ctx->graph, .closest = &c};
+    const size_t wanted = count_nodes(rule->pattern);
+    if (nb_pattern_match(rule->pattern, op, &m)) {
+        const char *why = rule->where && is_near(wanted, wanted) ? rule->where(&m) : NULL;
+        if (why) nb_refused(ctx, op, rule->name, rule->equation, "%s", why);
+    } else if (c.why && is_near(c.n_nodes, wanted)) {
+        nb_refused(ctx, op, rule->name, rule->equation, "'%c%s' (%s) %s",
+                   nb_is_const(c.value) ? '@' : '%', c.value->name,
+                   pattern_text(c.pattern, scratch), c.why);
+    }
+}
+
+/* Once no rule fires any more, what is left of them. */
+static void explain_all(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules) {
+    NB_FOR_OPS(op, &ctx->graph->body) {
+        for (size_t r = 0; r < n_rules && op->n_results == 1; r++) explain(ctx, &rules[r], op);
+    }
+}
+
 bool nb_rewrite_run(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, bool *changed) {
     uint64_t budget = (uint64_t)ctx->graph->n_ops * MAX_REWRITES_PER_OP + 1024;
     for (bool again = true; again;) {
@@ -43,5 +84,6 @@ bool nb_rewrite_run(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, bool
         *changed = *changed || again;
         if (again) nb_graph_sweep(ctx->graph);
     }
+    if (nb_is_heard(ctx)) explain_all(ctx, rules, n_rules);
     return true;
 }

@@ -56,6 +56,14 @@ typedef struct nb_pat {
 #define PAT_POWER(power_, factor_) \
     NB_PAT(.kind = NB_PAT_POWER, .number = (power_), .args = {factor_})
 
+/* Where a pattern came furthest before it failed, for nibble explain. */
+typedef struct nb_closest {
+    size_t n_nodes; /* operations of the pattern that were there */
+    const nb_pat *pattern;
+    const nb_value *value; /* what should have been that pattern */
+    const char *why;       /* how they differ, with %s for the value's name; NULL: not yet */
+} nb_closest;
+
 #define NB_MAX_CAPTURES 12
 #define NB_MAX_MATCHED  64
 
@@ -73,7 +81,9 @@ typedef struct nb_match {
         int depth;
     } ops[NB_MAX_MATCHED]; /* matched ops, each before those that make its operands */
     size_t n_ops;
-    const nb_loc *loc; /* of all matched ops, root last */
+    size_t n_nodes;      /* operations of the pattern found so far */
+    const nb_loc *loc;   /* of all matched ops, root last */
+    nb_closest *closest; /* or NULL: nobody asks */
 } nb_match;
 
 /* The captured value; asking for a name that is not in the pattern is a bug and aborts. */

@@ -45,6 +45,7 @@ static const nb_option options[] = {
 };
 
 void nb_refuse_rotation(nb_refusal *r, const nb_op *op, const char *why) {
+    if (r->ctx) nb_refused(r->ctx, op, r->rule, "", "%s", why);
     if (r->count++) return;
     r->op = op;
     r->why = why;

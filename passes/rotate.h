@@ -42,6 +42,8 @@ bool nb_turns_apply(nb_turns *t);
 
 /* How many they are, and why the first is one. */
 typedef struct nb_refusal {
+    const nb_pass_ctx *ctx; /* each is told by nb_refused, as one of `rule`; NULL: it is not */
+    const char *rule;
     const nb_op *op; /* or NULL */
     const char *why;
     size_t count;

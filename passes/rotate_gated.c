@@ -8,7 +8,7 @@ bool nb_rotate_gated(nb_turns *t, int64_t block) {
     nb_rotation *r = NB_NEW(scratch, nb_rotation);
     *r = nb_rotation_plain(block);
     nb_map done = {.arena = scratch}; /* value -> its transform */
-    nb_refusal refusal = {0};
+    nb_refusal refusal = {.ctx = t->ctx, .rule = "gated"};
     size_t found = 0;
     NB_FOR_OPS(op, &t->ctx->graph->body) {
         nb_use *weight = nb_float_weight(op);

@@ -12,7 +12,7 @@
 
 void nb_rotate_values(nb_turns *t, uint64_t seed) {
     nb_arena *scratch = nb_state_of(t->ctx)->scratch;
-    nb_refusal refusal = {0};
+    nb_refusal refusal = {.ctx = t->ctx, .rule = "values"};
     size_t found = 0;
     NB_FOR_OPS(op, &t->ctx->graph->body) {
         if (op->kind != NB_OP_attention) continue;
@@ -53,7 +53,7 @@ static const char *rotate_queries(nb_pass_ctx *ctx, nb_op *attention) {
 }
 
 bool nb_rotate_queries(nb_pass_ctx *ctx) {
-    nb_refusal refusal = {0};
+    nb_refusal refusal = {.ctx = ctx, .rule = "queries"};
     size_t found = 0;
     NB_FOR_OPS(op, &ctx->graph->body) {
         if (op->kind != NB_OP_attention) continue;

@@ -223,7 +223,7 @@ static void move_biases(nb_turns *t, const stream *s) {
 }
 
 void nb_rotate_residual(nb_turns *t, uint64_t seed) {
-    nb_refusal refusal = {0};
+    nb_refusal refusal = {.ctx = t->ctx, .rule = "residual"};
     size_t found = 0;
     for (size_t round = 0; round < 2; round++) {
         nb_map seen = {.arena = nb_state_of(t->ctx)->scratch};

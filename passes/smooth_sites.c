@@ -5,10 +5,28 @@
 
 #include <math.h>
 
+#define EQUATION "x, w  ->  x / s, s * w"
+
+static bool refused(nb_pass_ctx *ctx, const nb_op *op, const char *rule, const char *why) {
+    nb_refused(ctx, op, rule, EQUATION, "%s", why);
+    return false;
+}
+
+static bool feeds_layer(const nb_value *x) {
+    for (const nb_use *u = x->uses; u; u = u->next)
+        if (u->index == 0 && nb_float_weight(u->user)) return true;
+    return false;
+}
+
 /* Notes the weights of the layers that take x; false when x has another reader. */
 static bool find_readers(nb_pass_ctx *ctx, nb_value *x, nb_site *s) {
     for (nb_use *u = x->uses; u; u = u->next) {
         nb_use *weight = u->index == 0 ? nb_float_weight(u->user) : NULL;
+        /* Where no layer takes x, nobody expects a place. */
+        if (!weight && feeds_layer(x))
+            nb_refused(ctx, x->def, "smooth", EQUATION,
+                       "'%%%s' is read by %s, too, which is no linear layer", x->name,
+                       nb_info(u->user)->name);
         if (!weight) return false;
         nb_vec_push(nb_state_of(ctx)->scratch, &s->readers, weight);
     }
@@ -24,11 +42,14 @@ static void add_maker(nb_pass_ctx *ctx, nb_site *s, nb_use *use) {
 }
 
 static bool find_norm(nb_pass_ctx *ctx, nb_op *norm, nb_site *s) {
-    if (!find_readers(ctx, nb_out(norm), s) || !nb_is_float_const(nb_in(norm, 1))) return false;
+    if (!find_readers(ctx, nb_out(norm), s)) return false;
+    if (!nb_is_float_const(nb_in(norm, 1)))
+        return refused(ctx, norm, "norm", "its gain is not a constant of f32");
     add_maker(ctx, s, &norm->operands[1]);
     if (norm->n_operands < 3 || !nb_in(norm, 2)) return true;
     add_maker(ctx, s, &norm->operands[2]);
-    return nb_is_float_const(nb_in(norm, 2));
+    return nb_is_float_const(nb_in(norm, 2)) ||
+           refused(ctx, norm, "norm", "its bias is not a constant of f32");
 }
 
 static bool find_gated(nb_pass_ctx *ctx, nb_op *mul, nb_site *s) {
@@ -49,9 +70,9 @@ static bool find_gated(nb_pass_ctx *ctx, nb_op *mul, nb_site *s) {
 
 static bool find_values(nb_pass_ctx *ctx, nb_op *attention, nb_site *s) {
     nb_values v;
-    if (nb_values_find(ctx->graph, nb_state_of(ctx)->scratch, attention, &v) ||
-        !find_readers(ctx, v.rows, s) || v.count == 0)
-        return false;
+    const char *why = nb_values_find(ctx->graph, nb_state_of(ctx)->scratch, attention, &v);
+    if (why) return refused(ctx, attention, "values", why);
+    if (!find_readers(ctx, v.rows, s) || v.count == 0) return false;
     s->factors = v.count;
     s->head = v.size;
     s->share = s->channels / v.count;

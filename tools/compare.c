@@ -13,7 +13,6 @@
 #include "passes/linear.h"
 #include "tools/bench.h"
 #include "tools/progress.h"
-#include "tools/samples.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -179,7 +178,7 @@ static void cut_off(compared *c, pair *p, const nb_value *x, const nb_value *y) 
     p->alone = slot(c, &g->out, y);
 }
 
-static void add_layer(compared *c, const nb_op *op) {
+static void add_layer(compared *c, nb_op *op) {
     const nb_value *y = nb_bias_add(op) ? nb_out(nb_bias_add(op)) : nb_out(op),
                    *there = in_place_of(&c->rounded_ops, y);
     const nb_op *layer = op_of(&c->rounded_ops, nb_out(op));
@@ -191,7 +190,8 @@ static void add_layer(compared *c, const nb_op *op) {
     if (x->def && !x_there) return;
     if (x->def) slot(c, &c->plain.out, x);
     if (!x->def) x_there = x;
-    nbt_layer_error l = {.name = nb_strdup(c->arena, nb_loc_name(op->loc)), .detail = ""};
+    nbt_layer_error l = {
+        .name = nb_strdup(c->arena, nb_loc_name(op->loc)), .detail = "", .op = op, .there = there};
     if (!*l.name) l.name = nb_strdup(c->arena, nb_out(op)->name);
     const nb_use *use = final_use(c, w, nb_loc_name(op->loc));
     if (use) l.detail = nbt_layer_detail(c->arena, use->user);
@@ -296,7 +296,7 @@ static nb_status run_part(compared *c, part *p, size_t sample, nb_arena *arena) 
     return nbt_run_compiled(&p->runner, g, inputs, p->results, NULL, 0, arena, c->args->diags);
 }
 
-static void add_error(nbt_error *e, const nb_tensor *ref, const nb_tensor *got) {
+void nbt_error_add(nbt_error *e, const nb_tensor *ref, const nb_tensor *got) {
     const int64_t n = nb_tensor_count(ref);
     for (int64_t i = 0; i < n; i++) {
         const double r = nb_tensor_get(ref, i), d = nb_tensor_get(got, i) - r;
@@ -321,13 +321,13 @@ static nb_status run_sample(compared *c, size_t sample, nb_arena *arena) {
     for (size_t i = 0; i < c->layers.count; i++) {
         const pair *p = &c->layers.items[i];
         const nb_tensor *ref = &c->plain.results[p->plain];
-        add_error(&c->found.items[i].whole, ref, &c->rounded.results[p->rounded]);
-        add_error(&c->found.items[i].alone, ref, &c->alone.items[p->group].results[p->alone]);
+        nbt_error_add(&c->found.items[i].whole, ref, &c->rounded.results[p->rounded]);
+        nbt_error_add(&c->found.items[i].alone, ref, &c->alone.items[p->group].results[p->alone]);
     }
     for (size_t i = 0; i < c->stream.count; i++) {
         const pair *p = &c->stream.items[i];
-        add_error(&c->places.items[i].whole, &c->plain.results[p->plain],
-                  &c->rounded.results[p->rounded]);
+        nbt_error_add(&c->places.items[i].whole, &c->plain.results[p->plain],
+                      &c->rounded.results[p->rounded]);
     }
     for (size_t i = 0; i < c->inputs.count; i++)
         add_range(&c->inputs.items[i], &c->plain.results[c->input_slots.items[i]]);
@@ -391,30 +391,38 @@ static void hand_over(compared *c, nbt_comparison *out) {
                             .size = nbt_measure_size(c->model->graph)};
 }
 
-nb_status nbt_compare(nbt_args *args, const nbt_model *model, nbt_comparison *out) {
+nb_status nbt_compare_on(nbt_args *args, const nbt_model *model, const nbt_samples *samples,
+                         nbt_comparison *out) {
     const nb_graph *plain = model->stages.plain, *rounded = model->stages.rounded;
     if (!plain || !rounded) return refuse(args, model);
     compared c = {.args = args, .arena = args->arena, .model = model};
-    const nb_sample *samples[2];
+    nbt_samples of_plain, of_rounded;
     const cg_cpu *cpu;
-    size_t n;
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
-    NB_TRY(nbt_read_samples(args, &nbt_held_out, plain, &samples[0], &n));
-    NB_TRY(nbt_read_samples(args, &nbt_held_out, rounded, &samples[1], &n));
+    NB_TRY(nbt_samples_like(args, samples, plain, &of_plain));
+    NB_TRY(nbt_samples_like(args, samples, rounded, &of_rounded));
     c.rounded_ops = index_of(rounded, c.arena);
     NB_FOR_OPS(op, &plain->body) {
         const nb_value *w = nb_is_embedding(op) ? nb_in(op, 0) : nb_linear_weight(op);
         if (w && !nb_is_factor(w)) add_layer(&c, op);
     }
     find_stream(&c, plain);
-    cut(&c, &c.plain, plain, samples[0], cpu);
-    cut(&c, &c.rounded, rounded, samples[1], cpu);
-    for (size_t i = 0; i < c.alone.count; i++) cut(&c, &c.alone.items[i], rounded, samples[1], cpu);
-    nb_status status = run_all(&c, n);
-    out->n_samples = n;
+    cut(&c, &c.plain, plain, of_plain.items, cpu);
+    cut(&c, &c.rounded, rounded, of_rounded.items, cpu);
+    for (size_t i = 0; i < c.alone.count; i++)
+        cut(&c, &c.alone.items[i], rounded, of_rounded.items, cpu);
+    nb_status status = run_all(&c, samples->count);
+    out->n_samples = samples->count;
     hand_over(&c, out);
     end_part(&c.plain);
     end_part(&c.rounded);
     for (size_t i = 0; i < c.alone.count; i++) end_part(&c.alone.items[i]);
     return status;
+}
+
+nb_status nbt_compare(nbt_args *args, const nbt_model *model, nbt_comparison *out) {
+    nbt_samples samples = {.graph = model->stages.plain};
+    if (!samples.graph) return refuse(args, model);
+    NB_TRY(nbt_read_samples(args, &nbt_held_out, samples.graph, &samples.items, &samples.count));
+    return nbt_compare_on(args, model, &samples, out);
 }

@@ -5,6 +5,7 @@
 #include "passes/observe.h"
 #include "tools/json.h"
 #include "tools/model.h"
+#include "tools/samples.h"
 
 /* Sums of squares: of the float values, and of how far the others are from them. */
 typedef struct nbt_error {
@@ -12,6 +13,7 @@ typedef struct nbt_error {
 } nbt_error;
 /* No error at all; what is not a number is one. */
 static inline bool nbt_is_exact(nbt_error e) { return e.noise == 0; }
+void nbt_error_add(nbt_error *e, const nb_tensor *wanted, const nb_tensor *found);
 double nbt_relative_error(nbt_error e); /* sqrt(noise / signal) */
 double nbt_sqnr(nbt_error e);           /* the same in dB: 10 log10(signal / noise) */
 /* "23.4"; "-" without any error. */
@@ -33,6 +35,8 @@ typedef struct nbt_layer_error {
     int64_t weights, bytes;
     nbt_error alone, whole; /* on float inputs; in the quantized model */
     size_t input;           /* of `inputs`; SIZE_MAX: none (embeddings) */
+    nb_op *op;              /* in stages.plain */
+    const nb_value *there;  /* in stages.rounded: its result, bias and branches included */
 } nbt_layer_error;
 
 double nbt_bits_of(const nbt_layer_error *layer); /* for each weight, scales included */
@@ -55,6 +59,9 @@ typedef struct nbt_comparison {
 
 /* The model was opened with nbt_wants_stages; the samples are those of --tokens. */
 nb_status nbt_compare(nbt_args *args, const nbt_model *model, nbt_comparison *out);
+/* The same on these. */
+nb_status nbt_compare_on(nbt_args *args, const nbt_model *model, const nbt_samples *samples,
+                         nbt_comparison *out);
 
 /* Schemes of the options, at least one; the arguments with that one alone. */
 size_t nbt_scheme_count(const nbt_args *args);

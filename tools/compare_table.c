@@ -16,7 +16,8 @@ double nbt_bits_of(const nbt_layer_error *l) {
 /* ---- text ----------------------------------------------------------------------------------- */
 
 const char *nbt_sqnr_text(nb_arena *arena, nbt_error e) {
-    return nbt_is_exact(e) ? "-" : nb_format(arena, "%.1f", nbt_sqnr(e));
+    const double db = nbt_sqnr(e);
+    return nbt_is_exact(e) ? "-" : isnan(db) ? "nan" : nb_format(arena, "%.1f", db);
 }
 
 static void print_layers(nb_arena *arena, const nbt_comparison *c) {

@@ -100,7 +100,7 @@ nb_status nbt_choose_pages(const nbt_args *args, nbt_pages *out) {
 typedef struct observer {
     nbt_dump *dump; /* NULL: not asked for */
     bool time;
-    nbt_stages *stages; /* NULL: not kept */
+    const nbt_watch *watch;
 } observer;
 
 static void after_pass(void *user, const nb_pass_event *e) {
@@ -108,11 +108,13 @@ static void after_pass(void *user, const nb_pass_event *e) {
     if (o->time)
         printf("%-20s %8.1f ms%s\n", e->name, 1e3 * e->seconds,
                e->result == NB_PASS_UNCHANGED ? "  unchanged" : "");
-    if (e->result == NB_PASS_CHANGED && o->stages) nbt_stages_see(o->stages, e->graph);
+    if (e->result == NB_PASS_CHANGED && o->watch->stages)
+        nbt_stages_see(o->watch->stages, e->index, e->name, e->graph);
+    if (o->watch->after) o->watch->after(o->watch->user, e);
     if (o->dump) nbt_dump_see(o->dump, e);
 }
 
-static nb_status make_registry(nbt_args *args, nb_registry **out) {
+nb_status nbt_make_registry(nbt_args *args, nb_registry **out) {
     *out = nb_registry_create(args->arena);
     const nbt_strings *plugins = nbt_all(args, "load");
     for (size_t i = 0; i < plugins->count; i++)
@@ -141,7 +143,7 @@ static nb_status open_calibration(nbt_args *args, const nb_graph *g, calibration
 
 /* `own`: of the model that the command is about, for which --calib and --dump are. */
 static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, bool own,
-                              nbt_stages *stages) {
+                              const nbt_watch *watch) {
     nb_pass_env env = {.diags = args->diags,
                        .arena = args->arena,
                        .run = nbt_run_compiled,
@@ -151,10 +153,10 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     nbt_runner runner = {.threads = 0, .arena = args->arena};
     nb_pipeline pipeline;
     calibration c = {.cache = {0}};
-    observer o = {.time = nbt_has(args, "time"), .stages = stages};
+    observer o = {.time = nbt_has(args, "time"), .watch = watch};
     const char *folder = own ? nbt_get(args, "dump") : NULL;
-    if (stages) nbt_stages_see(stages, g);
-    NB_TRY(make_registry(args, &env.registry));
+    if (watch->stages) nbt_stages_see(watch->stages, SIZE_MAX, "", g);
+    NB_TRY(nbt_make_registry(args, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
     runner.cpu = cg_cpu_find(NULL, "native");
     env.run_user = &runner;
@@ -163,6 +165,8 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     env.check_each = nbt_has(args, "check-each");
     env.after = after_pass;
     env.after_user = &o;
+    env.near_miss = watch->near_miss;
+    env.near_miss_user = watch->user;
     if (own) NB_TRY(open_calibration(args, g, &c, &env));
     stopwatch.sample = env.samples;
     if (folder) NB_TRY(nbt_dump_open(folder, g, text, args->arena, args->diags, &o.dump));
@@ -171,7 +175,7 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
         const nb_status dumped = nbt_dump_close(o.dump);
         if (status == NB_OK) status = dumped;
     }
-    if (stages) stages->facts = env.facts;
+    if (watch->stages) watch->stages->facts = env.facts;
     nbt_end_progress(&c.progress);
     nbt_runner_end(&runner);
     if (status != NB_OK || !nbt_get(args, "save-recipe")) return status;
@@ -180,11 +184,15 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
 }
 
 nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text) {
-    return run_pipeline(args, g, text, true, NULL);
+    return run_pipeline(args, g, text, true, &(nbt_watch){0});
+}
+
+nb_status nbt_run_watched(nbt_args *args, nb_graph *g, const char *text, const nbt_watch *watch) {
+    return run_pipeline(args, g, text, true, watch);
 }
 
 nb_status nbt_plan(nbt_args *args, nb_graph *g) {
-    return run_pipeline(args, g, "plan-memory", false, NULL);
+    return run_pipeline(args, g, "plan-memory", false, &(nbt_watch){0});
 }
 
 /* ---- models that run ------------------------------------------------------------------------ */
@@ -228,8 +236,8 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
         if (!scheme) NB_TRY(nbt_refuse_recipe(args, path));
     } else {
         /* Samples are for the model that the command is about. */
-        nbt_stages *stages = !scheme && nbt_wants_stages(args) ? &out->stages : NULL;
-        NB_TRY(run_pipeline(args, out->graph, text, !scheme, stages));
+        const nbt_watch watch = {.stages = !scheme && nbt_wants_stages(args) ? &out->stages : NULL};
+        NB_TRY(run_pipeline(args, out->graph, text, !scheme, &watch));
         if (out->graph->stage != NB_STAGE_PLANNED) NB_TRY(nbt_plan(args, out->graph));
     }
     names_of_graph(args, out);

@@ -38,6 +38,16 @@ nb_status nbt_refuse_recipe(nbt_args *args, const char *path);
 /* Runs it on the graph, with --calib, --dump, --verify-each, --check-each, --time, --load;
  * then writes --save-recipe. */
 nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text);
+/* Who looks on; all may be NULL. */
+typedef struct nbt_watch {
+    nbt_stages *stages; /* keeps the graphs on the way */
+    void (*near_miss)(void *user, const nb_near_miss *miss);
+    void (*after)(void *user, const nb_pass_event *event);
+    void *user;
+} nbt_watch;
+nb_status nbt_run_watched(nbt_args *args, nb_graph *g, const char *text, const nbt_watch *watch);
+/* All passes, those of --load too. */
+nb_status nbt_make_registry(nbt_args *args, nb_registry **out);
 /* plan-memory alone, without --calib. */
 nb_status nbt_plan(nbt_args *args, nb_graph *g);
 

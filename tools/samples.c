@@ -243,3 +243,54 @@ nb_status nbt_read_samples(nbt_args *args, const nbt_sample_options *which, cons
     *n = r.samples.count;
     return NB_OK;
 }
+
+/* ---- the same for another graph ---------------------------------------------------------------
+ */
+
+static uint32_t input_named(const nb_graph *g, const nb_value *like) {
+    for (uint32_t i = 0; i < g->body.n_params; i++) {
+        const nb_value *v = g->body.params[i];
+        if (v->type->elem == like->type->elem && strcmp(v->name, like->name) == 0) return i;
+    }
+    return UINT32_MAX;
+}
+
+static nb_status sample_like(nbt_args *args, const nb_graph *from, const nb_sample *s,
+                             const nb_graph *to, nb_tensor **out) {
+    nb_arena *arena = args->arena;
+    const uint32_t n = to->body.n_params;
+    uint32_t missing = UINT32_MAX;
+    int tokens;
+    int64_t vocab;
+    *out = NB_NEW_ARRAY(arena, nb_tensor, n + 1);
+    for (uint32_t i = 0; i < n; i++)
+        if (input_named(from, to->body.params[i]) == UINT32_MAX) missing = i;
+    nbt_lm_of_graph(from, &tokens, &vocab);
+    if (missing != UINT32_MAX && tokens < 0)
+        return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = to->file, .offset = -1},
+                        "input \"%s\", which a pass added: nothing says what to give to it",
+                        to->body.params[missing]->name);
+    if (missing != UINT32_MAX) {
+        const nb_tensor *t = &s->inputs[tokens];
+        int64_t *numbers = NB_NEW_ARRAY(arena, int64_t, (size_t)nb_tensor_count(t) + 1);
+        for (int64_t k = 0; k < nb_tensor_count(t); k++) numbers[k] = nb_tensor_get_int(t, k);
+        NB_TRY(nbt_lm_inputs(args, to, numbers, t->dims[0], t->dims[1], arena, out));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t at = input_named(from, to->body.params[i]);
+        if (at != UINT32_MAX) (*out)[i] = s->inputs[at];
+    }
+    return NB_OK;
+}
+
+nb_status nbt_samples_like(nbt_args *args, const nbt_samples *samples, const nb_graph *to,
+                           nbt_samples *out) {
+    nb_sample *all = NB_NEW_ARRAY(args->arena, nb_sample, samples->count + 1);
+    for (size_t i = 0; i < samples->count; i++) {
+        nb_tensor *inputs;
+        NB_TRY(sample_like(args, samples->graph, &samples->items[i], to, &inputs));
+        all[i].inputs = inputs;
+    }
+    *out = (nbt_samples){to, all, samples->count};
+    return NB_OK;
+}

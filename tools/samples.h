@@ -17,6 +17,16 @@ extern const nbt_sample_options nbt_calibration, nbt_held_out;
 nb_status nbt_read_samples(nbt_args *args, const nbt_sample_options *which, const nb_graph *g,
                            const nb_sample **samples, size_t *n);
 
+typedef struct nbt_samples {
+    const nb_graph *graph; /* whose inputs they are */
+    const nb_sample *items;
+    size_t count;
+} nbt_samples;
+
+/* The same for another form of the graph: one that passes gave other states, which begin empty. */
+nb_status nbt_samples_like(nbt_args *args, const nbt_samples *samples, const nb_graph *to,
+                           nbt_samples *out);
+
 /* ---- between samples.c, sample_arrays.c and self_text.c ------------------------------------- */
 
 typedef struct nbt_reader {

@@ -1,7 +1,7 @@
 /* Graphs on their way through a pipeline (stages.h). */
 #include "tools/stages.h"
 
-static bool has_codes(const nb_graph *g) {
+bool nbt_has_codes(const nb_graph *g) {
     for (size_t i = 0; i < g->constants.count; i++) {
         if (g->constants.items[i]->type->quant) return true;
     }
@@ -16,13 +16,18 @@ static void keep(nb_graph **slot, const nb_graph *g) {
     *slot = nb_graph_clone(g);
 }
 
-void nbt_stages_see(nbt_stages *stages, const nb_graph *g) {
+void nbt_stages_see(nbt_stages *stages, size_t index, const char *pass, const nb_graph *g) {
+    if (stages->arena) {
+        const nbt_stage stage = {index, pass, nb_graph_clone(g)};
+        nb_vec_push(stages->arena, &stages->all, stage);
+    }
     if (g->stage > NB_STAGE_QDQ) return;
     keep(&stages->rounded, g);
-    if (!has_codes(g)) keep(&stages->plain, g);
+    if (!nbt_has_codes(g)) keep(&stages->plain, g);
 }
 
 void nbt_stages_drop(nbt_stages *stages) {
+    for (size_t i = stages->all.count; i-- > 0;) nb_graph_destroy(stages->all.items[i].graph);
     nb_graph_destroy(stages->plain);
     nb_graph_destroy(stages->rounded);
     *stages = (nbt_stages){0};
