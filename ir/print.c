@@ -96,12 +96,8 @@ static void put_operands(nb_writer *w, const nb_op *op) {
     }
 }
 
-static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind kind,
-                     const nb_attr *a) {
+static void put_attr_value(nb_arena *scratch, nb_writer *w, nb_attr_kind kind, const nb_attr *a) {
     char number[NB_NUMBER_SIZE];
-    nb_puts(w, name);
-    if (kind == NB_ATTR_BOOL) return;
-    nb_puts(w, "=");
     switch (kind) {
     case NB_ATTR_INT:
         nb_put_int(w, a->i);
@@ -122,7 +118,7 @@ static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind ki
     case NB_ATTR_DIMS:
         for (size_t i = 0; i < a->dims.count; i++) {
             nb_puts(w, i ? "," : "[");
-            nb_puts(w, nb_dim_text(p->scratch, a->dims.items[i]));
+            nb_puts(w, nb_dim_text(scratch, a->dims.items[i]));
         }
         nb_puts(w, a->dims.count ? "]" : "[]");
         return;
@@ -139,6 +135,14 @@ static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind ki
     case NB_ATTR_END:
         return;
     }
+}
+
+static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind kind,
+                     const nb_attr *a) {
+    nb_puts(w, name);
+    if (kind == NB_ATTR_BOOL) return;
+    nb_puts(w, "=");
+    put_attr_value(p->scratch, w, kind, a);
 }
 
 static void put_attrs(printer *p, nb_writer *w, const nb_op *op) {
@@ -439,6 +443,29 @@ char *nb_print_op(nb_arena *arena, const nb_op *op) {
     put_op(&p, op, -1);
     nb_put(&p.out, "", 1);
     return p.out.bytes;
+}
+
+const char *nb_print_attr(nb_arena *arena, const nb_op *op, const char *name) {
+    const nb_op_info *info = nb_info(op);
+    for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++) {
+        const nb_attr *a = &op->attrs[i];
+        if (strcmp(info->attrs[i].name, name) != 0 || !a->set) continue;
+        switch (info->attrs[i].kind) {
+        case NB_ATTR_BOOL:
+            return a->b ? "true" : "false";
+        case NB_ATTR_STR:
+            return a->str ? a->str : "";
+        case NB_ATTR_QUANT:
+            return a->quant ? a->quant->name : "";
+        default:
+            break;
+        }
+        nb_writer w = {.arena = arena};
+        put_attr_value(arena, &w, info->attrs[i].kind, a);
+        nb_put(&w, "", 1);
+        return w.bytes;
+    }
+    return NULL;
 }
 
 char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options *options) {

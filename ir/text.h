@@ -16,6 +16,9 @@ typedef struct nb_print_options {
 void nb_print(const nb_graph *g, const nb_print_options *options, FILE *out);
 /* One op as a line without indentation or newline, for diagnostics. */
 char *nb_print_op(nb_arena *arena, const nb_op *op);
+/* An attribute's value as it is printed, texts without quotes and quantizations without '#'; flags
+ * are "true" or "false". NULL when it is not set or the op has none of that name. */
+const char *nb_print_attr(nb_arena *arena, const nb_op *op, const char *name);
 /* The whole text in memory, NUL-terminated. */
 char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options *options);
 
