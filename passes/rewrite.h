@@ -59,7 +59,8 @@ typedef struct nb_pat {
 #define NB_MAX_CAPTURES 12
 #define NB_MAX_MATCHED  64
 
-typedef struct nb_match {
+struct nb_match {
+    const struct nb_rule *rule;
     nb_pass_ctx *ctx;
     nb_graph *graph;
     nb_op *root;
@@ -74,7 +75,7 @@ typedef struct nb_match {
     } ops[NB_MAX_MATCHED]; /* matched ops, each before those that make its operands */
     size_t n_ops;
     const nb_loc *loc; /* of all matched ops, root last */
-} nb_match;
+};
 
 /* The captured value; asking for a name that is not in the pattern is a bug and aborts. */
 nb_value *nb_got(const nb_match *m, const char *name);

@@ -33,6 +33,12 @@ bool nbt_is_compiled(const char *path) {
                              "ELF");
 }
 
+/* The folder that a path is in; NULL: this one. */
+static const char *folder_of(nb_arena *arena, const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? nb_strndup(arena, path, (size_t)(slash - path) + (slash == path)) : NULL;
+}
+
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
     args->diags->file = path;
     struct stat st;
@@ -41,10 +47,9 @@ nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
         char *text;
         size_t size;
         NB_TRY(nbt_read_file(path, args->arena, args->diags, &text, &size));
-        const char *slash = strrchr(path, '/');
-        const char *base =
-            slash ? nb_strndup(args->arena, path, (size_t)(slash - path) + (slash == path)) : ".";
-        return nb_parse(text, size, path, base, nbt_out_of_memory, NULL, args->diags, out);
+        const char *base = folder_of(args->arena, path);
+        return nb_parse(text, size, path, base ? base : ".", nbt_out_of_memory, NULL, args->diags,
+                        out);
     }
     return nb_import(path, nbt_out_of_memory, NULL, args->diags, out);
 }
@@ -117,8 +122,9 @@ static void after_pass(void *user, const nb_pass_event *e) {
     (void)!nb_output_close(&f, NB_OK);
 }
 
-static nb_status make_registry(nbt_args *args, nb_registry **out) {
+nb_status nbt_make_registry(nbt_args *args, nb_registry **out) {
     *out = nb_registry_create(args->arena);
+    if (nbt_get(args, "recipe")) (*out)->base = folder_of(args->arena, nbt_get(args, "recipe"));
     const nbt_strings *plugins = nbt_all(args, "load");
     for (size_t i = 0; i < plugins->count; i++)
         NB_TRY(nb_registry_load(*out, plugins->items[i], args->diags));
@@ -157,7 +163,7 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     o.time = nbt_has(args, "time");
     o.stages = stages;
     if (stages) nbt_stages_see(stages, g);
-    NB_TRY(make_registry(args, &env.registry));
+    NB_TRY(nbt_make_registry(args, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
     if (o.dump && mkdir(o.dump, 0777) != 0 && errno != EEXIST)
         return nb_error(args->diags, NB_IO, (nb_where){.file = o.dump, .offset = -1},
