@@ -3,7 +3,9 @@
 #include "ir/build.h"
 #include "ir/interner.h"
 #include "ir/text.h"
+#include "passes/check.h"
 #include "passes/pass.h"
+#include "tests/plugin/members.h"
 #include "tests/plugin/misuse.h"
 
 #include <check.h>
@@ -343,6 +345,46 @@ START_TEST(ops_with_bodies) {
 }
 END_TEST
 
+/* ---- use ------------------------------------------------------------------------------------ */
+
+static const member *using;
+
+static nb_pass_result use(nb_pass_ctx *ctx) {
+    const char *wrong = using->act(ctx);
+    if (wrong) ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "%s", wrong);
+    return wrong ? NB_PASS_FAILED : NB_PASS_CHANGED;
+}
+
+/* Each does what nb_pass.h says, and leaves a graph that is valid. */
+START_TEST(used) {
+    teardown();
+    for (using = members; using->name; using ++) {
+        nb_pass pass = {.size = sizeof pass, .name = using->name, .summary = "use", .run = use};
+        nb_plugin plugin = {.size = sizeof plugin,
+                            .abi_major = NB_PASS_ABI_MAJOR,
+                            .name = "use",
+                            .passes = (const nb_pass *const[]){&pass, NULL}};
+        setup();
+        ck_assert_int_eq(nb_registry_add(registry, &plugin, "here", diags), NB_OK);
+        nb_graph *g = parse(members_graph);
+        nb_sample sample = {nb_made_up_inputs(g, arena)};
+        nb_pipeline pipeline;
+        const char *text = nb_format(arena, "calibrate, %s", using->name);
+        ck_assert_int_eq(nb_pipeline_parse(registry, text, arena, diags, &pipeline), NB_OK);
+        nb_pass_env env = {.registry = registry,
+                           .diags = diags,
+                           .arena = arena,
+                           .samples = &sample,
+                           .n_samples = 1};
+        ck_assert_msg(nb_pipeline_run(&pipeline, g, &env) == NB_OK, "%s: %s", using->name,
+                      everything_said());
+        nb_graph_destroy(g);
+        teardown();
+    }
+    setup();
+}
+END_TEST
+
 /* ---- misuse --------------------------------------------------------------------------------- */
 
 static const misuse *acting;
@@ -426,6 +468,7 @@ int main(void) {
     tcase_add_test(c, operation_unknown);
     tcase_add_loop_test(c, operation_of_wrong_type, 0, 3);
     tcase_add_test(c, ops_with_bodies);
+    tcase_add_test(c, used);
     tcase_add_test(c, misused);
     tcase_add_test(c, status_of_error);
     suite_add_tcase(s, c);
