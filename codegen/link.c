@@ -98,12 +98,16 @@ static nb_status link_shared(const emitter *e, const cg_cpu *cpu, const nb_objec
             out.temporary,
             input,
         };
+        NB_VEC(char *) argv = {0};
+        for (size_t i = 0; i < NB_COUNT(fixed); i++)
+            nb_vec_push(e->arena, &argv, nb_strdup(e->arena, fixed[i]));
+        /* Functions of the model's own, whatever else the process has under their names. */
         const size_t n = count_strings(e->link);
-        char **argv = (char **)nb_alloc_array(e->arena, NB_COUNT(fixed) + n + 1, sizeof *argv);
-        for (size_t i = 0; i < NB_COUNT(fixed) + n; i++)
-            argv[i] =
-                nb_strdup(e->arena, i < NB_COUNT(fixed) ? fixed[i] : e->link[i - NB_COUNT(fixed)]);
-        status = nb_output_close(&out, run(e, argv));
+        if (n) nb_vec_push(e->arena, &argv, nb_strdup(e->arena, "-Wl,-Bsymbolic"));
+        for (size_t i = 0; i < n; i++)
+            nb_vec_push(e->arena, &argv, nb_strdup(e->arena, e->link[i]));
+        nb_vec_push(e->arena, &argv, (char *)NULL);
+        status = nb_output_close(&out, run(e, argv.items));
     }
     unlink(input);
     return status;
