@@ -18,15 +18,27 @@ static int64_t count_rows(const nb_tensor *t) {
     return rows;
 }
 
+/* The function of a call; NULL after an error. */
+static void *function_of(const nb_op *op, nb_diags *diags) {
+    const char *name = nb_attr_of(op, "function")->str;
+    void *symbol = dlsym(RTLD_DEFAULT, nb_format(diags->arena, "nb_call_%s", name));
+    if (symbol) return symbol;
+    nb_error(diags, NB_MALFORMED, (nb_where){.offset = -1, .node = nb_loc_name(op->loc)},
+             "call: no plug-in has brought operation '%s'", name);
+    nb_help(diags, "give the plug-in with --load");
+    return NULL;
+}
+
+nb_status nb_eval_can_call(const nb_graph *g, nb_diags *diags) {
+    for (const nb_op *op = g->body.first; op; op = op->next)
+        if (op->kind == NB_OP_call && !function_of(op, diags)) return NB_MALFORMED;
+    return NB_OK;
+}
+
 nb_status nb_eval_call(const nb_evaluating *e) {
     const uint32_t n = e->op->n_operands;
-    const char *name = nb_attr_of(e->op, "function")->str;
-    void *symbol = dlsym(RTLD_DEFAULT, nb_format(e->arena, "nb_call_%s", name));
-    if (!symbol) {
-        nb_status status = nb_eval_error(e, "no plug-in has brought operation '%s'", name);
-        nb_help(e->diags, "give the plug-in with --load");
-        return status;
-    }
+    void *symbol = function_of(e->op, e->diags);
+    if (!symbol) return NB_MALFORMED;
     const void **operands =
         (const void **)nb_alloc_array(e->arena, (size_t)n + 1, sizeof *operands);
     int64_t *dims = NB_NEW_ARRAY(e->arena, int64_t, ((size_t)n + 1) * NB_MAX_RANK), *at = dims;
