@@ -177,6 +177,17 @@ cg_val cg_find(const cg_module *m, const char *name) {
     return LLVMGetNamedFunction(m->module, name);
 }
 
+cg_val cg_extern(cg_module *m, const char *name, cg_type result, int n_params,
+                 const cg_type *params) {
+    assert(n_params <= CG_MAX_PARAMS);
+    cg_val known = cg_find(m, name);
+    if (known) return known;
+    LLVMTypeRef types[CG_MAX_PARAMS];
+    for (int i = 0; i < n_params; i++) types[i] = cg_llvm_type(m, params[i]);
+    LLVMTypeRef type = LLVMFunctionType(cg_llvm_type(m, result), types, (unsigned)n_params, 0);
+    return LLVMAddFunction(m->module, name, type);
+}
+
 cg_val cg_param(const cg *g, int i) { return LLVMGetParam(g->function, (unsigned)i); }
 
 static LLVMBasicBlockRef new_block(cg *g, const char *name) {

@@ -120,6 +120,9 @@ cg *cg_function(cg_module *m, const char *name, cg_type result, int n_params, co
 cg_val cg_param(const cg *g, int i);
 /* The function of that name, which kernels of one module share; NULL: there is none yet. */
 cg_val cg_find(const cg_module *m, const char *name);
+/* A function that the model is linked with: declared, if it is not yet. */
+cg_val cg_extern(cg_module *m, const char *name, cg_type result, int n_params,
+                 const cg_type *params);
 /* Ends the open block; `v` NULL for void. Code after it, until a block closes, is unreachable. */
 void cg_return(cg *g, cg_val v);
 /* Ends the function (with cg_return of nothing or zero if the block is open); g is gone. */

@@ -72,6 +72,9 @@ typedef struct nb_emit_options {
     const char *path;   /* the output; NAME.nbw and NAME.h stand beside it */
     bool embed_weights; /* into the object (not for text) instead of a sidecar file */
     bool header;        /* write NAME.h */
+    /* What the linker gets besides the object: files with the functions that calls of the graph
+     * name, -lNAME; NULL-terminated, or NULL. For NB_EMIT_SHARED. */
+    const char *const *link;
 } nb_emit_options;
 
 /* Compiles and writes files, each to a temporary name first. `codegen.format`, `.pack` and `.embed`

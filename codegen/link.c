@@ -13,9 +13,10 @@
 typedef struct emitter {
     nb_arena *arena;
     nb_diags *diags;
-    const char *path; /* the main output */
-    const char *stem; /* path without its ending */
-    const char *name; /* of the model */
+    const char *path;        /* the main output */
+    const char *stem;        /* path without its ending */
+    const char *name;        /* of the model */
+    const char *const *link; /* more for the linker */
 } emitter;
 
 /* ---- weights and header -------------------------------------------------------------------- */
@@ -73,6 +74,12 @@ static const char *linker_for(const cg_cpu *cpu) {
     return cpu->arch == CG_AARCH64 ? "aarch64-linux-gnu-gcc" : "x86_64-linux-gnu-gcc";
 }
 
+static size_t count_strings(const char *const *list) {
+    size_t n = 0;
+    while (list && list[n]) n++;
+    return n;
+}
+
 /* The linker writes the temporary file that stands open; closing it makes it visible. */
 static nb_status link_shared(const emitter *e, const cg_cpu *cpu, const nb_object *object) {
     const char *input = nb_format(e->arena, "%s.%ld.o", e->path, (long)getpid());
@@ -80,17 +87,27 @@ static nb_status link_shared(const emitter *e, const cg_cpu *cpu, const nb_objec
     NB_TRY(nb_write_file(input, object->data, object->size, e->diags));
     nb_status status = nb_output_open(e->path, e->diags, &out);
     if (status == NB_OK) {
-        char *argv[] = {nb_strdup(e->arena, linker_for(cpu)),
-                        nb_strdup(e->arena, "-shared"),
-                        nb_strdup(e->arena, "-nostartfiles"),
-                        nb_strdup(e->arena, "-Wl,-z,relro,-z,now,-z,noexecstack"),
-                        nb_strdup(e->arena, "-Wl,--build-id=none"),
-                        nb_format(e->arena, "-Wl,-soname,%s.so", e->name),
-                        nb_strdup(e->arena, "-o"),
-                        nb_strdup(e->arena, out.temporary),
-                        nb_strdup(e->arena, input),
-                        NULL};
-        status = nb_output_close(&out, run(e, argv));
+        const char *const fixed[] = {
+            linker_for(cpu),
+            "-shared",
+            "-nostartfiles",
+            "-Wl,-z,relro,-z,now,-z,noexecstack",
+            "-Wl,--build-id=none",
+            nb_format(e->arena, "-Wl,-soname,%s.so", e->name),
+            "-o",
+            out.temporary,
+            input,
+        };
+        NB_VEC(char *) argv = {0};
+        for (size_t i = 0; i < NB_COUNT(fixed); i++)
+            nb_vec_push(e->arena, &argv, nb_strdup(e->arena, fixed[i]));
+        /* Functions of the model's own, whatever else the process has under their names. */
+        const size_t n = count_strings(e->link);
+        if (n) nb_vec_push(e->arena, &argv, nb_strdup(e->arena, "-Wl,-Bsymbolic"));
+        for (size_t i = 0; i < n; i++)
+            nb_vec_push(e->arena, &argv, nb_strdup(e->arena, e->link[i]));
+        nb_vec_push(e->arena, &argv, (char *)NULL);
+        status = nb_output_close(&out, run(e, argv.items));
     }
     unlink(input);
     return status;
@@ -110,10 +127,30 @@ static nb_status write_output(const emitter *e, const nb_codegen_options *codege
     return nb_write_file(e->path, object->data, object->size, e->diags);
 }
 
+/* A shared object without the functions that it calls could not be loaded. */
+static nb_status check_calls(const nb_graph *g, const nb_emit_options *options, nb_diags *diags) {
+    if (options->emit != NB_EMIT_SHARED || count_strings(options->link)) return NB_OK;
+    for (const nb_op *op = g->body.first; op; op = op->next) {
+        if (op->kind != NB_OP_call) continue;
+        const nb_where where = {.offset = -1, .node = nb_loc_name(op->loc)};
+        nb_error(diags, NB_USAGE, where, "the model calls nb_call_%s, which nothing defines",
+                 nb_attr_of(op, "function")->str);
+        nb_help(diags, "give the object file or library that has it with --link, or run "
+                       "lower-calls if its plug-in can lower it");
+        return NB_USAGE;
+    }
+    return NB_OK;
+}
+
 nb_status nb_emit_files(const nb_graph *planned, const nb_codegen_options *codegen,
                         const nb_emit_options *options, nb_arena *arena, nb_diags *diags) {
-    emitter e = {.arena = arena, .diags = diags, .path = options->path, .name = codegen->name};
+    emitter e = {.arena = arena,
+                 .diags = diags,
+                 .path = options->path,
+                 .name = codegen->name,
+                 .link = options->link};
     e.stem = stem_of(arena, options->path);
+    NB_TRY(check_calls(planned, options, diags));
     nb_codegen_options o = *codegen;
     const bool text = options->emit == NB_EMIT_ASSEMBLY || options->emit == NB_EMIT_LLVM;
     o.format = options->emit == NB_EMIT_ASSEMBLY ? NB_FORMAT_ASSEMBLY

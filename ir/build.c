@@ -55,6 +55,9 @@ void nb_set_elem(nb_builder *b, const char *name, nb_elem value) {
 void nb_set_quant(nb_builder *b, const char *name, const nb_quant *value) {
     attr_slot(b, name, NB_ATTR_QUANT)->quant = value;
 }
+void nb_set_str(nb_builder *b, const char *name, const char *value) {
+    attr_slot(b, name, NB_ATTR_STR)->str = nb_strdup(b->graph->arena, value);
+}
 
 void nb_set_bool(nb_builder *b, const char *name, bool value) {
     nb_attr *a = attr_slot(b, name, NB_ATTR_BOOL);

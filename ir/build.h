@@ -34,6 +34,7 @@ void nb_set_ints(nb_builder *b, const char *name, size_t n, const int64_t *value
 void nb_set_dims(nb_builder *b, const char *name, size_t n, const nb_dim *const *values);
 void nb_set_elem(nb_builder *b, const char *name, nb_elem value);
 void nb_set_quant(nb_builder *b, const char *name, const nb_quant *value);
+void nb_set_str(nb_builder *b, const char *name, const char *value);
 /* Checks operands and attributes, infers the results' types, inserts the op; returns its first
  * result (NULL after an error, or for an op without results). b->op stays set until nb_begin. */
 nb_value *nb_end(nb_builder *b);

@@ -52,6 +52,9 @@ typedef nb_status (*nb_run_fn)(void *user, const nb_graph *g, const nb_tensor *i
                                nb_tensor *outputs, const nb_tap *taps, size_t n_taps,
                                nb_arena *arena, nb_diags *diags);
 
+/* Is there a function in this process for every call of the graph, so that it can run here? */
+nb_status nb_eval_can_call(const nb_graph *g, nb_diags *diags);
+
 /* Scalars of any element type as double or int64, for constants and tests. */
 double nb_tensor_get(const nb_tensor *t, int64_t index);
 int64_t nb_tensor_get_int(const nb_tensor *t, int64_t index);

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Characters of C identifiers. */
+#define WORD "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
 static nb_status (*const rules[NB_OP_COUNT])(const nb_inferring *) = {
 #define OP(name, family, rule, ...) [NB_OP_##name] = nb_infer_##rule,
 #include "ir/ops.def"
@@ -216,6 +219,22 @@ nb_status nb_infer_cast(const nb_inferring *i) {
     const nb_attr *to = nb_attr_of(i->op, "to");
     if (!to->set) return nb_infer_error(i, "needs attribute `to`");
     i->types[0] = nb_type_with_elem(i->g, nb_in_type(i, 0), to->elem);
+    return NB_OK;
+}
+
+/* The type stands in the attributes, so that a graph can be read without the plug-in. */
+nb_status nb_infer_call(const nb_inferring *i) {
+    const nb_attr *function = nb_attr_of(i->op, "function"), *to = nb_attr_of(i->op, "to"),
+                  *shape = nb_attr_of(i->op, "shape");
+    if (!function->set || !to->set || !shape->set)
+        return nb_infer_error(i, "needs attributes `function`, `to` and `shape`");
+    if (!*function->str || strspn(function->str, WORD) != strlen(function->str))
+        return nb_infer_error(i, "`function` is a C identifier, found '%s'", function->str);
+    if (nb_elems[to->elem].bits < 8)
+        return nb_infer_error(i, "its result cannot be of %s", nb_elems[to->elem].text);
+    if (shape->dims.count > NB_MAX_RANK)
+        return nb_infer_error(i, "rank %zu is above %d", shape->dims.count, NB_MAX_RANK);
+    i->types[0] = nb_type_intern(i->g, to->elem, NULL, (int)shape->dims.count, shape->dims.items);
     return NB_OK;
 }
 

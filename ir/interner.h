@@ -29,8 +29,6 @@ void nb_name_free(nb_map *names, const char *name);
 const nb_quant *nb_quant_adopt(nb_graph *g, const nb_quant *members, const char *hint);
 /* Drops descriptors of the list for which `live`, by position, does not hold. */
 void nb_quants_sweep(nb_graph *g, const bool *live);
-/* Why the descriptor's axis and scales do not fit a tensor of that shape, or NULL. */
-const char *nb_quant_misfit(nb_graph *g, const nb_quant *q, const nb_type *t);
 
 /* An empty graph with the out-of-memory handler of another. */
 nb_graph *nb_graph_create_like(const nb_graph *other, const char *name);

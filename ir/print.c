@@ -98,7 +98,7 @@ static void put_operands(nb_writer *w, const nb_op *op) {
     }
 }
 
-static void put_attr_value(printer *p, nb_writer *w, nb_attr_kind kind, const nb_attr *a) {
+static void put_attr_value(nb_arena *scratch, nb_writer *w, nb_attr_kind kind, const nb_attr *a) {
     char number[NB_NUMBER_SIZE];
     switch (kind) {
     case NB_ATTR_INT:
@@ -120,7 +120,7 @@ static void put_attr_value(printer *p, nb_writer *w, nb_attr_kind kind, const nb
     case NB_ATTR_DIMS:
         for (size_t i = 0; i < a->dims.count; i++) {
             nb_puts(w, i ? "," : "[");
-            nb_puts(w, nb_dim_text(p->scratch, a->dims.items[i]));
+            nb_puts(w, nb_dim_text(scratch, a->dims.items[i]));
         }
         nb_puts(w, a->dims.count ? "]" : "[]");
         return;
@@ -144,7 +144,7 @@ static void put_attr(printer *p, nb_writer *w, const char *name, nb_attr_kind ki
     nb_puts(w, name);
     if (kind == NB_ATTR_BOOL) return;
     nb_puts(w, "=");
-    put_attr_value(p, w, kind, a);
+    put_attr_value(p->scratch, w, kind, a);
 }
 
 static void put_attrs(printer *p, nb_writer *w, const nb_op *op) {
@@ -466,7 +466,7 @@ char *nb_attr_text(nb_arena *arena, const nb_op *op, int i) {
     if (a->set && kind == NB_ATTR_BOOL)
         nb_puts(&p.out, a->b ? "true" : "false");
     else if (a->set)
-        put_attr_value(&p, &p.out, kind, a);
+        put_attr_value(p.scratch, &p.out, kind, a);
     nb_put(&p.out, "", 1);
     return p.out.bytes;
 }
@@ -476,6 +476,29 @@ char *nb_quant_text(nb_arena *arena, const nb_quant *q) {
     put_quant(&w, q);
     nb_put(&w, "", 1);
     return w.bytes;
+}
+
+const char *nb_print_attr(nb_arena *arena, const nb_op *op, const char *name) {
+    const nb_op_info *info = nb_info(op);
+    for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++) {
+        const nb_attr *a = &op->attrs[i];
+        if (strcmp(info->attrs[i].name, name) != 0 || !a->set) continue;
+        switch (info->attrs[i].kind) {
+        case NB_ATTR_BOOL:
+            return a->b ? "true" : "false";
+        case NB_ATTR_STR:
+            return a->str ? a->str : "";
+        case NB_ATTR_QUANT:
+            return a->quant ? a->quant->name : "";
+        default:
+            break;
+        }
+        nb_writer w = {.arena = arena};
+        put_attr_value(arena, &w, info->attrs[i].kind, a);
+        nb_put(&w, "", 1);
+        return w.bytes;
+    }
+    return NULL;
 }
 
 char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options *options) {

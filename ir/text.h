@@ -21,6 +21,9 @@ char *nb_print_op(nb_arena *arena, const nb_op *op);
 char *nb_attr_text(nb_arena *arena, const nb_op *op, int i);
 /* A descriptor without its name: "i8 narrow axis 1 scale @w.scale". */
 char *nb_quant_text(nb_arena *arena, const nb_quant *q);
+/* An attribute's value as it is printed, texts without quotes and quantizations without '#'; flags
+ * are "true" or "false". NULL when it is not set or the op has none of that name. */
+const char *nb_print_attr(nb_arena *arena, const nb_op *op, const char *name);
 /* The whole text in memory, NUL-terminated. */
 char *nb_print_string(nb_arena *arena, const nb_graph *g, const nb_print_options *options);
 

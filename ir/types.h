@@ -121,6 +121,8 @@ const char *nb_dim_text(nb_arena *arena, const nb_dim *d);
 
 /* ---- quantization -------------------------------------------------------------------------- */
 
+struct nb_type;
+
 typedef enum nb_granularity {
     NB_PER_TENSOR, /* one scale */
     NB_PER_AXIS,   /* one scale for each index of `axis` */
@@ -174,6 +176,8 @@ static inline bool nb_quant_has_minima(const nb_quant *q) { return q->minima || 
 bool nb_quant_takes_scale(const nb_quant *q, float scale);
 /* Are its scales other than f32: multiplied by `scale`? */
 bool nb_quant_has_small_scales(const nb_quant *q);
+/* Why the descriptor's axis and scales do not fit a tensor of that shape, or NULL. */
+const char *nb_quant_misfit(nb_graph *g, const nb_quant *q, const struct nb_type *t);
 /* Range of codes. */
 int64_t nb_quant_min(const nb_quant *q);
 int64_t nb_quant_max(const nb_quant *q);

@@ -252,5 +252,6 @@ const nb_pass nb_pass_adapter = {
     .name = "adapter",
     .options = options,
     .run = run,
+    .promises = NB_PASS_RUNS_ONCE,
     .summary = "run a LoRA adapter from a file beside the layers it belongs to",
 };

@@ -130,5 +130,6 @@ const nb_pass nb_pass_bias_correct = {
     .options = options,
     .run = run,
     .needs = NB_PASS_NEEDS_ORIGINALS,
+    .promises = NB_PASS_RUNS_ONCE,
     .summary = "add to biases what rounding the weights takes from the mean results",
 };

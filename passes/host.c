@@ -1,17 +1,18 @@
 /* The host table that passes call (nb_pass.h). Every function checks its arguments and turns misuse
  * into a diagnostic that names the call. */
-#include "passes/pass.h"
+#include "passes/host.h"
 
-#include "ir/build.h"
 #include "ir/text.h"
+#include "ir/verify.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Records misuse; the pass fails when it returns. */
-#define MISUSE(ctx, ...) misuse((ctx), __func__, __VA_ARGS__)
+#define MISUSE(ctx, ...) nb_misuse((ctx), __func__, __VA_ARGS__)
+/* More than any pass needs, and few enough bytes that rounding up cannot overflow. */
+#define SCRATCH_LIMIT ((size_t)1 << 40)
 
-NB_PRINTF(3, 4) static void misuse(nb_pass_ctx *ctx, const char *call, const char *fmt, ...) {
+void nb_misuse(nb_pass_ctx *ctx, const char *call, const char *fmt, ...) {
     nb_pass_state *s = nb_state_of(ctx);
     va_list args;
     va_start(args, fmt);
@@ -79,6 +80,7 @@ static const nb_attr *find_attr(const nb_op *op, const char *name, nb_attr_kind 
 }
 
 static int attr_int(const nb_op *op, const char *name, int64_t *out) {
+    if (!out) return 0;
     const nb_attr *a = find_attr(op, name, NB_ATTR_INT);
     if (a) {
         *out = a->i;
@@ -97,7 +99,7 @@ static int attr_float(const nb_op *op, const char *name, double *out) {
 
 static int attr_ints(const nb_op *op, const char *name, const int64_t **out, size_t *count) {
     const nb_attr *a = find_attr(op, name, NB_ATTR_INTS);
-    if (!a) return 0;
+    if (!a || !out || !count) return 0;
     *out = a->ints.items;
     *count = a->ints.count;
     return 1;
@@ -112,189 +114,37 @@ static nb_value *output(const nb_graph *graph, size_t i) {
     return graph && i < graph->outputs.count ? nb_in(graph->body.last, i) : NULL;
 }
 
-/* ---- constants ----------------------------------------------------------------------------- */
+/* ---- bodies, texts, names ------------------------------------------------------------------- */
 
-static void to_array(const nb_tensor *t, nb_array *out) {
-    out->elem = nb_elems[t->elem].onnx;
-    out->rank = t->rank;
-    memcpy(out->dims, t->dims, sizeof out->dims);
-    out->data = t->data;
+static const nb_region *body_of(const nb_op *op, size_t body) {
+    return op && body < op->n_regions ? op->regions[body] : NULL;
+}
+static size_t body_count(const nb_op *op) { return op ? op->n_regions : 0; }
+static nb_op *body_first_op(const nb_op *op, size_t body) {
+    const nb_region *r = body_of(op, body);
+    return r ? r->first : NULL;
+}
+static size_t body_input_count(const nb_op *op, size_t body) {
+    const nb_region *r = body_of(op, body);
+    return r ? r->n_params : 0;
+}
+static nb_value *body_input(const nb_op *op, size_t body, size_t i) {
+    const nb_region *r = body_of(op, body);
+    return r && i < r->n_params ? r->params[i] : NULL;
+}
+static nb_op *parent_op(const nb_op *op) { return op ? op->parent->parent : NULL; }
+
+static const char *value_dim_text(nb_pass_ctx *ctx, const nb_value *value, int32_t axis) {
+    if (!value || axis < 0 || axis >= value->type->rank) return "";
+    return nb_dim_text(nb_state_of(ctx)->scratch, value->type->dims[axis]);
+}
+static const char *value_quant(const nb_value *value) {
+    return value && value->type->quant ? value->type->quant->name : "";
 }
 
-static int const_data(nb_pass_ctx *ctx, const nb_value *value, nb_array *out) {
-    if (!value || !nb_is_const(value) || !out) {
-        MISUSE(ctx, "'%s' is not a constant", value ? value->name : "NULL");
-        return 0;
-    }
-    nb_tensor t = nb_tensor_of_const(value);
-    to_array(&t, out);
-    return 1;
+static const char *attr_text(nb_pass_ctx *ctx, const nb_op *op, const char *name) {
+    return op && name ? nb_print_attr(nb_state_of(ctx)->scratch, op, name) : NULL;
 }
-
-static bool array_type(nb_pass_ctx *ctx, const nb_array *array, const nb_type **type,
-                       int64_t *bytes) {
-    if (!array || !array->data || array->rank < 0 || array->rank > NB_MAX_RANK) return false;
-    nb_elem elem = nb_elem_from_onnx(array->elem);
-    if (elem == NB_ELEM_COUNT) return false;
-    const nb_dim *dims[NB_MAX_RANK];
-    int64_t count = 1;
-    for (int i = 0; i < array->rank; i++) {
-        if (array->dims[i] < 0 || !nb_mul_i64(count, array->dims[i], &count)) return false;
-        dims[i] = nb_dim_const(ctx->graph, array->dims[i]);
-    }
-    *type = nb_type_intern(ctx->graph, elem, NULL, array->rank, dims);
-    return nb_elem_bytes_of(elem, count, bytes);
-}
-
-static nb_value *make_const(nb_pass_ctx *ctx, const char *name, const nb_array *array) {
-    const nb_type *type;
-    int64_t bytes;
-    if (!name || !array_type(ctx, array, &type, &bytes)) {
-        MISUSE(ctx,
-               "expected a name and an array with data, rank 0 to %d, dims >= 0 and a known "
-               "element type",
-               NB_MAX_RANK);
-        return NULL;
-    }
-    void *data;
-    nb_blob *blob = nb_blob_create(bytes, &data);
-    if (!blob) {
-        MISUSE(ctx, "out of memory for %lld bytes", (long long)bytes);
-        return NULL;
-    }
-    if (bytes) memcpy(data, array->data, (size_t)bytes);
-    return nb_graph_add_const(ctx->graph, name, type, blob, NULL);
-}
-
-/* ---- editing ------------------------------------------------------------------------------- */
-
-static const nb_dim *parse_dim(nb_pass_ctx *ctx, const char *text) {
-    return nb_parse_dim(ctx->graph, text, strlen(text), nb_diags_of(ctx));
-}
-
-static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_attr_arg *arg) {
-    const nb_op_info *info = &nb_ops[kind];
-    int i = 0;
-    while (i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END &&
-           strcmp(info->attrs[i].name, arg->name) != 0)
-        i++;
-    nb_attr_kind attr = i < NB_MAX_ATTRS ? info->attrs[i].kind : NB_ATTR_END;
-    const nb_dim **dims;
-    nb_elem elem;
-    switch (attr) {
-    case NB_ATTR_INT:
-        nb_set_int(b, arg->name, arg->i);
-        return true;
-    case NB_ATTR_FLOAT:
-        nb_set_float(b, arg->name, (float)arg->f);
-        return true;
-    case NB_ATTR_BOOL:
-        nb_set_bool(b, arg->name, arg->i != 0);
-        return true;
-    case NB_ATTR_INTS:
-        if (arg->count && !arg->ints) return false;
-        nb_set_ints(b, arg->name, arg->count, arg->ints);
-        return true;
-    case NB_ATTR_DIMS:
-        dims = nb_alloc_array(nb_state_of(ctx)->scratch, arg->count + 1, sizeof *dims);
-        for (size_t k = 0; k < arg->count; k++) {
-            dims[k] = arg->dims && arg->dims[k] ? parse_dim(ctx, arg->dims[k]) : NULL;
-            if (!dims[k]) return false;
-        }
-        nb_set_dims(b, arg->name, arg->count, dims);
-        return true;
-    case NB_ATTR_ELEM:
-        elem = arg->s ? nb_elem_from_text(arg->s, strlen(arg->s)) : NB_ELEM_COUNT;
-        if (elem == NB_ELEM_COUNT) return false;
-        nb_set_elem(b, arg->name, elem);
-        return true;
-    case NB_ATTR_QUANT:
-        for (size_t k = 0; arg->s && k < ctx->graph->quants.count; k++) {
-            if (strcmp(ctx->graph->quants.items[k]->name, arg->s) != 0) continue;
-            nb_set_quant(b, arg->name, ctx->graph->quants.items[k]);
-            return true;
-        }
-        return false;
-    case NB_ATTR_STR:
-    case NB_ATTR_END:
-        break;
-    }
-    return false;
-}
-
-/* A removed op is still memory, but stands nowhere. */
-static bool is_in_graph(const nb_op *op) { return op->prev || op->next || op->parent->first == op; }
-
-static nb_value *build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value *const *operands,
-                       size_t n_operands, const nb_attr_arg *attrs, size_t n_attrs) {
-    nb_op_kind kind = op ? nb_op_from_name(op, strlen(op)) : NB_OP_COUNT;
-    if (kind == NB_OP_COUNT || nb_ops[kind].traits & NB_TRAIT_TERMINATOR || !before ||
-        !is_in_graph(before)) {
-        MISUSE(ctx,
-               "expected an op of the graph to place before and the name of an op other than "
-               "return, found '%s'",
-               op ? op : "NULL");
-        return NULL;
-    }
-    if ((n_operands && !operands) || (n_attrs && !attrs)) {
-        MISUSE(ctx, "expected %zu operands and %zu attributes of '%s', found NULL", n_operands,
-               n_attrs, op);
-        return NULL;
-    }
-    nb_builder b = nb_pass_builder(ctx, before, before->loc);
-    nb_begin(&b, kind);
-    for (size_t i = 0; i < n_operands; i++) nb_arg(&b, operands[i]);
-    for (size_t i = 0; i < n_attrs; i++) {
-        if (attrs[i].name && set_attr(ctx, &b, kind, &attrs[i])) continue;
-        MISUSE(ctx, "attribute '%s' of '%s' is unknown or its value does not fit",
-               attrs[i].name ? attrs[i].name : "NULL", op);
-        return NULL;
-    }
-    size_t errors = nb_diags_of(ctx)->errors;
-    nb_value *v = nb_end(&b);
-    if (!v && nb_diags_of(ctx)->errors == errors)
-        MISUSE(ctx, "an operand that '%s' requires is NULL", op);
-    if (!v) nb_state_of(ctx)->failed = true;
-    return v;
-}
-
-static int set_operand(nb_pass_ctx *ctx, nb_op *op, size_t i, nb_value *value) {
-    if (!op || i >= op->n_operands) {
-        MISUSE(ctx, "no operand %zu", i);
-        return 0;
-    }
-    if (!value || !nb_in(op, i) || value->type != nb_in(op, i)->type) {
-        MISUSE(ctx, "operand %zu of '%s' needs a value of the same type", i, nb_info(op)->name);
-        return 0;
-    }
-    nb_set_operand(&op->operands[i], value);
-    return 1;
-}
-
-static int replace_uses(nb_pass_ctx *ctx, nb_value *from, nb_value *to) {
-    if (!from || !to || from->type != to->type) {
-        MISUSE(ctx, "both values must have the same type");
-        return 0;
-    }
-    nb_replace_uses(from, to);
-    return 1;
-}
-
-static int remove_op(nb_pass_ctx *ctx, nb_op *op) {
-    if (!op || nb_has_trait(op, NB_TRAIT_TERMINATOR) || !is_in_graph(op)) {
-        MISUSE(ctx, "expected an op of the graph other than return");
-        return 0;
-    }
-    for (uint32_t i = 0; i < op->n_results; i++) {
-        if (!op->results[i]->uses) continue;
-        MISUSE(ctx, "result '%s' is still used", op->results[i]->name);
-        return 0;
-    }
-    nb_op_remove(op);
-    return 1;
-}
-
-static size_t sweep(nb_pass_ctx *ctx) { return nb_graph_sweep(ctx->graph); }
 
 /* ---- numbers ------------------------------------------------------------------------------- */
 
@@ -306,7 +156,7 @@ typedef struct tap_bridge {
 static void bridge_tap(void *user, const nb_value *value, const nb_tensor *tensor) {
     const tap_bridge *b = user;
     nb_array array;
-    to_array(tensor, &array);
+    nb_array_of(tensor, &array);
     b->seen(b->user, value, &array);
 }
 
@@ -322,7 +172,7 @@ static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs,
     nb_tensor *out = NB_NEW_ARRAY(s->scratch, nb_tensor, g->outputs.count + 1);
     for (uint32_t i = 0; i < g->body.n_params; i++) {
         const nb_type *type;
-        if (!array_type(ctx, &inputs[i], &type, &in[i].bytes)) {
+        if (!inputs[i].data || !nb_array_type(ctx, &inputs[i], &type, &in[i].bytes)) {
             MISUSE(ctx, "input %u is not a tensor with data", i);
             return 0;
         }
@@ -336,6 +186,11 @@ static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs,
         MISUSE(ctx, "tap %zu is NULL", i);
         return 0;
     }
+    /* Editing can leave a graph that cannot run: an operand that is computed later, for example. */
+    if (nb_registry_is_loaded(s->env->registry, s->pass) && nb_verify(g, s->env->diags) != NB_OK) {
+        MISUSE(ctx, "the graph is not valid as it is now");
+        return 0;
+    }
     tap_bridge bridge = {seen, user_data};
     nb_tap *t = NB_NEW_ARRAY(s->scratch, nb_tap, n_taps + 1);
     for (size_t i = 0; i < n_taps; i++) t[i] = (nb_tap){taps[i], bridge_tap, &bridge};
@@ -347,7 +202,7 @@ static int run(nb_pass_ctx *ctx, const nb_array *inputs, nb_array *outputs,
         s->failed = true;
         return 0;
     }
-    for (size_t i = 0; outputs && i < g->outputs.count; i++) to_array(&out[i], &outputs[i]);
+    for (size_t i = 0; outputs && i < g->outputs.count; i++) nb_array_of(&out[i], &outputs[i]);
     return 1;
 }
 
@@ -356,27 +211,29 @@ static size_t sample_count(nb_pass_ctx *ctx) { return nb_state_of(ctx)->env->n_s
 static int sample(nb_pass_ctx *ctx, size_t i, const nb_array **inputs) {
     nb_pass_state *s = nb_state_of(ctx);
     if (i >= s->env->n_samples) return 0;
+    if (!inputs) {
+        MISUSE(ctx, "expected a place for the arrays, found NULL");
+        return 0;
+    }
     nb_array *arrays = NB_NEW_ARRAY(s->scratch, nb_array, ctx->graph->body.n_params + 1);
     for (uint32_t k = 0; k < ctx->graph->body.n_params; k++)
-        to_array(&s->env->samples[i].inputs[k], &arrays[k]);
+        nb_array_of(&s->env->samples[i].inputs[k], &arrays[k]);
     *inputs = arrays;
     return 1;
 }
 
 /* ---- talking ------------------------------------------------------------------------------- */
 
-NB_PRINTF(4, 5)
-static void report(nb_pass_ctx *ctx, nb_level level, const nb_op *op, const char *fmt, ...) {
+/* A diagnostic of the pass; counts as misuse of `call` without a text. */
+NB_PRINTF(5, 0)
+static void say(nb_pass_ctx *ctx, const char *call, nb_level level, nb_where where, const char *fmt,
+                va_list args) {
     nb_pass_state *s = nb_state_of(ctx);
-    va_list args;
-    va_start(args, fmt);
-    const char *message = nb_vformat(s->scratch, fmt, args);
-    va_end(args);
-    nb_where where = NB_NOWHERE;
-    if (op) {
-        where.node = nb_loc_name(op->loc);
-        where.snippet = nb_print_op(s->scratch, op);
+    if (!fmt || (unsigned)level > NB_LEVEL_INFO) {
+        nb_misuse(ctx, call, "expected a level and a text");
+        return;
     }
+    const char *message = nb_vformat(s->scratch, fmt, args);
     if (level == NB_LEVEL_ERROR) {
         s->failed = true;
         nb_error(s->env->diags, NB_CHECK_FAILED, where, "%s: %s", s->pass->name, message);
@@ -387,10 +244,57 @@ static void report(nb_pass_ctx *ctx, nb_level level, const nb_op *op, const char
     }
 }
 
+static nb_where at_op(nb_pass_ctx *ctx, const nb_op *op) {
+    nb_where where = NB_NOWHERE;
+    if (!op) return where;
+    where.node = nb_loc_name(op->loc);
+    where.snippet = nb_print_op(nb_state_of(ctx)->scratch, op);
+    return where;
+}
+
+NB_PRINTF(4, 5)
+static void report(nb_pass_ctx *ctx, nb_level level, const nb_op *op, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    say(ctx, __func__, level, at_op(ctx, op), fmt, args);
+    va_end(args);
+}
+
+NB_PRINTF(4, 5)
+static void report_value(nb_pass_ctx *ctx, nb_level level, const nb_value *value, const char *fmt,
+                         ...) {
+    nb_arena *scratch = nb_state_of(ctx)->scratch;
+    nb_where where = at_op(ctx, value ? value->def : NULL);
+    if (value && !value->def) {
+        where.node = nb_loc_name(value->loc);
+        where.snippet = nb_format(scratch, "%s%s: %s", nb_is_const(value) ? "@" : "%", value->name,
+                                  nb_type_text(scratch, value->type));
+    }
+    va_list args;
+    va_start(args, fmt);
+    say(ctx, __func__, level, where, fmt, args);
+    va_end(args);
+}
+
 NB_PRINTF(2, 3) static void help(nb_pass_ctx *ctx, const char *fmt, ...) {
+    if (!fmt) {
+        MISUSE(ctx, "expected a text, found NULL");
+        return;
+    }
     va_list args;
     va_start(args, fmt);
     nb_help(nb_diags_of(ctx), "%s", nb_vformat(nb_state_of(ctx)->scratch, fmt, args));
+    va_end(args);
+}
+
+NB_PRINTF(2, 3) static void note(nb_pass_ctx *ctx, const char *fmt, ...) {
+    if (!fmt) {
+        MISUSE(ctx, "expected a text, found NULL");
+        return;
+    }
+    va_list args;
+    va_start(args, fmt);
+    nb_note(nb_diags_of(ctx), "%s", nb_vformat(nb_state_of(ctx)->scratch, fmt, args));
     va_end(args);
 }
 
@@ -409,6 +313,10 @@ static void fact(nb_pass_ctx *ctx, const nb_op *op, const char *name, double val
 }
 
 static void *scratch(nb_pass_ctx *ctx, size_t size) {
+    if (size >= SCRATCH_LIMIT) {
+        MISUSE(ctx, "%zu bytes are more than there can be", size);
+        return NULL;
+    }
     return nb_alloc(nb_state_of(ctx)->scratch, size);
 }
 
@@ -448,13 +356,13 @@ const nb_pass_host nb_host = {
     .input = input,
     .output_count = output_count,
     .output = output,
-    .const_data = const_data,
-    .make_const = make_const,
-    .build = build,
-    .set_operand = set_operand,
-    .replace_uses = replace_uses,
-    .remove_op = remove_op,
-    .sweep = sweep,
+    .const_data = nb_host_const_data,
+    .make_const = nb_host_make_const,
+    .build = nb_host_build,
+    .set_operand = nb_host_set_operand,
+    .replace_uses = nb_host_replace_uses,
+    .remove_op = nb_host_remove_op,
+    .sweep = nb_host_sweep,
     .run = run,
     .sample_count = sample_count,
     .sample = sample,
@@ -463,4 +371,27 @@ const nb_pass_host nb_host = {
     .scratch = scratch,
     .query = query,
     .fact = fact,
+    .body_count = body_count,
+    .body_first_op = body_first_op,
+    .body_input_count = body_input_count,
+    .body_input = body_input,
+    .parent_op = parent_op,
+    .attr_text = attr_text,
+    .value_dim_text = value_dim_text,
+    .value_quant = value_quant,
+    .set_name = nb_host_set_name,
+    .move_op = nb_host_move_op,
+    .const_floats = nb_host_const_floats,
+    .const_rest = nb_host_const_rest,
+    .make_const_by = nb_host_make_const_by,
+    .make_quant = nb_host_make_quant,
+    .make_codes = nb_host_make_codes,
+    .stats = nb_host_stats,
+    .selected = nb_host_selected,
+    .rewrite = nb_host_rewrite,
+    .matched = nb_host_matched,
+    .matched_op = nb_host_matched_op,
+    .call = nb_host_call,
+    .note = note,
+    .report_value = report_value,
 };

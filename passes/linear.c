@@ -1,4 +1,4 @@
-/* Linear layers and selectors (linear.h). */
+/* Linear layers (linear.h). */
 #include "passes/linear.h"
 
 #include "passes/branch.h"
@@ -73,60 +73,4 @@ bool nb_is_embedding(const nb_op *op) {
 bool nb_is_gated(const nb_value *x) {
     if (x->def && x->def->kind == NB_OP_hadamard) x = nb_in(x->def, 0);
     return x->def && x->def->kind == NB_OP_mul && nb_in(x->def, 0)->def && nb_in(x->def, 1)->def;
-}
-
-/* Wildcards with one backtracking point: the last '*'. `end` is where this alternative ends. */
-static bool match_one(const char *p, const char *end, const char *s) {
-    const char *star = NULL, *resume = NULL;
-    while (*s) {
-        if (p < end && (*p == '?' || *p == *s) && *p != '*') {
-            p++;
-            s++;
-        } else if (p < end && *p == '*') {
-            star = ++p;
-            resume = s;
-        } else if (star) {
-            p = star;
-            s = ++resume;
-        } else {
-            return false;
-        }
-    }
-    while (p < end && *p == '*') p++;
-    return p == end;
-}
-
-bool nb_match_name(const char *pattern, const char *name) {
-    while (*pattern) {
-        const char *end = strchr(pattern, '|');
-        if (!end) end = pattern + strlen(pattern);
-        if (end > pattern && match_one(pattern, end, name)) return true;
-        pattern = *end ? end + 1 : end;
-    }
-    return false;
-}
-
-bool nb_skip_op(nb_pass_ctx *ctx, nb_skip *skip, const nb_op *op) {
-    const char *name = nb_loc_name(op->loc);
-    nb_vec_push(nb_state_of(ctx)->scratch, &skip->seen, name);
-    bool hit = nb_match_name(skip->pattern, name);
-    skip->matched += hit;
-    return hit;
-}
-
-void nb_no_match(nb_pass_ctx *ctx, const char *option, const char *pattern,
-                 const char *const *names, size_t count) {
-    ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "%s=\"%s\" matches none of the %zu layers", option,
-                      pattern, count);
-    const char *list = "";
-    nb_arena *scratch = nb_state_of(ctx)->scratch;
-    for (size_t i = 0; i < count && i < 4; i++)
-        list = nb_format(scratch, "%s%s\"%s\"", list, i ? ", " : "", names[i]);
-    ctx->host->help(ctx, "layers are named like %s", list);
-}
-
-bool nb_skip_end(nb_pass_ctx *ctx, const nb_skip *skip) {
-    if (!*skip->pattern || skip->matched) return true;
-    nb_no_match(ctx, "skip", skip->pattern, skip->seen.items, skip->seen.count);
-    return false;
 }

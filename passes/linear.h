@@ -4,6 +4,7 @@
 #define NB_PASSES_LINEAR_H
 
 #include "passes/pass.h"
+#include "passes/select.h"
 
 /* The weight of a linear layer: `op` is matmul by a constant of rank 2, or by dequantize of one, or
  * a qmatmul. Returns the constant (codes, if quantized), else NULL. */
@@ -32,22 +33,5 @@ bool nb_is_embedding(const nb_op *op);
 /* A gate times a signal, seen through `hadamard`: large where both are, so that a token's largest
  * value says little about the others. */
 bool nb_is_gated(const nb_value *x);
-
-/* Does the ONNX node's name match `pattern` ('*' any run, '?' one character; alternatives are
- * separated by '|')? "" matches nothing. */
-bool nb_match_name(const char *pattern, const char *name);
-
-/* What a `skip="..."` option selects. Every pattern must select something: nb_skip_end records an
- * error with the nearest names otherwise and returns false. */
-typedef struct nb_skip {
-    const char *pattern;
-    size_t matched;
-    NB_VEC(const char *) seen; /* names that were asked about */
-} nb_skip;
-bool nb_skip_op(nb_pass_ctx *ctx, nb_skip *skip, const nb_op *op);
-bool nb_skip_end(nb_pass_ctx *ctx, const nb_skip *skip);
-/* The error that `option`'s pattern matches none of the layers of these names. */
-void nb_no_match(nb_pass_ctx *ctx, const char *option, const char *pattern,
-                 const char *const *names, size_t count);
 
 #endif

@@ -2,18 +2,28 @@
  *
  *   #include "nb_pass.h"
  *   static nb_pass_result run(nb_pass_ctx *ctx) { ... ctx->host->... }
- *   static const nb_pass pass = {.size = sizeof(nb_pass), .name = "mine", .summary = "...", .run =
- * run}; static const nb_pass *const passes[] = {&pass, NULL}; NB_EXPORT const nb_plugin
- * nb_plugin_v0 = { .size = sizeof(nb_plugin), .abi_major = NB_PASS_ABI_MAJOR, .name = "mine",
- * .passes = passes};
+ *   static const nb_pass pass = {
+ *       .size = sizeof(nb_pass), .name = "mine", .summary = "...", .run = run};
+ *   static const nb_pass *const passes[] = {&pass, NULL};
+ *   NB_EXPORT const nb_plugin nb_plugin_v0 = {
+ *       .size = sizeof(nb_plugin), .abi_major = NB_PASS_ABI_MAJOR,
+ *       .abi_minor = NB_PASS_ABI_MINOR, .name = "mine", .passes = passes};
+ *
+ * `nibble new-pass NAME` writes all of that; WRITING_PASSES.md is the guide.
  *
  * A plug-in links nothing: everything goes through the host table. Handles are opaque; strings and
- * arrays that the host returns live as long as the graph, unless a line says otherwise. A call with
- * a wrong argument records a diagnostic that names the call and makes the pass fail; it does not
- * crash. Not thread-safe: a pass calls the host from the thread that runs it.
+ * arrays that the host returns live as long as the graph, unless a line says otherwise ("scratch":
+ * until the pass ends). Strings and arrays that a pass hands over are copied, unless a line says
+ * otherwise. A call with a wrong argument records a diagnostic that names the call, and the pass
+ * fails when it returns; it does not crash. Functions that only look (those without `ctx`) answer
+ * NULL, "", 0 or -1 when asked about nothing. What cannot be checked: a handle must be one that the
+ * host gave out for this graph. Not thread-safe: a pass calls the host from the thread that runs
+ * it.
  *
- * The ABI: structs only grow at their end and begin with `size`; a major number must match. Major 0
- * may still change between releases. */
+ * The ABI: structs that begin with `size` only grow at their end; the others, which stand in
+ * arrays, keep their size within a major number. A plug-in may be older or newer than the host as
+ * long as the major numbers are equal; NB_HAS tells whether the host has a member. Major 0 may
+ * still change between releases. */
 #ifndef NB_PASS_H
 #define NB_PASS_H
 
@@ -25,7 +35,7 @@ extern "C" {
 #endif
 
 #define NB_PASS_ABI_MAJOR 0
-#define NB_PASS_ABI_MINOR 2
+#define NB_PASS_ABI_MINOR 3
 
 #if defined(__GNUC__)
 #define NB_EXPORT __attribute__((visibility("default")))
@@ -37,7 +47,7 @@ typedef struct nb_graph nb_graph;
 typedef struct nb_op nb_op;
 typedef struct nb_value nb_value;
 typedef struct nb_pass_host nb_pass_host;
-typedef struct nb_rewrite nb_rewrite; /* nb.rewrite extension, see nb_rewrite.h */
+typedef struct nb_match nb_match; /* where the pattern of a rewrite row matched */
 
 /* Ordered so that results of several passes combine with min. */
 typedef enum nb_pass_result {
@@ -51,11 +61,14 @@ typedef enum nb_option_kind {
     NB_OPTION_FLOAT,  /* value.f */
     NB_OPTION_BOOL,   /* value.b: 0 or 1 */
     NB_OPTION_STRING, /* value.s, "" when not given */
-    NB_OPTION_ENUM    /* value.s is one of `choices`, value.i its index */
+    NB_OPTION_ENUM,   /* value.s is one of `choices`, value.i its index */
+    /* Since 0.3. Names of ONNX nodes, for host->selected: '*' is any run, '?' one character, '|'
+     * stands between alternatives. One that matches nothing is an error with near misses. */
+    NB_OPTION_SELECTOR
 } nb_option_kind;
 
 typedef struct nb_option {
-    const char *name; /* NULL ends the array */
+    const char *name; /* lower case, digits, '-'; NULL ends the array */
     nb_option_kind kind;
     const char *fallback;       /* default, as text */
     const char *summary;        /* for --list-passes */
@@ -63,17 +76,18 @@ typedef struct nb_option {
     const char *const *choices; /* NB_OPTION_ENUM: NULL-terminated */
 } nb_option;
 
+/* The value of an option; which member counts follows from its kind. */
 typedef struct nb_option_value {
-    int64_t i;
-    double f;
-    int b;
-    const char *s;
-    int given; /* 1 when the pipeline named it */
+    int64_t i;     /* NB_OPTION_INT; NB_OPTION_ENUM: index in `choices` */
+    double f;      /* NB_OPTION_FLOAT */
+    int b;         /* NB_OPTION_BOOL */
+    const char *s; /* NB_OPTION_STRING, _ENUM, _SELECTOR */
+    int given;     /* 1 when the pipeline named it */
 } nb_option_value;
 
 /* What a pass gets. */
 typedef struct nb_pass_ctx {
-    uint32_t size;
+    uint32_t size; /* sizeof(nb_pass_ctx) of the host */
     const nb_pass_host *host;
     void *host_data; /* for the host */
     nb_graph *graph;
@@ -81,13 +95,15 @@ typedef struct nb_pass_ctx {
     void *user;                     /* nb_pass.user */
 } nb_pass_ctx;
 
+/* One pass. */
 typedef struct nb_pass {
-    uint32_t size;
+    uint32_t size;            /* sizeof(nb_pass) */
     const char *name;         /* as in pipelines: lower case, digits, '-' */
     const char *summary;      /* one line */
     const nb_option *options; /* or NULL */
+    /* Changes ctx->graph. NB_PASS_CHANGED when the graph is not what it was. */
     nb_pass_result (*run)(nb_pass_ctx *ctx);
-    void *user;
+    void *user; /* the pass' own, given back as ctx->user */
     /* Bits of what the pass promises: the driver checks them with --check-each. */
     uint32_t promises;
     uint32_t needs; /* what the passes before it must keep, NB_PASS_NEEDS_* */
@@ -96,49 +112,153 @@ typedef struct nb_pass {
 #define NB_PASS_KEEPS_BITS    1u /* outputs are equal bit for bit before and after */
 #define NB_PASS_KEEPS_NUMBERS 2u /* outputs agree within float tolerance */
 /* neither: the pass may change numbers (quantization) */
-#define NB_PASS_MOVES_STATES                                             \
-    4u /* with either: so in runs that begin with empty states; what the \
-          states hold is the pass' own */
+#define NB_PASS_MOVES_STATES                                                                   \
+    4u                       /* with either: so in runs that begin with empty states; what the \
+                                states hold is the pass' own */
+#define NB_PASS_RUNS_ONCE 8u /* since 0.3: a second run may change the graph again */
 #define NB_PASS_LAST_ONLY                                                 \
     16u /* with either: of outputs whose shape the pass changed, the last \
            entries along axis 1 are what it was */
 
 #define NB_PASS_NEEDS_ORIGINALS 1u /* the float weights behind quantized ones */
 
+/* ---- operations of one's own, since 0.3 ----
+ *
+ * A plug-in may bring operations. In a graph each is a `call` that carries the function's name and
+ * its result's type, so that graphs can be printed, read and compared without the plug-in:
+ *
+ *   %y: f32[B,64] = call %x, @g {function="scaled_relu", to=f32, shape=[B,64], numbers=[3]}
+ *
+ * What it computes is a C function that the plug-in exports as nb_call_<name>. The evaluator and
+ * models that run in memory call it there; a compiled file is linked with it (`nibble compile
+ * --link kernel.o`), unless `lower` turned the call into operations that Nibble has. */
+
+/* Computes rows begin .. end-1 of the result, where a row is all of its last axis (a result of rank
+ * 0 or 1 is one row). Rows are computed in any order, by several threads at once, and must not
+ * depend on how they are split. Tensors are dense and row-major. `dims` has the sizes of operand 0,
+ * of operand 1, ..., then those of the result; the ranks follow from the graph. `numbers` are
+ * those of the call. It must not allocate memory, print or exit. */
+typedef void (*nb_call_fn)(const void *const *operands, void *result, const int64_t *dims,
+                           const int64_t *numbers, int64_t begin, int64_t end);
+
+/* The type of a call's result, to be filled by nb_op_def.shape. */
+typedef struct nb_op_shape {
+    uint32_t size;       /* sizeof(nb_op_shape) of the host */
+    int32_t elem;        /* ONNX data type; as operand 0 has, if left as it is */
+    int32_t rank;        /* as of operand 0, if left as it is */
+    const char *dims[8]; /* expressions, "B" or "2*S"; as of operand 0, if left as they are */
+} nb_op_shape;
+
+typedef struct nb_op_def {
+    uint32_t size;       /* sizeof(nb_op_def) */
+    const char *name;    /* a C identifier; the plug-in exports nb_call_<name> */
+    const char *summary; /* one line */
+    size_t operands;     /* how many a call has */
+    /* The result's type for these operands: NULL when they fit and `out` is filled, else why not.
+     * Texts in `out` may be of ctx's scratch memory. Runs whenever a call is made or read. A NULL
+     * function: the type of operand 0. */
+    const char *(*shape)(nb_pass_ctx *ctx, nb_value *const *operands, const int64_t *numbers,
+                         size_t n_numbers, nb_op_shape *out);
+    /* Builds before `op` what stands for it in Nibble's own operations, with equal results, and
+     * returns it; the pass lower-calls does that. NULL after a diagnostic. A NULL function: the C
+     * function is linked into the model. */
+    nb_value *(*lower)(nb_pass_ctx *ctx, nb_op *op);
+} nb_op_def;
+
+/* What a shared object brings. It exports one, named NB_PLUGIN_SYMBOL. */
 typedef struct nb_plugin {
-    uint32_t size;
-    uint32_t abi_major, abi_minor;
+    uint32_t size;                 /* sizeof(nb_plugin) */
+    uint32_t abi_major, abi_minor; /* NB_PASS_ABI_MAJOR, NB_PASS_ABI_MINOR */
     const char *name;
-    const nb_pass *const *passes; /* NULL-terminated */
+    const nb_pass *const *passes; /* NULL-terminated, or NULL */
+    const nb_op_def *const *ops;  /* since 0.3: NULL-terminated, or NULL */
 } nb_plugin;
 #define NB_PLUGIN_SYMBOL "nb_plugin_v0"
 
-/* A tensor for run() and constants. `elem` is an ONNX data type number. */
+/* A tensor for run() and constants. Elements of fewer than 8 bits are packed, the first in the low
+ * bits. */
 typedef struct nb_array {
-    int32_t elem, rank;
-    int64_t dims[8];
-    const void *data;
+    int32_t elem;     /* ONNX data type: 1 f32, 2 u8, 3 i8, 6 i32, 7 i64, 9 bool, 10 f16, 16 bf16 */
+    int32_t rank;     /* 0 to 8 */
+    int64_t dims[8];  /* the first `rank` count */
+    const void *data; /* row-major, dense */
 } nb_array;
 
+/* Sees a value that run() computed; `array` and its data are valid during the call. */
 typedef void (*nb_tap_fn)(void *user, const nb_value *value, const nb_array *array);
 
+/* An error makes the pass fail when it returns. */
 typedef enum nb_level { NB_LEVEL_ERROR, NB_LEVEL_WARNING, NB_LEVEL_INFO } nb_level;
 
 /* An attribute for build(); the member that counts follows from the op's declaration. */
 typedef struct nb_attr_arg {
-    const char *name;
-    int64_t i;
-    double f;
-    const char *s; /* strings, element types ("f32"), quant descriptors by name */
-    const int64_t *ints;
+    const char *name;               /* as `nibble opt --list-ops` has it */
+    int64_t i;                      /* int; bool: 0 or not */
+    double f;                       /* float */
+    const char *s;                  /* text, element types ("f32"), quantizations by name */
+    const int64_t *ints;            /* ints */
     const nb_value *const *dims_of; /* reserved, NULL */
     const char *const *dims;        /* dimension expressions as text: "B", "P+S", "64" */
     size_t count;                   /* of ints or dims */
 } nb_attr_arg;
 
+/* Since 0.3: how codes of weights stand for numbers, (code - zero) * scale. */
+typedef struct nb_quant_arg {
+    uint32_t size;          /* sizeof(nb_quant_arg) */
+    const char *name;       /* wanted; another is made of it when it is taken */
+    const char *storage;    /* element of the codes: "i8", "u4"... */
+    int64_t axis;           /* of a scale per index, or along which groups run; -1: one scale */
+    int64_t group;          /* indices that share a scale; 0: one scale for each index of `axis` */
+    const nb_value *scales; /* a constant of f32: [], [dims[axis]], or the tensor's shape with
+                               dims[axis] divided by `group`, rounded up */
+    const nb_value *zeros;  /* a constant of `storage` and of the scales' shape, or NULL: all 0 */
+    int narrow;             /* 1: codes exclude the smallest, so that those of i8 are -127..127 */
+} nb_quant_arg;
+
+/* Since 0.3: what calibrate saw of a value. Arrays have an entry for each channel; they live as
+ * long as the pipeline. */
+typedef struct nb_stats_view {
+    uint32_t size;          /* sizeof(nb_stats_view), set by the caller */
+    int64_t channels, rows; /* of the last axis (a conv: of the second); values seen of each */
+    const float *amax;      /* largest |x| */
+    const float *mean_abs;  /* mean |x| */
+    const float *mean;      /* mean x */
+    const float *low;       /* smallest x */
+    const float *high;      /* largest x */
+    float min, max;         /* of the whole tensor */
+    float clip;             /* bound of |x| that calibrate's method chose */
+} nb_stats_view;
+
+/* Since 0.3: one rewrite, as a row. The equation is the rule:
+ *
+ *   {.size = sizeof(nb_rewrite_row), .name = "mul-one", .rule = "mul(x, 1) -> x"}
+ *
+ * On the left, `op(arguments)` matches a result of that op, its leading operands in order, or
+ * either way round where the op commutes; a word matches any value and names it, the same word
+ * twice the same value; `@word` a constant; a number a constant all of whose elements equal it;
+ * `op!(...)` a result with no other use. On the right stand words of the left and ops without
+ * attributes; numbers become constants of the element type of the result. */
+typedef struct nb_rewrite_row {
+    uint32_t size;    /* sizeof(nb_rewrite_row) */
+    const char *name; /* of the rule, for messages */
+    const char *rule; /* "pattern -> replacement"; with `to`, what follows the arrow is comment */
+    /* NULL when the rule applies to this match, else why not. A NULL function: always. */
+    const char *(*where)(nb_pass_ctx *ctx, const nb_match *match);
+    /* Builds the replacement before host->matched_op(match), or returns a value that exists; NULL
+     * leaves the graph as it is. A NULL function: `rule` says it. */
+    nb_value *(*to)(nb_pass_ctx *ctx, const nb_match *match);
+} nb_rewrite_row;
+
+/* Since 0.3: fills `bytes` bytes of a constant from byte `offset` on; 0 to give up. */
+typedef int (*nb_fill_fn)(void *user, int64_t offset, int64_t bytes, void *data);
+
+/* Does the host have this member? 0 for one older than the header. */
+#define NB_HAS(host, member) \
+    ((host)->size >= offsetof(nb_pass_host, member) + sizeof((host)->member))
+
 struct nb_pass_host {
-    uint32_t size;
-    uint32_t abi_major, abi_minor;
+    uint32_t size;                 /* sizeof(nb_pass_host) of the host */
+    uint32_t abi_major, abi_minor; /* of the host */
 
     /* ---- walking: ops in order, values, their text ---- */
     nb_op *(*first_op)(nb_graph *graph);     /* NULL: empty */
@@ -146,22 +266,22 @@ struct nb_pass_host {
     const char *(*op_name)(const nb_op *op); /* "matmul" */
     const char *(*op_node)(const nb_op *op); /* the ONNX node it came from, "" if none */
     const char *(*op_text)(nb_pass_ctx *ctx,
-                           const nb_op *op); /* its line of .nir; scratch memory */
-    size_t (*operand_count)(const nb_op *op);
+                           const nb_op *op);         /* its line of .nir; scratch memory */
+    size_t (*operand_count)(const nb_op *op);        /* optional ones that are not given count */
     nb_value *(*operand)(const nb_op *op, size_t i); /* NULL: not given */
     size_t (*result_count)(const nb_op *op);
     nb_value *(*result)(const nb_op *op, size_t i);
-    nb_op *(*defining_op)(const nb_value *value); /* NULL: input or constant */
-    size_t (*use_count)(const nb_value *value);
-    nb_op *(*user)(const nb_value *value, size_t i); /* i-th use */
-    const char *(*value_name)(const nb_value *value);
-    int32_t (*value_elem)(const nb_value *value); /* ONNX data type of the codes */
-    int32_t (*value_rank)(const nb_value *value);
-    int64_t (*value_dim)(const nb_value *value, int32_t axis);          /* -1: not constant */
+    nb_op *(*defining_op)(const nb_value *value);              /* NULL: input or constant */
+    size_t (*use_count)(const nb_value *value);                /* operand slots that hold it */
+    nb_op *(*user)(const nb_value *value, size_t i);           /* i-th use */
+    const char *(*value_name)(const nb_value *value);          /* without % or @ */
+    int32_t (*value_elem)(const nb_value *value);              /* ONNX data type of the codes */
+    int32_t (*value_rank)(const nb_value *value);              /* number of axes */
+    int64_t (*value_dim)(const nb_value *value, int32_t axis); /* -1: not constant */
     const char *(*value_type)(nb_pass_ctx *ctx, const nb_value *value); /* "f32[B,4]"; scratch */
     int (*is_const)(const nb_value *value);
-    int (*is_quantized)(const nb_value *value);
-    /* Attributes: 0 when the op has none of that name. */
+    int (*is_quantized)(const nb_value *value); /* its elements are codes */
+    /* Attributes: 0 when the op has none of that name and kind. attr_int reads flags too. */
     int (*attr_int)(const nb_op *op, const char *name, int64_t *out);
     int (*attr_float)(const nb_op *op, const char *name, double *out);
     int (*attr_ints)(const nb_op *op, const char *name, const int64_t **out, size_t *count);
@@ -177,12 +297,19 @@ struct nb_pass_host {
     nb_value *(*make_const)(nb_pass_ctx *ctx, const char *name, const nb_array *array);
 
     /* ---- editing; new ops are placed before `before` and take its location ---- */
+    /* An op's first result (the others: result(defining_op(v), i)); NULL after a diagnostic.
+     * Operands in the order of `nibble opt --list-ops`; an optional one may be NULL. The result's
+     * type follows from operands and attributes. The first op on codes makes a graph of floats one
+     * of stage qdq, or fused. */
     nb_value *(*build)(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value *const *operands,
                        size_t n_operands, const nb_attr_arg *attrs, size_t n_attrs);
+    /* These answer 1, or 0 after a diagnostic. The new value has the type of the old, and must be
+     * computed earlier: that is verified when the pass has ended. */
     int (*set_operand)(nb_pass_ctx *ctx, nb_op *op, size_t i, nb_value *value);
     int (*replace_uses)(nb_pass_ctx *ctx, nb_value *from, nb_value *to);
     int (*remove_op)(nb_pass_ctx *ctx, nb_op *op); /* its results must be unused */
-    size_t (*sweep)(nb_pass_ctx *ctx);             /* removes what nothing uses */
+    /* Removes ops and constants that nothing uses; how many. Handles of theirs are void then. */
+    size_t (*sweep)(nb_pass_ctx *ctx);
 
     /* ---- numbers: executes the graph on inputs (one per graph input) ---- */
     /* taps[i] is seen by `seen` in order of execution; outputs may be NULL or have one entry per
@@ -192,14 +319,17 @@ struct nb_pass_host {
     /* Calibration samples the user gave (--calib): inputs for run(); 0 when there is no such
      * sample. */
     size_t (*sample_count)(nb_pass_ctx *ctx);
+    /* 1 and one array for each graph input, in scratch memory. */
     int (*sample)(nb_pass_ctx *ctx, size_t i, const nb_array **inputs);
 
-    /* ---- talking ---- */
+    /* ---- talking; texts as of printf ---- */
+    /* A diagnostic at an op (NULL: of the whole graph), with the name of the pass in front. */
     void (*report)(nb_pass_ctx *ctx, nb_level level, const nb_op *op, const char *fmt, ...);
     void (*help)(nb_pass_ctx *ctx, const char *fmt, ...); /* belongs to the last report */
 
     /* ---- memory that goes when the pass ends ---- */
-    void *(*scratch)(nb_pass_ctx *ctx, size_t size); /* zeroed, never NULL */
+    /* Zeroed and 16-byte aligned. NULL, after a diagnostic, only for 2^40 bytes or more. */
+    void *(*scratch)(nb_pass_ctx *ctx, size_t size);
 
     /* ---- extensions by name, e.g. "nb.rewrite/0"; NULL when unknown ---- */
     const void *(*query)(nb_pass_ctx *ctx, const char *extension);
@@ -208,6 +338,70 @@ struct nb_pass_host {
     /* A number that the pass chose or found for an op (NULL: for the graph), for reports to show:
      * "alpha", 0.5. It is kept under the names of the pass and the node. */
     void (*fact)(nb_pass_ctx *ctx, const nb_op *op, const char *name, double value);
+
+    /* ---- since 0.3: bodies of ops that have any; next_op walks them too ---- */
+    size_t (*body_count)(const nb_op *op);
+    nb_op *(*body_first_op)(const nb_op *op, size_t body); /* NULL: empty */
+    size_t (*body_input_count)(const nb_op *op, size_t body);
+    nb_value *(*body_input)(const nb_op *op, size_t body, size_t i);
+    nb_op *(*parent_op)(const nb_op *op); /* whose body it is in; NULL: the graph's */
+
+    /* ---- since 0.3: more to see, name and move ---- */
+    /* Any attribute as its text in .nir, strings without quotes; NULL when it is not set. Scratch.
+     */
+    const char *(*attr_text)(nb_pass_ctx *ctx, const nb_op *op, const char *name);
+    /* "64", "B", "P+S"; "" beyond the rank. Scratch. */
+    const char *(*value_dim_text)(nb_pass_ctx *ctx, const nb_value *value, int32_t axis);
+    /* Name of the quantization of a value's codes, for `s` of nb_attr_arg; "" when it has none. */
+    const char *(*value_quant)(const nb_value *value);
+    /* Renames; another name is made of it when it is taken. */
+    int (*set_name)(nb_pass_ctx *ctx, nb_value *value, const char *name);
+    /* Moves an op in front of another of the same body. */
+    int (*move_op)(nb_pass_ctx *ctx, nb_op *op, nb_op *before);
+
+    /* ---- since 0.3: constants that are large, or codes ---- */
+    /* Elements first .. first+count-1 as f32, codes as what they stand for. Weights of a file are
+     * read as they are asked for. */
+    int (*const_floats)(nb_pass_ctx *ctx, const nb_value *value, int64_t first, int64_t count,
+                        float *out);
+    /* Nobody will read it for a while: its part of a file may leave memory. */
+    int (*const_rest)(nb_pass_ctx *ctx, const nb_value *value);
+    /* make_const whose data `fill` writes piece by piece, in order; `shape` has data NULL. */
+    nb_value *(*make_const_by)(nb_pass_ctx *ctx, const char *name, const nb_array *shape,
+                               nb_fill_fn fill, void *user);
+    /* A quantization; its name, or NULL after a diagnostic. An equal one is made once. */
+    const char *(*make_quant)(nb_pass_ctx *ctx, const nb_quant_arg *quant);
+    /* A constant of codes under the quantization of that name; `codes` has its storage element. */
+    nb_value *(*make_codes)(nb_pass_ctx *ctx, const char *name, const nb_array *codes,
+                            const char *quant);
+
+    /* ---- since 0.3: calibration ---- */
+    /* What calibrate saw of a value; 0, without a diagnostic, when it did not. */
+    int (*stats)(nb_pass_ctx *ctx, const nb_value *value, nb_stats_view *out);
+
+    /* ---- since 0.3: conditions per node ---- */
+    /* Does the option (NB_OPTION_SELECTOR) match the op's node? One that was given and matches none
+     * of the ops asked about is an error when the pass ends. */
+    int (*selected)(nb_pass_ctx *ctx, const char *option, const nb_op *op);
+
+    /* ---- since 0.3: rewriting ---- */
+    /* Applies rows until none fires; new ops get the places of what they replace. 1: the graph
+     * changed, 0: it did not, -1 after a diagnostic. */
+    int (*rewrite)(nb_pass_ctx *ctx, const nb_rewrite_row *rows, size_t n_rows);
+    /* For `where` and `to`: the value of a word; NULL when the pattern has no such word. */
+    nb_value *(*matched)(const nb_match *match, const char *word);
+    nb_op *(*matched_op)(const nb_match *match); /* whose result is replaced */
+
+    /* ---- since 0.3: operations of one's own ---- */
+    /* build() for an operation that a plug-in brought. */
+    nb_value *(*call)(nb_pass_ctx *ctx, nb_op *before, const char *name, nb_value *const *operands,
+                      size_t n_operands, const int64_t *numbers, size_t n_numbers);
+
+    /* ---- since 0.3: talking ---- */
+    void (*note)(nb_pass_ctx *ctx, const char *fmt, ...); /* a line below the last report */
+    /* The same as report, at a value: where it was made, or the constant's origin. */
+    void (*report_value)(nb_pass_ctx *ctx, nb_level level, const nb_value *value, const char *fmt,
+                         ...);
 };
 
 #ifdef __cplusplus

@@ -14,11 +14,17 @@
 typedef struct nb_registry {
     nb_arena *arena;
     NB_VEC(const nb_pass *) passes; /* built-ins in the order of passes.def, then loaded ones */
+    size_t n_builtins;
+    NB_VEC(const nb_op_def *) ops; /* that plug-ins brought */
+    const char *base; /* the folder that files of `include` are looked for in, NULL: this one */
 } nb_registry;
 
 /* With all built-ins. */
 nb_registry *nb_registry_create(nb_arena *arena);
 const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, size_t length);
+/* Was the pass loaded? What it leaves is verified, always. */
+bool nb_registry_is_loaded(const nb_registry *registry, const nb_pass *pass);
+const nb_op_def *nb_registry_find_op(const nb_registry *registry, const char *name);
 /* Loads a plug-in. It stays loaded until the process ends, since a graph may hold its strings. */
 nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *diags);
 /* Adds passes of a plug-in that is in memory already; `path` is for messages. */
@@ -137,7 +143,10 @@ typedef struct nb_pass_state {
     nb_pass_env *env;
     const nb_pass *pass;
     nb_arena *scratch;
-    bool failed; /* a host call was misused or an error was reported */
+    bool failed;             /* a host call was misused or an error was reported */
+    const nb_loc *rewriting; /* of what a rewrite row replaces, or NULL: where new ops come from */
+    const struct nb_host_rows *rows; /* of the host->rewrite that is under way, or NULL */
+    nb_map selectors; /* option's name -> nb_skip*, of selectors that were asked about */
 } nb_pass_state;
 
 static inline nb_pass_state *nb_state_of(const nb_pass_ctx *ctx) { return ctx->host_data; }
@@ -156,9 +165,16 @@ static inline bool nb_is_heard(const nb_pass_ctx *ctx) {
 /* A builder that places ops before `before` and gives them `loc` via this pass. */
 struct nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc *loc);
 
+/* ---- operations of plug-ins (host_call.c) --------------------------------------------------- */
+
+/* Every call in the graph whose operation is known has the result type that its shape rule gives:
+ * the C function relies on it, and a graph may come from a file. NB_MALFORMED otherwise. */
+nb_status nb_check_calls(nb_graph *graph, nb_pass_env *env);
+
 /* ---- pipelines ----------------------------------------------------------------------------- */
 
-/* "simplify, smooth-fold{alpha=0.5}, insert-qdq{act=i8, skip=\"x*\"}". Errors (unknown pass or
+/* "simplify, smooth-fold{alpha=0.5}, insert-qdq{act=i8, skip=\"x*\"}"; with include{scheme=w8a8}
+ * and include{file="mine.passes"}, of which from= and until= take a part. Errors (unknown pass or
  * option, value out of range) are NB_USAGE, show the text with a caret and list near misses. */
 nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_arena *arena,
                             nb_diags *diags, nb_pipeline *out);

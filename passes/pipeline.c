@@ -5,6 +5,8 @@
 #include "ir/text.h"
 #include "ir/verify.h"
 #include "passes/check.h"
+#include "passes/host.h"
+#include "passes/select.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,13 +81,17 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
     size_t errors = env->diags->errors;
     double start = now();
     nb_pass_result result = step->pass->run(&ctx);
-    if (state.failed || env->diags->errors != errors) result = NB_PASS_FAILED;
+    if (state.failed || env->diags->errors != errors)
+        result = NB_PASS_FAILED;
+    else if ((unsigned)result > NB_PASS_UNCHANGED || !nb_selectors_end(&ctx))
+        result = NB_PASS_FAILED;
     double seconds = now() - start;
     nb_arena_destroy(state.scratch);
     nb_graph_rest(graph);
     nb_status status = NB_OK;
     if (result == NB_PASS_FAILED) status = failure(env, step->pass, errors);
-    if (status == NB_OK && env->verify_each) {
+    /* The host table cannot see all that a pass may get wrong, such as an order of ops. */
+    if (status == NB_OK && (env->verify_each || nb_registry_is_loaded(env->registry, step->pass))) {
         status = nb_verify(graph, env->diags);
         if (status != NB_OK) nb_note(env->diags, "after pass '%s'", step->pass->name);
     }
@@ -117,8 +123,8 @@ static void drop_originals(nb_pass_env *env) {
 }
 
 nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_env *env) {
-    nb_status status = NB_OK;
     if (!env->stats.arena) env->stats.arena = env->arena;
+    nb_status status = nb_check_calls(graph, env);
     drop_originals(env);
     for (size_t i = 0; i < pipeline->steps.count && status == NB_OK; i++) {
         env->keep_originals = originals_are_needed(pipeline, i + 1);

@@ -1,8 +1,15 @@
 /* Which passes there are: the built-in table and what plug-ins add. */
 #include "passes/pass.h"
 
+#include <ctype.h>
 #include <dlfcn.h>
+#include <stddef.h>
 #include <string.h>
+
+/* How long the structs were in the oldest header that works: what follows may be missing. */
+#define PASS_SIZE   (offsetof(nb_pass, promises) + sizeof(uint32_t))
+#define PLUGIN_SIZE (offsetof(nb_plugin, passes) + sizeof(void *))
+#define OP_SIZE     (offsetof(nb_op_def, lower) + sizeof(void *))
 
 #define PASS(name) extern const nb_pass nb_pass_##name;
 #include "passes/passes.def"
@@ -18,7 +25,21 @@ nb_registry *nb_registry_create(nb_arena *arena) {
     nb_registry *r = NB_NEW(arena, nb_registry);
     r->arena = arena;
     for (size_t i = 0; i < NB_COUNT(builtins); i++) nb_vec_push(arena, &r->passes, builtins[i]);
+    r->n_builtins = NB_COUNT(builtins);
     return r;
+}
+
+bool nb_registry_is_loaded(const nb_registry *registry, const nb_pass *pass) {
+    for (size_t i = registry ? registry->n_builtins : 0; registry && i < registry->passes.count;
+         i++)
+        if (registry->passes.items[i] == pass) return true;
+    return false;
+}
+
+const nb_op_def *nb_registry_find_op(const nb_registry *registry, const char *name) {
+    for (size_t i = 0; registry && i < registry->ops.count; i++)
+        if (strcmp(registry->ops.items[i]->name, name) == 0) return registry->ops.items[i];
+    return NULL;
 }
 
 const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, size_t length) {
@@ -36,43 +57,98 @@ static bool name_is_valid(const char *name) {
 
 static nb_status check_pass(const nb_registry *registry, const nb_pass *p, size_t i, nb_where where,
                             nb_diags *diags) {
-    if (p->size < sizeof(nb_pass) || !name_is_valid(p->name) || !p->run || !p->summary)
+    if (p->size < PASS_SIZE || !name_is_valid(p->name) || !p->run || !p->summary)
         return nb_error(
             diags, NB_USAGE, where,
             "pass number %zu lacks a member: expected size, name ([a-z0-9-]), summary and run", i);
     for (size_t k = 0; p->options && p->options[k].name; k++) {
         const nb_option *o = &p->options[k];
-        if (!name_is_valid(o->name) || !o->summary || (unsigned)o->kind > NB_OPTION_ENUM ||
+        if (!name_is_valid(o->name) || !o->summary || (unsigned)o->kind > NB_OPTION_SELECTOR ||
             (o->kind == NB_OPTION_ENUM && !o->choices))
             return nb_error(diags, NB_USAGE, where,
                             "option number %zu of pass '%s' lacks a member: expected name "
                             "([a-z0-9-]), a kind, summary, and choices for an enumeration",
                             k, p->name);
     }
-    if (nb_registry_find(registry, p->name, strlen(p->name)))
+    /* `include` is a word of pipelines. */
+    if (nb_registry_find(registry, p->name, strlen(p->name)) || strcmp(p->name, "include") == 0)
         return nb_error(diags, NB_USAGE, where, "a pass named '%s' exists already", p->name);
     return NB_OK;
 }
 
-nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path,
-                          nb_diags *diags) {
+/* The plug-in's struct as this host knows it: members that it does not have are 0. */
+static void *grown(nb_arena *arena, const void *from, size_t theirs, size_t ours) {
+    void *to = nb_alloc(arena, ours);
+    memcpy(to, from, theirs < ours ? theirs : ours);
+    return to;
+}
+
+static bool is_identifier(const char *name) {
+    if (!name || !(isalpha((unsigned char)*name) || *name == '_')) return false;
+    for (const char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && *c != '_') return false;
+    return true;
+}
+
+/* `handle` is NULL for a plug-in in memory, whose functions cannot be looked for. */
+static nb_status check_op(const nb_registry *registry, const nb_op_def *op, size_t i, void *handle,
+                          nb_where where, nb_diags *diags) {
+    if (op->size < OP_SIZE || !is_identifier(op->name) || !op->summary)
+        return nb_error(diags, NB_USAGE, where,
+                        "operation number %zu lacks a member: expected size, name (a C "
+                        "identifier) and summary",
+                        i);
+    if (nb_registry_find_op(registry, op->name))
+        return nb_error(diags, NB_USAGE, where, "an operation named '%s' exists already", op->name);
+    if (handle && !dlsym(handle, nb_format(registry->arena, "nb_call_%s", op->name))) {
+        nb_error(diags, NB_USAGE, where, "no function 'nb_call_%s', which computes operation '%s'",
+                 op->name, op->name);
+        nb_help(diags, "define it with NB_EXPORT; its parameters are those of nb_call_fn");
+        return NB_USAGE;
+    }
+    return NB_OK;
+}
+
+static nb_status add(nb_registry *registry, const nb_plugin *plugin, void *handle, nb_where where,
+                     nb_diags *diags) {
+    for (size_t i = 0; plugin->passes && plugin->passes[i]; i++) {
+        const nb_pass *p = plugin->passes[i];
+        NB_TRY(check_pass(registry, p, i, where, diags));
+        p = grown(registry->arena, p, p->size, sizeof *p);
+        nb_vec_push(registry->arena, &registry->passes, p);
+    }
+    for (size_t i = 0; plugin->ops && plugin->ops[i]; i++) {
+        const nb_op_def *op = plugin->ops[i];
+        NB_TRY(check_op(registry, op, i, handle, where, diags));
+        op = grown(registry->arena, op, op->size, sizeof *op);
+        nb_vec_push(registry->arena, &registry->ops, op);
+    }
+    return NB_OK;
+}
+
+/* All of a plug-in or nothing. */
+static nb_status add_whole(nb_registry *registry, const nb_plugin *plugin, void *handle,
+                           const char *path, nb_diags *diags) {
     nb_where where = {.file = path, .offset = -1};
-    if (plugin->size < sizeof(nb_plugin) || plugin->abi_major != NB_PASS_ABI_MAJOR) {
+    if (plugin->size < PLUGIN_SIZE || plugin->abi_major != NB_PASS_ABI_MAJOR) {
         nb_error(diags, NB_USAGE, where, "plug-in has pass ABI %u.%u, this nibble has %d.%d",
                  plugin->abi_major, plugin->abi_minor, NB_PASS_ABI_MAJOR, NB_PASS_ABI_MINOR);
         nb_help(diags, "rebuild it against this nibble's nb_pass.h");
         return NB_USAGE;
     }
-    size_t before = registry->passes.count;
-    for (size_t i = 0; plugin->passes && plugin->passes[i]; i++) {
-        nb_status status = check_pass(registry, plugin->passes[i], i, where, diags);
-        if (status != NB_OK) {
-            registry->passes.count = before; /* all of a plug-in or nothing */
-            return status;
-        }
-        nb_vec_push(registry->arena, &registry->passes, plugin->passes[i]);
+    const size_t passes = registry->passes.count, ops = registry->ops.count;
+    nb_status status = add(registry, grown(registry->arena, plugin, plugin->size, sizeof *plugin),
+                           handle, where, diags);
+    if (status != NB_OK) {
+        registry->passes.count = passes;
+        registry->ops.count = ops;
     }
-    return NB_OK;
+    return status;
+}
+
+nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const char *path,
+                          nb_diags *diags) {
+    return add_whole(registry, plugin, NULL, path, diags);
 }
 
 nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *diags) {
@@ -88,7 +164,11 @@ nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *di
         nb_help(diags, "a plug-in exports one constant: NB_EXPORT const nb_plugin %s = {...};",
                 NB_PLUGIN_SYMBOL);
     } else {
-        status = nb_registry_add(registry, plugin, path, diags);
+        const size_t ops = registry->ops.count;
+        status = add_whole(registry, plugin, handle, path, diags);
+        /* Functions of operations are called by name: by the evaluator and by compiled models. */
+        if (status == NB_OK && registry->ops.count > ops)
+            dlopen(full, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
     }
     if (status != NB_OK) dlclose(handle);
     return status;

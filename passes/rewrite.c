@@ -10,7 +10,7 @@
 /* 1: rewritten, 0: no rule fired, -1: an error was recorded. */
 static int rewrite_op(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, nb_op *op) {
     for (size_t r = 0; r < n_rules; r++) {
-        nb_match m = {.ctx = ctx, .graph = ctx->graph};
+        nb_match m = {.rule = &rules[r], .ctx = ctx, .graph = ctx->graph};
         if (!nb_pattern_match(rules[r].pattern, op, &m)) continue;
         if (rules[r].where && rules[r].where(&m)) continue;
         nb_builder b = nb_pass_builder(ctx, op, m.loc);

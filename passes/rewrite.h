@@ -67,7 +67,8 @@ typedef struct nb_closest {
 #define NB_MAX_CAPTURES 12
 #define NB_MAX_MATCHED  64
 
-typedef struct nb_match {
+struct nb_match {
+    const struct nb_rule *rule;
     nb_pass_ctx *ctx;
     nb_graph *graph;
     nb_op *root;
@@ -84,7 +85,7 @@ typedef struct nb_match {
     size_t n_nodes;      /* operations of the pattern found so far */
     const nb_loc *loc;   /* of all matched ops, root last */
     nb_closest *closest; /* or NULL: nobody asks */
-} nb_match;
+};
 
 /* The captured value; asking for a name that is not in the pattern is a bug and aborts. */
 nb_value *nb_got(const nb_match *m, const char *name);

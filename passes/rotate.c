@@ -105,6 +105,6 @@ const nb_pass nb_pass_rotate = {
     .name = "rotate",
     .options = options,
     .run = run,
-    .promises = NB_PASS_KEEPS_NUMBERS | NB_PASS_MOVES_STATES,
+    .promises = NB_PASS_KEEPS_NUMBERS | NB_PASS_MOVES_STATES | NB_PASS_RUNS_ONCE,
     .summary = "spread outlier channels by rotations that cancel (QuaRot, SpinQuant)",
 };

@@ -295,6 +295,6 @@ const nb_pass nb_pass_smooth_fold = {
     .name = "smooth-fold",
     .options = options,
     .run = run,
-    .promises = NB_PASS_KEEPS_NUMBERS | NB_PASS_MOVES_STATES,
+    .promises = NB_PASS_KEEPS_NUMBERS | NB_PASS_MOVES_STATES | NB_PASS_RUNS_ONCE,
     .summary = "move outlier channels into the weights behind them (SmoothQuant)",
 };

@@ -29,9 +29,17 @@ static const command commands[] = {
 #undef COMMAND
 };
 
+bool nbt_names_command(const char *row, const char *name) {
+    while (*row && *name == (*row == '_' ? '-' : *row)) {
+        row++;
+        name++;
+    }
+    return !*row && !*name;
+}
+
 static const command *find_command(const char *name) {
     for (size_t i = 0; i < NB_COUNT(commands); i++) {
-        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+        if (nbt_names_command(commands[i].name, name)) return &commands[i];
     }
     return NULL;
 }
@@ -183,11 +191,11 @@ nb_status nbt_two_inputs(const nbt_args *args, const char *out[2]) {
     return NB_OK;
 }
 
-static void print_command_help(const command *c) {
-    printf("usage: nibble %s %s [options]\n\n%s\n\noptions:\n", c->name, c->arguments, c->summary);
+static void print_command_help(const char *name, const command *c) {
+    printf("usage: nibble %s %s [options]\n\n%s\n\noptions:\n", name, c->arguments, c->summary);
     for (size_t i = 0; i < NB_COUNT(options); i++) {
         const option *o = &options[i];
-        if (!belongs(o, c->name)) continue;
+        if (!belongs(o, name)) continue;
         char left[64];
         snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "",
                  o->argument ? o->argument : "");
@@ -201,14 +209,20 @@ static void print_command_help(const command *c) {
 void nbt_print_help(const char *name) {
     const command *c = name ? find_command(name) : NULL;
     if (c) {
-        print_command_help(c);
+        print_command_help(name, c);
         return;
     }
     printf("nibble %s: compiles ONNX models to quantized native code for CPUs\n\n"
            "usage: nibble COMMAND [arguments]\n\ncommands:\n",
            NIBBLE_VERSION);
-    for (size_t i = 0; i < NB_COUNT(commands); i++)
-        printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    for (size_t i = 0; i < NB_COUNT(commands); i++) {
+        char written[32];
+        size_t n = 0;
+        for (const char *at = commands[i].name; *at && n + 1 < sizeof written; at++)
+            written[n++] = *at == '_' ? '-' : *at;
+        written[n] = '\0';
+        printf("  %-10s %s\n", written, commands[i].summary);
+    }
     printf("\n`nibble COMMAND --help` explains a command.\n"
            "Exit codes: 0 ok, 1 a check did not hold, 2 usage, 3 malformed input, 4 unsupported,\n"
            "5 a limit, 6 input or output, 7 internal.\n");

@@ -35,6 +35,8 @@ nb_status nbt_two_inputs(const nbt_args *args, const char *out[2]);
 
 void nbt_print_help(const char *command); /* NULL: of nibble itself */
 bool nbt_is_command(const char *name);
+/* Is `name` what users write for that row of commands.def: new-pass for new_pass? */
+bool nbt_names_command(const char *row, const char *name);
 
 /* An nb_oom_fn: says so and ends the program. */
 void nbt_out_of_memory(void *user);

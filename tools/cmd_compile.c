@@ -144,7 +144,10 @@ nb_status nbt_compile(nbt_args *args) {
             .cpu = cpu,
             .name = nb_identifier(args->arena, name ? name : stem_of(args->arena, out)),
             .scheme = scheme};
+        nbt_strings link = *nbt_all(args, "link");
+        nb_vec_push(args->arena, &link, (const char *)NULL);
         nb_emit_options emit = {.emit = kinds[kind].emit,
+                                .link = link.items,
                                 .path = out,
                                 .embed_weights = weights && strcmp(weights, "embed") == 0,
                                 .header = kinds[kind].emit == NB_EMIT_OBJECT ||

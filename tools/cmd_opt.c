@@ -17,15 +17,13 @@ static void print_pass(const nb_pass *p) {
 }
 
 static nb_status list_passes(nbt_args *args) {
-    nb_registry *registry = nb_registry_create(args->arena);
-    const nbt_strings *plugins = nbt_all(args, "load");
-    for (size_t i = 0; i < plugins->count; i++)
-        NB_TRY(nb_registry_load(registry, plugins->items[i], args->diags));
+    nb_registry *registry;
+    NB_TRY(nbt_make_registry(args, &registry));
     for (size_t i = 0; i < registry->passes.count; i++) print_pass(registry->passes.items[i]);
     return NB_OK;
 }
 
-static void list_ops(void) {
+static nb_status list_ops(nbt_args *args) {
     static const char *const kinds[] = {
         [NB_ATTR_INT] = "int",     [NB_ATTR_FLOAT] = "float", [NB_ATTR_BOOL] = "bool",
         [NB_ATTR_INTS] = "ints",   [NB_ATTR_DIMS] = "dims",   [NB_ATTR_ELEM] = "element",
@@ -45,13 +43,16 @@ static void list_ops(void) {
             printf("%s%s: %s", i ? ", " : " {", op->attrs[i].name, kinds[op->attrs[i].kind]);
         printf("%s\n    %s\n", op->attrs[0].kind != NB_ATTR_END ? "}" : "", op->summary);
     }
+    nb_registry *registry;
+    NB_TRY(nbt_make_registry(args, &registry));
+    for (size_t i = 0; i < registry->ops.count; i++)
+        printf("call {function=\"%s\"} of %zu operands\n    %s\n", registry->ops.items[i]->name,
+               registry->ops.items[i]->operands, registry->ops.items[i]->summary);
+    return NB_OK;
 }
 
 nb_status nbt_opt(nbt_args *args) {
-    if (nbt_has(args, "list-ops")) {
-        list_ops();
-        return NB_OK;
-    }
+    if (nbt_has(args, "list-ops")) return list_ops(args);
     if (nbt_has(args, "list-passes")) return list_passes(args);
     const char *in, *passes, *out = nbt_get(args, "output");
     nb_graph *g;

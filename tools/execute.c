@@ -32,6 +32,7 @@ nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nb
         .cpu = cpu, .name = "model", .profile = how->profile, .cache = how->cache};
     nb_object object;
     *out = (nbt_program){.shared = how->pages == NBT_PAGES_SHARED};
+    NB_TRY(nb_eval_can_call(planned, diags));
     NB_TRY(nb_codegen(planned, &options, arena, diags, &object));
     NB_TRY(nb_load_object(&object, "model", diags, &out->jit));
     NB_TRY(nbt_memory_create(how->pages, (size_t)nb_pack_size(object.pack), diags, &out->weights));

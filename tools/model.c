@@ -34,6 +34,12 @@ bool nbt_is_compiled(const char *path) {
                              "ELF");
 }
 
+/* The folder that a path is in; NULL: this one. */
+static const char *folder_of(nb_arena *arena, const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? nb_strndup(arena, path, (size_t)(slash - path) + (slash == path)) : NULL;
+}
+
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
     args->diags->file = path;
     struct stat st;
@@ -42,10 +48,9 @@ nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
         char *text;
         size_t size;
         NB_TRY(nbt_read_file(path, args->arena, args->diags, &text, &size));
-        const char *slash = strrchr(path, '/');
-        const char *base =
-            slash ? nb_strndup(args->arena, path, (size_t)(slash - path) + (slash == path)) : ".";
-        return nb_parse(text, size, path, base, nbt_out_of_memory, NULL, args->diags, out);
+        const char *base = folder_of(args->arena, path);
+        return nb_parse(text, size, path, base ? base : ".", nbt_out_of_memory, NULL, args->diags,
+                        out);
     }
     return nb_import(path, nbt_out_of_memory, NULL, args->diags, out);
 }
@@ -116,6 +121,7 @@ static void after_pass(void *user, const nb_pass_event *e) {
 
 nb_status nbt_make_registry(nbt_args *args, nb_registry **out) {
     *out = nb_registry_create(args->arena);
+    if (nbt_get(args, "recipe")) (*out)->base = folder_of(args->arena, nbt_get(args, "recipe"));
     const nbt_strings *plugins = nbt_all(args, "load");
     for (size_t i = 0; i < plugins->count; i++)
         NB_TRY(nb_registry_load(*out, plugins->items[i], args->diags));

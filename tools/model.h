@@ -27,6 +27,8 @@ bool nbt_wants_stages(const nbt_args *args);
 
 /* --budget or --max-kld: layers get bits of their own. */
 bool nbt_wants_budget(const nbt_args *args);
+/* The passes and operations there are, those of --load too. */
+nb_status nbt_make_registry(nbt_args *args, nb_registry **out);
 /* What --passes or --recipe give instead of a scheme's pipeline; NULL without them. */
 nb_status nbt_given_pipeline(nbt_args *args, const char **out);
 /* The pipeline that the options ask for: --passes, or --scheme's. `scheme` overrides --scheme when

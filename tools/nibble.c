@@ -38,7 +38,7 @@ static nb_status run_command(nbt_args *args, int argc, char **argv) {
         return NB_OK;
     }
     for (size_t i = 0; i < NB_COUNT(table); i++) {
-        if (strcmp(table[i].name, args->command) == 0) return table[i].run(args);
+        if (nbt_names_command(table[i].name, args->command)) return table[i].run(args);
     }
     return NB_INTERNAL;
 }

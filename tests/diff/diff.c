@@ -225,6 +225,7 @@ int main(int argc, char **argv) {
     diff_test_immediates();
     diff_test_rotary();
     diff_test_hadamard();
+    diff_test_call();
     diff_test_matmul();
     diff_test_conv();
     diff_test_patches();

@@ -70,6 +70,7 @@ void diff_test_model(void);
 void diff_test_immediates(void);
 void diff_test_rotary(void);
 void diff_test_hadamard(void);
+void diff_test_call(void);
 void diff_test_quantize(void);
 void diff_test_dequantize(void);
 void diff_test_qgather(void);

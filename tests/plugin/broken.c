@@ -21,6 +21,8 @@ static const nb_pass bad = {
     .name = "Not A Name",
 #elif defined(BROKEN_DUPLICATE)
     .name = "simplify",
+#elif defined(BROKEN_INCLUDE)
+    .name = "include",
 #elif defined(BROKEN_TWICE)
     .name = "good",
 #else
@@ -39,6 +41,17 @@ static const nb_pass bad = {
 
 static const nb_pass *const passes[] = {&good, &bad, NULL};
 
+#ifdef BROKEN_OPS
+NB_EXPORT void nb_call_twice(void);
+void nb_call_twice(void) {}
+static const nb_op_def unnamed = {.size = sizeof(nb_op_def), .name = "9", .summary = "-"},
+                       missing = {.size = sizeof(nb_op_def), .name = "missing", .summary = "-"},
+                       twice = {.size = sizeof(nb_op_def), .name = "twice", .summary = "-"};
+static const nb_op_def *const ops[] = OPS;
+/* Each plug-in uses one of them. */
+const nb_op_def *const all_ops[] = {&unnamed, &missing, &twice};
+#endif
+
 #ifdef BROKEN_SYMBOL
 #define nb_plugin_v0 nb_plugin_of_another_name
 #endif
@@ -56,4 +69,7 @@ NB_EXPORT const nb_plugin nb_plugin_v0 = {
     .abi_minor = NB_PASS_ABI_MINOR,
     .name = "broken",
     .passes = passes,
+#ifdef BROKEN_OPS
+    .ops = ops,
+#endif
 };

@@ -20,14 +20,16 @@ static nb_value *i64(nb_pass_ctx *ctx) { return H->input(ctx->graph, 1); }
 static nb_value *k(nb_pass_ctx *ctx) { return H->operand(add(ctx), 1); }
 
 static const float numbers[16];
-#define ARRAY(...) (&(nb_array){.elem = 1, .rank = 1, .dims = {4}, .data = numbers, __VA_ARGS__})
+#define ARRAY(elem_, length, data_) \
+    (&(nb_array){.elem = (elem_), .rank = 1, .dims = {length}, .data = (data_)})
+#define FOUR ARRAY(1, 4, numbers)
 
 /* ---- constants ------------------------------------------------------------------------------ */
 
-static void const_data_null(nb_pass_ctx *ctx) { H->const_data(ctx, NULL, ARRAY()); }
-static void const_data_input(nb_pass_ctx *ctx) { H->const_data(ctx, x(ctx), ARRAY()); }
+static void const_data_null(nb_pass_ctx *ctx) { H->const_data(ctx, NULL, FOUR); }
+static void const_data_input(nb_pass_ctx *ctx) { H->const_data(ctx, x(ctx), FOUR); }
 static void const_data_nowhere(nb_pass_ctx *ctx) { H->const_data(ctx, k(ctx), NULL); }
-static void make_no_name(nb_pass_ctx *ctx) { H->make_const(ctx, NULL, ARRAY()); }
+static void make_no_name(nb_pass_ctx *ctx) { H->make_const(ctx, NULL, FOUR); }
 static void make_no_array(nb_pass_ctx *ctx) { H->make_const(ctx, "c", NULL); }
 
 #define MAKE(name, ...) \
@@ -163,6 +165,11 @@ static void run_no_function(nb_pass_ctx *ctx) {
     H->run(ctx, inputs, NULL, taps, 1, NULL, NULL);
 }
 
+static void run_invalid(nb_pass_ctx *ctx) {
+    H->set_operand(ctx, neg(ctx), 0, H->result(add(ctx), 0)); /* defined below its use */
+    H->run(ctx, inputs, NULL, NULL, 0, NULL, NULL);
+}
+
 /* ---- talking -------------------------------------------------------------------------------- */
 
 static void fact_no_name(nb_pass_ctx *ctx) { H->fact(ctx, neg(ctx), NULL, 1); }
@@ -173,6 +180,224 @@ static void error_then_warning(nb_pass_ctx *ctx) {
     H->help(ctx, "do %d things", 2);
     H->report(ctx, NB_LEVEL_WARNING, NULL, "the second");
 }
+
+static void report_no_text(nb_pass_ctx *ctx) {
+    const char *none = NULL;
+    H->report(ctx, NB_LEVEL_ERROR, neg(ctx), none, 0);
+}
+static void report_level(nb_pass_ctx *ctx) { H->report(ctx, (nb_level)7, neg(ctx), "what"); }
+static void report_value_no_text(nb_pass_ctx *ctx) {
+    const char *none = NULL;
+    H->report_value(ctx, NB_LEVEL_INFO, x(ctx), none, 0);
+}
+static void help_no_text(nb_pass_ctx *ctx) {
+    const char *none = NULL;
+    H->help(ctx, none, 0);
+}
+static void note_no_text(nb_pass_ctx *ctx) {
+    const char *none = NULL;
+    H->note(ctx, none, 0);
+}
+static void report_at_value(nb_pass_ctx *ctx) {
+    H->report_value(ctx, NB_LEVEL_ERROR, k(ctx), "look at @%s", H->value_name(k(ctx)));
+    H->note(ctx, "and at %s", "this");
+}
+static void scratch_huge(nb_pass_ctx *ctx) { H->scratch(ctx, SIZE_MAX); }
+static void sample_nowhere(nb_pass_ctx *ctx) { H->sample(ctx, 0, NULL); }
+
+/* ---- names, places ----------------------------------------------------------------------------
+ */
+
+static void name_nobody(nb_pass_ctx *ctx) { H->set_name(ctx, NULL, "a"); }
+static void name_null(nb_pass_ctx *ctx) { H->set_name(ctx, x(ctx), NULL); }
+static void name_empty(nb_pass_ctx *ctx) { H->set_name(ctx, x(ctx), ""); }
+static void move_null(nb_pass_ctx *ctx) { H->move_op(ctx, neg(ctx), NULL); }
+static void move_return(nb_pass_ctx *ctx) { H->move_op(ctx, ret(ctx), neg(ctx)); }
+static void move_behind(nb_pass_ctx *ctx) { H->move_op(ctx, neg(ctx), ret(ctx)); }
+static void set_removed(nb_pass_ctx *ctx) {
+    nb_op *op = neg(ctx);
+    H->replace_uses(ctx, H->result(op, 0), x(ctx));
+    H->remove_op(ctx, op);
+    H->set_operand(ctx, op, 0, x(ctx));
+}
+
+/* ---- large constants, codes -------------------------------------------------------------------
+ */
+
+static float floats[16];
+static int give_up(void *user, int64_t offset, int64_t bytes, void *data) {
+    (void)user;
+    (void)offset;
+    (void)bytes;
+    (void)data;
+    return 0;
+}
+static void floats_input(nb_pass_ctx *ctx) { H->const_floats(ctx, x(ctx), 0, 1, floats); }
+static void floats_beyond(nb_pass_ctx *ctx) { H->const_floats(ctx, k(ctx), 2, 3, floats); }
+static void floats_before(nb_pass_ctx *ctx) { H->const_floats(ctx, k(ctx), -1, 1, floats); }
+static void floats_overflow(nb_pass_ctx *ctx) {
+    H->const_floats(ctx, k(ctx), INT64_MAX, INT64_MAX, floats);
+}
+static void floats_nowhere(nb_pass_ctx *ctx) { H->const_floats(ctx, k(ctx), 0, 1, NULL); }
+static void rest_input(nb_pass_ctx *ctx) { H->const_rest(ctx, x(ctx)); }
+static void by_nobody(nb_pass_ctx *ctx) {
+    H->make_const_by(ctx, "c", ARRAY(1, 4, NULL), NULL, NULL);
+}
+static void by_data(nb_pass_ctx *ctx) { H->make_const_by(ctx, "c", FOUR, give_up, NULL); }
+static void by_quitter(nb_pass_ctx *ctx) {
+    H->make_const_by(ctx, "c", ARRAY(1, 4, NULL), give_up, NULL);
+}
+#define QUANT(name_, ...)                                                             \
+    static void name_(nb_pass_ctx *ctx) {                                             \
+        nb_quant_arg q = {.size = sizeof q, .name = "q", .storage = "i8", .axis = 0}; \
+        q.scales = k(ctx);                                                            \
+        __VA_ARGS__;                                                                  \
+        H->make_quant(ctx, &q);                                                       \
+    }
+QUANT(quant_size, q.size = 4)
+QUANT(quant_name, q.name = NULL)
+QUANT(quant_storage, q.storage = "f32")
+QUANT(quant_storage_unknown, q.storage = "i9")
+QUANT(quant_axis, q.axis = 8)
+QUANT(quant_no_scales, q.scales = NULL)
+QUANT(quant_group, q.axis = -1; q.group = 4)
+QUANT(quant_scales, q.scales = x(ctx))
+QUANT(quant_group_negative, q.group = -4)
+static void quant_null(nb_pass_ctx *ctx) { H->make_quant(ctx, NULL); }
+static const char *good_quant(nb_pass_ctx *ctx) {
+    return H->make_quant(ctx, &(nb_quant_arg){.size = sizeof(nb_quant_arg),
+                                              .name = "q",
+                                              .storage = "i8",
+                                              .axis = 0,
+                                              .scales = k(ctx)});
+}
+static void codes_unknown(nb_pass_ctx *ctx) {
+    H->make_codes(ctx, "c", ARRAY(3, 4, numbers), "nobody");
+}
+static void codes_no_quant(nb_pass_ctx *ctx) {
+    H->make_codes(ctx, "c", ARRAY(3, 4, numbers), NULL);
+}
+static void codes_elem(nb_pass_ctx *ctx) { H->make_codes(ctx, "c", FOUR, good_quant(ctx)); }
+static void codes_shape(nb_pass_ctx *ctx) {
+    H->make_codes(ctx, "c", ARRAY(3, 5, numbers), good_quant(ctx));
+}
+static void codes_data(nb_pass_ctx *ctx) {
+    H->make_codes(ctx, "c", ARRAY(3, 4, NULL), good_quant(ctx));
+}
+
+/* ---- statistics, selectors --------------------------------------------------------------------
+ */
+
+static void stats_size(nb_pass_ctx *ctx) {
+    nb_stats_view view = {.size = 0};
+    H->stats(ctx, x(ctx), &view);
+}
+static void stats_nobody(nb_pass_ctx *ctx) {
+    nb_stats_view view = {.size = sizeof view};
+    H->stats(ctx, NULL, &view);
+}
+static void select_unknown(nb_pass_ctx *ctx) { H->selected(ctx, "skip", neg(ctx)); }
+static void select_null(nb_pass_ctx *ctx) { H->selected(ctx, NULL, neg(ctx)); }
+
+/* ---- rewriting --------------------------------------------------------------------------------
+ */
+
+static nb_value *to_nothing(nb_pass_ctx *ctx, const nb_match *m) {
+    (void)ctx;
+    (void)m;
+    return NULL;
+}
+static nb_value *to_other_type(nb_pass_ctx *ctx, const nb_match *m) {
+    return H->matched(m, "nobody") ? NULL : i64(ctx);
+}
+static nb_value *to_removed(nb_pass_ctx *ctx, const nb_match *m) {
+    nb_op *op = H->matched_op(m);
+    H->replace_uses(ctx, H->result(op, 0), x(ctx));
+    H->remove_op(ctx, op);
+    return x(ctx);
+}
+static nb_value *to_itself(nb_pass_ctx *ctx, const nb_match *m) {
+    nb_value *operand = H->operand(H->matched_op(m), 0);
+    return H->build(ctx, H->matched_op(m), "neg", &operand, 1, NULL, 0);
+}
+static nb_value *to_rewrite(nb_pass_ctx *ctx, const nb_match *m) {
+    (void)m;
+    H->rewrite(ctx, NULL, 0);
+    return NULL;
+}
+#define ROW(name_, ...)                                                        \
+    static void name_(nb_pass_ctx *ctx) {                                      \
+        nb_rewrite_row row = {.size = sizeof row, .name = "row", __VA_ARGS__}; \
+        H->rewrite(ctx, &row, 1);                                              \
+    }
+ROW(row_no_rule, .rule = NULL)
+ROW(row_no_arrow, .rule = "neg(x)")
+ROW(row_no_op, .rule = "x -> x")
+ROW(row_unknown_op, .rule = "nonsense(x) -> x")
+ROW(row_unknown_word, .rule = "neg(x) -> y")
+ROW(row_unclosed, .rule = "neg(x -> x")
+ROW(row_more, .rule = "neg(x) -> x x")
+ROW(row_empty, .rule = "")
+ROW(row_return, .rule = "neg(x) -> return(x)")
+ROW(row_names,
+    .rule = "where(where(a, b, c), where(d, e, f), add(where(g, h, i), where(j, k, add(l, "
+            "m)))) -> a")
+ROW(row_deep,
+    .rule = "neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(neg(x)))))))))"
+            ")))))))) -> x")
+ROW(row_operands, .rule = "concat(a, b, c, d, e) -> a")
+ROW(row_few, .rule = "neg(x) -> add(x)")
+ROW(row_type, .rule = "neg(x) -> and(x, x)")
+ROW(row_to_type, .rule = "neg(x) ->", .to = to_other_type)
+ROW(row_to_removed, .rule = "neg(x) ->", .to = to_removed)
+ROW(row_forever, .rule = "neg(x) ->", .to = to_itself)
+ROW(row_inside, .rule = "neg(x) ->", .to = to_rewrite)
+static void row_size(nb_pass_ctx *ctx) {
+    nb_rewrite_row row = {.size = 4, .name = "row", .rule = "neg(x) -> x"};
+    H->rewrite(ctx, &row, 1);
+}
+static void row_null(nb_pass_ctx *ctx) { H->rewrite(ctx, NULL, 1); }
+/* A row that leaves the graph as it is: no error by itself. */
+static void row_nothing(nb_pass_ctx *ctx) {
+    nb_rewrite_row row = {.size = sizeof row, .name = "row", .rule = "neg(x) ->", .to = to_nothing};
+    if (H->rewrite(ctx, &row, 1) != 0) abort();
+}
+
+/* ---- operations of one's own ------------------------------------------------------------------
+ */
+
+static void call_unknown(nb_pass_ctx *ctx) {
+    nb_value *operand = x(ctx);
+    H->call(ctx, neg(ctx), "nobody", &operand, 1, NULL, 0);
+}
+static void call_null(nb_pass_ctx *ctx) { H->call(ctx, neg(ctx), NULL, NULL, 0, NULL, 0); }
+static void call_no_place(nb_pass_ctx *ctx) {
+    nb_value *operand = x(ctx);
+    H->call(ctx, NULL, "twice", &operand, 1, NULL, 0);
+}
+static void call_few(nb_pass_ctx *ctx) { H->call(ctx, neg(ctx), "twice", NULL, 0, NULL, 0); }
+static void call_many(nb_pass_ctx *ctx) {
+    nb_value *operands[2] = {x(ctx), x(ctx)};
+    H->call(ctx, neg(ctx), "twice", operands, 2, NULL, 0);
+}
+static void call_operand_null(nb_pass_ctx *ctx) {
+    nb_value *operand = NULL;
+    H->call(ctx, neg(ctx), "twice", &operand, 1, NULL, 0);
+}
+static void call_numbers(nb_pass_ctx *ctx) {
+    nb_value *operand = x(ctx);
+    H->call(ctx, neg(ctx), "twice", &operand, 1, NULL, 3);
+}
+static void call_refused(nb_pass_ctx *ctx) {
+    nb_value *operand = i64(ctx);
+    H->call(ctx, neg(ctx), "twice", &operand, 1, NULL, 0);
+}
+static void call_no_type(nb_pass_ctx *ctx) {
+    nb_value *operand = x(ctx);
+    const int64_t wrong = 1;
+    H->call(ctx, neg(ctx), "twice", &operand, 1, &wrong, 1);
+}
+static void call_by_build(nb_pass_ctx *ctx) { build(ctx, "call", x(ctx), NULL, 1); }
 
 /* Questions about nothing have neutral answers; none of these is an error by itself. */
 static void ask_nothing(nb_pass_ctx *ctx) {
@@ -197,6 +422,16 @@ static void ask_nothing(nb_pass_ctx *ctx) {
             !H->attr_int(neg(ctx), "axis", &n) && !H->attr_int(neg(ctx), NULL, &n) &&
             !H->sample_count(ctx) && !H->sample(ctx, 0, &sample) && !H->query(ctx, "nb.none/1") &&
             !H->query(ctx, NULL);
+    right = right && !H->body_count(NULL) && !H->body_first_op(NULL, 0) &&
+            !H->body_first_op(neg(ctx), 0) && !H->body_input_count(neg(ctx), 0) &&
+            !H->body_input(neg(ctx), 0, 0) && !H->parent_op(NULL) && !H->parent_op(neg(ctx)) &&
+            !H->attr_text(ctx, NULL, "axis") && !H->attr_text(ctx, neg(ctx), NULL) &&
+            !H->attr_text(ctx, neg(ctx), "axis") && !*H->value_dim_text(ctx, NULL, 0) &&
+            !*H->value_dim_text(ctx, x(ctx), 2) && !*H->value_quant(NULL) &&
+            !*H->value_quant(x(ctx)) && !H->matched(NULL, "x") && !H->matched_op(NULL) &&
+            !H->attr_int(neg(ctx), "axis", NULL) && !H->attr_ints(neg(ctx), "perm", NULL, NULL);
+    nb_stats_view view = {.size = sizeof view};
+    right = right && !H->stats(ctx, x(ctx), &view) && H->const_rest(ctx, k(ctx));
     if (!right) abort();
 }
 
@@ -259,9 +494,84 @@ const misuse misuses[] = {
     {"run-rank", "", run_rank},
     {"run-no-taps", "host->run", run_no_taps},
     {"run-null-tap", "host->run", run_null_tap},
+    {"run-invalid", "the graph is not valid as it is now", run_invalid},
     {"run-no-function", "host->run", run_no_function},
     {"fact-no-name", "host->fact", fact_no_name},
     {"fact-nan", "host->fact", fact_nan},
+    {"report-no-text", "host->report:", report_no_text},
+    {"report-level", "host->report:", report_level},
+    {"report-value-no-text", "host->report_value", report_value_no_text},
+    {"help-no-text", "host->help", help_no_text},
+    {"note-no-text", "host->note", note_no_text},
+    {"report-at-value", "look at @k", report_at_value},
+    {"scratch-huge", "host->scratch", scratch_huge},
+    {"sample-nowhere", "without giving a reason", sample_nowhere},
+    {"name-nobody", "host->set_name", name_nobody},
+    {"name-null", "host->set_name", name_null},
+    {"name-empty", "host->set_name", name_empty},
+    {"move-null", "host->move_op", move_null},
+    {"move-return", "host->move_op", move_return},
+    {"move-behind", "", move_behind},
+    {"set-removed", "host->set_operand", set_removed},
+    {"floats-input", "host->const_floats", floats_input},
+    {"floats-beyond", "'k' has 4 elements, not 3 from 2 on", floats_beyond},
+    {"floats-before", "host->const_floats", floats_before},
+    {"floats-overflow", "host->const_floats", floats_overflow},
+    {"floats-nowhere", "host->const_floats", floats_nowhere},
+    {"rest-input", "host->const_rest", rest_input},
+    {"by-nobody", "host->make_const_by", by_nobody},
+    {"by-data", "host->make_const_by", by_data},
+    {"by-quitter", "gave up at byte 0 of 16", by_quitter},
+    {"quant-size", "host->make_quant", quant_size},
+    {"quant-name", "host->make_quant", quant_name},
+    {"quant-storage", "the storage is neither", quant_storage},
+    {"quant-storage-unknown", "host->make_quant", quant_storage_unknown},
+    {"quant-axis", "host->make_quant", quant_axis},
+    {"quant-no-scales", "host->make_quant", quant_no_scales},
+    {"quant-group", "host->make_quant", quant_group},
+    {"quant-scales", "scales are not a constant", quant_scales},
+    {"quant-group-negative", "the group's length is not positive", quant_group_negative},
+    {"quant-null", "host->make_quant", quant_null},
+    {"codes-unknown", "found 'nobody'", codes_unknown},
+    {"codes-no-quant", "host->make_codes", codes_no_quant},
+    {"codes-elem", "host->make_codes", codes_elem},
+    {"codes-shape", "host->make_codes", codes_shape},
+    {"codes-data", "host->make_codes", codes_data},
+    {"stats-size", "host->stats", stats_size},
+    {"stats-nobody", "host->stats", stats_nobody},
+    {"select-unknown", "host->selected", select_unknown},
+    {"select-null", "host->selected", select_null},
+    {"row-no-rule", "a row lacks a member", row_no_rule},
+    {"row-no-arrow", "expected '->'", row_no_arrow},
+    {"row-no-op", "the left side is no operation", row_no_op},
+    {"row-unknown-op", "there is no operation 'nonsense'", row_unknown_op},
+    {"row-unknown-word", "'y' is not named on the left", row_unknown_word},
+    {"row-unclosed", "expected ',' or ')'", row_unclosed},
+    {"row-more", "expected the end", row_more},
+    {"row-empty", "expected a name", row_empty},
+    {"row-return", "'return' has not one result", row_return},
+    {"row-names", "a rule has at most 12 names", row_names},
+    {"row-deep", "too deep", row_deep},
+    {"row-operands", "more than 4 operands", row_operands},
+    {"row-few", "wrong number of operands (1)", row_few},
+    {"row-type", "and", row_type},
+    {"row-to-type", "puts i64[2] in the place of f32[B,4]", row_to_type},
+    {"row-to-removed", "removed the op that it replaces", row_to_removed},
+    {"row-forever", "do not come to an end", row_forever},
+    {"row-inside", "rewrites while it is applied", row_inside},
+    {"row-size", "a row lacks a member", row_size},
+    {"row-null", "host->rewrite", row_null},
+    {"row-nothing", "without giving a reason", row_nothing},
+    {"call-unknown", "found 'nobody'", call_unknown},
+    {"call-null", "host->call", call_null},
+    {"call-no-place", "host->call", call_no_place},
+    {"call-few", "'twice' takes 1 operands, found 0", call_few},
+    {"call-many", "'twice' takes 1 operands, found 2", call_many},
+    {"call-operand-null", "operand 0 of 'twice' is NULL", call_operand_null},
+    {"call-numbers", "host->call", call_numbers},
+    {"call-refused", "'twice' does not take these operands: it is not f32", call_refused},
+    {"call-no-type", "the shape rule of 'twice' gives no type", call_no_type},
+    {"call-by-build", "host->call", call_by_build},
     {"error-then-warning", "error-then-warning: the first", error_then_warning},
     {"silent", "failed without giving a reason", silent},
     {"ask-nothing", "failed without giving a reason", ask_nothing},

@@ -1,10 +1,15 @@
 /* Plug-ins: loading them, running what they bring, refusing broken ones, and surviving misuse of
  * the host table. */
+#include "ir/build.h"
+#include "ir/interner.h"
 #include "ir/text.h"
+#include "passes/check.h"
 #include "passes/pass.h"
+#include "tests/plugin/members.h"
 #include "tests/plugin/misuse.h"
 
 #include <check.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,15 +45,12 @@ static nb_graph *parse(const char *text) {
     return g;
 }
 
+/* Nobody asks for the verifier: what a loaded pass leaves is verified anyway. */
 static nb_status run(const nb_registry *r, const char *passes, nb_graph *g) {
     nb_pipeline pipeline;
     nb_status status = nb_pipeline_parse(r, passes, arena, diags, &pipeline);
     if (status != NB_OK) return status;
-    nb_pass_env env = {.registry = registry,
-                       .diags = diags,
-                       .arena = arena,
-                       .verify_each = true,
-                       .check_each = true};
+    nb_pass_env env = {.registry = registry, .diags = diags, .arena = arena, .check_each = true};
     return nb_pipeline_run(&pipeline, g, &env);
 }
 
@@ -64,7 +66,7 @@ static const char chain[] = "nir 1\n"
 /* ---- an example ----------------------------------------------------------------------------- */
 
 START_TEST(example_counts) {
-    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_EXAMPLE, diags), NB_OK);
+    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_COUNT, diags), NB_OK);
     nb_graph *g = parse(chain);
     ck_assert_int_eq(run(registry, "count-ops", g), NB_OK);
     ck_assert_uint_eq(diags->list.count, 4);
@@ -78,7 +80,7 @@ START_TEST(example_counts) {
 END_TEST
 
 START_TEST(example_folds) {
-    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_EXAMPLE, diags), NB_OK);
+    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_FOLD, diags), NB_OK);
     nb_graph *g = parse(chain);
     ck_assert_int_eq(run(registry, "fold-mul-one, simplify", g), NB_OK);
     ck_assert_str_eq(nb_print_string(arena, g, &(nb_print_options){0}),
@@ -127,7 +129,7 @@ static const struct {
     const char *path, *message;
     nb_status status;
 } broken[] = {
-    {PLUGIN_ABI, "plug-in has pass ABI 1.2, this nibble has 0.2", NB_USAGE},
+    {PLUGIN_ABI, "plug-in has pass ABI 1.3, this nibble has 0.3", NB_USAGE},
     {PLUGIN_SIZE, "plug-in has pass ABI", NB_USAGE},
     {PLUGIN_SYMBOL, "no symbol 'nb_plugin_v0' in this file", NB_USAGE},
     {PLUGIN_NAME, "pass number 1 lacks a member", NB_USAGE},
@@ -135,6 +137,10 @@ static const struct {
     {PLUGIN_DUPLICATE, "a pass named 'simplify' exists already", NB_USAGE},
     {PLUGIN_TWICE, "a pass named 'good' exists already", NB_USAGE},
     {PLUGIN_OPTIONS, "option number 0 of pass 'bad'", NB_USAGE},
+    {PLUGIN_INCLUDE, "a pass named 'include' exists already", NB_USAGE},
+    {PLUGIN_OP_NAME, "operation number 0 lacks a member", NB_USAGE},
+    {PLUGIN_OP_FUNCTION, "no function 'nb_call_missing'", NB_USAGE},
+    {PLUGIN_OP_TWICE, "an operation named 'twice' exists already", NB_USAGE},
     {"/nonexistent/plugin.so", "cannot load plug-in", NB_IO},
     {"nonexistent.so", "cannot load plug-in", NB_IO},
     {"/", "cannot load plug-in", NB_IO},
@@ -147,15 +153,15 @@ START_TEST(refused) {
     ck_assert_msg(said(broken[_i].message), "%s", everything_said());
     ck_assert_uint_eq(registry->passes.count, n);
     ck_assert_ptr_null(nb_registry_find(registry, "good", 4));
-    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_EXAMPLE, diags), NB_OK);
-    ck_assert_uint_eq(registry->passes.count, n + 2);
+    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_FOLD, diags), NB_OK);
+    ck_assert_uint_eq(registry->passes.count, n + 1);
 }
 END_TEST
 
 START_TEST(loaded_twice) {
-    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_EXAMPLE, diags), NB_OK);
-    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_EXAMPLE, diags), NB_USAGE);
-    ck_assert(said("a pass named 'count-ops' exists already"));
+    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_FOLD, diags), NB_OK);
+    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_FOLD, diags), NB_USAGE);
+    ck_assert(said("a pass named 'fold-mul-one' exists already"));
     nb_graph *g = parse(chain);
     ck_assert_int_eq(run(registry, "fold-mul-one", g), NB_OK);
     nb_graph_destroy(g);
@@ -168,9 +174,230 @@ START_TEST(empty_plugin) {
 }
 END_TEST
 
+/* ---- sizes ---------------------------------------------------------------------------------- */
+
+static nb_pass_result do_nothing(nb_pass_ctx *ctx) {
+    (void)ctx;
+    return NB_PASS_UNCHANGED;
+}
+
+/* What stands behind the members that an older header had is not looked at. */
+START_TEST(older_structs) {
+    nb_pass old = {.size = offsetof(nb_pass, needs),
+                   .name = "old",
+                   .summary = "from an older header",
+                   .run = do_nothing,
+                   .needs = ~0u};
+    const nb_pass *passes[] = {&old, NULL};
+    nb_plugin plugin = {.size = offsetof(nb_plugin, ops),
+                        .abi_major = NB_PASS_ABI_MAJOR,
+                        .name = "old",
+                        .passes = passes,
+                        .ops = (const nb_op_def *const *)(uintptr_t)8};
+    ck_assert_msg(nb_registry_add(registry, &plugin, "here", diags) == NB_OK, "%s",
+                  everything_said());
+    const nb_pass *found = nb_registry_find(registry, "old", 3);
+    ck_assert_ptr_nonnull(found);
+    ck_assert_uint_eq(found->needs, 0);
+    ck_assert(nb_registry_is_loaded(registry, found));
+    ck_assert(!nb_registry_is_loaded(registry, nb_registry_find(registry, "simplify", 8)));
+    nb_graph *g = parse(chain);
+    ck_assert_int_eq(run(registry, "old", g), NB_OK);
+    nb_graph_destroy(g);
+}
+END_TEST
+
+/* A newer plug-in has more members than are known here. */
+START_TEST(newer_structs) {
+    struct {
+        nb_pass pass;
+        uint64_t more[4];
+    } new = {.pass = {.size = sizeof new, .name = "new", .summary = "newer", .run = do_nothing}};
+    const nb_pass *passes[] = {&new.pass, NULL};
+    struct {
+        nb_plugin plugin;
+        void *more;
+    } plugin = {.plugin = {.size = sizeof plugin,
+                           .abi_major = NB_PASS_ABI_MAJOR,
+                           .abi_minor = NB_PASS_ABI_MINOR + 1,
+                           .name = "new",
+                           .passes = passes}};
+    ck_assert_int_eq(nb_registry_add(registry, &plugin.plugin, "here", diags), NB_OK);
+    ck_assert_ptr_nonnull(nb_registry_find(registry, "new", 3));
+}
+END_TEST
+
+/* ---- operations of one's own ------------------------------------------------------------------
+ */
+
+static const char doubled[] = "nir 1\n"
+                              "graph @g(%x: f32[B,4]) -> f32[B,4] {\n"
+                              "  %y: f32[B,4] = add %x, %x at \"/Add\"\n"
+                              "  return %y\n"
+                              "}\n";
+static const char called[] = "nir 1\n"
+                             "graph @g(%x: f32[B,4]) -> f32[B,4] {\n"
+                             "  %call: f32[B,4] = call %x {function=\"twice\", to=f32, "
+                             "shape=[B,4]} at \"/Add\" via make-twice\n"
+                             "  return %call\n"
+                             "}\n";
+
+/* It is called by the evaluator (check_each), printed and read, and lowered again. */
+START_TEST(operation) {
+    ck_assert_msg(nb_registry_load(registry, PLUGIN_OPERATION, diags) == NB_OK, "%s",
+                  everything_said());
+    nb_graph *g = parse(doubled);
+    ck_assert_msg(run(registry, "make-twice", g) == NB_OK, "%s", everything_said());
+    const char *text = nb_print_string(arena, g, &(nb_print_options){0});
+    ck_assert_ptr_nonnull(strstr(text, "call %x {function=\"twice\", to=f32, shape=[B,4]} at "
+                                       "\"/Add\" via make-twice"));
+    nb_graph_destroy(g);
+    g = parse(text);
+    ck_assert_str_eq(nb_print_string(arena, g, &(nb_print_options){0}), text);
+    ck_assert_msg(run(registry, "lower-calls", g) == NB_OK, "%s", everything_said());
+    text = nb_print_string(arena, g, &(nb_print_options){0});
+    ck_assert_ptr_nonnull(strstr(text, "= add %x, %x at \"/Add\" via make-twice, lower-calls"));
+    nb_graph_destroy(g);
+}
+END_TEST
+
+/* A graph can be read and printed without the plug-in, and not computed. */
+START_TEST(operation_unknown) {
+    nb_registry *without = nb_registry_create(arena);
+    nb_graph *g = parse(called);
+    ck_assert_int_eq(run(without, "lower-calls", g), NB_OK);
+    ck_assert_str_eq(nb_print_string(arena, g, &(nb_print_options){0}), called);
+    nb_graph_destroy(g);
+    g = parse("nir 1\ngraph @g() -> f32[4] {\n  const @x: f32[4] = {1, 2, 3, 4}\n"
+              "  %y: f32[4] = call @x {function=\"nobody\", to=f32, shape=[4]}\n  return %y\n}\n");
+    ck_assert_int_eq(run(without, "simplify", g), NB_MALFORMED);
+    ck_assert_msg(said("no plug-in has brought operation 'nobody'"), "%s", everything_said());
+    nb_graph_destroy(g);
+}
+END_TEST
+
+/* The function would write beyond its result: refused before anything runs. */
+START_TEST(operation_of_wrong_type) {
+    static const char *const wrong[] = {
+        "  %y: f32[B,4] = call %x {function=\"twice\", to=f32, shape=[B,4]}\n",
+        "  %y: f32[B,4] = call %x, %x {function=\"twice\", to=f32, shape=[B,4]}\n",
+        "  %y: f32[B,4] = call {function=\"twice\", to=f32, shape=[B,4]}\n"};
+    static const char *const why[] = {"the result of 'twice' is f32[B,8], not f32[B,4]",
+                                      "'twice' takes 1 operands, found 2",
+                                      "'twice' takes 1 operands, found 0"};
+    ck_assert_int_eq(nb_registry_load(registry, PLUGIN_OPERATION, diags), NB_OK);
+    nb_graph *g = parse(nb_format(
+        arena, "nir 1\ngraph @g(%%x: f32[B,8]) -> f32[B,4] {\n%s  return %%y\n}\n", wrong[_i]));
+    ck_assert_int_eq(run(registry, "simplify", g), NB_MALFORMED);
+    ck_assert_msg(said(why[_i]), "%s", everything_said());
+    nb_graph_destroy(g);
+}
+END_TEST
+
+/* ---- bodies -----------------------------------------------------------------------------------
+ */
+
+static nb_pass_result look_inside(nb_pass_ctx *ctx) {
+    const nb_pass_host *h = ctx->host;
+    nb_op *outer = h->first_op(ctx->graph), *inner = h->body_first_op(outer, 0);
+    ck_assert_uint_eq(h->body_count(outer), 1);
+    ck_assert_uint_eq(h->body_input_count(outer, 0), 1);
+    ck_assert_str_eq(h->value_name(h->body_input(outer, 0, 0)), "inner");
+    ck_assert_str_eq(h->op_name(inner), "exp");
+    ck_assert_ptr_eq(h->operand(inner, 0), h->body_input(outer, 0, 0));
+    ck_assert_ptr_eq(h->parent_op(inner), outer);
+    ck_assert_ptr_null(h->parent_op(outer));
+    /* New ops go where the one before which they stand is. */
+    nb_value *x = h->body_input(outer, 0, 0), *made = h->build(ctx, inner, "neg", &x, 1, NULL, 0);
+    ck_assert_ptr_eq(h->parent_op(h->defining_op(made)), outer);
+    ck_assert_ptr_eq(h->body_first_op(outer, 0), h->defining_op(made));
+    ck_assert_ptr_eq(h->next_op(h->defining_op(made)), inner);
+    ck_assert_int_eq(h->move_op(ctx, h->defining_op(made), outer), 0); /* of another body */
+    ck_assert_int_eq(h->remove_op(ctx, h->defining_op(made)), 1);
+    return NB_PASS_UNCHANGED;
+}
+
+/* No operation of the table has a body yet, so one is put into an op by hand. */
+START_TEST(ops_with_bodies) {
+    nb_graph *g = parse(chain);
+    nb_op *outer = g->body.first;
+    nb_region *body = NB_NEW(g->arena, nb_region);
+    *body = (nb_region){.graph = g, .parent = outer};
+    nb_value *x = nb_value_create(g, "inner", g->body.params[0]->type, false);
+    nb_region_add_param(body, x);
+    nb_region **bodies = (nb_region **)nb_alloc_array(g->arena, 1, sizeof *bodies);
+    bodies[0] = body;
+    outer->regions = bodies;
+    outer->n_regions = 1;
+    nb_builder b = {.graph = g, .region = body, .diags = diags};
+    ck_assert_ptr_nonnull(nb_unary(&b, NB_OP_exp, x));
+    nb_pass pass = {.size = sizeof pass, .name = "looks", .summary = "looks", .run = look_inside};
+    nb_step step = {.pass = &pass};
+    nb_pipeline pipeline = {0};
+    nb_vec_push(arena, &pipeline.steps, step);
+    nb_pass_env env = {.registry = registry, .diags = diags, .arena = arena};
+    ck_assert_int_eq(nb_pipeline_run(&pipeline, g, &env), NB_USAGE);
+    ck_assert(said("host->move_op"));
+    nb_graph_destroy(g);
+}
+END_TEST
+
+/* ---- use ------------------------------------------------------------------------------------ */
+
+static const member *using;
+
+static nb_pass_result use(nb_pass_ctx *ctx) {
+    const char *wrong = using->act(ctx);
+    if (wrong) ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "%s", wrong);
+    return wrong ? NB_PASS_FAILED : NB_PASS_CHANGED;
+}
+
+/* Each does what nb_pass.h says, and leaves a graph that is valid. */
+START_TEST(used) {
+    teardown();
+    for (using = members; using->name; using ++) {
+        nb_pass pass = {.size = sizeof pass, .name = using->name, .summary = "use", .run = use};
+        nb_plugin plugin = {.size = sizeof plugin,
+                            .abi_major = NB_PASS_ABI_MAJOR,
+                            .name = "use",
+                            .passes = (const nb_pass *const[]){&pass, NULL}};
+        setup();
+        ck_assert_int_eq(nb_registry_add(registry, &plugin, "here", diags), NB_OK);
+        nb_graph *g = parse(members_graph);
+        nb_sample sample = {nb_made_up_inputs(g, arena)};
+        nb_pipeline pipeline;
+        const char *text = nb_format(arena, "calibrate, %s", using->name);
+        ck_assert_int_eq(nb_pipeline_parse(registry, text, arena, diags, &pipeline), NB_OK);
+        nb_pass_env env = {.registry = registry,
+                           .diags = diags,
+                           .arena = arena,
+                           .samples = &sample,
+                           .n_samples = 1};
+        ck_assert_msg(nb_pipeline_run(&pipeline, g, &env) == NB_OK, "%s: %s", using->name,
+                      everything_said());
+        nb_graph_destroy(g);
+        teardown();
+    }
+    setup();
+}
+END_TEST
+
 /* ---- misuse --------------------------------------------------------------------------------- */
 
 static const misuse *acting;
+
+/* With numbers it gives no type. */
+static const char *twice_shape(nb_pass_ctx *ctx, nb_value *const *operands, const int64_t *numbers,
+                               size_t n_numbers, nb_op_shape *out) {
+    (void)numbers;
+    if (n_numbers) out->rank = 9;
+    return ctx->host->value_elem(operands[0]) == 1 ? NULL : "it is not f32";
+}
+static const nb_op_def twice = {.size = sizeof(nb_op_def),
+                                .name = "twice",
+                                .summary = "x + x",
+                                .operands = 1,
+                                .shape = twice_shape};
 
 static nb_pass_result act(nb_pass_ctx *ctx) {
     acting->act(ctx);
@@ -187,7 +414,8 @@ START_TEST(misused) {
         nb_plugin plugin = {.size = sizeof plugin,
                             .abi_major = NB_PASS_ABI_MAJOR,
                             .name = "misuse",
-                            .passes = passes};
+                            .passes = passes,
+                            .ops = (const nb_op_def *const[]){&twice, NULL}};
         acting = m;
         setup();
         ck_assert_int_eq(nb_registry_add(registry, &plugin, "here", diags), NB_OK);
@@ -231,6 +459,13 @@ int main(void) {
     tcase_add_loop_test(c, refused, 0, NB_COUNT(broken));
     tcase_add_test(c, loaded_twice);
     tcase_add_test(c, empty_plugin);
+    tcase_add_test(c, older_structs);
+    tcase_add_test(c, newer_structs);
+    tcase_add_test(c, operation);
+    tcase_add_test(c, operation_unknown);
+    tcase_add_loop_test(c, operation_of_wrong_type, 0, 3);
+    tcase_add_test(c, ops_with_bodies);
+    tcase_add_test(c, used);
     tcase_add_test(c, misused);
     tcase_add_test(c, status_of_error);
     suite_add_tcase(s, c);

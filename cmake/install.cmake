@@ -1,0 +1,27 @@
+# What `cmake --install` puts in place: the program, nb_pass.h, the runtime with its headers, a CMake
+# package (find_package(Nibble)), a pkg-config file, the guide to passes and its examples. All of it
+# may be moved as a whole afterwards.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(NIBBLE_INCLUDE_DIR ${CMAKE_INSTALL_INCLUDEDIR}/nibble)
+set(NIBBLE_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Nibble)
+
+install(TARGETS nibble nibble_runtime)
+install(FILES passes/nb_pass.h DESTINATION ${NIBBLE_INCLUDE_DIR})
+install(FILES runtime/nb_runtime.h runtime/nb_model.h DESTINATION ${NIBBLE_INCLUDE_DIR}/runtime)
+install(FILES passes/WRITING_PASSES.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY tests/plugin/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble)
+
+configure_package_config_file(cmake/NibbleConfig.cmake.in ${PROJECT_BINARY_DIR}/NibbleConfig.cmake
+  INSTALL_DESTINATION ${NIBBLE_PACKAGE_DIR}
+  PATH_VARS NIBBLE_INCLUDE_DIR CMAKE_INSTALL_BINDIR CMAKE_INSTALL_LIBDIR)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/NibbleConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/NibbleConfig.cmake ${PROJECT_BINARY_DIR}/NibbleConfigVersion.cmake
+  DESTINATION ${NIBBLE_PACKAGE_DIR})
+
+# The way from the .pc file to the prefix, so that neither has to stay where it was installed.
+file(RELATIVE_PATH NIBBLE_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+configure_file(cmake/nibble.pc.in ${PROJECT_BINARY_DIR}/nibble.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/nibble.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
