@@ -1,10 +1,21 @@
 /* Operators that move data or compute shapes. */
 #include "frontend/import.h"
 
+#include "ir/eval.h"
+
 #include <string.h>
 
 nb_status nb_import_identity(nb_importer *im) {
     return nb_node_output(im, 0, nb_node_input(im, 0));
+}
+
+/* Is input i a constant that is 0? */
+static bool is_zero(nb_importer *im, size_t i) {
+    nb_value *v = nb_has_input(im, i) ? nb_node_input(im, i) : NULL;
+    int64_t count;
+    if (!v || !nb_is_const(v) || !nb_type_static_count(v->type, &count) || count != 1) return false;
+    nb_tensor t = nb_tensor_of_const(v);
+    return nb_tensor_get(&t, 0) == 0;
 }
 
 /* In inference: the input, and a mask that keeps everything. */
@@ -14,7 +25,8 @@ nb_status nb_import_dropout(nb_importer *im) {
         const int64_t *training;
         size_t n;
         NB_TRY(nb_ints_of(im, 2, &training, &n));
-        if (n != 1 || training[0])
+        /* Nothing is dropped with ratio 0 either. */
+        if (n != 1 || (training[0] && !is_zero(im, 1)))
             return nb_node_error(im, NB_UNSUPPORTED, "training mode is not supported");
     }
     NB_TRY(nb_node_output(im, 0, x));

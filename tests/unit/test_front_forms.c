@@ -290,6 +290,61 @@ START_TEST(counted) {
 }
 END_TEST
 
+static wire resize(wire scales, wire attributes) {
+    return graph(W(front_input("i", 1, "B,3,4,S"), scales, NODE("Resize", "i,,s", attributes)));
+}
+
+START_TEST(resizes) {
+    float twice[] = {1, 1, 2, 2}, odd[] = {1, 1, 1.5f, 1}, less[] = {1, 1, 0.5f, 0.25f},
+          bad[] = {1, 1, 1.5f, 1.5f}, zero[] = {1, 1, 0, 1};
+#define SCALES(values) front_weight("s", 1, "4", values, 16)
+    wire linear = front_string("mode", "linear");
+    front_expect_type(resize(SCALES(twice), NONE), "f32[B,3,8,2*S]");
+    front_expect_type(resize(SCALES(odd), linear), "f32[B,3,6,S]");
+    front_expect_type(resize(SCALES(less), front_string("mode", "cubic")),
+                      "f32[B,3,2,floordiv(S,4)]");
+    front_expect(resize(SCALES(bad), linear), NB_UNSUPPORTED, "an axis of length S scaled by 1.5");
+    front_expect(resize(SCALES(zero), linear), NB_MALFORMED, "a scale of 0");
+    front_expect(resize(front_weight("s", 1, "3", twice, 12), linear), NB_MALFORMED,
+                 "3 scales or sizes for 4 axes");
+    front_expect(resize(front_input("s", 1, "4"), linear), NB_UNSUPPORTED, "it depends on data");
+    front_expect(resize(SCALES(twice), front_string("mode", "area")), NB_UNSUPPORTED,
+                 "mode 'area' is not supported");
+    front_expect(resize(SCALES(twice), front_int("antialias", 1)), NB_UNSUPPORTED, "antialias");
+    front_expect_type(graph(W(front_input("i", 1, "B,3,4,S"), I64("n", 7, 9),
+                              NODE("Resize", "i,,,n", INTS("axes", 2, 3), linear))),
+                      "f32[B,3,7,9]");
+}
+END_TEST
+
+static wire transposed(wire attributes) {
+    return graph(W(front_input("i", 1, "B,6,4,S"), front_zeros("w", "6,5,3,3"),
+                   NODE("ConvTranspose", "i,w", attributes)));
+}
+
+START_TEST(transposed_convolutions) {
+    wire strides = INTS("strides", 2, 2);
+    front_expect_type(transposed(NONE), "f32[B,5,6,S+2]");
+    front_expect_type(transposed(W(strides, INTS("pads", 1, 1, 1, 1))), "f32[B,5,7,2*S-1]");
+    front_expect_type(transposed(W(strides, INTS("output_padding", 1, 1))), "f32[B,5,10,2*S+2]");
+    front_expect_type(transposed(W(strides, front_string("auto_pad", "SAME_UPPER"))),
+                      "f32[B,5,8,2*S]");
+    front_expect_type(transposed(front_int("group", 3)), "f32[B,15,6,S+2]");
+    front_expect(transposed(front_int("group", 4)), NB_MALFORMED, "6 channels do not fit 4 groups");
+    front_expect(transposed(INTS("strides", 0, 1)), NB_MALFORMED, "strides[0] is 0");
+    front_expect(transposed(INTS("dilations", 1)), NB_MALFORMED, "1 dilations for 2 axes");
+    front_expect(transposed(INTS("pads", 1, 1, 1, -1)), NB_MALFORMED, "pads 1 and -1");
+    front_expect(transposed(INTS("pads", 1)), NB_MALFORMED, "1 pads for 2 axes");
+    front_expect(transposed(INTS("kernel_shape", 2, 3)), NB_MALFORMED, "3 and 2 must be equal");
+    front_expect(transposed(INTS("output_shape", 9)), NB_MALFORMED, "1 numbers for 2 axes");
+    front_expect(transposed(front_string("auto_pad", "X")), NB_MALFORMED, "auto_pad is 'X'");
+    front_expect(graph(W(front_zeros("w", "6,5,3"), NODE("ConvTranspose", "x,w", NONE))), NB_OK,
+                 "");
+    front_expect(graph(W(front_zeros("w", "6,5"), NODE("ConvTranspose", "x,w", NONE))),
+                 NB_MALFORMED, "found 3 and 2");
+}
+END_TEST
+
 Suite *nb_suite_front_forms(void) {
     Suite *suite = suite_create("front_forms");
     TCase *tests = tcase_create("front_forms");
@@ -305,6 +360,8 @@ Suite *nb_suite_front_forms(void) {
     tcase_add_test(tests, normalizations);
     tcase_add_test(tests, einsums);
     tcase_add_test(tests, counted);
+    tcase_add_test(tests, resizes);
+    tcase_add_test(tests, transposed_convolutions);
     suite_add_tcase(suite, tests);
     return suite;
 }
