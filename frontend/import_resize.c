@@ -103,9 +103,13 @@ static nb_status check_word(nb_importer *im, const char *what, const char *word,
 
 static nb_status read_modes(nb_importer *im, resize *r) {
     static const char *const modes[] = {"nearest", "linear", "cubic", NULL},
-                             *const coordinates[] = {"half_pixel",         "half_pixel_symmetric",
-                                                     "align_corners",      "asymmetric",
-                                                     "pytorch_half_pixel", NULL},
+                             *const coordinates[] = {"half_pixel",
+                                                     "half_pixel_symmetric",
+                                                     "align_corners",
+                                                     "asymmetric",
+                                                     "pytorch_half_pixel",
+                                                     "tf_half_pixel_for_nn",
+                                                     NULL},
                              *const nearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor",
                                                  "ceil", NULL};
     bool old = im->opset < 11 || im->argument; /* before there was a choice */
@@ -147,7 +151,7 @@ static nb_value *coordinates(nb_importer *im, const resize *r, const axis *a) {
     if (is(r->coordinates, "asymmetric")) return op2(im, NB_OP_div, i, scale);
     if (is(r->coordinates, "align_corners")) {
         /* Of the exact length, which a scale gives; one element alone is the first. */
-        nb_value *last = nb_plus(im, op2(im, NB_OP_mul, scale, from), -1);
+        nb_value *last = nb_plus(im, a->scale != 0 ? op2(im, NB_OP_mul, scale, from) : to, -1);
         last = last ? op2(im, NB_OP_max, last, nb_scalar(im, NB_F64, 0x1p-20)) : NULL;
         return op2(im, NB_OP_div, op2(im, NB_OP_mul, i, nb_plus(im, from, -1)), last);
     }
