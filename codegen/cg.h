@@ -369,6 +369,7 @@ cg_val cg_tanh(cg *g, cg_val x);
 cg_val cg_erf(cg *g, cg_val x);
 cg_val cg_sin(cg *g, cg_val x);
 cg_val cg_cos(cg *g, cg_val x);
+cg_val cg_atan(cg *g, cg_val x);
 cg_val cg_pow(cg *g, cg_val x, cg_val y);
 /* C's fmod, exact; f32 and f64. */
 cg_val cg_fmod(cg *g, cg_val a, cg_val b);

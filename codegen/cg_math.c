@@ -116,6 +116,15 @@ static cg_val sincos_of(cg *g, cg_val x, int cosine) {
 cg_val cg_sin(cg *g, cg_val x) { return sincos_of(g, x, 0); }
 cg_val cg_cos(cg *g, cg_val x) { return sincos_of(g, x, 1); }
 
+cg_val cg_atan(cg *g, cg_val x) {
+    static const float c[] = NB_ATAN_POLY;
+    cg_val one = f32(g, 1), a = cg_abs(g, x);
+    cg_val t = where(g, CG_GT, a, one, cg_fdiv(g, one, a), a), s = cg_mul(g, t, t);
+    cg_val p = cg_fma(g, cg_mul(g, horner(g, c, 8, s), s), t, t);
+    cg_val large = cg_sub(g, f32(g, NB_PIO2_HI), cg_sub(g, p, f32(g, NB_PIO2_LO)));
+    return keep_nan(g, x, or_sign(g, where(g, CG_GT, a, one, large, p), x));
+}
+
 /* |a| to the b in double precision, rounded to f32. */
 static cg_val pow_magnitude(cg *g, cg_val a, cg_val b) {
     static const double cl[] = NB_POW_LOG2_POLY, ce[] = NB_POW_EXP_POLY;

@@ -96,17 +96,42 @@ static inline const nb_dim *nb_num(nb_importer *im, int64_t value) {
 nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value); /* rank 0 */
 /* Elementwise with broadcasting: unifies first. */
 nb_value *nb_combine(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b);
+/* x * factor, x + addend. */
+nb_value *nb_times(nb_importer *im, nb_value *x, double factor);
+nb_value *nb_plus(nb_importer *im, nb_value *x, double addend);
 nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b);
 nb_value *nb_slice_axis(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
                         const nb_dim *count, int64_t step);
 nb_value *nb_join(nb_importer *im, nb_value *a, nb_value *b, int axis);
 /* i64[count]: start, start + 1, ... */
 nb_value *nb_count_up(nb_importer *im, const nb_dim *start, const nb_dim *count);
+/* A vector seen in `rank` axes: it lies along `axis`, the others have length 1. */
+nb_value *nb_along(nb_importer *im, nb_value *v, int rank, int axis);
+/* i64: 0, 1, ... count - 1 along `axis` of `rank` axes. */
+nb_value *nb_positions(nb_importer *im, int rank, int axis, const nb_dim *count);
+nb_value *nb_expand_to(nb_importer *im, nb_value *x, int rank, const nb_dim *const *dims);
+nb_value *nb_zero_pad(nb_importer *im, nb_value *x, int axis, int64_t before, int64_t after);
+/* i64[n] of dimensions, or a scalar of one. */
+nb_value *nb_make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar);
 nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis);
 nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, const int64_t *axes,
                     bool keep);
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
 nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b);
+
+/* log(softmax(x)) along an axis. */
+nb_value *nb_log_softmax(nb_importer *im, nb_value *x, int64_t axis);
+/* i64: where x is largest or smallest along `axis`, which gets length 1: the first such place, or
+ * the last. A NaN counts as both. */
+nb_value *nb_best_place(nb_importer *im, nb_value *x, int64_t axis, bool largest, bool last);
+
+/* Operators that are functions of one float: what the one of that name makes of x. */
+typedef struct nb_form {
+    const char *op;
+    nb_value *(*of)(nb_importer *im, nb_value *x);
+} nb_form;
+/* Output 0 of the node by the form of its name; x must be floats. */
+nb_status nb_apply_form(nb_importer *im, size_t n, const nb_form *forms);
 
 #define IMPORT(domain, op, first, last, least, most, outputs, attributes, function, argument) \
     nb_status nb_import_##function(nb_importer *im);

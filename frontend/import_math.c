@@ -102,88 +102,55 @@ nb_status nb_import_clip(nb_importer *im) {
     return nb_node_output(im, 0, x);
 }
 
-/* ---- activations ---------------------------------------------------------------------------- */
-
-static nb_value *times(nb_importer *im, nb_value *x, double factor) {
-    return x ? nb_combine(im, NB_OP_mul, x, nb_scalar(im, x->type->elem, factor)) : NULL;
-}
-static nb_value *plus(nb_importer *im, nb_value *x, double addend) {
-    return x ? nb_combine(im, NB_OP_add, x, nb_scalar(im, x->type->elem, addend)) : NULL;
-}
-static nb_value *at_least(nb_importer *im, nb_value *x, double bound) {
-    return x ? nb_combine(im, NB_OP_max, x, nb_scalar(im, x->type->elem, bound)) : NULL;
-}
-static nb_value *at_most(nb_importer *im, nb_value *x, double bound) {
-    return x ? nb_combine(im, NB_OP_min, x, nb_scalar(im, x->type->elem, bound)) : NULL;
-}
-static nb_value *hard_sigmoid(nb_importer *im, nb_value *x, double alpha, double beta) {
-    return at_most(im, at_least(im, plus(im, times(im, x, alpha), beta), 0), 1);
-}
-
-nb_status nb_import_activation(nb_importer *im) {
-    const char *op = im->node->op_type;
-    nb_value *x = nb_node_input(im, 0), *y = NULL;
-    if (!x) return NB_MALFORMED;
-    if (!nb_elem_is_float(x->type->elem))
-        return nb_node_error(im, NB_MALFORMED, "takes floats, found %s",
+/* A whole number of ones: x shifted by y is x * 2^y or x / 2^y, and 0 beyond the width, where 2^y
+ * wraps to 0 and so does its quotient. */
+nb_status nb_import_bit_shift(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0), *y = nb_node_input(im, 1);
+    if (!x || !y) return NB_MALFORMED;
+    if (nb_elems[x->type->elem].class_ != NB_CLASS_UINT)
+        return nb_node_error(im, NB_MALFORMED, "takes unsigned integers, found %s",
                              nb_elems[x->type->elem].text);
-    nb_value *zero = nb_scalar(im, x->type->elem, 0);
-    if (strcmp(op, "LeakyRelu") == 0) {
-        y = nb_choose(im, nb_combine(im, NB_OP_lt, x, zero),
-                      times(im, x, (double)nb_node_float(im, "alpha", 0.01f)), x);
-    } else if (strcmp(op, "Elu") == 0) {
-        nb_value *e = times(im, plus(im, nb_unary(&im->b, NB_OP_exp, x), -1),
-                            (double)nb_node_float(im, "alpha", 1));
-        y = nb_choose(im, nb_combine(im, NB_OP_lt, x, zero), e, x);
-    } else if (strcmp(op, "HardSigmoid") == 0) {
-        y = hard_sigmoid(im, x, (double)nb_node_float(im, "alpha", 0.2f),
-                         (double)nb_node_float(im, "beta", 0.5f));
-    } else if (strcmp(op, "HardSwish") == 0) {
-        y = nb_combine(im, NB_OP_mul, x, hard_sigmoid(im, x, 1.0 / 6, 0.5));
-    } else { /* ThresholdedRelu */
-        nb_value *alpha = nb_scalar(im, x->type->elem, (double)nb_node_float(im, "alpha", 1));
-        y = nb_choose(im, nb_combine(im, NB_OP_lt, alpha, x), x, zero);
-    }
-    return nb_node_output(im, 0, y);
+    const char *direction = nb_node_string(im, "direction", "");
+    bool left = strcmp(direction, "LEFT") == 0;
+    if (!left && strcmp(direction, "RIGHT") != 0)
+        return nb_node_error(im, NB_MALFORMED, "direction is '%s', expected LEFT or RIGHT",
+                             direction);
+    nb_value *factor = nb_combine(im, NB_OP_pow, nb_scalar(im, x->type->elem, 2), y);
+    return nb_node_output(im, 0, nb_combine(im, left ? NB_OP_mul : NB_OP_div, x, factor));
 }
 
-nb_status nb_import_prelu(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0), *slope = nb_node_input(im, 1);
-    if (!x || !slope) return NB_MALFORMED;
-    nb_value *scaled = nb_combine(im, NB_OP_mul, x, slope);
-    return nb_node_output(
-        im, 0,
-        nb_choose(im, nb_combine(im, NB_OP_lt, x, nb_scalar(im, x->type->elem, 0)), scaled, x));
-}
-
-/* Swish, QuickGelu: x * sigmoid(alpha * x). */
-nb_status nb_import_swish(nb_importer *im) {
+static bool check_bits(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
-    float alpha = nb_node_float(im, "alpha", im->argument ? 1.702f : 1);
-    if (alpha == 1.0f) return nb_node_output(im, 0, nb_unary(&im->b, NB_OP_silu, x));
-    return nb_node_output(
-        im, 0,
-        x ? nb_combine(im, NB_OP_mul, x,
-                       nb_unary(&im->b, NB_OP_sigmoid, times(im, x, (double)alpha)))
-          : NULL);
+    if (!x || nb_elem_is_integer(x->type->elem)) return x;
+    nb_node_error(im, NB_MALFORMED, "takes integers, found %s", nb_elems[x->type->elem].text);
+    return false;
 }
 
-nb_status nb_import_gelu(nb_importer *im) {
-    bool tanh_form = strcmp(nb_node_string(im, "approximate", "none"), "tanh") == 0;
-    return nb_node_output(
-        im, 0, nb_unary(&im->b, tanh_form ? NB_OP_gelu_tanh : NB_OP_gelu, nb_node_input(im, 0)));
+nb_status nb_import_bitwise(nb_importer *im) {
+    return check_bits(im) ? nb_import_binary(im) : NB_MALFORMED;
+}
+nb_status nb_import_bitwise_not(nb_importer *im) {
+    return check_bits(im) ? nb_import_unary(im) : NB_MALFORMED;
 }
 
-static nb_value *with_bias(nb_importer *im) {
+nb_status nb_import_is_nan(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
-    return nb_has_input(im, 1) && x ? nb_combine(im, NB_OP_add, x, nb_node_input(im, 1)) : x;
+    return nb_node_output(
+        im, 0, x ? nb_unary(&im->b, NB_OP_not, nb_binary(&im->b, NB_OP_eq, x, x)) : NULL);
 }
 
-nb_status nb_import_fast_gelu(nb_importer *im) {
-    return nb_node_output(im, 0, nb_unary(&im->b, NB_OP_gelu_tanh, with_bias(im)));
-}
-nb_status nb_import_bias_gelu(nb_importer *im) {
-    return nb_node_output(im, 0, nb_unary(&im->b, NB_OP_gelu, with_bias(im)));
+nb_status nb_import_is_inf(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    bool negative = nb_node_int(im, "detect_negative", 1) != 0,
+         positive = nb_node_int(im, "detect_positive", 1) != 0;
+    nb_value *infinity =
+        nb_scalar(im, x->type->elem, positive ? (double)INFINITY : -(double)INFINITY);
+    if (negative && positive) x = nb_unary(&im->b, NB_OP_abs, x);
+    nb_value *is = nb_combine(im, NB_OP_eq, x, infinity);
+    if (!negative && !positive) /* nothing is looked for */
+        is = nb_binary(&im->b, NB_OP_xor, is, is);
+    return nb_node_output(im, 0, is);
 }
 
 /* ---- reductions ----------------------------------------------------------------------------- */

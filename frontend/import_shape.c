@@ -1,19 +1,21 @@
 /* Operators that move data or compute shapes. */
 #include "frontend/import.h"
 
-#include <string.h>
+#include "ir/eval.h"
 
-#define MOST_PAD (INT64_C(1) << 40)
+#include <string.h>
 
 nb_status nb_import_identity(nb_importer *im) {
     return nb_node_output(im, 0, nb_node_input(im, 0));
 }
 
-static nb_value *expand_to(nb_importer *im, nb_value *x, int rank, const nb_dim *const *dims) {
-    nb_begin(&im->b, NB_OP_expand);
-    nb_arg(&im->b, x);
-    nb_set_dims(&im->b, "shape", (size_t)rank, dims);
-    return nb_end(&im->b);
+/* Is input i a constant that is 0? */
+static bool is_zero(nb_importer *im, size_t i) {
+    nb_value *v = nb_has_input(im, i) ? nb_node_input(im, i) : NULL;
+    int64_t count;
+    if (!v || !nb_is_const(v) || !nb_type_static_count(v->type, &count) || count != 1) return false;
+    nb_tensor t = nb_tensor_of_const(v);
+    return nb_tensor_get(&t, 0) == 0;
 }
 
 /* In inference: the input, and a mask that keeps everything. */
@@ -23,20 +25,14 @@ nb_status nb_import_dropout(nb_importer *im) {
         const int64_t *training;
         size_t n;
         NB_TRY(nb_ints_of(im, 2, &training, &n));
-        if (n != 1 || training[0])
+        /* Nothing is dropped with ratio 0 either. */
+        if (n != 1 || (training[0] && !is_zero(im, 1)))
             return nb_node_error(im, NB_UNSUPPORTED, "training mode is not supported");
     }
     NB_TRY(nb_node_output(im, 0, x));
     if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
-    return nb_node_output(im, 1,
-                          expand_to(im, nb_scalar(im, NB_BOOL, 1), x->type->rank, x->type->dims));
-}
-
-static nb_value *make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar) {
-    nb_begin(&im->b, NB_OP_dims);
-    nb_set_dims(&im->b, "values", n, dims);
-    nb_set_bool(&im->b, "scalar", scalar);
-    return nb_end(&im->b);
+    return nb_node_output(
+        im, 1, nb_expand_to(im, nb_scalar(im, NB_BOOL, 1), x->type->rank, x->type->dims));
 }
 
 static nb_status check_rank(nb_importer *im, size_t rank) {
@@ -65,7 +61,7 @@ nb_status nb_import_constant_of_shape(nb_importer *im) {
     } else {
         v = nb_scalar(im, NB_F32, 0);
     }
-    return nb_node_output(im, 0, expand_to(im, v, (int)n, dims));
+    return nb_node_output(im, 0, nb_expand_to(im, v, (int)n, dims));
 }
 
 nb_status nb_import_shape(nb_importer *im) {
@@ -76,46 +72,14 @@ nb_status nb_import_shape(nb_importer *im) {
     start = nb_min_i64(nb_max_i64(start < 0 ? start + rank : start, 0), rank);
     end = nb_min_i64(nb_max_i64(end < 0 ? end + rank : end, start), rank);
     return nb_node_output(im, 0,
-                          make_dims(im, (size_t)(end - start), x->type->dims + start, false));
+                          nb_make_dims(im, (size_t)(end - start), x->type->dims + start, false));
 }
 
 nb_status nb_import_size(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
     if (!x) return NB_MALFORMED;
     const nb_dim *count = nb_type_count(im->g, x->type);
-    return nb_node_output(im, 0, make_dims(im, 1, &count, true));
-}
-
-nb_status nb_import_range(nb_importer *im) {
-    nb_value *first = nb_node_input(im, 0);
-    const nb_dim *const *start, *const *limit;
-    const int64_t *step;
-    size_t n;
-    if (!first) return NB_MALFORMED;
-    if (nb_elem_is_float(first->type->elem))
-        return nb_node_error(im, NB_UNSUPPORTED, "ranges of floats are not supported");
-    for (size_t i = 0; i < 3; i++) {
-        int64_t elements;
-        if (!nb_type_static_count(nb_node_input(im, i)->type, &elements) || elements != 1)
-            return nb_node_error(im, NB_MALFORMED, "input %zu is not a scalar", i);
-    }
-    NB_TRY(nb_dims_of(im, 0, &start, &n));
-    NB_TRY(nb_dims_of(im, 1, &limit, &n));
-    NB_TRY(nb_ints_of(im, 2, &step, &n));
-    if (step[0] == 0 || step[0] == INT64_MIN)
-        return nb_node_error(im, NB_MALFORMED, "the step is %lld", (long long)step[0]);
-    nb_graph *g = im->g;
-    const nb_dim *span =
-        step[0] > 0 ? nb_dim_sub(g, *limit, *start) : nb_dim_sub(g, *start, *limit);
-    const nb_dim *count = nb_dim_ceildiv(g, span, nb_num(im, step[0] > 0 ? step[0] : -step[0]));
-    count = nb_dim_max(g, count, nb_num(im, 0));
-    nb_begin(&im->b, NB_OP_iota);
-    nb_set_dims(&im->b, "start", 1, start);
-    nb_set_dims(&im->b, "count", 1, &count);
-    nb_set_int(&im->b, "step", step[0]);
-    nb_value *y = nb_end(&im->b);
-    return nb_node_output(im, 0,
-                          first->type->elem == NB_I64 ? y : nb_cast(&im->b, y, first->type->elem));
+    return nb_node_output(im, 0, nb_make_dims(im, 1, &count, true));
 }
 
 /* ---- shapes --------------------------------------------------------------------------------- */
@@ -238,7 +202,7 @@ nb_status nb_import_expand(nb_importer *im) {
                 im); /* dims may have been rewritten: once more, with one symbol less */
         }
     }
-    return nb_node_output(im, 0, expand_to(im, x, rank, dims));
+    return nb_node_output(im, 0, nb_expand_to(im, x, rank, dims));
 }
 
 /* Each axis of length n becomes [repeat, n], then one axis. */
@@ -262,8 +226,8 @@ nb_status nb_import_tile(nb_importer *im) {
         for (int k = 0; k < rank; k++)
             flat[k] = k == d ? nb_dim_mul(im->g, repeats[d], x->type->dims[k]) : x->type->dims[k];
         x = nb_reshape(&im->b,
-                       expand_to(im, nb_reshape(&im->b, x, rank + 1, split), rank + 1, wide), rank,
-                       flat);
+                       nb_expand_to(im, nb_reshape(&im->b, x, rank + 1, split), rank + 1, wide),
+                       rank, flat);
     }
     return nb_node_output(im, 0, x);
 }
@@ -430,64 +394,6 @@ nb_status nb_import_gather(nb_importer *im) {
     return nb_node_output(im, 0, nb_take(im, x, index, (int)axis));
 }
 
-nb_status nb_import_pad(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0), *value = NULL;
-    size_t n, na = 0;
-    const int64_t *pads, *axes = NULL;
-    if (!x) return NB_MALFORMED;
-    if (strcmp(nb_node_string(im, "mode", "constant"), "constant") != 0)
-        return nb_node_error(im, NB_UNSUPPORTED, "only constant padding is supported");
-    pads = nb_node_ints(im, "pads", &n);
-    if (!pads) NB_TRY(nb_ints_of(im, 1, &pads, &n));
-    if (nb_has_input(im, 2))
-        value = nb_node_input(im, 2);
-    else if (nb_node_attr(im, "value"))
-        value = nb_scalar(im, x->type->elem, (double)nb_node_float(im, "value", 0));
-    if (value && value->type->rank) value = nb_reshape(&im->b, value, 0, NULL);
-    if (nb_has_input(im, 3)) NB_TRY(nb_ints_of(im, 3, &axes, &na));
-    size_t padded = axes ? na : (size_t)x->type->rank;
-    if (n != 2 * padded) return nb_node_error(im, NB_MALFORMED, "%zu pads for %zu axes", n, padded);
-    const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK], *start[NB_MAX_RANK],
-        *count[NB_MAX_RANK];
-    int64_t step[NB_MAX_RANK];
-    nb_graph *g = im->g;
-    for (int d = 0; d < x->type->rank; d++) {
-        before[d] = after[d] = start[d] = nb_num(im, 0);
-        count[d] = x->type->dims[d];
-        step[d] = 1;
-    }
-    bool crops = false;
-    for (size_t i = 0; i < padded; i++) {
-        int64_t axis, low = pads[i], high = pads[padded + i];
-        NB_TRY(nb_axis(im, axes ? axes[i] : (int64_t)i, x->type->rank, &axis));
-        if (low < -MOST_PAD || low > MOST_PAD || high < -MOST_PAD || high > MOST_PAD)
-            return nb_node_error(im, NB_LIMIT, "pads %lld and %lld are beyond 2^40", (long long)low,
-                                 (long long)high);
-        before[axis] = nb_num(im, nb_max_i64(low, 0));
-        after[axis] = nb_num(im, nb_max_i64(high, 0));
-        /* Negative pads crop first. */
-        start[axis] = nb_num(im, nb_max_i64(-low, 0));
-        count[axis] = nb_dim_sub(g, x->type->dims[axis],
-                                 nb_num(im, nb_max_i64(-low, 0) + nb_max_i64(-high, 0)));
-        crops = crops || low < 0 || high < 0;
-    }
-    if (crops) {
-        nb_begin(&im->b, NB_OP_slice);
-        nb_arg(&im->b, x);
-        nb_set_dims(&im->b, "start", (size_t)x->type->rank, start);
-        nb_set_dims(&im->b, "count", (size_t)x->type->rank, count);
-        nb_set_ints(&im->b, "step", (size_t)x->type->rank, step);
-        x = nb_end(&im->b);
-        if (!x) return NB_MALFORMED;
-    }
-    nb_begin(&im->b, NB_OP_pad);
-    nb_arg(&im->b, x);
-    nb_arg(&im->b, value);
-    nb_set_dims(&im->b, "before", (size_t)x->type->rank, before);
-    nb_set_dims(&im->b, "after", (size_t)x->type->rank, after);
-    return nb_node_output(im, 0, nb_end(&im->b));
-}
-
 /* Keeps column j of row i where j - i <= k (lower) or >= k (upper). */
 nb_status nb_import_trilu(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
@@ -505,4 +411,61 @@ nb_status nb_import_trilu(nb_importer *im) {
     nb_value *kept = upper ? nb_combine(im, NB_OP_le, edge, j) : nb_combine(im, NB_OP_le, j, edge);
     return nb_node_output(im, 0,
                           kept ? nb_choose(im, kept, x, nb_scalar(im, x->type->elem, 0)) : NULL);
+}
+
+/* ---- blocks --------------------------------------------------------------------------------- */
+
+static nb_status read_blocks(nb_importer *im, nb_value **x, int64_t *size) {
+    *x = nb_node_input(im, 0);
+    *size = nb_node_int(im, "blocksize", 0);
+    if (!*x) return NB_MALFORMED;
+    if ((*x)->type->rank == 4 && *size >= 1 && *size <= INT32_MAX) return NB_OK;
+    return nb_node_error(im, NB_MALFORMED, "blocks of %lld in rank %d, expected rank 4",
+                         (long long)*size, (*x)->type->rank);
+}
+
+/* The dimension in parts of `by`; NULL after an error. */
+static const nb_dim *parts_of(nb_importer *im, const nb_type *t, int axis, int64_t by) {
+    const nb_dim *d = t->dims[axis], *part = nb_dim_floordiv(im->g, d, nb_num(im, by));
+    if (nb_dim_mul(im->g, part, nb_num(im, by)) == d) return part;
+    nb_node_error(im, nb_dim_is_const(d) ? NB_MALFORMED : NB_UNSUPPORTED,
+                  "axis %d of length %s must be a multiple of %lld", axis,
+                  nb_dim_text(im->arena, d), (long long)by);
+    return NULL;
+}
+
+/* Channels become blocks of height and width: [b,b,C] (DCR) or [C,b,b] (CRD) of them. */
+nb_status nb_import_depth_to_space(nb_importer *im) {
+    static const int64_t dcr[6] = {0, 3, 4, 1, 5, 2}, crd[6] = {0, 1, 4, 2, 5, 3};
+    nb_value *x;
+    int64_t size;
+    NB_TRY(read_blocks(im, &x, &size));
+    const char *mode = nb_node_string(im, "mode", "DCR");
+    bool first = strcmp(mode, "DCR") == 0;
+    if (!first && strcmp(mode, "CRD") != 0)
+        return nb_node_error(im, NB_MALFORMED, "mode is '%s', expected DCR or CRD", mode);
+    const nb_type *t = x->type;
+    const nb_dim *b = nb_num(im, size), *c = parts_of(im, t, 1, size * size);
+    if (!c) return NB_MALFORMED;
+    const nb_dim *split[6] = {t->dims[0], first ? b : c, b, first ? c : b, t->dims[2], t->dims[3]};
+    const nb_dim *whole[4] = {t->dims[0], c, nb_dim_mul(im->g, t->dims[2], b),
+                              nb_dim_mul(im->g, t->dims[3], b)};
+    x = nb_transpose(&im->b, nb_reshape(&im->b, x, 6, split), first ? dcr : crd);
+    return nb_node_output(im, 0, nb_reshape(&im->b, x, 4, whole));
+}
+
+nb_status nb_import_space_to_depth(nb_importer *im) {
+    static const int64_t perm[6] = {0, 3, 5, 1, 2, 4};
+    nb_value *x;
+    int64_t size;
+    NB_TRY(read_blocks(im, &x, &size));
+    const nb_type *t = x->type;
+    const nb_dim *b = nb_num(im, size), *h = parts_of(im, t, 2, size),
+                 *w = h ? parts_of(im, t, 3, size) : NULL;
+    if (!w) return NB_MALFORMED;
+    const nb_dim *split[6] = {t->dims[0], t->dims[1], h, b, w, b};
+    const nb_dim *whole[4] = {t->dims[0], nb_dim_mul(im->g, t->dims[1], nb_dim_mul(im->g, b, b)), h,
+                              w};
+    x = nb_transpose(&im->b, nb_reshape(&im->b, x, 6, split), perm);
+    return nb_node_output(im, 0, nb_reshape(&im->b, x, 4, whole));
 }

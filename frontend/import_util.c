@@ -239,6 +239,25 @@ nb_value *nb_combine(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b)
     return nb_unify_broadcast(im, a, b) == NB_OK ? nb_binary(&im->b, kind, a, b) : NULL;
 }
 
+nb_value *nb_times(nb_importer *im, nb_value *x, double factor) {
+    return x ? nb_combine(im, NB_OP_mul, x, nb_scalar(im, x->type->elem, factor)) : NULL;
+}
+
+nb_value *nb_plus(nb_importer *im, nb_value *x, double addend) {
+    return x ? nb_combine(im, NB_OP_add, x, nb_scalar(im, x->type->elem, addend)) : NULL;
+}
+
+nb_status nb_apply_form(nb_importer *im, size_t n, const nb_form *forms) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    if (!nb_elem_is_float(x->type->elem))
+        return nb_node_error(im, NB_MALFORMED, "takes floats, found %s",
+                             nb_elems[x->type->elem].text);
+    size_t i = 0;
+    while (i < n && strcmp(forms[i].op, im->node->op_type) != 0) i++;
+    return nb_node_output(im, 0, i < n ? forms[i].of(im, x) : NULL);
+}
+
 nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b) {
     if (nb_unify_broadcast(im, a, b) != NB_OK || nb_unify_broadcast(im, cond, a) != NB_OK ||
         nb_unify_broadcast(im, cond, b) != NB_OK)
@@ -286,6 +305,46 @@ nb_value *nb_count_up(nb_importer *im, const nb_dim *start, const nb_dim *count)
     nb_set_dims(&im->b, "count", 1, &count);
     nb_set_int(&im->b, "step", 1);
     return nb_end(&im->b);
+}
+
+nb_value *nb_expand_to(nb_importer *im, nb_value *x, int rank, const nb_dim *const *dims) {
+    nb_begin(&im->b, NB_OP_expand);
+    nb_arg(&im->b, x);
+    nb_set_dims(&im->b, "shape", (size_t)rank, dims);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_zero_pad(nb_importer *im, nb_value *x, int axis, int64_t before, int64_t after) {
+    if (!x) return NULL;
+    const nb_dim *sides[2][NB_MAX_RANK];
+    for (int d = 0; d < x->type->rank; d++) {
+        sides[0][d] = nb_num(im, d == axis ? before : 0);
+        sides[1][d] = nb_num(im, d == axis ? after : 0);
+    }
+    nb_begin(&im->b, NB_OP_pad);
+    nb_arg(&im->b, x);
+    nb_arg(&im->b, NULL);
+    nb_set_dims(&im->b, "before", (size_t)x->type->rank, sides[0]);
+    nb_set_dims(&im->b, "after", (size_t)x->type->rank, sides[1]);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar) {
+    nb_begin(&im->b, NB_OP_dims);
+    nb_set_dims(&im->b, "values", n, dims);
+    nb_set_bool(&im->b, "scalar", scalar);
+    return nb_end(&im->b);
+}
+
+nb_value *nb_along(nb_importer *im, nb_value *v, int rank, int axis) {
+    if (!v) return NULL;
+    const nb_dim *dims[NB_MAX_RANK];
+    for (int d = 0; d < rank; d++) dims[d] = d == axis ? v->type->dims[0] : nb_num(im, 1);
+    return nb_reshape(&im->b, v, rank, dims);
+}
+
+nb_value *nb_positions(nb_importer *im, int rank, int axis, const nb_dim *count) {
+    return nb_along(im, nb_count_up(im, nb_num(im, 0), count), rank, axis);
 }
 
 nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis) {

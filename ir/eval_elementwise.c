@@ -54,6 +54,8 @@ static float unary_f32(nb_op_kind kind, float x) {
         return nb_sinf(x);
     case NB_OP_cos:
         return nb_cosf(x);
+    case NB_OP_atan:
+        return nb_atanf(x);
     case NB_OP_relu:
         return x < 0 ? 0.0f : x;
     case NB_OP_silu:
@@ -112,7 +114,7 @@ static int64_t unary_int(nb_op_kind kind, nb_elem elem, int64_t x) {
     case NB_OP_relu:
         return negative ? 0 : x;
     case NB_OP_not:
-        return !x;
+        return elem == NB_BOOL ? !x : ~x;
     default:
         return x;
     }
@@ -228,11 +230,11 @@ static int64_t binary_signed(nb_op_kind kind, int64_t a, int64_t b) {
     case NB_OP_mod:
         return mod_signed(a, b);
     case NB_OP_and:
-        return a && b;
+        return a & b;
     case NB_OP_or:
-        return a || b;
+        return a | b;
     case NB_OP_xor:
-        return !a != !b;
+        return a ^ b;
     default:
         return a;
     }
@@ -268,21 +270,29 @@ static void for_pairs(const nb_evaluating *e,
     }
 }
 
-static void binary_at(const nb_evaluating *e, int64_t i, int64_t ia, int64_t ib) {
-    const nb_tensor *a = &e->in[0], *b = &e->in[1];
-    nb_op_kind kind = e->op->kind;
+/* A bool may be any byte. */
+static int64_t get_int(const nb_tensor *t, int64_t i) {
+    int64_t x = nb_tensor_get_int(t, i);
+    return t->elem == NB_BOOL ? x != 0 : x;
+}
+
+void nb_eval_pair(nb_op_kind kind, const nb_tensor *a, int64_t ia, const nb_tensor *b, int64_t ib,
+                  nb_tensor *out, int64_t i) {
     if (a->elem == NB_F64) {
-        nb_tensor_set_float(e->out, i,
-                            binary_f64(kind, nb_tensor_get(a, ia), nb_tensor_get(b, ib)));
+        nb_tensor_set_float(out, i, binary_f64(kind, nb_tensor_get(a, ia), nb_tensor_get(b, ib)));
     } else if (nb_elem_is_float(a->elem)) {
         nb_tensor_set_float(
-            e->out, i,
+            out, i,
             (double)binary_f32(kind, (float)nb_tensor_get(a, ia), (float)nb_tensor_get(b, ib)));
     } else {
-        int64_t x = nb_tensor_get_int(a, ia), y = nb_tensor_get_int(b, ib);
-        nb_tensor_set_int(e->out, i,
+        int64_t x = get_int(a, ia), y = get_int(b, ib);
+        nb_tensor_set_int(out, i,
                           a->elem == NB_U64 ? binary_u64(kind, x, y) : binary_signed(kind, x, y));
     }
+}
+
+static void binary_at(const nb_evaluating *e, int64_t i, int64_t ia, int64_t ib) {
+    nb_eval_pair(e->op->kind, &e->in[0], ia, &e->in[1], ib, e->out, i);
 }
 
 nb_status nb_eval_binary(const nb_evaluating *e) {

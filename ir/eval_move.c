@@ -4,8 +4,7 @@
 
 #include <string.h>
 
-/* Copies element `from` of x to element `to` of y; sub-byte elements go through integers. */
-static void copy(const nb_tensor *x, int64_t from, nb_tensor *y, int64_t to) {
+void nb_copy_element(const nb_tensor *x, int64_t from, nb_tensor *y, int64_t to) {
     int bits = nb_elems[x->elem].bits;
     if (bits < 8) {
         nb_tensor_set_int(y, to, nb_tensor_get_int(x, from));
@@ -28,7 +27,7 @@ static void copy_strided(const nb_tensor *x, int64_t base, int64_t (*strides)[NB
                          nb_tensor *y) {
     int64_t index[NB_MAX_RANK] = {0}, n = nb_tensor_count(y);
     for (int64_t i = 0; i < n; i++) {
-        copy(x, base, y, i);
+        nb_copy_element(x, base, y, i);
         nb_step(y, index, 1, &base, strides);
     }
 }
@@ -89,7 +88,7 @@ nb_status nb_eval_concat(const nb_evaluating *e) {
         int64_t run = x->dims[axis] * inner;
         for (int64_t o = 0; o < outer; o++) {
             for (int64_t i = 0; i < run; i++)
-                copy(x, o * run + i, e->out, o * e->out->dims[axis] * inner + at + i);
+                nb_copy_element(x, o * run + i, e->out, o * e->out->dims[axis] * inner + at + i);
         }
         at += run;
     }
@@ -131,7 +130,8 @@ nb_status nb_eval_gather(const nb_evaluating *e) {
                                  (long long)nb_tensor_get_int(index, i), (long long)length);
         for (int64_t o = 0; o < outer; o++) {
             for (int64_t k = 0; k < inner; k++)
-                copy(x, (o * length + at) * inner + k, e->out, (o * count + i) * inner + k);
+                nb_copy_element(x, (o * length + at) * inner + k, e->out,
+                                (o * count + i) * inner + k);
         }
     }
     return NB_OK;
@@ -153,10 +153,10 @@ nb_status nb_eval_pad(const nb_evaluating *e) {
         base += b * to[d];
         strides[0][d] = to[d];
     }
-    for (int64_t i = 0; nb_given(e, 1) && i < n; i++) copy(&e->in[1], 0, e->out, i);
+    for (int64_t i = 0; nb_given(e, 1) && i < n; i++) nb_copy_element(&e->in[1], 0, e->out, i);
     n = nb_tensor_count(x);
     for (int64_t i = 0; i < n; i++) {
-        copy(x, i, e->out, base);
+        nb_copy_element(x, i, e->out, base);
         nb_step(x, index, 1, &base, strides);
     }
     return NB_OK;

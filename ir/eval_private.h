@@ -54,6 +54,13 @@ void nb_broadcast_strides(const nb_tensor *t, const nb_tensor *out, int64_t *str
 void nb_step(const nb_tensor *out, int64_t *index, int n, int64_t *offsets,
              int64_t (*strides)[NB_MAX_RANK]);
 
+/* Copies element `from` of x to element `to` of y, of one type; sub-byte elements go through
+ * integers. */
+void nb_copy_element(const nb_tensor *x, int64_t from, nb_tensor *y, int64_t to);
+/* out[i] = a[ia] op b[ib], of an op of two operands. */
+void nb_eval_pair(nb_op_kind kind, const nb_tensor *a, int64_t ia, const nb_tensor *b, int64_t ib,
+                  nb_tensor *out, int64_t i);
+
 /* Sums of floats in sixteen accumulators and a fixed tree (NUMBERS.md). */
 float nb_sum16(const float *v, int64_t n);
 /* Largest or smallest, NaN if there is one, +0 above -0; of nothing, -infinity or infinity. */

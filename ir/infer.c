@@ -129,7 +129,7 @@ bool nb_infer_axes(const nb_inferring *i, const nb_type *a, const nb_type *b, in
 
 /* ---- elementwise --------------------------------------------------------------------------- */
 
-typedef enum domain { NUMBERS, FLOATS, BOOLS, ANYTHING } domain;
+typedef enum domain { NUMBERS, FLOATS, BITS, ANYTHING } domain;
 
 static domain domain_of(nb_op_kind kind) {
     switch (kind) {
@@ -150,7 +150,7 @@ static domain domain_of(nb_op_kind kind) {
     case NB_OP_and:
     case NB_OP_or:
     case NB_OP_xor:
-        return BOOLS;
+        return BITS;
     case NB_OP_eq:
         return ANYTHING;
     case NB_OP_lt:
@@ -167,15 +167,15 @@ static bool in_domain(nb_elem e, domain d) {
         return nb_elem_is_float(e) || nb_elem_is_integer(e);
     case FLOATS:
         return nb_elem_is_float(e);
-    case BOOLS:
-        return e == NB_BOOL;
+    case BITS:
+        return e == NB_BOOL || nb_elem_is_integer(e);
     case ANYTHING:
         break;
     }
     return true;
 }
 
-static const char *const domain_text[] = {"numbers", "floats", "bools", "anything"};
+static const char *const domain_text[] = {"numbers", "floats", "bools or integers", "anything"};
 
 nb_status nb_infer_same(const nb_inferring *i) {
     domain d = domain_of(i->op->kind);
@@ -266,14 +266,33 @@ nb_status nb_infer_reduce(const nb_inferring *i) {
     return NB_OK;
 }
 
-nb_status nb_infer_softmax(const nb_inferring *i) {
+static nb_status infer_axis(const nb_inferring *i, domain d) {
     const nb_type *x = nb_in_type(i, 0);
     int64_t axis = nb_attr_int(i->op, "axis");
-    if (!nb_elem_is_float(x->elem))
-        return nb_infer_error(i, "takes floats, found %s", nb_in_text(i, 0));
+    if (!in_domain(x->elem, d))
+        return nb_infer_error(i, "takes %s, found %s", domain_text[d], nb_in_text(i, 0));
     if (axis < 0 || axis >= x->rank)
         return nb_infer_error(i, "axis %lld is out of range 0..%d", (long long)axis, x->rank - 1);
     i->types[0] = x;
+    return NB_OK;
+}
+
+nb_status nb_infer_softmax(const nb_inferring *i) { return infer_axis(i, FLOATS); }
+nb_status nb_infer_numbers(const nb_inferring *i) { return infer_axis(i, NUMBERS); }
+
+nb_status nb_infer_topk(const nb_inferring *i) {
+    const nb_attr *count = nb_attr_of(i->op, "count");
+    const nb_dim *dims[NB_MAX_RANK];
+    NB_TRY(infer_axis(i, NUMBERS));
+    if (count->dims.count != 1) return nb_infer_error(i, "count has one value");
+    const nb_type *x = nb_in_type(i, 0);
+    const nb_dim *k = count->dims.items[0], *n = x->dims[nb_attr_int(i->op, "axis")];
+    if (nb_dim_is_const(k) && nb_dim_is_const(n) && k->value > n->value)
+        return nb_infer_error(i, "%lld elements of an axis of length %lld", (long long)k->value,
+                              (long long)n->value);
+    for (int d = 0; d < x->rank; d++) dims[d] = d == nb_attr_int(i->op, "axis") ? k : x->dims[d];
+    i->types[0] = nb_type_with_dims(i->g, x, x->rank, dims);
+    i->types[1] = nb_type_with_elem(i->g, i->types[0], NB_I64);
     return NB_OK;
 }
 

@@ -121,6 +121,25 @@ nb_status nb_infer_gather(const nb_inferring *i) {
     return NB_OK;
 }
 
+nb_status nb_infer_scatter(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0), *index = nb_in_type(i, 1), *updates = nb_in_type(i, 2);
+    if (!nb_elem_is_integer(index->elem))
+        return nb_infer_error(i, "indices are integers, found %s", nb_in_text(i, 1));
+    bool arithmetic = i->op->kind != NB_OP_scatter;
+    if (arithmetic && !nb_elem_is_float(x->elem) && !nb_elem_is_integer(x->elem))
+        return nb_infer_error(i, "takes numbers, found %s", nb_in_text(i, 0));
+    bool fits =
+        x->rank >= 1 && updates->elem == x->elem && updates->rank == index->rank + x->rank - 1;
+    for (int d = 0; fits && d < updates->rank; d++)
+        fits =
+            updates->dims[d] == (d < index->rank ? index->dims[d] : x->dims[d - index->rank + 1]);
+    if (!fits)
+        return nb_infer_error(i, "%s is not as many slices of %s as there are indices, %s",
+                              nb_in_text(i, 2), nb_in_text(i, 0), nb_in_text(i, 1));
+    i->types[0] = x;
+    return NB_OK;
+}
+
 nb_status nb_infer_pad(const nb_inferring *i) {
     const nb_type *x = nb_in_type(i, 0);
     const nb_attr *before = nb_attr_of(i->op, "before"), *after = nb_attr_of(i->op, "after");

@@ -141,6 +141,17 @@ static inline float nb_sincosf(float x, uint32_t cosine) {
 static inline float nb_sinf(float x) { return nb_sincosf(x, 0); }
 static inline float nb_cosf(float x) { return nb_sincosf(x, 1); }
 
+/* Within 1.5 ulp. */
+static inline float nb_atanf(float x) {
+    static const float c[] = NB_ATAN_POLY;
+    float a = fabsf(x), t = a > 1.0f ? 1.0f / a : a, s = t * t;
+    float p = fmaf(nb_horner(c, 8, s) * s, t, t);
+    float large = NB_PIO2_HI - (p - NB_PIO2_LO);
+    float y = a > 1.0f ? large : p;
+    y = nb_from_bits(nb_bits(y) | (nb_bits(x) & 0x80000000u));
+    return x != x ? x : y;
+}
+
 /* a to the b, through doubles; within 0.51 ulp. Special cases as C's powf. */
 static inline float nb_powf(float a, float b) {
     static const double cl[] = NB_POW_LOG2_POLY, ce[] = NB_POW_EXP_POLY;

@@ -63,6 +63,7 @@ static bool is_f32_function(nb_op_kind kind) {
     case NB_OP_erf:
     case NB_OP_sin:
     case NB_OP_cos:
+    case NB_OP_atan:
     case NB_OP_silu:
     case NB_OP_gelu:
     case NB_OP_gelu_tanh:
@@ -105,6 +106,8 @@ static cg_val unary_of(nb_lower *l, cg_val x) {
         return cg_sin(g, x);
     case NB_OP_cos:
         return cg_cos(g, x);
+    case NB_OP_atan:
+        return cg_atan(g, x);
     case NB_OP_relu:
         return relu(l, x);
     case NB_OP_silu:

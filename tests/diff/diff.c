@@ -221,6 +221,7 @@ int main(int argc, char **argv) {
     if (argc > 2) wanted = argv[2];
     diff_test_elementwise();
     diff_test_move();
+    diff_test_order();
     diff_test_layers();
     diff_test_immediates();
     diff_test_rotary();

@@ -65,6 +65,7 @@ const cg_cpu *diff_cpu(const diff *d, size_t i, const char **name);
 /* One file each. */
 void diff_test_elementwise(void);
 void diff_test_move(void);
+void diff_test_order(void);
 void diff_test_layers(void);
 void diff_test_model(void);
 void diff_test_immediates(void);

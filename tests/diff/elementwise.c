@@ -32,7 +32,7 @@ static bool fits(nb_op_kind kind, nb_elem elem) {
     case NB_OP_and:
     case NB_OP_or:
     case NB_OP_xor:
-        return elem == NB_BOOL;
+        return elem == NB_BOOL || nb_elem_is_integer(elem);
     default:
         return nb_elem_is_float(elem);
     }

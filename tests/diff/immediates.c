@@ -73,6 +73,7 @@ void diff_test_immediates(void) {
         {NB_OP_pad, 2, {2, 0}},           {NB_OP_concat, 2, {2, 2}},
         {NB_OP_reduce_sum, 1, {2}},       {NB_OP_reduce_max, 1, {2}},
         {NB_OP_sub, 2, {2, 1}},           {NB_OP_neg, 1, {2}},
+        {NB_OP_cumsum, 1, {2}},
     };
     for (size_t i = 0; i < NB_COUNT(forms); i++) check(&forms[i]);
     column();

@@ -55,6 +55,8 @@ START_TEST(unary_integers) {
     eval_expect(&t, UNARY(sign, VECTOR(NB_U16, 0, 65535)), "0 1");
     eval_expect(&t, UNARY(relu, VECTOR(NB_I32, -7, 9)), "0 9");
     eval_expect(&t, UNARY(not, VECTOR(NB_BOOL, 0, 1)), "1 0");
+    eval_expect(&t, UNARY(not, VECTOR(NB_U8, 0, 1, 254)), "255 254 1");
+    eval_expect(&t, UNARY(not, VECTOR(NB_I32, 0, -8)), "-1 7");
 }
 END_TEST
 
@@ -203,6 +205,81 @@ START_TEST(gathers) {
 }
 END_TEST
 
+static nb_value *cumsum(nb_value *x, int64_t axis) {
+    nb_begin(&t.b, NB_OP_cumsum);
+    nb_arg(&t.b, x);
+    nb_set_int(&t.b, "axis", axis);
+    return nb_end(&t.b);
+}
+
+START_TEST(sums_so_far) {
+    nb_value *x = eval_f32(&t, DIMS(2, 3), 1, 2, 3, 4, 5, 6);
+    eval_expect(&t, cumsum(x, 0), "1 2 3 5 7 9");
+    eval_expect(&t, cumsum(x, 1), "1 3 6 4 9 15");
+    eval_expect(&t, cumsum(VECTOR(NB_U8, 200, 100, 1), 0), "200 44 45");
+    /* 2049 is no f16, but the sum goes on from it */
+    eval_expect(&t, cumsum(VECTOR(NB_F16, 2048, 1, 1), 0), "2048 2048 2050");
+    eval_expect(&t, cumsum(VECTOR(NB_F64, 9007199254740992.0, 1, 2), 0),
+                "9007199254740992 9007199254740992 9007199254740994");
+}
+END_TEST
+
+static nb_value *topk(nb_value *x, int64_t axis, int64_t k, bool smallest, int result) {
+    const nb_dim *count = nb_dim_const(t.graph, k);
+    nb_begin(&t.b, NB_OP_topk);
+    nb_arg(&t.b, x);
+    nb_set_int(&t.b, "axis", axis);
+    nb_set_dims(&t.b, "count", 1, &count);
+    nb_set_bool(&t.b, "smallest", smallest);
+    nb_end(&t.b);
+    return t.b.op->results[result];
+}
+
+START_TEST(largest_and_smallest) {
+    nb_value *x = F32(3, -1, NAN, 3, INFINITY, -0.0, 0);
+    eval_expect(&t, topk(x, 0, 4, false, 0), "nan inf 3 3");
+    eval_expect(&t, topk(x, 0, 4, false, 1), "2 4 0 3");
+    eval_expect(&t, topk(x, 0, 7, true, 1), "1 5 6 0 3 4 2");
+    eval_expect(&t, topk(x, 0, 0, true, 1), "");
+    nb_value *table = eval_f32(&t, DIMS(3, 2), 1, 9, 5, 8, 3, 7);
+    eval_expect(&t, topk(table, 0, 2, false, 0), "5 9 3 8");
+    eval_expect(&t, topk(table, 0, 2, false, 1), "1 0 2 1");
+    eval_expect(&t, topk(VECTOR(NB_U8, 200, 7, 255), 0, 2, true, 0), "7 200");
+}
+END_TEST
+
+static nb_value *scatter(nb_op_kind kind, nb_value *x, nb_value *index, nb_value *updates) {
+    nb_begin(&t.b, kind);
+    nb_arg(&t.b, x);
+    nb_arg(&t.b, index);
+    nb_arg(&t.b, updates);
+    return nb_end(&t.b);
+}
+
+START_TEST(scatters) {
+    nb_value *x = eval_f32(&t, DIMS(3, 2), 0, 1, 2, 3, 4, 5), *index = VECTOR(NB_I64, 2, -3, 2),
+             *updates = eval_f32(&t, DIMS(3, 2), 10, 2, 30, 4, 50, 6);
+    eval_expect(&t, scatter(NB_OP_scatter, x, index, updates), "30 4 2 3 50 6");
+    eval_expect(&t, scatter(NB_OP_scatter_add, x, index, updates), "30 5 2 3 64 13");
+    eval_expect(&t, scatter(NB_OP_scatter_mul, x, index, updates), "0 4 2 3 2000 60");
+    eval_expect(&t, scatter(NB_OP_scatter_min, x, index, updates), "0 1 2 3 4 2");
+    eval_expect(&t, scatter(NB_OP_scatter_max, x, index, updates), "30 4 2 3 50 6");
+    eval_expect(&t,
+                scatter(NB_OP_scatter, VECTOR(NB_BOOL, 0, 1), VECTOR(NB_I8, 0), VECTOR(NB_BOOL, 1)),
+                "1 1");
+    eval_expect_error(&t, scatter(NB_OP_scatter, x, VECTOR(NB_I64, 0, 3, 1), updates),
+                      "scatter: index 3 is outside an axis of length 3");
+}
+END_TEST
+
+START_TEST(bits) {
+    nb_value *a = VECTOR(NB_U8, 12, 255), *b = VECTOR(NB_U8, 10, 15);
+    eval_expect(&t, BINARY(and, a, b), "8 15");
+    eval_expect(&t, BINARY(or, a, b), "14 255");
+    eval_expect(&t, BINARY(xor, a, b), "6 240");
+}
+END_TEST
+
 START_TEST(shapes) {
     nb_value *x = eval_f32(&t, DIMS(2, 3), 0, 1, 2, 3, 4, 5);
     eval_expect(&t, nb_transpose(&t.b, x, I(1, 0)), "0 3 1 4 2 5");
@@ -270,6 +347,10 @@ Suite *nb_suite_eval_ops(void) {
     tcase_add_test(tests, casts);
     tcase_add_test(tests, slices);
     tcase_add_test(tests, gathers);
+    tcase_add_test(tests, sums_so_far);
+    tcase_add_test(tests, largest_and_smallest);
+    tcase_add_test(tests, scatters);
+    tcase_add_test(tests, bits);
     tcase_add_test(tests, shapes);
     tcase_add_test(tests, pads);
     tcase_add_test(tests, counts);

@@ -37,10 +37,10 @@ START_TEST(domains) {
         {NB_OP_erf, "f"},   {NB_OP_sigmoid, "f"},  {NB_OP_tanh, "f"},  {NB_OP_sin, "f"},
         {NB_OP_cos, "f"},   {NB_OP_silu, "f"},     {NB_OP_gelu, "f"},  {NB_OP_gelu_tanh, "f"},
         {NB_OP_floor, "f"}, {NB_OP_softplus, "f"}, {NB_OP_ceil, "f"},  {NB_OP_round, "f"},
-        {NB_OP_not, "b"},   {NB_OP_add, "fi"},     {NB_OP_sub, "fi"},  {NB_OP_mul, "fi"},
+        {NB_OP_not, "ib"},  {NB_OP_add, "fi"},     {NB_OP_sub, "fi"},  {NB_OP_mul, "fi"},
         {NB_OP_div, "fi"},  {NB_OP_pow, "fi"},     {NB_OP_min, "fi"},  {NB_OP_max, "fi"},
-        {NB_OP_mod, "fi"},  {NB_OP_and, "b"},      {NB_OP_or, "b"},    {NB_OP_xor, "b"},
-        {NB_OP_eq, "fib"},  {NB_OP_lt, "fi"},      {NB_OP_le, "fi"},
+        {NB_OP_mod, "fi"},  {NB_OP_and, "ib"},     {NB_OP_or, "ib"},   {NB_OP_xor, "ib"},
+        {NB_OP_eq, "fib"},  {NB_OP_lt, "fi"},      {NB_OP_le, "fi"},   {NB_OP_atan, "f"},
     };
     nb_value *of[] = {x, i32, flag};
     for (size_t i = 0; i < NB_COUNT(cases); i++) {
@@ -277,6 +277,46 @@ START_TEST(slices) {
     ir_expect_error(&t, "step 0 along axis 1");
     slice(x, "0", "B,4", 1, 1);
     ir_expect_error(&t, "one entry for each of the 2 axes");
+}
+END_TEST
+
+START_TEST(along_an_axis) {
+    unary(NB_OP_cumsum, cube);
+    nb_set_int(&t.b, "axis", 1);
+    ir_expect(&t, "f32[B,S,6]");
+    unary(NB_OP_cumsum, flag);
+    ir_expect_error(&t, "takes numbers, found bool[B,1]");
+    unary(NB_OP_cumsum, x);
+    nb_set_int(&t.b, "axis", 2);
+    ir_expect_error(&t, "axis 2 is out of range 0..1");
+    for (int64_t k = 6; k <= 7; k++) {
+        const nb_dim *count = nb_dim_const(t.graph, k);
+        unary(NB_OP_topk, cube);
+        nb_set_int(&t.b, "axis", 2);
+        nb_set_dims(&t.b, "count", 1, &count);
+        if (k == 6)
+            ir_expect(&t, "f32[B,S,6]");
+        else
+            ir_expect_error(&t, "7 elements of an axis of length 6");
+    }
+    unary(NB_OP_topk, cube);
+    ir_expect_error(&t, "count has one value");
+}
+END_TEST
+
+START_TEST(scatters) {
+    ir_begin(&t, NB_OP_scatter, x, i64, y, NULL);
+    ir_expect(&t, "f32[B,4]");
+    ir_begin(&t, NB_OP_scatter_add, x, input(NB_I8, ""), input(NB_F32, "4"), NULL);
+    ir_expect(&t, "f32[B,4]");
+    ir_begin(&t, NB_OP_scatter, x, y, y, NULL);
+    ir_expect_error(&t, "indices are integers, found f32[S,4]");
+    ir_begin(&t, NB_OP_scatter, x, i64, x, NULL);
+    ir_expect_error(&t, "not as many slices of f32[B,4] as there are indices, i64[S]");
+    ir_begin(&t, NB_OP_scatter, scalar, i64, i64, NULL);
+    ir_expect_error(&t, "slices of f32[]");
+    ir_begin(&t, NB_OP_scatter_max, flag, i64, input(NB_BOOL, "S,1"), NULL);
+    ir_expect_error(&t, "takes numbers");
 }
 END_TEST
 
@@ -785,6 +825,8 @@ Suite *nb_suite_ir_infer(void) {
     tcase_add_test(c, concats);
     tcase_add_test(c, slices);
     tcase_add_test(c, gathers);
+    tcase_add_test(c, along_an_axis);
+    tcase_add_test(c, scatters);
     tcase_add_test(c, pads);
     tcase_add_test(c, values_of_dims);
     tcase_add_test(c, matmuls);

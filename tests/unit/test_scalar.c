@@ -30,6 +30,7 @@ static const struct {
     {"tanh", nb_tanhf, tanh, 1.4, HUGE_VALF, UINT64_C(0x3719f01762222a5a)},
     {"erf", nb_erff, erf, 1.1, HUGE_VALF, UINT64_C(0xf6de63e9cc807749)},
     {"sin", nb_sinf, sin, 1.6, 1e5f, UINT64_C(0xa1f9ab025c78146b)},
+    {"atan", nb_atanf, atan, 1.5, HUGE_VALF, UINT64_C(0x4352ad27e7c87231)},
     {"cos", nb_cosf, cos, 1.6, 1e5f, UINT64_C(0x9feff663109c4855)},
 };
 
@@ -97,6 +98,12 @@ START_TEST(special_others) {
     IS(nb_erff(-HUGE_VALF), 0xbf800000u);
     IS(nb_erff(-0.0f), 0x80000000u);
     ck_assert(isnan(nb_erff(NAN)));
+    IS(nb_atanf(HUGE_VALF), nb_bits(1.57079633f));
+    IS(nb_atanf(-HUGE_VALF), nb_bits(-1.57079633f));
+    IS(nb_atanf(1.0f), nb_bits(0.785398163f));
+    IS(nb_atanf(-0.0f), 0x80000000u);
+    IS(nb_atanf(SMALLEST), 1);
+    ck_assert(isnan(nb_atanf(NAN)));
     IS(nb_sinf(0.0f), 0);
     IS(nb_cosf(0.0f), ONE);
     IS(nb_sinf(SMALLEST), 1);

@@ -1,0 +1,136 @@
+/* Activations: functions of one float, most of them a few elementwise ops. */
+#include "frontend/import.h"
+
+#include <string.h>
+
+static nb_value *at_least(nb_importer *im, nb_value *x, double bound) {
+    return x ? nb_combine(im, NB_OP_max, x, nb_scalar(im, x->type->elem, bound)) : NULL;
+}
+static nb_value *at_most(nb_importer *im, nb_value *x, double bound) {
+    return x ? nb_combine(im, NB_OP_min, x, nb_scalar(im, x->type->elem, bound)) : NULL;
+}
+static nb_value *hard_sigmoid(nb_importer *im, nb_value *x, double alpha, double beta) {
+    return at_most(im, at_least(im, nb_plus(im, nb_times(im, x, alpha), beta), 0), 1);
+}
+
+/* `below` where x is less than 0, else `other`. */
+static nb_value *if_negative(nb_importer *im, nb_value *x, nb_value *below, nb_value *other) {
+    nb_value *zero = nb_scalar(im, x->type->elem, 0);
+    return nb_choose(im, nb_combine(im, NB_OP_lt, x, zero), below, other);
+}
+
+/* alpha * (exp(x) - 1) */
+static nb_value *exp_branch(nb_importer *im, nb_value *x, double alpha) {
+    return nb_times(im, nb_plus(im, nb_unary(&im->b, NB_OP_exp, x), -1), alpha);
+}
+
+static nb_value *leaky_relu(nb_importer *im, nb_value *x) {
+    double alpha = (double)nb_node_float(im, "alpha", 0.01f);
+    return if_negative(im, x, nb_times(im, x, alpha), x);
+}
+
+static nb_value *elu(nb_importer *im, nb_value *x) {
+    return if_negative(im, x, exp_branch(im, x, (double)nb_node_float(im, "alpha", 1)), x);
+}
+
+static nb_value *selu(nb_importer *im, nb_value *x) {
+    double alpha = (double)nb_node_float(im, "alpha", 1.67326319217681884765625f),
+           gamma = (double)nb_node_float(im, "gamma", 1.05070102214813232421875f);
+    return nb_times(im, if_negative(im, x, exp_branch(im, x, alpha), x), gamma);
+}
+
+static nb_value *celu(nb_importer *im, nb_value *x) {
+    double alpha = (double)nb_node_float(im, "alpha", 1);
+    nb_value *scaled = nb_combine(im, NB_OP_div, x, nb_scalar(im, x->type->elem, alpha));
+    return if_negative(im, x, exp_branch(im, scaled, alpha), x);
+}
+
+static nb_value *hard_sigmoid_of(nb_importer *im, nb_value *x) {
+    return hard_sigmoid(im, x, (double)nb_node_float(im, "alpha", 0.2f),
+                        (double)nb_node_float(im, "beta", 0.5f));
+}
+
+static nb_value *hard_swish(nb_importer *im, nb_value *x) {
+    return nb_combine(im, NB_OP_mul, x, hard_sigmoid(im, x, 1.0 / 6, 0.5));
+}
+
+static nb_value *thresholded_relu(nb_importer *im, nb_value *x) {
+    nb_value *alpha = nb_scalar(im, x->type->elem, (double)nb_node_float(im, "alpha", 1)),
+             *zero = nb_scalar(im, x->type->elem, 0);
+    return nb_choose(im, nb_combine(im, NB_OP_lt, alpha, x), x, zero);
+}
+
+static nb_value *softsign(nb_importer *im, nb_value *x) {
+    return nb_combine(im, NB_OP_div, x, nb_plus(im, nb_unary(&im->b, NB_OP_abs, x), 1));
+}
+
+static nb_value *mish(nb_importer *im, nb_value *x) {
+    nb_value *gate = nb_unary(&im->b, NB_OP_tanh, nb_unary(&im->b, NB_OP_softplus, x));
+    return nb_combine(im, NB_OP_mul, x, gate);
+}
+
+/* Towards 0 by `bias`; 0 between -lambd and lambd. */
+static nb_value *shrink(nb_importer *im, nb_value *x) {
+    double lambd = (double)nb_node_float(im, "lambd", 0.5f),
+           bias = (double)nb_node_float(im, "bias", 0);
+    nb_elem elem = x->type->elem;
+    nb_value *high = nb_combine(im, NB_OP_lt, nb_scalar(im, elem, lambd), x),
+             *low = nb_combine(im, NB_OP_lt, x, nb_scalar(im, elem, -lambd));
+    nb_value *inside = nb_choose(im, high, nb_plus(im, x, -bias), nb_scalar(im, elem, 0));
+    return nb_choose(im, low, nb_plus(im, x, bias), inside);
+}
+
+nb_status nb_import_activation(nb_importer *im) {
+    static const nb_form forms[] = {
+        {"LeakyRelu", leaky_relu},
+        {"Elu", elu},
+        {"Selu", selu},
+        {"Celu", celu},
+        {"HardSigmoid", hard_sigmoid_of},
+        {"HardSwish", hard_swish},
+        {"ThresholdedRelu", thresholded_relu},
+        {"Softsign", softsign},
+        {"Mish", mish},
+        {"Shrink", shrink},
+    };
+    return nb_apply_form(im, NB_COUNT(forms), forms);
+}
+
+nb_status nb_import_prelu(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0), *slope = nb_node_input(im, 1);
+    if (!x || !slope) return NB_MALFORMED;
+    nb_value *scaled = nb_combine(im, NB_OP_mul, x, slope);
+    return nb_node_output(
+        im, 0,
+        nb_choose(im, nb_combine(im, NB_OP_lt, x, nb_scalar(im, x->type->elem, 0)), scaled, x));
+}
+
+/* Swish, QuickGelu: x * sigmoid(alpha * x). */
+nb_status nb_import_swish(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    float alpha = nb_node_float(im, "alpha", im->argument ? 1.702f : 1);
+    if (alpha == 1.0f) return nb_node_output(im, 0, nb_unary(&im->b, NB_OP_silu, x));
+    return nb_node_output(
+        im, 0,
+        x ? nb_combine(im, NB_OP_mul, x,
+                       nb_unary(&im->b, NB_OP_sigmoid, nb_times(im, x, (double)alpha)))
+          : NULL);
+}
+
+nb_status nb_import_gelu(nb_importer *im) {
+    bool tanh_form = strcmp(nb_node_string(im, "approximate", "none"), "tanh") == 0;
+    return nb_node_output(
+        im, 0, nb_unary(&im->b, tanh_form ? NB_OP_gelu_tanh : NB_OP_gelu, nb_node_input(im, 0)));
+}
+
+static nb_value *with_bias(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    return nb_has_input(im, 1) && x ? nb_combine(im, NB_OP_add, x, nb_node_input(im, 1)) : x;
+}
+
+nb_status nb_import_fast_gelu(nb_importer *im) {
+    return nb_node_output(im, 0, nb_unary(&im->b, NB_OP_gelu_tanh, with_bias(im)));
+}
+nb_status nb_import_bias_gelu(nb_importer *im) {
+    return nb_node_output(im, 0, nb_unary(&im->b, NB_OP_gelu, with_bias(im)));
+}
