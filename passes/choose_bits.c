@@ -9,6 +9,7 @@
  * model's. It grows with the square of the weights' error while that is small, which says what
  * other widths and groups cost; and losses of layers add up (as in HAWQ-V3, arXiv 2011.10680, and
  * others), which leaves a multiple-choice knapsack. */
+#include "passes/kept.h"
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
 #include "passes/linear.h"
@@ -75,6 +76,7 @@ typedef struct search {
     size_t output, n_samples;
     nb_tensor *wanted; /* [n_samples] the float model's output */
     bool asymmetric;
+    uint64_t key; /* of what is measured, for all layers */
 } search;
 
 /* ---- what there is to choose ---------------------------------------------------------------- */
@@ -256,8 +258,18 @@ static double probe(const search *s, layer *l) {
     return loss < 0 ? -1 : error > 0 ? loss / error : 0;
 }
 
+/* The same, as an earlier run may have found it: budgets do not change it. */
+static double probe_once(const search *s, layer *l) {
+    double unit;
+    const nb_part part = {&unit, sizeof unit};
+    const nb_kept kept = nb_kept_as(s->ctx, nb_kept_key_of_text(s->key, l->w->name));
+    if (nb_kept_load(s->ctx, &kept, &part, 1)) return unit;
+    unit = probe(s, l);
+    return unit < 0 || nb_kept_save(s->ctx, &kept, 1, &part, 1) == NB_OK ? unit : -1;
+}
+
 static bool measure_layer(const search *s, layer *l) {
-    const double unit = probe(s, l);
+    const double unit = probe_once(s, l);
     for (int i = 0; unit >= 0 && i < s->n_forms; i++) {
         nb_blob *other = rounded(s, l, s->forms[i]);
         if (!other) return false;
@@ -325,6 +337,9 @@ static bool choose(search *s) {
 
 /* ---- the pass ------------------------------------------------------------------------------- */
 
+/* Another number, other prices from the same options. */
+#define VERSION 1
+
 static bool begin(search *s) {
     nb_pass_ctx *ctx = s->ctx;
     const nb_pass_env *env = nb_state_of(ctx)->env;
@@ -340,7 +355,14 @@ static bool begin(search *s) {
     s->asymmetric = nb_option_of(ctx, "asymmetric")->b;
     s->n_samples = (size_t)nb_min_i64((int64_t)env->n_samples, nb_option_of(ctx, "samples")->i);
     s->wanted = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, nb_tensor, s->n_samples);
-    return read_forms(s) && find_output(s);
+    if (!read_forms(s) || !find_output(s)) return false;
+    const int probe = (int)nb_option_of(ctx, "probe")->i;
+    s->key = nb_kept_key_of_text(nb_kept_key(ctx, VERSION),
+                                 nb_format(nb_state_of(ctx)->scratch, "%d/%lld%s of %zu", probe,
+                                           (long long)s->forms[0].group,
+                                           is_asymmetric(s, probe) ? " with zero points" : "",
+                                           s->n_samples));
+    return true;
 }
 
 static bool measure_all(search *s) {

@@ -32,7 +32,7 @@ nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const 
 typedef struct nb_stats {
     int64_t channels, rows;        /* rows observed: elements of one channel */
     float *amax;                   /* [channels] largest |x| */
-    float *mean_abs;               /* [channels] mean |x| */
+    float *mean_abs;               /* [channels] mean |x|; NULL: not known any more */
     float *mean;                   /* [channels] */
     float *low, *high;             /* [channels] smallest and largest x */
     float min, max;                /* of the whole tensor */
