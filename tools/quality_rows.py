@@ -180,13 +180,19 @@ def steps_of(name):
 
 # ---- models --------------------------------------------------------------
 
-# Lines measured when --rows does not say otherwise: of what is compared with another table, and of
-# larger models, those that the comparison needs.
+# Lines measured when --rows does not say otherwise, chosen so that all models together take half an hour
+# of two processors. The last pattern that a line matches decides; "!" leaves it out. Every method and
+# stage is measured in groups of 32, of the rest what the schemes' goals need.
 WHOLE = ("*",)
-MAIN = tuple(f"{s}/{m}" for s in ALL + CACHES for m in ("*",)) + ("budget/4.7*", "llama.cpp/Q4_K_S")
+MAIN = ("*", "!*: *", "!*/OmniQuant", "!*/AWQ", "!*/the same, 1.5*", "!*/own text", "!w4a16 g128/*",
+        *(f"w4a16 g128/{m}" for m in (ROUNDING, "zero points*", "the same, zero*", "preset*")),
+        "w8a8/*", "w8a8 static/*", "w4a16 g32/*")
+FULL = (*MAIN, "w4a8 g32/*: *")
+FEW_BUDGETS = (*MAIN, "!budget/*", "budget/4.7*")
 USUAL = tuple(f"*/{m}" for m in (ROUNDING, "preset*"))
-METHODS_ONLY = tuple(f"{s}/{m.name}" for s in ("w8a8", "w8a8 static", "w4a16 g32", "w4a8 g32")
-                     for m in METHODS if s in m.schemes)
+ORDERED = (*(f"{s}/*" for s in ("w8a8", "w8a8 static", "w4a16 g32", "w4a8 g32")),
+           "!*/OmniQuant", "!*/AWQ", "!*/the same, 1.5*")
+LARGE = tuple(f"{s}/{m}" for s in ("w8a8", "w4a16 g32", "w4a8 g32") for m in (ROUNDING, "preset*"))
 
 
 class Model(NamedTuple):
@@ -194,7 +200,7 @@ class Model(NamedTuple):
     path: str          # below NIBBLE_DATA, or with ./ below the repository; of `base` if made from it
     tokens: str
     calib: str         # the same file: its end
-    lines: tuple       # patterns of SCHEME/METHOD
+    lines: tuple       # patterns of SCHEME/METHOD, see `matches`
     base: Optional[str] = None   # the model without outlier channels
     sites: tuple = ()  # where to put them
     text_of: Optional[str] = None  # the same model, on text like that of its calibration
@@ -206,26 +212,28 @@ SAMPLE = tuple("./tests/models/sample/" + x for x in ("sample.onnx", "eval.npy",
 DECODER = tuple("./build/decoder/" + x for x in ("decoder.onnx", "eval.npy", "calib.npy"))
 ALL_SITES = ("norm", "updown", "vo")
 MODELS = (
-    Model("books3m", *BOOKS, WHOLE),
+    Model("books3m", *BOOKS, FULL),
     Model("books3m.outliers", "llm/books3m.outliers.onnx", *BOOKS[1:], USUAL, "books3m"),
     Model("books3m.outliers-all", *BOOKS, USUAL, "books3m", ALL_SITES),
-    Model("books3m.wikitext", BOOKS[0], "text/wikitext2_test_200k.tok1024.npy", BOOKS[2], METHODS_ONLY,
+    Model("books3m.wikitext", BOOKS[0], "text/wikitext2_test_200k.tok1024.npy", BOOKS[2], ORDERED,
           text_of="books3m"),
-    Model("stories260K", *STORIES, WHOLE),
+    Model("stories260K", *STORIES, FEW_BUDGETS),
     Model("stories260K.outliers-mild", "llm/stories260K.outliers-mild.onnx", *STORIES[1:], USUAL,
           "stories260K"),
     Model("stories260K.outliers", "llm/stories260K.outliers.onnx", *STORIES[1:], USUAL, "stories260K"),
-    Model("sample", *SAMPLE, MAIN),
+    Model("sample", *SAMPLE, (*USUAL, "w4a16 g32/*", "!*: *", "!*/OmniQuant", "!*/the same, 1.5*")),
     Model("sample.outliers-all", *SAMPLE, USUAL, "sample", ALL_SITES),
-    Model("decoder", *DECODER, USUAL),
-    Model("decoder.outliers-all", *DECODER, USUAL, "decoder", ALL_SITES),
+    Model("decoder", *DECODER, LARGE),
+    Model("decoder.outliers-all", *DECODER, LARGE, "decoder", ALL_SITES),
 )
 
 
 # ---- lines ---------------------------------------------------------------
 
 def matches(name, patterns):
-    return any(fnmatch.fnmatchcase(name, p) for p in patterns)
+    """The last pattern that fits decides; those that begin with ! leave out."""
+    fits = [p for p in patterns if fnmatch.fnmatchcase(name, p.lstrip("!"))]
+    return bool(fits) and not fits[-1].startswith("!")
 
 
 class Row(NamedTuple):
