@@ -4,6 +4,7 @@
 
 #include <llvm-c/Analysis.h>
 #include <llvm-c/BitWriter.h>
+#include <llvm-c/Core.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <string.h>
 
@@ -49,9 +50,18 @@ static void keep(nb_arena *arena, const void *data, size_t size, nb_object *out)
 
 uint64_t nb_module_hash(const cg_module *m) {
     LLVMMemoryBufferRef bits = LLVMWriteBitcodeToMemoryBuffer(m->module);
-    const uint64_t hash = nb_hash(LLVMGetBufferStart(bits), LLVMGetBufferSize(bits));
+    uint64_t hash = nb_hash(LLVMGetBufferStart(bits), LLVMGetBufferSize(bits));
     LLVMDisposeMemoryBuffer(bits);
-    return hash;
+    char *cpu = LLVMGetTargetMachineCPU(m->machine),
+         *features = LLVMGetTargetMachineFeatureString(m->machine);
+    unsigned version[3];
+    LLVMGetVersion(&version[0], &version[1], &version[2]);
+    hash = nb_hash_mix(hash, nb_hash(cpu, strlen(cpu)));
+    hash = nb_hash_mix(hash, nb_hash(features, strlen(features)));
+    hash = nb_hash_mix(hash, nb_hash(version, sizeof version));
+    LLVMDisposeMessage(cpu);
+    LLVMDisposeMessage(features);
+    return nb_hash_mix(hash, nb_hash(passes, sizeof passes));
 }
 
 nb_status nb_module_emit(cg_module *m, nb_object_format format, nb_arena *arena, nb_diags *diags,

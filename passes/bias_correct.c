@@ -10,7 +10,6 @@
  *   %z: f32[B,N] = add %y, @b
  * becomes
  *   %z: f32[B,N] = add %y, @b.c                (without @b: add %y, @w.q.bias) */
-#include "ir/build.h"
 #include "passes/branch.h"
 #include "passes/linear.h"
 
@@ -62,47 +61,9 @@ static double *missing_mean(nb_pass_ctx *ctx, const nb_op *op, const float *mean
     return ok ? missing : NULL;
 }
 
-/* The bias with what is missing; NULL when memory is short. */
-static nb_value *corrected(nb_pass_ctx *ctx, const nb_value *w, const nb_value *bias,
-                           const double *missing) {
-    nb_graph *g = ctx->graph;
-    const nb_dim *cols = w->type->dims[1];
-    void *data;
-    nb_blob *blob = nb_blob_create(cols->value * (int64_t)sizeof(float), &data);
-    if (!blob) {
-        nb_error(nb_diags_of(ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the bias of '@%s'",
-                 w->name);
-        return NULL;
-    }
-    const float *old = bias ? bias->blob->data : NULL;
-    for (int64_t n = 0; n < cols->value; n++)
-        ((float *)data)[n] = (float)((old ? (double)old[n] : 0) + missing[n]);
-    const char *name =
-        bias ? nb_format(g->arena, "%s.c", bias->name) : nb_format(g->arena, "%s.bias", w->name);
-    return nb_graph_add_const(g, name, nb_type_intern(g, NB_F32, NULL, 1, &cols), blob,
-                              nb_loc_via(g, bias ? bias->loc : NULL, "bias-correct"));
-}
-
 static bool correct(nb_pass_ctx *ctx, nb_op *op, const nb_stats *stats) {
-    nb_op *add = nb_bias_add(op);
-    uint32_t slot = add && nb_in(add, 0) == nb_out(op) ? 1 : 0;
     const double *missing = missing_mean(ctx, op, stats->mean);
-    nb_value *bias =
-        missing ? corrected(ctx, nb_linear_weight(op), add ? nb_in(add, slot) : NULL, missing)
-                : NULL;
-    if (!bias) return false;
-    if (add) {
-        nb_set_operand(&add->operands[slot], bias);
-        add->loc = nb_loc_via(ctx->graph, add->loc, "bias-correct");
-        return true;
-    }
-    nb_value *y = nb_out(op);
-    nb_builder b = nb_pass_builder(ctx, op->next, op->loc);
-    nb_value *sum = nb_binary(&b, NB_OP_add, y, bias);
-    if (!sum) return false;
-    nb_replace_uses(y, sum);
-    nb_set_operand(&sum->def->operands[0], y);
-    return true;
+    return missing && nb_bias_more(ctx, op, missing);
 }
 
 static nb_pass_result run(nb_pass_ctx *ctx) {

@@ -36,6 +36,47 @@ nb_op *nb_bias_add(const nb_op *layer) {
     return fits ? add : NULL;
 }
 
+/* The bias (NULL: there is none) and `more`, for the layer of weight w; NULL when memory is short.
+ */
+static nb_value *sum_of_bias(nb_pass_ctx *ctx, const nb_value *w, const nb_value *bias,
+                             const double *more) {
+    nb_graph *g = ctx->graph;
+    const nb_dim *cols = w->type->dims[1];
+    void *data;
+    nb_blob *blob = nb_blob_create(cols->value * (int64_t)sizeof(float), &data);
+    if (!blob) {
+        nb_error(nb_diags_of(ctx), NB_LIMIT, NB_NOWHERE, "out of memory for the bias of '@%s'",
+                 w->name);
+        return NULL;
+    }
+    const float *old = bias ? bias->blob->data : NULL;
+    for (int64_t n = 0; n < cols->value; n++)
+        ((float *)data)[n] = (float)((old ? (double)old[n] : 0) + more[n]);
+    const char *name =
+        bias ? nb_format(g->arena, "%s.c", bias->name) : nb_format(g->arena, "%s.bias", w->name);
+    return nb_graph_add_const(g, name, nb_type_intern(g, NB_F32, NULL, 1, &cols), blob,
+                              nb_loc_via(g, bias ? bias->loc : NULL, nb_state_of(ctx)->pass->name));
+}
+
+bool nb_bias_more(nb_pass_ctx *ctx, nb_op *layer, const double *more) {
+    nb_op *add = nb_bias_add(layer);
+    uint32_t slot = add && nb_in(add, 0) == nb_out(layer) ? 1 : 0;
+    nb_value *y = nb_out(layer),
+             *bias = sum_of_bias(ctx, nb_linear_weight(layer), add ? nb_in(add, slot) : NULL, more);
+    if (!bias) return false;
+    if (add) {
+        nb_set_operand(&add->operands[slot], bias);
+        add->loc = nb_loc_via(ctx->graph, add->loc, nb_state_of(ctx)->pass->name);
+        return true;
+    }
+    nb_builder b = nb_pass_builder(ctx, layer->next, layer->loc);
+    nb_value *sum = nb_binary(&b, NB_OP_add, y, bias);
+    if (!sum) return false;
+    nb_replace_uses(y, sum);
+    nb_set_operand(&sum->def->operands[0], y);
+    return true;
+}
+
 /* Is v the product with a factor of `pass`? */
 static nb_op *product_with(const nb_value *v, const char *pass) {
     nb_value *w = v->def ? nb_linear_weight(v->def) : NULL;

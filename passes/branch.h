@@ -27,4 +27,8 @@ const nb_value *nb_branch_sum(const nb_op *layer);
 /* The `add` of a vector that belongs to the layer alone, or NULL. */
 nb_op *nb_bias_add(const nb_op *layer);
 
+/* Adds `more`, an entry for each column, to the layer's result: to that bias, or as one. False
+ * after an error. */
+bool nb_bias_more(nb_pass_ctx *ctx, nb_op *layer, const double *more);
+
 #endif

@@ -15,6 +15,7 @@
  * with the choice itself: where it takes longer than was foretold, the choice is made again for as
  * much less. */
 #include "passes/draft.h"
+#include "passes/kept.h"
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
 #include "passes/linear.h"
@@ -90,6 +91,7 @@ typedef struct search {
     bool asymmetric;
     bool timed;  /* seconds count, not bits */
     double rest; /* seconds of what is no layer of these */
+    uint64_t key; /* of what is measured, for all layers */
 } search;
 
 /* ---- what there is to choose ---------------------------------------------------------------- */
@@ -199,8 +201,18 @@ static double probe(const search *s, layer *l) {
     return loss < 0 ? -1 : error > 0 ? loss / error : 0;
 }
 
+/* The same, as an earlier run may have found it: budgets do not change it. */
+static double probe_once(const search *s, layer *l) {
+    double unit;
+    const nb_part part = {&unit, sizeof unit};
+    const nb_kept kept = nb_kept_as(s->ctx, nb_kept_key_of_text(s->key, l->w->name));
+    if (nb_kept_load(s->ctx, &kept, &part, 1)) return unit;
+    unit = probe(s, l);
+    return unit < 0 || nb_kept_save(s->ctx, &kept, 1, &part, 1) == NB_OK ? unit : -1;
+}
+
 static bool measure_layer(const search *s, layer *l) {
-    const double unit = probe(s, l);
+    const double unit = probe_once(s, l);
     for (int i = 0; unit >= 0 && i < s->n_forms; i++) {
         nb_blob *other = rounded(s, l, s->forms[i]);
         if (!other) return false;
@@ -379,6 +391,9 @@ static bool choose(search *s) {
 
 /* ---- the pass ------------------------------------------------------------------------------- */
 
+/* Another number, other prices from the same options. */
+#define VERSION 1
+
 static bool begin(search *s) {
     nb_pass_ctx *ctx = s->ctx;
     const nb_pass_env *env = nb_state_of(ctx)->env;
@@ -401,7 +416,16 @@ static bool begin(search *s) {
         return false;
     }
     s->asymmetric = nb_option_of(ctx, "asymmetric")->b;
-    return read_forms(s) && nb_output_loss_begin(&s->model, ctx, nb_option_of(ctx, "samples")->i);
+    if (!read_forms(s) ||
+        !nb_output_loss_begin(&s->model, ctx, nb_option_of(ctx, "samples")->i))
+        return false;
+    const int probe = (int)nb_option_of(ctx, "probe")->i;
+    s->key = nb_kept_key_of_text(nb_kept_key(ctx, VERSION),
+                                 nb_format(nb_state_of(ctx)->scratch, "%d/%lld%s of %zu", probe,
+                                           (long long)s->forms[0].group,
+                                           is_asymmetric(s, probe) ? " with zero points" : "",
+                                           s->model.n_samples));
+    return true;
 }
 
 static bool measure_all(search *s) {

@@ -72,5 +72,6 @@ bool nb_is_embedding(const nb_op *op) {
 
 bool nb_is_gated(const nb_value *x) {
     if (x->def && x->def->kind == NB_OP_hadamard) x = nb_in(x->def, 0);
+    if (x->def && x->def->kind == NB_OP_sub && nb_is_const(nb_in(x->def, 1))) x = nb_in(x->def, 0);
     return x->def && x->def->kind == NB_OP_mul && nb_in(x->def, 0)->def && nb_in(x->def, 1)->def;
 }

@@ -30,8 +30,8 @@ bool nb_linear_is_head(const nb_op *op);
  * rather than a table of angles for rotary? */
 bool nb_is_embedding(const nb_op *op);
 
-/* A gate times a signal, seen through `hadamard`: large where both are, so that a token's largest
- * value says little about the others. */
+/* A gate times a signal, seen through `hadamard` and the `sub` of a constant: large where both are,
+ * so that a token's largest value says little about the others. */
 bool nb_is_gated(const nb_value *x);
 
 #endif

@@ -123,6 +123,12 @@ static bool weigh(nb_pass_ctx *ctx, job *j) {
     const int64_t n = j->factoring.rows;
     const nb_stats *stats = nb_layer_stats(ctx, j->op);
     if (!stats) return false;
+    if (!stats->mean_abs) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, j->op, "the mean |x| of '%%%s' is not known",
+                          nb_in(j->op, 0)->name);
+        ctx->host->help(ctx, "run calibrate again behind shift-fold");
+        return false;
+    }
     float *scale = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, float, (size_t)n), largest = 0;
     for (int64_t k = 0; k < n; k++) largest = fmaxf(largest, stats->mean_abs[k]);
     for (int64_t k = 0; k < n; k++)

@@ -116,8 +116,19 @@ void nb_stats_divide(nb_stats *s, const float *factor) {
         s->low[c] /= factor[c];
         s->high[c] /= factor[c];
         s->mean[c] /= factor[c];
-        s->mean_abs[c] /= factor[c];
+        if (s->mean_abs) s->mean_abs[c] /= factor[c];
     }
     set_range(s);
+    s->histogram = NULL;
+}
+
+void nb_stats_subtract(nb_stats *s, const float *middle) {
+    for (int64_t c = 0; c < s->channels; c++) {
+        s->low[c] -= middle[c];
+        s->high[c] -= middle[c];
+        s->mean[c] -= middle[c];
+    }
+    set_range(s);
+    s->mean_abs = NULL;
     s->histogram = NULL;
 }

@@ -43,5 +43,7 @@ nb_outliers nb_outliers_of(const float *range, int64_t n, nb_arena *scratch);
 
 /* Statistics of x / factor[channel], each factor positive. */
 void nb_stats_divide(nb_stats *stats, const float *factor);
+/* Statistics of x - middle[channel]; the mean |x - middle| is not known. */
+void nb_stats_subtract(nb_stats *stats, const float *middle);
 
 #endif

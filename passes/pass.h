@@ -6,6 +6,7 @@
 #define NB_PASSES_PASS_H
 
 #include "ir/eval.h"
+#include "ir/support/store.h"
 #include "passes/histogram.h"
 #include "passes/nb_pass.h"
 
@@ -38,7 +39,7 @@ nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const 
 typedef struct nb_stats {
     int64_t channels, rows;        /* rows observed: elements of one channel */
     float *amax;                   /* [channels] largest |x| */
-    float *mean_abs;               /* [channels] mean |x| */
+    float *mean_abs;               /* [channels] mean |x|; NULL: not known any more */
     float *mean;                   /* [channels] */
     float *low, *high;             /* [channels] smallest and largest x */
     float min, max;                /* of the whole tensor */
@@ -51,21 +52,6 @@ typedef struct nb_stats {
 typedef struct nb_sample {
     const nb_tensor *inputs; /* one per graph input */
 } nb_sample;
-
-typedef struct nb_part {
-    void *data;
-    size_t size;
-} nb_part;
-
-/* Keeps bytes under names, from one run of the program to the next; tools/ has one in files. */
-typedef struct nb_store {
-    void *user;
-    double interval; /* seconds until unfinished work is kept again; 0: after each sample */
-    /* What is kept under the name, in memory of `arena`; data is NULL when there is nothing. */
-    nb_part (*load)(void *user, const char *name, nb_arena *arena);
-    /* Keeps the parts in a row, all or nothing, in place of what was there. */
-    nb_status (*save)(void *user, const char *name, const nb_part *parts, size_t n);
-} nb_store;
 
 /* What happened after one pass; `graph` may be printed or run by the observer, not changed. */
 typedef struct nb_pass_event {

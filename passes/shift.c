@@ -1,7 +1,7 @@
 /* Zero points of activations (shift.h). */
 #include "passes/shift.h"
 
-#include "ir/build.h"
+#include "passes/branch.h"
 
 #include <math.h>
 
@@ -36,37 +36,7 @@ static double *column_sums(nb_pass_ctx *ctx, const nb_op *op, float shift) {
     return sum;
 }
 
-/* The slot of the constant bias that the layer's only user adds; NULL: there is none. */
-static nb_use *bias_slot(const nb_op *op, int64_t n) {
-    nb_op *add = nb_has_one_use(nb_out(op)) ? nb_out(op)->uses->user : NULL;
-    if (!add || add->kind != NB_OP_add) return NULL;
-    nb_use *slot = &add->operands[nb_in(add, 0) == nb_out(op) ? 1 : 0];
-    const nb_type *t = slot->value->type;
-    bool fits = nb_is_const(slot->value) && t->elem == NB_F32 && !t->quant && t->rank == 1 &&
-                nb_dim_is(t->dims[0], n);
-    return fits ? slot : NULL;
-}
-
 bool nb_shift_layer(nb_pass_ctx *ctx, nb_op *op, float shift) {
-    nb_graph *g = ctx->graph;
-    const nb_value *w = nb_in(nb_in(op, 1)->def, 0);
-    int64_t n = w->type->dims[1]->value;
-    double *sum = column_sums(ctx, op, shift);
-    if (!sum) return false;
-    nb_use *slot = bias_slot(op, n);
-    const float *old = slot ? slot->value->blob->data : NULL;
-    float *bias = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, float, (size_t)n + 1);
-    for (int64_t i = 0; i < n; i++) bias[i] = (float)(sum[i] + (old ? (double)old[i] : 0));
-    nb_value *c =
-        nb_const_f32(g, nb_format(g->arena, "%s.shift", w->name), 1, (const int64_t[]){n}, bias);
-    if (slot) {
-        nb_set_operand(slot, c);
-        return true;
-    }
-    nb_builder b = nb_pass_builder(ctx, op->next, op->loc);
-    nb_value *y = nb_binary(&b, NB_OP_add, nb_out(op), c);
-    if (!y) return false;
-    nb_replace_uses(nb_out(op), y);
-    nb_set_operand(&y->def->operands[0], nb_out(op));
-    return true;
+    const double *sum = column_sums(ctx, op, shift);
+    return sum && nb_bias_more(ctx, op, sum);
 }

@@ -18,6 +18,21 @@ static bool feeds_layer(const nb_value *x) {
     return false;
 }
 
+static void add_maker(nb_pass_ctx *ctx, nb_site *s, nb_use *use) {
+    if (use && use->value) nb_vec_push(nb_state_of(ctx)->scratch, &s->makers, use);
+}
+
+/* x, or x less a constant for each channel (shift-fold), which takes the factors too. */
+static nb_value *less_shift(nb_pass_ctx *ctx, nb_value *x, nb_site *s) {
+    nb_op *sub = nb_has_one_use(x) ? x->uses->user : NULL;
+    if (!sub || sub->kind != NB_OP_sub || nb_in(sub, 0) != x || !nb_is_float_const(nb_in(sub, 1)) ||
+        nb_in(sub, 1)->type->rank != 1 ||
+        nb_in(sub, 1)->type->dims[0] != x->type->dims[x->type->rank - 1])
+        return x;
+    add_maker(ctx, s, &sub->operands[1]);
+    return nb_out(sub);
+}
+
 /* Notes the weights of the layers that take x; false when x has another reader. */
 static bool find_readers(nb_pass_ctx *ctx, nb_value *x, nb_site *s) {
     for (nb_use *u = x->uses; u; u = u->next) {
@@ -37,15 +52,11 @@ static bool find_readers(nb_pass_ctx *ctx, nb_value *x, nb_site *s) {
     return x->uses && nb_dim_is_const(last);
 }
 
-static void add_maker(nb_pass_ctx *ctx, nb_site *s, nb_use *use) {
-    if (use && use->value) nb_vec_push(nb_state_of(ctx)->scratch, &s->makers, use);
-}
-
 static bool find_norm(nb_pass_ctx *ctx, nb_op *norm, nb_site *s) {
-    if (!find_readers(ctx, nb_out(norm), s)) return false;
+    add_maker(ctx, s, &norm->operands[1]);
+    if (!find_readers(ctx, less_shift(ctx, nb_out(norm), s), s)) return false;
     if (!nb_is_float_const(nb_in(norm, 1)))
         return refused(ctx, norm, "norm", "its gain is not a constant of f32");
-    add_maker(ctx, s, &norm->operands[1]);
     if (norm->n_operands < 3 || !nb_in(norm, 2)) return true;
     add_maker(ctx, s, &norm->operands[2]);
     return nb_is_float_const(nb_in(norm, 2)) ||
@@ -63,7 +74,7 @@ static bool find_gated(nb_pass_ctx *ctx, nb_op *mul, nb_site *s) {
         if (!weight) continue;
         add_maker(ctx, s, weight);
         add_maker(ctx, s, bias);
-        return find_readers(ctx, nb_out(mul), s);
+        return find_readers(ctx, less_shift(ctx, nb_out(mul), s), s);
     }
     return false;
 }

@@ -286,7 +286,9 @@ static bool make_codes(job *j, const nb_part *parts, size_t n) {
     if (!j->solving) return quantize_all(j);
     const char *what = nb_format(nb_state_of(j->ctx)->scratch, "%s=%d/%lld", j->w->name,
                                  j->cut.rtn.bits, (long long)j->cut.group);
-    const nb_kept kept = nb_kept_as(j->ctx, nb_kept_key_of_text(j->solving->key, what));
+    /* What is solved behind it sees what this one lost. */
+    j->solving->key = nb_kept_key_of_text(j->solving->key, what);
+    const nb_kept kept = nb_kept_as(j->ctx, j->solving->key);
     if (nb_kept_load(j->ctx, &kept, parts, n)) {
         nb_layer_inputs_pass(&j->solving->inputs, j->op);
         return true;

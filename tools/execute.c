@@ -164,7 +164,7 @@ static nb_status compile_copy(nbt_runner *r, nb_graph *copy, nb_arena *scratch, 
         scratch, diags, &pipeline));
     nb_pass_env env = {.registry = registry, .diags = diags, .arena = scratch};
     NB_TRY(nb_pipeline_run(&pipeline, copy, &env));
-    if (!r->cache) r->cache = nb_object_cache_create(r->arena);
+    if (!r->cache) r->cache = nb_object_cache_create(r->arena, r->objects);
     const nbt_how how = {.cache = r->cache};
     return nbt_compile_graph(copy, r->cpu, &how, scratch, diags, &r->program);
 }

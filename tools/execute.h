@@ -4,6 +4,7 @@
 
 #include "codegen/codegen.h"
 #include "ir/eval.h"
+#include "ir/support/store.h"
 #include "runtime/nb_runtime.h"
 #include "tools/pages.h"
 
@@ -42,7 +43,8 @@ typedef struct nbt_runner {
     const cg_cpu *cpu;
     int threads;
     nb_arena *arena;
-    uint64_t key; /* of the graph in `program`, 0 = none */
+    const nb_store *objects; /* keeps compiled code, or NULL */
+    uint64_t key;            /* of the graph in `program`, 0 = none */
     nbt_program program;
     nb_object_cache *cache; /* made when needed */
 } nbt_runner;

@@ -2,6 +2,7 @@
 #include "tools/model.h"
 
 #include "codegen/pack.h"
+#include "codegen/reuse.h"
 #include "frontend/frontend.h"
 #include "ir/support/output.h"
 #include "ir/text.h"
@@ -128,6 +129,15 @@ nb_status nbt_make_registry(nbt_args *args, nb_registry **out) {
     return NB_OK;
 }
 
+/* --code-cache: *store is NULL without it. */
+static nb_status open_code(nbt_args *args, nbt_folder *folder, const nb_store **store) {
+    *store = NULL;
+    if (!nbt_has(args, "code-cache")) return NB_OK;
+    NB_TRY(nbt_open_folder(nbt_get(args, "code-cache"), args->diags, folder));
+    *store = &folder->store;
+    return NB_OK;
+}
+
 /* --calib and --calib-cache. */
 typedef struct calibration {
     nbt_progress progress;
@@ -156,7 +166,9 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
                        .linear_bytes = nb_linear_bytes,
                        .run_seconds = nbt_run_seconds};
     nbt_stopwatch stopwatch = {.args = args};
+    nbt_folder code;
     nbt_runner runner = {.threads = 0, .arena = args->arena};
+    NB_TRY(open_code(args, &code, &runner.objects));
     nb_pipeline pipeline;
     calibration c = {.cache = {0}};
     observer o = {.time = nbt_has(args, "time"), .watch = watch};
@@ -221,6 +233,18 @@ void nbt_name_ports(nbt_args *args, nbt_model *m) {
     for (size_t i = 0; i < m->n_outputs; i++) m->output_names[i] = model->outputs[i].name;
 }
 
+/* Where the time of each op is told, code has the ops' names and is the model's own. */
+static nb_status compile(nbt_args *args, const cg_cpu *cpu, nbt_how *how, nbt_model *out) {
+    nbt_folder folder;
+    const nb_store *store;
+    NB_TRY(open_code(args, &folder, &store));
+    if (store && !how->profile) how->cache = nb_object_cache_create(args->arena, store);
+    nb_status status =
+        nbt_compile_graph(out->graph, cpu, how, args->arena, args->diags, &out->program);
+    nb_object_cache_free(how->cache);
+    return status;
+}
+
 nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, nbt_model *out) {
     *out = (nbt_model){.path = path};
     nbt_how how = {.profile = nbt_wants_layers(args)};
@@ -248,9 +272,7 @@ nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, n
     }
     names_of_graph(args, out);
     out->interpret = nbt_has(args, "interpret");
-    return out->interpret
-               ? NB_OK
-               : nbt_compile_graph(out->graph, cpu, &how, args->arena, args->diags, &out->program);
+    return out->interpret ? NB_OK : compile(args, cpu, &how, out);
 }
 
 nb_status nbt_open_copy(nbt_args *args, const nb_graph *g, const char *scheme, nbt_model *out) {
@@ -264,8 +286,8 @@ nb_status nbt_open_copy(nbt_args *args, const nb_graph *g, const char *scheme, n
                              args->diags, &pipeline));
     NB_TRY(nb_pipeline_run(&pipeline, out->graph, &env));
     names_of_graph(args, out);
-    return nbt_compile_graph(out->graph, cg_cpu_find(NULL, "native"), NULL, args->arena,
-                             args->diags, &out->program);
+    nbt_how how = {0};
+    return compile(args, cg_cpu_find(NULL, "native"), &how, out);
 }
 
 void nbt_close_model(nbt_model *m) {

@@ -129,7 +129,7 @@ static void layer(nb_object_cache *cache, const char *name, int64_t columns) {
 /* What differs in weights and names alone is compiled once, and computes with its own weights. */
 static void shared_objects(void) {
     nb_arena *arena = nb_arena_create(NULL, NULL);
-    nb_object_cache *cache = nb_object_cache_create(arena);
+    nb_object_cache *cache = nb_object_cache_create(arena, NULL);
     layer(cache, "first", 24);
     const size_t once = nb_object_cache_count(cache);
     layer(cache, "second", 24);
@@ -146,6 +146,61 @@ static void shared_objects(void) {
     nb_arena_destroy(arena);
 }
 
+/* A store in memory: an object for each module and CPU. */
+typedef struct shelf {
+    nb_arena *arena;
+    nb_map names; /* -> nb_part */
+} shelf;
+
+static nb_part load(void *user, const char *name, nb_arena *arena) {
+    shelf *s = user;
+    const nb_part *kept = nb_map_get_str(&s->names, name, strlen(name));
+    if (!kept) return (nb_part){0};
+    nb_part copy = {nb_alloc(arena, kept->size + 1), kept->size};
+    memcpy(copy.data, kept->data, kept->size);
+    return copy;
+}
+
+static nb_status save(void *user, const char *name, const nb_part *parts, size_t n) {
+    shelf *s = user;
+    nb_part *kept = NB_NEW(s->arena, nb_part);
+    for (size_t i = 0; i < n; i++) kept->size += parts[i].size;
+    char *to = kept->data = nb_alloc(s->arena, kept->size + 1);
+    for (size_t i = 0; i < n; to += parts[i++].size) memcpy(to, parts[i].data, parts[i].size);
+    nb_map_set_str(&s->names, name, strlen(name), kept);
+    return NB_OK;
+}
+
+/* How many objects a cache of its own compiles for a layer with what the store has. */
+static size_t compiled_with(shelf *s, const char *name, int64_t columns) {
+    const nb_store store = {.user = s, .load = load, .save = save};
+    nb_object_cache *cache = nb_object_cache_create(s->arena, &store);
+    layer(cache, name, columns);
+    const size_t count = nb_object_cache_count(cache);
+    nb_object_cache_free(cache);
+    return count;
+}
+
+/* From run to run objects are found where they are whole and of the same module. */
+static void kept_objects(void) {
+    shelf s = {.arena = nb_arena_create(NULL, NULL)};
+    s.names.arena = s.arena;
+    const size_t made = compiled_with(&s, "kept", 24), again = compiled_with(&s, "taken up", 24);
+    for (size_t i = 0; i < s.names.count; i++) {
+        const nb_part *kept = s.names.entries[i].value;
+        ((char *)kept->data)[kept->size - 1] ^= 1;
+    }
+    const size_t damaged = compiled_with(&s, "damaged", 24),
+                 other = compiled_with(&s, "of another module", 25);
+    if (made > 0 && again == 0 && damaged == made && other == made) {
+        diff_passed++;
+    } else {
+        diff_failed++;
+        printf("FAILED: %zu, %zu, %zu, %zu objects with a store\n", made, again, damaged, other);
+    }
+    nb_arena_destroy(s.arena);
+}
+
 void diff_test_model(void) {
     for (int axis = 0; axis < 4; axis++) {
         appended_state(axis, NB_F32, 4);
@@ -154,6 +209,7 @@ void diff_test_model(void) {
     }
     odd_outputs();
     shared_objects();
+    kept_objects();
     hostile_names();
     unplanned();
     loaded_pages();

@@ -48,7 +48,7 @@ static nb_status run(void *user, const nb_graph *g, const nb_tensor *inputs, nb_
 
 static void progress(void *user, const char *pass, size_t done, size_t total) {
     machine *m = user;
-    ck_assert_str_eq(pass, m->pass);
+    ck_assert_ptr_nonnull(strstr(m->pass, pass));
     ck_assert_uint_lt(m->n_shown, MACHINE_SHOWN);
     m->shown[m->n_shown++] = done;
     m->of_shown = total;

@@ -27,17 +27,22 @@ static const char text[] = "nir 1\n"
 enum { WEIGHTS = 4, SECTIONS = 4 }; /* up to %r and %u, of two walks */
 
 /* The graph as text, or NULL when it failed. */
-static const char *solve(machine *m, const char *more, nb_diags **diags) {
+static const char *solve_behind(machine *m, const char *before, const char *more,
+                                nb_diags **diags) {
     nb_graph *g;
     nb_pass_env env;
-    const char *options = nb_format(m->arena, "bits=4, group=2, asymmetric, method=gptq%s", more);
+    const char *options = nb_format(m->arena, "bits=4, group=2, asymmetric, method=gptq%s", more),
+               *passes = nb_format(m->arena, "%squantize-weights", before);
     const nb_sample *samples = machine_samples(m->arena, SAMPLES, 3, 4);
-    nb_status status =
-        machine_run(m, "quantize-weights", options, text, samples, SAMPLES, &g, &env);
+    nb_status status = machine_run(m, passes, options, text, samples, SAMPLES, &g, &env);
     const char *out = status == NB_OK ? nb_print_string(m->arena, g, &(nb_print_options){0}) : NULL;
     *diags = env.diags;
     nb_graph_destroy(g);
     return out;
+}
+
+static const char *solve(machine *m, const char *more, nb_diags **diags) {
+    return solve_behind(m, "", more, diags);
 }
 
 START_TEST(taken_up) {
@@ -86,6 +91,29 @@ START_TEST(other_options) {
 }
 END_TEST
 
+/* What choose-bits measures serves other budgets too: the float model runs, and nothing else. Codes
+ * do not, where layers before them have other bits. */
+START_TEST(other_budgets) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    nb_diags *diags;
+    machine both = {.arena = arena, .stop = SIZE_MAX};
+    const char *budgets[] = {"choose-bits{budget=11, bits=\"2,4,8\", groups=\"2\"}, ",
+                             "choose-bits{budget=13, bits=\"2,4,8\", groups=\"2\"}, "},
+               *found[2];
+    for (int i = 0; i < 2; i++) {
+        machine one = {.arena = arena, .stop = SIZE_MAX};
+        found[i] = solve_behind(&both, budgets[i], "", &diags);
+        ck_assert_ptr_nonnull(found[i]);
+        ck_assert_str_eq(found[i], solve_behind(&one, budgets[i], "", &diags));
+        ck_assert_uint_eq(one.files, 2 * WEIGHTS);
+        ck_assert_uint_eq(one.runs, (1 + WEIGHTS + SECTIONS) * SAMPLES);
+    }
+    ck_assert_str_ne(found[0], found[1]);
+    ck_assert_uint_le(both.runs, (1 + SECTIONS) * SAMPLES);
+    nb_arena_destroy(arena);
+}
+END_TEST
+
 /* A weight whose codes are damaged is solved once more. */
 START_TEST(damaged) {
     nb_arena *arena = nb_arena_create(NULL, NULL);
@@ -107,6 +135,7 @@ Suite *nb_suite_kept(void) {
     TCase *c = tcase_create("kept");
     tcase_add_test(c, taken_up);
     tcase_add_test(c, other_options);
+    tcase_add_test(c, other_budgets);
     tcase_add_test(c, damaged);
     suite_add_tcase(s, c);
     return s;
