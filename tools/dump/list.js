@@ -98,6 +98,8 @@ class List {
     const next = here < 0 ? this.firstHitBelow(step) : (here + step + n) % n;
     this.current = this.hits[next];
     this.reveal(this.current);
+    const found = this.window.querySelector('.current .found');
+    if (found) found.scrollIntoView({ block: 'nearest', inline: 'nearest' });
     return next + 1;
   }
 
