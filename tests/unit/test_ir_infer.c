@@ -459,39 +459,6 @@ START_TEST(convs) {
 }
 END_TEST
 
-static void patches(nb_op_kind kind, nb_value *v) {
-    unary(kind, v);
-    IR_SET_INTS(&t, "kernel", 3, 5);
-}
-
-START_TEST(patches_of_kernels) {
-    nb_value *image = input(NB_F32, "B,6,32,S"), *line = input(NB_F32, "B,6,S");
-    patches(NB_OP_patches, image);
-    ir_expect(&t, "f32[B,30,S-4,90]");
-    patches(NB_OP_patches, image);
-    IR_SET_INTS(&t, "strides", 2, 2);
-    IR_SET_INTS(&t, "dilations", 3, 1);
-    ir_expect(&t, "f32[B,13,floordiv(S+1,2)-2,90]");
-    unary(NB_OP_patches, line);
-    IR_SET_INTS(&t, "kernel", 1);
-    ir_expect(&t, "f32[B,S,6]");
-    patches(NB_OP_patches, line);
-    ir_expect_error(&t, "has 2 kernel lengths for 1 axes");
-    unary(NB_OP_patches, line);
-    IR_SET_INTS(&t, "kernel", 0);
-    ir_expect_error(&t, "a kernel of length 0 along axis 2 is not possible");
-    patches(NB_OP_patches, image);
-    IR_SET_INTS(&t, "strides", 0, 1);
-    ir_expect_error(&t, "strides[0] is 0");
-    patches(NB_OP_patches, input(NB_F32, "B,S,32,32"));
-    ir_expect_error(&t, "takes floats x[B,C,D...] of rank 3 to 5, C known, found f32[B,S,32,32]");
-    patches(NB_OP_patches, input(NB_F32, "1,2,3,4,5,6"));
-    ir_expect_error(&t, "of rank 3 to 5");
-    patches(NB_OP_patches, input(NB_I32, "B,6,32,S"));
-    ir_expect_error(&t, "takes floats");
-}
-END_TEST
-
 START_TEST(rotaries) {
     nb_value *q = input(NB_F32, "B,8,S,64"), *c = input(NB_F32, "B,S,32"),
              *one = input(NB_F32, "1,S,32");
@@ -762,27 +729,6 @@ START_TEST(qmatmuls) {
 }
 END_TEST
 
-START_TEST(codes_of_patches) {
-    static const struct {
-        const char *error;
-        nb_elem elem;
-        nb_granularity by;
-    } cases[] = {{NULL, NB_F32, NB_PER_TOKEN},
-                 {"a scale for the tensor or for each token", NB_F32, NB_PER_BLOCK},
-                 {"takes f32, found f16", NB_F16, NB_PER_TOKEN}};
-    for (size_t i = 0; i < NB_COUNT(cases); i++) {
-        patches(NB_OP_qpatches, input(cases[i].elem, "B,6,32,S"));
-        nb_set_quant(&t.b, "to", dynamic(cases[i].by, cases[i].by == NB_PER_BLOCK ? 3 : 0));
-        if (cases[i].error)
-            ir_expect_error(&t, cases[i].error);
-        else
-            ck_assert_str_eq(nb_type_text(t.graph->arena, nb_end(&t.b)->type) + 2, "[B,30,S-4,90]");
-    }
-    patches(NB_OP_qpatches, input(NB_F32, "B,6,32,S"));
-    ir_expect_error(&t, "needs attribute `to`");
-}
-END_TEST
-
 START_TEST(qgathers) {
     nb_value *rows = codes("5,4", along(NB_PER_AXIS, 0, 0, "5")),
              *groups = codes("5,4", along(NB_PER_GROUP, 1, 2, "5,2"));
@@ -831,7 +777,6 @@ Suite *nb_suite_ir_infer(void) {
     tcase_add_test(c, values_of_dims);
     tcase_add_test(c, matmuls);
     tcase_add_test(c, convs);
-    tcase_add_test(c, patches_of_kernels);
     tcase_add_test(c, rotaries);
     tcase_add_test(c, hadamards);
     tcase_add_test(c, attentions);
@@ -842,7 +787,6 @@ Suite *nb_suite_ir_infer(void) {
     tcase_add_test(c, codes_of_4_bits);
     tcase_add_test(c, qmatmuls);
     tcase_add_test(c, qgathers);
-    tcase_add_test(c, codes_of_patches);
     tcase_add_test(c, places);
     suite_add_tcase(s, c);
     return s;
