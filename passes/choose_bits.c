@@ -89,8 +89,8 @@ typedef struct search {
     int n_forms;
     nb_output_loss model;
     bool asymmetric;
-    bool timed;  /* seconds count, not bits */
-    double rest; /* seconds of what is no layer of these */
+    bool timed;   /* seconds count, not bits */
+    double rest;  /* seconds of what is no layer of these */
     uint64_t key; /* of what is measured, for all layers */
 } search;
 
@@ -416,8 +416,7 @@ static bool begin(search *s) {
         return false;
     }
     s->asymmetric = nb_option_of(ctx, "asymmetric")->b;
-    if (!read_forms(s) ||
-        !nb_output_loss_begin(&s->model, ctx, nb_option_of(ctx, "samples")->i))
+    if (!read_forms(s) || !nb_output_loss_begin(&s->model, ctx, nb_option_of(ctx, "samples")->i))
         return false;
     const int probe = (int)nb_option_of(ctx, "probe")->i;
     s->key = nb_kept_key_of_text(nb_kept_key(ctx, VERSION),
