@@ -55,9 +55,17 @@ static const char *weights(const nb_scheme *s, int64_t group, nb_arena *arena) {
 static const char *smoothing(const nb_scheme *s, int64_t group, bool fixed, bool calibrated,
                              nb_arena *arena) {
     /* One scale for a tensor: what a gate multiplies is evened out first. */
-    if (fixed)
-        return ", smooth-fold{leave=4}, rotate{residual=false, values=false, gated=32}, "
-               "calibrate{method=mse}";
+    if (fixed) {
+        /* What stands out vanishes everywhere first; factors for what gates multiply would be in
+         * the way of their rotation. */
+        const char *search = nb_format(
+            arena, ", smooth-fold{search, bits=%d, group=%lld, act=i8-static, places=norms}",
+            s->weight_bits, (long long)group);
+        return nb_format(arena,
+                         ", smooth-fold{leave=4}%s, rotate{residual=false, values=false, "
+                         "gated=32}, calibrate{method=mse}",
+                         s->weight_bits == 4 ? "" : search);
+    }
     /* Rounding 4-bit weights is the greater loss, and moved factors make it greater. */
     if (!calibrated || s->weight_bits == 4) return ", smooth-fold{leave=4}";
     return nb_format(arena, ", smooth-fold{search, bits=%d, group=%lld, act=%s}", s->weight_bits,

@@ -113,7 +113,7 @@ class Stage(NamedTuple):
     schemes: tuple
     kept: tuple = ()      # the schemes that do it by themselves: later stages are added to it
     front: str = ""       # passes before the weights are rounded
-    data: str = ""        # calibration right before that
+    data: str = ""        # calibration right before that; one with a method is not replaced
     weights: dict = {}    # options of quantize-weights; "": a bare one; None: none, where an earlier stage has one
     back: str = ""        # passes behind it
     act: str = ""         # options of insert-qdq
@@ -153,7 +153,7 @@ def composed(scheme, stages):
         weights |= s.weights
     data = [text for text in (scheme.data, *(s.data for s in stages)) if text]
     zeros = ", asymmetric" if "asymmetric" in weights else ""
-    text = "".join(s.front for s in stages).replace("$zeros", zeros) + (data[-1] if data else "")
+    text = "".join(s.front for s in stages).replace("$zeros", zeros) + (max(data, key=len) if data else "")
     text += "quantize-weights{" + ", ".join(
         f"{k}={v}" if v else k for k, v in weights.items() if v is not None) + "}"
     return text + "".join(s.back for s in stages) + ", insert-qdq{$act" + "".join(s.act for s in stages) + "}"
