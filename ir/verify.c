@@ -11,6 +11,7 @@
 typedef struct checker {
     const nb_graph *g;
     nb_diags *diags;
+    bool form_only;
     nb_arena *arena;
     const nb_value **defined; /* by id: constants, parameters and results so far */
     nb_map names, types;      /* names of values; types whose symbols were checked */
@@ -123,7 +124,7 @@ static void check_scales(checker *c, const nb_quant *q) {
         const nb_quant *own = parts[i]->type->quant; /* a misfit was told of the constant */
         if (own && nb_quant_misfit((nb_graph *)(uintptr_t)c->g, own, parts[i]->type)) return;
     }
-    if (!q->scales) return;
+    if (!q->scales || c->form_only) return;
     int64_t count = 0;
     (void)nb_type_static_count(q->scales->type, &count);
     for (int64_t i = 0; i < count; i++) {
@@ -263,9 +264,10 @@ static void check_states(checker *c) {
     }
 }
 
-nb_status nb_verify(const nb_graph *g, nb_diags *diags) {
+static nb_status verify(const nb_graph *g, nb_diags *diags, bool form_only) {
     nb_arena *arena = nb_arena_create_like(g->arena);
     checker c = {.g = g,
+                 .form_only = form_only,
                  .diags = diags,
                  .arena = arena,
                  .names = {.arena = arena},
@@ -290,3 +292,6 @@ nb_status nb_verify(const nb_graph *g, nb_diags *diags) {
     nb_arena_destroy(arena);
     return diags->errors == errors ? NB_OK : NB_INTERNAL;
 }
+
+nb_status nb_verify(const nb_graph *g, nb_diags *diags) { return verify(g, diags, false); }
+nb_status nb_verify_form(const nb_graph *g, nb_diags *diags) { return verify(g, diags, true); }

@@ -13,7 +13,8 @@
  *
  * Each place of the kernel is a row of the product: a token, to insert-qdq, with a scale of its
  * own. Convolutions in groups, depthwise ones above all, stay: their sums are short, and a product
- * of codes would not be faster than one of floats. */
+ * of codes would not be faster than one of floats. Nor is it with few outputs, which do not make up
+ * for what it takes to quantize the patches. */
 #include "passes/linear.h"
 
 #include "ir/build.h"
@@ -26,6 +27,12 @@ static const nb_option options[] = {
      .min = 0,
      .max = INT32_MAX,
      .summary = "convolutions with fewer weights stay"},
+    {.name = "min-outputs",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = INT32_MAX,
+     .summary = "convolutions with fewer output channels stay"},
     {.name = "skip",
      .kind = NB_OPTION_STRING,
      .fallback = "",
@@ -45,14 +52,18 @@ static bool is_candidate(const nb_op *op) {
 
 /* Why it stays, or NULL. */
 static const char *obstacle(const nb_pass_ctx *ctx, const nb_op *op) {
-    const int64_t n = nb_in(op, 1)->blob->size / 4, least = nb_option_of(ctx, "min-weights")->i;
+    nb_arena *scratch = nb_state_of(ctx)->scratch;
+    const int64_t n = nb_in(op, 1)->blob->size / 4, outputs = nb_in(op, 1)->type->dims[0]->value,
+                  least = nb_option_of(ctx, "min-weights")->i,
+                  least_outputs = nb_option_of(ctx, "min-outputs")->i;
     if (nb_conv_groups(op) != 1)
-        return nb_format(nb_state_of(ctx)->scratch, "its channels are in %lld groups",
-                         (long long)nb_conv_groups(op));
+        return nb_format(scratch, "its channels are in %lld groups", (long long)nb_conv_groups(op));
     if (n < least)
-        return nb_format(nb_state_of(ctx)->scratch,
-                         "with %lld weights it is faster so (min-weights=%lld)", (long long)n,
-                         (long long)least);
+        return nb_format(scratch, "with %lld weights it is faster so (min-weights=%lld)",
+                         (long long)n, (long long)least);
+    if (outputs < least_outputs)
+        return nb_format(scratch, "with %lld outputs it is faster so (min-outputs=%lld)",
+                         (long long)outputs, (long long)least_outputs);
     return NULL;
 }
 

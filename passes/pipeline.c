@@ -92,7 +92,7 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
     if (result == NB_PASS_FAILED) status = failure(env, step->pass, errors);
     /* The host table cannot see all that a pass may get wrong, such as an order of ops. */
     if (status == NB_OK && (env->verify_each || nb_registry_is_loaded(env->registry, step->pass))) {
-        status = nb_verify(graph, env->diags);
+        status = (env->verify_each ? nb_verify : nb_verify_form)(graph, env->diags);
         if (status != NB_OK) nb_note(env->diags, "after pass '%s'", step->pass->name);
     }
     if (status == NB_OK && before && result == NB_PASS_CHANGED)

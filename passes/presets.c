@@ -33,7 +33,7 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 #define FRONT "simplify, raise, simplify"
 #define BACK  "fuse-dequant, simplify"
 /* Convolutions as linear layers, but those that would be too small anyway. */
-#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS "}"
+#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}"
 
 /* The layers, with the adapter beside them. */
 static const char *front(const nb_preset_options *options, nb_arena *arena) {
