@@ -11,6 +11,8 @@ int diff_passed, diff_failed, diff_skipped;
 
 static const char *wanted = ""; /* part of the names of cases to run */
 
+bool diff_is_whole(void) { return !*wanted; }
+
 /* ---- making graphs ------------------------------------------------------------------------- */
 
 void diff_begin(diff *d, const char *fmt, ...) {
