@@ -72,6 +72,20 @@ const char *nb_node_string(const nb_importer *im, const char *name, const char *
 /* NULL when absent. */
 const int64_t *nb_node_ints(const nb_importer *im, const char *name, size_t *count);
 
+/* ---- windows that slide along axes: conv and pooling (import_window.c) ---- */
+/* A number for each axis; `usual` when the node has none. */
+nb_status nb_window_numbers(nb_importer *im, const char *name, int axes, int64_t usual,
+                            int64_t *out);
+/* `pads`, 0 when the node has none; 0 to 2^31-1. */
+nb_status nb_window_pads(nb_importer *im, int axes, int64_t *before, int64_t *after);
+typedef enum nb_auto_pad {
+    NB_AUTO_PAD_NOT_SET,
+    NB_AUTO_PAD_VALID,
+    NB_AUTO_PAD_UPPER, /* the odd element goes to the end */
+    NB_AUTO_PAD_LOWER
+} nb_auto_pad;
+nb_status nb_window_auto_pad(nb_importer *im, nb_auto_pad *out);
+
 /* ---- shapes ---- */
 /* Makes two dims equal that ONNX requires to be: replaces a symbol everywhere if need be. */
 nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b);

@@ -16,15 +16,6 @@ typedef struct conv {
     const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK]; /* of all axes of x */
 } conv;
 
-static nb_status read_steps(nb_importer *im, const char *name, int axes, int64_t *out) {
-    size_t n;
-    const int64_t *given = nb_node_ints(im, name, &n);
-    if (given && n != (size_t)axes)
-        return nb_node_error(im, NB_MALFORMED, "%zu %s for %d axes", n, name, axes);
-    for (int d = 0; d < axes; d++) out[d] = given ? given[d] : 1;
-    return NB_OK;
-}
-
 static nb_status check_kernel(nb_importer *im, const conv *c, const nb_value *w) {
     size_t n;
     const int64_t *given = nb_node_ints(im, "kernel_shape", &n);
@@ -38,18 +29,11 @@ static nb_status check_kernel(nb_importer *im, const conv *c, const nb_value *w)
 }
 
 static nb_status given_pads(nb_importer *im, conv *c) {
-    size_t n;
-    const int64_t *pads = nb_node_ints(im, "pads", &n);
-    if (!pads) return NB_OK;
-    if (n != 2 * (size_t)c->axes)
-        return nb_node_error(im, NB_MALFORMED, "%zu pads for %d axes", n, c->axes);
+    int64_t before[NB_MAX_RANK], after[NB_MAX_RANK];
+    NB_TRY(nb_window_pads(im, c->axes, before, after));
     for (int d = 0; d < c->axes; d++) {
-        int64_t low = pads[d], high = pads[c->axes + d];
-        if (low < 0 || low > MOST_PAD || high < 0 || high > MOST_PAD)
-            return nb_node_error(im, NB_MALFORMED, "pads %lld and %lld, expected 0 .. 2^31-1",
-                                 (long long)low, (long long)high);
-        c->before[d + 2] = nb_num(im, low);
-        c->after[d + 2] = nb_num(im, high);
+        c->before[d + 2] = nb_num(im, before[d]);
+        c->after[d + 2] = nb_num(im, after[d]);
     }
     return NB_OK;
 }
@@ -76,15 +60,11 @@ static nb_status same_pads(nb_importer *im, conv *c, bool lower) {
 }
 
 static nb_status read_pads(nb_importer *im, conv *c) {
-    const char *mode = nb_node_string(im, "auto_pad", "NOTSET");
+    nb_auto_pad mode;
     for (int d = 0; d < c->axes + 2; d++) c->before[d] = c->after[d] = nb_num(im, 0);
-    if (strcmp(mode, "NOTSET") == 0) return given_pads(im, c);
-    if (strcmp(mode, "VALID") == 0) return NB_OK;
-    bool lower = strcmp(mode, "SAME_LOWER") == 0;
-    if (lower || strcmp(mode, "SAME_UPPER") == 0) return same_pads(im, c, lower);
-    return nb_node_error(im, NB_MALFORMED,
-                         "auto_pad is '%s', expected NOTSET, SAME_UPPER, SAME_LOWER or VALID",
-                         mode);
+    NB_TRY(nb_window_auto_pad(im, &mode));
+    if (mode == NB_AUTO_PAD_NOT_SET) return given_pads(im, c);
+    return mode == NB_AUTO_PAD_VALID ? NB_OK : same_pads(im, c, mode == NB_AUTO_PAD_LOWER);
 }
 
 /* `x` with that border of `value` (NULL: 0). */
@@ -113,8 +93,8 @@ nb_status nb_import_conv(nb_importer *im) {
             "expected an input and a kernel of one rank, at least 3, found %d and %d", rank,
             w->type->rank);
     c.axes = rank - 2;
-    NB_TRY(read_steps(im, "strides", c.axes, c.strides));
-    NB_TRY(read_steps(im, "dilations", c.axes, c.dilations));
+    NB_TRY(nb_window_numbers(im, "strides", c.axes, 1, c.strides));
+    NB_TRY(nb_window_numbers(im, "dilations", c.axes, 1, c.dilations));
     NB_TRY(check_kernel(im, &c, w));
     for (int d = 0; d < c.axes; d++) c.kernel[d] = w->type->dims[d + 2];
     NB_TRY(read_pads(im, &c));
@@ -152,8 +132,8 @@ static nb_status read_pool(nb_importer *im, conv *c) {
                                  (long long)kernel[d]);
         c->kernel[d] = nb_num(im, kernel[d]);
     }
-    NB_TRY(read_steps(im, "strides", c->axes, c->strides));
-    NB_TRY(read_steps(im, "dilations", c->axes, c->dilations));
+    NB_TRY(nb_window_numbers(im, "strides", c->axes, 1, c->strides));
+    NB_TRY(nb_window_numbers(im, "dilations", c->axes, 1, c->dilations));
     for (int d = 0; d < c->axes; d++) {
         if (c->strides[d] < 1 || c->strides[d] > MOST_PAD || c->dilations[d] < 1 ||
             c->dilations[d] > MOST_PAD)

@@ -2,10 +2,6 @@
  * turned around, and what pads would have cut off is not padded. */
 #include "frontend/import.h"
 
-#include <string.h>
-
-#define MOST INT32_MAX
-
 typedef struct transposed {
     nb_value *x, *w;
     int axes;
@@ -17,13 +13,9 @@ typedef struct transposed {
 /* One number of each axis: at least `least`, `usual` when they are not given. */
 static nb_status read_each(nb_importer *im, const char *name, int axes, int64_t least,
                            int64_t usual, int64_t *out) {
-    size_t n;
-    const int64_t *given = nb_node_ints(im, name, &n);
-    if (given && n != (size_t)axes)
-        return nb_node_error(im, NB_MALFORMED, "%zu %s for %d axes", n, name, axes);
+    NB_TRY(nb_window_numbers(im, name, axes, usual, out));
     for (int d = 0; d < axes; d++) {
-        out[d] = given ? given[d] : usual;
-        if (out[d] < least || out[d] > MOST)
+        if (out[d] < least || out[d] > INT32_MAX)
             return nb_node_error(im, NB_MALFORMED, "%s[%d] is %lld", name, d, (long long)out[d]);
     }
     return NB_OK;
@@ -49,30 +41,22 @@ static void cut_to(nb_importer *im, transposed *c, int d, const nb_dim *length, 
 }
 
 static nb_status read_cuts(nb_importer *im, transposed *c) {
-    const char *mode = nb_node_string(im, "auto_pad", "NOTSET");
-    bool upper = strcmp(mode, "SAME_UPPER") == 0, lower = strcmp(mode, "SAME_LOWER") == 0;
-    size_t n_pads, n_shape;
-    const int64_t *pads = nb_node_ints(im, "pads", &n_pads),
-                  *shape = nb_node_ints(im, "output_shape", &n_shape);
-    if (!upper && !lower && strcmp(mode, "NOTSET") != 0 && strcmp(mode, "VALID") != 0)
-        return nb_node_error(im, NB_MALFORMED,
-                             "auto_pad is '%s', expected NOTSET, SAME_UPPER, SAME_LOWER or VALID",
-                             mode);
-    if (pads && n_pads != 2 * (size_t)c->axes)
-        return nb_node_error(im, NB_MALFORMED, "%zu pads for %d axes", n_pads, c->axes);
+    nb_auto_pad mode;
+    int64_t before[NB_MAX_RANK], after[NB_MAX_RANK];
+    size_t n_shape;
+    const int64_t *shape = nb_node_ints(im, "output_shape", &n_shape);
+    NB_TRY(nb_window_auto_pad(im, &mode));
+    NB_TRY(nb_window_pads(im, c->axes, before, after));
+    const bool upper = mode == NB_AUTO_PAD_UPPER;
     if (shape && n_shape != (size_t)c->axes)
         return nb_node_error(im, NB_MALFORMED, "output_shape has %zu numbers for %d axes", n_shape,
                              c->axes);
     for (int d = 0; d < c->axes; d++) {
-        int64_t low = pads ? pads[d] : 0, high = pads ? pads[c->axes + d] : 0;
-        if (low < 0 || low > MOST || high < 0 || high > MOST)
-            return nb_node_error(im, NB_MALFORMED, "pads %lld and %lld, expected 0 .. 2^31-1",
-                                 (long long)low, (long long)high);
-        c->before[d] = nb_num(im, low);
-        c->after[d] = nb_num(im, high - c->more[d]);
+        c->before[d] = nb_num(im, before[d]);
+        c->after[d] = nb_num(im, after[d] - c->more[d]);
         if (shape)
             cut_to(im, c, d, nb_num(im, shape[d]), upper);
-        else if (upper || lower)
+        else if (upper || mode == NB_AUTO_PAD_LOWER)
             cut_to(im, c, d, nb_dim_mul(im->g, c->x->type->dims[d + 2], nb_num(im, c->strides[d])),
                    upper);
     }

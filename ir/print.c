@@ -483,20 +483,9 @@ const char *nb_print_attr(nb_arena *arena, const nb_op *op, const char *name) {
     for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++) {
         const nb_attr *a = &op->attrs[i];
         if (strcmp(info->attrs[i].name, name) != 0 || !a->set) continue;
-        switch (info->attrs[i].kind) {
-        case NB_ATTR_BOOL:
-            return a->b ? "true" : "false";
-        case NB_ATTR_STR:
-            return a->str ? a->str : "";
-        case NB_ATTR_QUANT:
-            return a->quant ? a->quant->name : "";
-        default:
-            break;
-        }
-        nb_writer w = {.arena = arena};
-        put_attr_value(arena, &w, info->attrs[i].kind, a);
-        nb_put(&w, "", 1);
-        return w.bytes;
+        if (info->attrs[i].kind == NB_ATTR_STR) return a->str ? a->str : "";
+        if (info->attrs[i].kind == NB_ATTR_QUANT) return a->quant ? a->quant->name : "";
+        return nb_attr_text(arena, op, i);
     }
     return NULL;
 }
