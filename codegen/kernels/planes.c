@@ -24,13 +24,20 @@ static int planes_of(int bits, plane planes[NB_UNIT_PLANES]) {
 
 void nb_unit_pack(int bits, uint8_t codes[NB_UNIT_INPUTS][CG_LANES], uint8_t *out) {
     plane planes[NB_UNIT_PLANES] = {{0}};
-    const int n = planes_of(bits, planes), bytes = 16 * nb_unit_inputs(bits);
+    const int n = planes_of(bits, planes), inputs = nb_unit_inputs(bits);
+    uint8_t parts[NB_UNIT_BYTES];
+    for (int k = 0; k < inputs; k++)
+        for (int c = 0; c < CG_LANES; c++) parts[k / 4 * 64 + 4 * c + k % 4] = codes[k][c];
     memset(out, 0, (size_t)nb_unit_bytes(bits));
     for (const plane *p = planes; p < planes + n; p++) {
-        for (int i = 0; i < bytes; i++) { /* of the parts */
-            const int code = codes[i / 64 * 4 + i % 4][i % 64 / 4] >> p->below;
-            const int field = code & ((1 << p->width) - 1), to = p->at + i % p->len;
-            out[to] = (uint8_t)(out[to] | field << i / p->len * p->width);
+        const uint64_t mask = ((UINT64_C(1) << p->width) - 1) * UINT64_C(0x0101010101010101);
+        for (int i = 0; i < CG_LANES * inputs; i += 8) { /* 8 bytes side by side */
+            uint64_t code, fields;
+            uint8_t *to = out + p->at + i % p->len;
+            memcpy(&code, parts + i, 8);
+            memcpy(&fields, to, 8);
+            fields |= (code >> p->below & mask) << i / p->len * p->width;
+            memcpy(to, &fields, 8);
         }
     }
 }
