@@ -1,4 +1,5 @@
 # What the drivers of this folder share, beyond what all drivers do.
+# shellcheck source=tests/support/driver.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../support/driver.sh"
 
 # case STATUS PATTERN ARGUMENTS...: what is printed on either stream has a line that matches, the exit
