@@ -4,12 +4,18 @@
 
 #include "ir/eval.h"
 
-/* The output that counts: logits, or whatever f32 the model puts out first that is no state.
- * SIZE_MAX: there is none. */
-size_t nb_output_that_counts(const nb_graph *g);
+/* The output that counts. */
+typedef struct nb_counted {
+    size_t output;      /* SIZE_MAX: there is none */
+    bool probabilities; /* a softmax made it */
+} nb_counted;
 
-/* Mean Kullback-Leibler divergence of the rows' softmax from the wanted ones, in nats. Both are
- * f32 of one shape and of rank 1 at least; not a number where one of `found` is none. */
-double nb_divergence(const nb_tensor *wanted, const nb_tensor *found);
+/* Logits, or whatever f32 the model puts out first that is no state. */
+nb_counted nb_output_that_counts(const nb_graph *g);
+
+/* Mean Kullback-Leibler divergence of the rows' softmax from the wanted ones, in nats; of the rows
+ * themselves where they are probabilities. Both are f32 of one shape and of rank 1 at least; not a
+ * number where one of `found` is none. */
+double nb_divergence(const nb_tensor *wanted, const nb_tensor *found, bool probabilities);
 
 #endif

@@ -1,8 +1,6 @@
 /* Divergence of a changed model's outputs (output_loss.h). */
 #include "passes/output_loss.h"
 
-#include "passes/divergence.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +9,8 @@ bool nb_output_loss_begin(nb_output_loss *l, nb_pass_ctx *ctx, int64_t most_samp
     const int64_t n = (int64_t)nb_state_of(ctx)->env->n_samples;
     *l = (nb_output_loss){.ctx = ctx, .n_samples = (size_t)nb_min_i64(n, most_samples)};
     l->wanted = NB_NEW_ARRAY(nb_state_of(ctx)->scratch, nb_tensor, l->n_samples);
-    l->output = nb_output_that_counts(g);
-    if (l->output != SIZE_MAX) return true;
+    l->counted = nb_output_that_counts(g);
+    if (l->counted.output != SIZE_MAX) return true;
     ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
                       "no output is of f32: there is nothing to measure");
     return false;
@@ -34,10 +32,10 @@ static bool run_sample(const nb_output_loss *l, size_t i, nb_tensor *out) {
     nb_status status = env->run ? env->run(env->run_user, g, in, all, NULL, 0, arena, env->diags)
                                 : nb_eval(g, in, all, NULL, 0, arena, env->diags);
     if (status == NB_OK) {
-        *out = all[l->output];
+        *out = all[l->counted.output];
         out->data = malloc((size_t)out->bytes + 1);
         if (out->data)
-            memcpy(out->data, all[l->output].data, (size_t)out->bytes);
+            memcpy(out->data, all[l->counted.output].data, (size_t)out->bytes);
         else
             status = nb_error(env->diags, NB_LIMIT, NB_NOWHERE, "out of memory for outputs");
     }
@@ -57,7 +55,7 @@ double nb_output_loss_now(const nb_output_loss *l) {
     for (size_t i = 0; i < l->n_samples; i++) {
         nb_tensor found;
         if (!run_sample(l, i, &found)) return -1;
-        sum += nb_divergence(&l->wanted[i], &found);
+        sum += nb_divergence(&l->wanted[i], &found, l->counted.probabilities);
         free(found.data);
     }
     return sum / (double)l->n_samples;

@@ -3,11 +3,13 @@
 #ifndef NB_PASSES_OUTPUT_LOSS_H
 #define NB_PASSES_OUTPUT_LOSS_H
 
+#include "passes/divergence.h"
 #include "passes/pass.h"
 
 typedef struct nb_output_loss {
     nb_pass_ctx *ctx;
-    size_t output, n_samples;
+    nb_counted counted;
+    size_t n_samples;
     nb_tensor *wanted; /* [n_samples] the output as it was */
 } nb_output_loss;
 

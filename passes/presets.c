@@ -35,6 +35,9 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 /* Convolutions as linear layers, but those that would be too small anyway. */
 #define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}"
 
+/* Networks of convolutions amplify the errors of a few activations. */
+#define WIDE ", wide-inputs{convolutions, max-kld=0.0003, samples=32}"
+
 /* The layers, with the adapter beside them. */
 static const char *front(const nb_preset_options *options, nb_arena *arena) {
     if (!options->adapter) return FRONT;
@@ -98,14 +101,14 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     const bool fixed = options->static_scales && s.act_bits == 8;
     return nb_format(arena,
                      "%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
-                     "}, insert-qdq{act=i%d%s}, " BACK "%s",
+                     "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
                      front(options, arena), smoothing(&s, group, fixed, options->calibrated, arena),
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),
                      options->calibrated ? ", method=gptq" : "", s.act_bits,
                      fixed                      ? ", mode=static"
                      : s.act_bits == 8 && group ? ", blocks=gated"
                                                 : "",
-                     end);
+                     s.act_bits == 8 && options->calibrated && !fixed ? WIDE : "", end);
 }
 
 const char *nb_preset_name(size_t index) {

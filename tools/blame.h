@@ -4,6 +4,7 @@
 #ifndef NBT_BLAME_H
 #define NBT_BLAME_H
 
+#include "passes/divergence.h"
 #include "tools/compare.h"
 
 /* Of one form of the model: how far its output is from the reference's. */
@@ -17,6 +18,7 @@ typedef struct nbt_reference {
     nbt_args *args;
     const nb_graph *graph;
     nbt_samples samples;
+    nb_counted counted;
     const char *output; /* the name of the one that counts */
     nb_tensor *wanted;  /* [samples.count] its values */
     nbt_runner *runner; /* runs one form after the other, and compiles equal code once */
@@ -29,7 +31,8 @@ void nbt_reference_close(nbt_reference *ref);
 /* Runs another form of the model on the samples. */
 nb_status nbt_measure_loss(const nbt_reference *ref, const nb_graph *g, nbt_loss *out);
 /* Adds what one sample's output loses; `kld` of the sum is divided by who ends it. */
-void nbt_loss_add(nbt_loss *loss, const nb_tensor *wanted, const nb_tensor *found);
+void nbt_loss_add(nbt_loss *loss, const nb_tensor *wanted, const nb_tensor *found,
+                  bool probabilities);
 /* The mean over n samples; infinite for what is not a number. */
 void nbt_loss_end(nbt_loss *loss, size_t n);
 

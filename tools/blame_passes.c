@@ -1,6 +1,5 @@
 /* The loss behind each pass, and the first bad pass (blame.h). */
 #include "passes/check.h"
-#include "passes/divergence.h"
 #include "tools/blame.h"
 #include "tools/progress.h"
 
@@ -9,11 +8,12 @@
 
 /* ---- one form of the model ------------------------------------------------------------------ */
 
-void nbt_loss_add(nbt_loss *loss, const nb_tensor *wanted, const nb_tensor *found) {
+void nbt_loss_add(nbt_loss *loss, const nb_tensor *wanted, const nb_tensor *found,
+                  bool probabilities) {
     bool same = wanted->rank == found->rank && found->elem == NB_F32;
     for (int i = 0; same && i < wanted->rank; i++) same = wanted->dims[i] == found->dims[i];
     if (!same) loss->kld = (double)INFINITY;
-    if (same) loss->kld += nb_divergence(wanted, found);
+    if (same) loss->kld += nb_divergence(wanted, found, probabilities);
     if (same) nbt_error_add(&loss->output, wanted, found);
 }
 
@@ -70,7 +70,7 @@ nb_status nbt_measure_loss(const nbt_reference *ref, const nb_graph *g, nbt_loss
         nb_arena *arena = nb_arena_create_like(ref->args->arena);
         nb_tensor found;
         status = run_form(&f, i, arena, &found);
-        if (status == NB_OK) nbt_loss_add(out, &ref->wanted[i], &found);
+        if (status == NB_OK) nbt_loss_add(out, &ref->wanted[i], &found, ref->counted.probabilities);
         nb_arena_destroy(arena);
     }
     nbt_close(&f.program);
@@ -110,11 +110,11 @@ static nb_status keep_outputs(nbt_reference *ref) {
 
 nb_status nbt_reference_open(nbt_args *args, const nb_graph *g, nbt_reference *out) {
     *out = (nbt_reference){.args = args, .graph = g};
-    const size_t output = nb_output_that_counts(g);
-    if (output == SIZE_MAX)
+    out->counted = nb_output_that_counts(g);
+    if (out->counted.output == SIZE_MAX)
         return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = g->file, .offset = -1},
                         "no output is of f32: there is nothing to measure");
-    out->output = g->outputs.items[output];
+    out->output = g->outputs.items[out->counted.output];
     out->runner = NB_NEW(args->arena, nbt_runner);
     out->runner->arena = args->arena;
     NB_TRY(nbt_choose_cpu(args, "native", &out->runner->cpu));
