@@ -64,7 +64,7 @@ typedef struct nbt_weights {
     const char *in;    /* "huge" or "shared", as asked for or usual */
     double huge_share; /* which part of them is in huge pages in fact */
 } nbt_weights;
-nbt_weights nbt_where(const nbt_program *program);
+nbt_weights nbt_where(const nbl_program *program);
 const char *nbt_where_text(nb_arena *arena, nbt_weights w);
 
 /* ---- whole models (bench_runs.c) ----------------------------------------------------------- */

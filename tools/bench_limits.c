@@ -101,7 +101,7 @@ nb_status nbt_measure_limits(nbt_args *args, nbt_limits *out) {
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     if (!threads) threads = nb_cpu_count();
     if (threads > 1)
-        NB_TRY(nbt_runtime_error(args->diags,
+        NB_TRY(nbl_runtime_error(args->diags,
                                  nb_pool_create(threads, &nb_default_memory, &pool, err), err));
     void *buffer =
         mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
