@@ -95,7 +95,11 @@ static nb_status run(const emitter *e, char *const *argv) {
         return nb_error(e->diags, NB_IO, NB_NOWHERE, "cannot run '%s', which links the result",
                         argv[0]);
     nb_error(e->diags, NB_IO, NB_NOWHERE, "'%s' could not link the result", argv[0]);
-    if (*said) nb_note(e->diags, "%s", said);
+    for (const char *line = said; *line;) {
+        size_t length = strcspn(line, "\n");
+        nb_note(e->diags, "%.*s", (int)length, line);
+        line += length + (line[length] != '\0');
+    }
     return NB_IO;
 }
 

@@ -56,7 +56,7 @@ nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **ou
 
 bool nbt_wants_layers(const nbt_args *args) {
     return (nbt_has(args, "layers") && strcmp(args->command, "bench") == 0) ||
-           strcmp(args->command, "report") == 0;
+           strcmp(args->command, "report") == 0 || strcmp(args->command, "profile") == 0;
 }
 
 bool nbt_wants_stages(const nbt_args *args) {
