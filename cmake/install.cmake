@@ -20,6 +20,8 @@ install(FILES passes/WRITING_PASSES.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDI
 install(DIRECTORY tests/install/library DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble/examples)
 install(DIRECTORY tests/plugin/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble)
 
+install(DIRECTORY python/nibble DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble/python PATTERN __pycache__ EXCLUDE)
+
 configure_package_config_file(cmake/NibbleConfig.cmake.in ${PROJECT_BINARY_DIR}/NibbleConfig.cmake
   INSTALL_DESTINATION ${NIBBLE_PACKAGE_DIR}
   PATH_VARS NIBBLE_INCLUDE_DIR CMAKE_INSTALL_BINDIR CMAKE_INSTALL_LIBDIR)
