@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WIDTH       32
+#define WIDTH       32 /* of the graph that passes work on */
+#define NARROW      8  /* of the one that is written: text is to count, not the bytes it names */
 #define OPS_A_BLOCK 14
 
 static double now(void) {
@@ -50,6 +51,7 @@ static bool graphs(uint64_t n, uint64_t seed) {
 
 typedef struct stack {
     nb_graph *g;
+    int64_t width;
     nb_builder b;
     const char *block;
     const float *data; /* of all weights, in a file of that name */
@@ -61,16 +63,22 @@ static void at(stack *s, const char *name) {
 }
 
 static nb_value *weight(stack *s, const char *name) {
-    const nb_dim *d = nb_dim_const(s->g, WIDTH), *dims[2] = {d, d};
-    nb_blob *blob = nb_blob_borrow(s->g->arena, s->data, (int64_t)WIDTH * WIDTH * 4);
+    const nb_dim *d = nb_dim_const(s->g, s->width), *dims[2] = {d, d};
+    nb_blob *blob = nb_blob_borrow(s->g->arena, s->data, s->width * s->width * 4);
     blob->file = s->file;
     return nb_graph_add_const(s->g, nb_format(s->g->arena, "%s.%s.weight", s->block, name),
                               nb_type_intern(s->g, NB_F32, NULL, 2, dims), blob, NULL);
 }
 
+/* What the last op makes, by its node's name, as ONNX files have it. */
+static nb_value *named(stack *s, nb_value *y) {
+    nb_set_name(s->g, y, nb_format(s->g->arena, "%s_output_0", nb_loc_name(s->b.loc)));
+    return y;
+}
+
 static nb_value *linear(stack *s, nb_value *x, const char *name) {
     at(s, nb_format(s->g->arena, "mlp/%s/MatMul", name));
-    return nb_binary(&s->b, NB_OP_matmul, x, weight(s, name));
+    return named(s, nb_binary(&s->b, NB_OP_matmul, x, weight(s, name)));
 }
 
 static nb_value *number(stack *s, const char *name, float value) {
@@ -80,7 +88,7 @@ static nb_value *number(stack *s, const char *name, float value) {
 
 static nb_value *op(stack *s, const char *name, nb_op_kind kind, nb_value *a, nb_value *b) {
     at(s, name);
-    return b ? nb_binary(&s->b, kind, a, b) : nb_unary(&s->b, kind, a);
+    return named(s, b ? nb_binary(&s->b, kind, a, b) : nb_unary(&s->b, kind, a));
 }
 
 static nb_value *norm(stack *s, nb_value *x) {
@@ -91,24 +99,26 @@ static nb_value *norm(stack *s, nb_value *x) {
     nb_arg(&s->b, square);
     nb_set_ints(&s->b, "axes", 1, (int64_t[]){1});
     nb_set_bool(&s->b, "keep", true);
-    nb_value *mean = nb_end(&s->b);
+    nb_value *mean = named(s, nb_end(&s->b));
     mean = op(s, "norm/Add", NB_OP_add, mean, number(s, "norm/Constant_1", 1e-5f));
     nb_value *root = op(s, "norm/Sqrt", NB_OP_sqrt, mean, NULL);
     nb_value *scale = op(s, "norm/Div", NB_OP_div, number(s, "norm/Constant_2", 1), root);
     nb_value *y = op(s, "norm/Mul", NB_OP_mul, x, scale);
     nb_value *g = nb_const_f32(s->g, nb_format(s->g->arena, "%s.norm.weight", s->block), 1,
-                               (int64_t[]){WIDTH}, gain);
+                               (int64_t[]){s->width}, gain);
     return op(s, "norm/Mul_1", NB_OP_mul, y, g);
 }
 
-static nb_graph *make_stack(size_t ops, const float *data, const char *file, nb_diags *diags) {
+static nb_graph *make_stack(size_t ops, int64_t width, const float *data, const char *file,
+                            nb_diags *diags) {
     nb_graph *g = nb_graph_create("stack", NULL, NULL);
-    stack s = {.g = g, .b = {.graph = g, .diags = diags}, .data = data, .file = file};
+    stack s = {
+        .g = g, .width = width, .b = {.graph = g, .diags = diags}, .data = data, .file = file};
     const nb_dim *dims[2] = {nb_dim_symbol(g, nb_graph_symbol(g, "batch_size", false)),
-                             nb_dim_const(g, WIDTH)};
+                             nb_dim_const(g, width)};
     nb_value *x = nb_graph_add_input(g, "x", nb_type_intern(g, NB_F32, NULL, 2, dims));
     for (size_t i = 0; i < ops / OPS_A_BLOCK + 1; i++) {
-        s.block = nb_format(g->arena, "/layers.%zu", i);
+        s.block = nb_format(g->arena, "/model/layers.%zu", i);
         nb_value *n = norm(&s, x), *gate = linear(&s, n, "gate_proj");
         nb_value *up = linear(&s, n, "up_proj");
         nb_value *sigmoid = op(&s, "mlp/Sigmoid", NB_OP_sigmoid, gate, NULL);
@@ -140,7 +150,7 @@ static bool text_in(const char *folder, size_t ops) {
     FILE *f = fopen(path, "wb");
     bool ok = f && fwrite(data, sizeof data, 1, f) == 1;
     if (f) ok = fclose(f) == 0 && ok;
-    nb_graph *g = make_stack(ops, data, "weights.bin", diags), *again = NULL;
+    nb_graph *g = make_stack(ops, NARROW, data, "weights.bin", diags), *again = NULL;
     const nb_print_options external = {.external_blobs = true};
     double start = now();
     const char *text = nb_print_string(arena, g, &external);
@@ -190,7 +200,7 @@ static bool passes(size_t ops, const char *scheme, times *out) {
     nb_arena *arena = nb_arena_create(NULL, NULL);
     nb_diags *diags = nb_diags_create(arena, "stack");
     fill(data);
-    nb_graph *g = make_stack(ops, data, NULL, diags);
+    nb_graph *g = make_stack(ops, WIDTH, data, NULL, diags);
     const nb_preset_options preset = {.group = -1};
     const char *pipeline_text = nb_preset(scheme, &preset, arena);
     nb_pass_env env = {.registry = nb_registry_create(arena),
