@@ -261,10 +261,14 @@ class Model:
 
     def __init__(self, handle):
         self._handle = c.c_void_p(handle)
+        self._sessions = set()  # of _Handles
         self.inputs = _ports(self._handle, _lib.nibble_model_input_count, _lib.nibble_model_input)
         self.outputs = _ports(self._handle, _lib.nibble_model_output_count, _lib.nibble_model_output)
 
     def __del__(self):
+        # Of what is collected together, finalizers run in any order.
+        for handle in getattr(self, "_sessions", ()):
+            _lib.nb_session_destroy(handle.pop())
         if getattr(self, "_handle", None):
             _lib.nibble_model_free(self._handle)
 
@@ -281,18 +285,29 @@ class Model:
         return Session(self, threads, capacity)
 
 
+class _Handles(list):
+    """A session's handle while that lives, for the session and its model."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
 class Session:
     """Keeps states from run to run. It belongs to one thread at a time."""
 
     def __init__(self, model, threads, capacity):
         self._model, self._handle, self._error = model, c.c_void_p(), c.create_string_buffer(256)
+        self._owned = _Handles()
         options = abi.SessionOptions(threads=threads, capacity=capacity)
         self._check(_lib.nb_session_create(_lib.nibble_model_loaded(model._handle), c.byref(options),
                                            c.byref(self._handle), self._error))
+        self._owned.append(self._handle)
+        model._sessions.add(self._owned)
 
     def __del__(self):
-        if getattr(self, "_handle", None):
-            _lib.nb_session_destroy(self._handle)
+        if getattr(self, "_owned", None):
+            self._model._sessions.discard(self._owned)
+            _lib.nb_session_destroy(self._owned.pop())
 
     def _check(self, status):
         if status:
