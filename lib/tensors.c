@@ -43,13 +43,6 @@ nb_status nbl_tensors(const nb_array *arrays, size_t n, size_t want, bool option
 nb_status nbl_check_inputs(const nb_graph *g, const nb_tensor *inputs, nb_arena *arena,
                            nb_diags *diags) {
     int64_t *symbols = NB_NEW_ARRAY(arena, int64_t, g->symbols.count + 1);
-    for (uint32_t i = 0; i < g->body.n_params; i++) {
-        const nb_value *v = g->body.params[i];
-        if (inputs[i].elem == v->type->elem && inputs[i].rank == v->type->rank) continue;
-        return nb_error(
-            diags, NB_MALFORMED, NB_NOWHERE, "input \"%s\": expected %s, found %s of rank %d",
-            v->name, nb_type_text(arena, v->type), nb_elems[inputs[i].elem].text, inputs[i].rank);
-    }
     return nb_eval_bind(g, inputs, symbols, diags);
 }
 

@@ -370,8 +370,11 @@ START_TEST(samples_that_are_wrong) {
     parse(text);
     ck_assert_int_eq(nibble_run_passes(graph, "simplify", &options, diags), NIBBLE_MALFORMED);
     ck_assert(said("sample 0, input \"x\": element 1 is nan"));
+    nibble_diags_clear(diags);
+    x[1] = 2;
     in.dims[1] = 2;
     ck_assert_int_eq(nibble_run_passes(graph, "simplify", &options, diags), NIBBLE_MALFORMED);
+    ck_assert_msg(said("axis 1: expected 3, found 2"), "%s", nibble_diags_text(diags, 0));
 }
 END_TEST
 
