@@ -50,13 +50,43 @@ static nb_status write_header(const emitter *e) {
 
 /* ---- linking ------------------------------------------------------------------------------- */
 
+/* What the child writes, as much of it as anybody reads, until it ends. */
+static const char *listen_to(const emitter *e, int fd) {
+    enum { MOST = 4096 };
+    char *text = nb_alloc(e->arena, MOST + 1), rest[512];
+    size_t size = 0;
+    for (;;) {
+        bool room = size < MOST;
+        ssize_t n = read(fd, room ? text + size : rest, room ? MOST - size : sizeof rest);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        if (room) size += (size_t)n;
+    }
+    close(fd);
+    while (size && text[size - 1] == '\n') text[--size] = '\0';
+    return text;
+}
+
+/* Runs a program whose output is a note below the error, and lost when it succeeds. */
 static nb_status run(const emitter *e, char *const *argv) {
+    int ends[2];
+    if (pipe(ends) != 0) return nb_io_error(e->diags, argv[0], "start");
     pid_t pid = fork();
-    if (pid < 0) return nb_io_error(e->diags, argv[0], "start");
+    if (pid < 0) {
+        close(ends[0]);
+        close(ends[1]);
+        return nb_io_error(e->diags, argv[0], "start");
+    }
     if (pid == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        close(ends[1]);
         execvp(argv[0], argv);
         _exit(127);
     }
+    close(ends[1]);
+    const char *said = listen_to(e, ends[0]);
     int status = 0;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
@@ -64,7 +94,13 @@ static nb_status run(const emitter *e, char *const *argv) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
         return nb_error(e->diags, NB_IO, NB_NOWHERE, "cannot run '%s', which links the result",
                         argv[0]);
-    return nb_error(e->diags, NB_IO, NB_NOWHERE, "'%s' could not link the result", argv[0]);
+    nb_error(e->diags, NB_IO, NB_NOWHERE, "'%s' could not link the result", argv[0]);
+    for (const char *line = said; *line;) {
+        size_t length = strcspn(line, "\n");
+        nb_note(e->diags, "%.*s", (int)length, line);
+        line += length + (line[length] != '\0');
+    }
+    return NB_IO;
 }
 
 /* The compiler driver of the machine, or of the target's cross toolchain. */

@@ -49,10 +49,14 @@ uint64_t nb_blob_hash(nb_blob *blob) {
     return blob->hash;
 }
 
+/* What is smaller is not worth a call of the system. */
+#define REST_BYTES ((int64_t)1 << 18)
+
 void nb_blob_rest(const nb_blob *blob) {
+    if (!blob->mapped || blob->size < REST_BYTES) return;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)blob->data,
                     first = data / page * page, end = data + (uintptr_t)blob->size;
-    if (blob->mapped && blob->size) madvise((void *)first, end - first, MADV_DONTNEED);
+    madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
 void nb_graph_rest(const nb_graph *g) {

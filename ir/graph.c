@@ -114,32 +114,32 @@ void nb_graph_substitute(nb_graph *g, const nb_symbol *symbol, const nb_dim *by)
 /* ---- names --------------------------------------------------------------------------------- */
 
 typedef struct name_use {
+    const char *text;
     bool taken;
     uint32_t next; /* number to try next behind this name */
 } name_use;
 
 static name_use *name_entry(nb_map *map, const char *name) {
-    name_use *n = nb_map_get_str(map, name, strlen(name));
+    nb_map_entry *entry = nb_map_add_str(map, name, strlen(name));
+    name_use *n = entry->value;
     if (!n) {
-        n = NB_NEW(map->arena, name_use);
-        n->next = 1;
-        nb_map_set_str(map, name, strlen(name), n);
+        entry->value = n = NB_NEW(map->arena, name_use);
+        *n = (name_use){.text = entry->key, .next = 1};
     }
     return n;
 }
 
-static const char *free_name(nb_map *names, const char *name) {
-    name_use *base = name_entry(names, name);
-    const char *candidate = name;
-    for (name_use *n = base; n->taken; n = name_entry(names, candidate))
-        candidate = nb_format(names->arena, "%s_%u", name, base->next++);
-    return nb_strdup(names->arena, candidate);
+/* Of the name itself, or else of the first with a number behind it that is free. */
+static name_use *free_name(nb_map *names, const char *name) {
+    name_use *base = name_entry(names, name), *n = base;
+    while (n->taken) n = name_entry(names, nb_format(names->arena, "%s_%u", name, base->next++));
+    return n;
 }
 
 const char *nb_name_take(nb_map *names, const char *name) {
-    const char *own = free_name(names, name);
-    name_entry(names, own)->taken = true;
-    return own;
+    name_use *n = free_name(names, name);
+    n->taken = true;
+    return n->text;
 }
 
 void nb_name_free(nb_map *names, const char *name) { name_entry(names, name)->taken = false; }
@@ -149,7 +149,7 @@ static nb_map *names_of(nb_graph *g, bool constant) {
 }
 
 const char *nb_unique_name(nb_graph *g, const char *name, bool constant) {
-    return free_name(names_of(g, constant), name);
+    return free_name(names_of(g, constant), name)->text;
 }
 
 void nb_set_name(nb_graph *g, nb_value *v, const char *name) {

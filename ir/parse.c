@@ -382,6 +382,12 @@ nb_status nb_parse(const char *text, size_t length, const char *name, const char
     nb_map *maps[] = {&p.values,   &p.constants, &p.quants, &p.types,         &p.dims,
                       &p.op_kinds, &p.names,     &p.files,  &p.output_numbers};
     for (size_t i = 0; i < NB_COUNT(maps); i++) maps[i]->arena = scratch;
+    p.names.keys = g->arena;
+    /* Lines of large graphs are some 200 bytes. */
+    const size_t lines = length / 200 + 1;
+    nb_map_reserve(&p.values, lines);
+    nb_map_reserve(&p.names, lines);
+    nb_map_reserve(&g->interner->values, lines);
     for (uintptr_t k = 0; k < NB_OP_COUNT; k++)
         nb_map_set_str(&p.op_kinds, nb_ops[k].name, strlen(nb_ops[k].name), (void *)(k + 1));
     size_t listed = diags->list.count;

@@ -319,9 +319,11 @@ bool nb_parse_const(nb_parser *p) {
     nb_lex(&p->lex);
     nb_token name = p->lex.token;
     if (name.kind != NB_TOKEN_CONST) return nb_parse_expected(p, "@name");
-    if (nb_map_get_str(&p->constants, name.text, name.size))
+    nb_map_entry *entry = nb_map_add_str(&p->constants, name.text, name.size);
+    const char *text = entry->key;
+    if (entry->value)
         return nb_parse_error(p, &name, "'@%s' is declared twice", nb_token_name(p, &name));
-    const char *text = nb_map_set_str(&p->constants, name.text, name.size, &p->poison);
+    entry->value = &p->poison;
     nb_lex(&p->lex);
     if (!nb_want_punct(p, ':')) return false;
     nb_token at = p->lex.token;

@@ -1,33 +1,25 @@
 /* Parsing where a value came from and where it is kept: ` at "/a" + "/b" via x, y in slot 3`. */
 #include "ir/text_parse.h"
 
-/* A node's or pass' name, once for the whole graph. */
-typedef struct known_name {
-    const char *text;
-    uint32_t used_by; /* number of the location that named it last: repeats are refused */
-} known_name;
+#include <string.h>
 
-/* The graph's copy of a name; NULL when this location has it already. */
+/* The graph's copy of a name, which is the map's key; NULL when this location has it already. Its
+ * value is the number of the location that named it last. */
 static const char *take_name(nb_parser *p, const nb_token *t) {
-    known_name *n = nb_map_get_str(&p->names, t->text, t->size);
-    if (!n) {
-        n = NB_NEW(p->scratch, known_name);
-        n->text = nb_strndup(p->g->arena, t->text, t->size);
-        nb_map_set_str(&p->names, t->text, t->size, n);
-    }
-    if (n->used_by == p->n_locs) {
-        nb_parse_error(p, t, "'%s' stands here twice", n->text);
+    nb_map_entry *entry = nb_map_add_str(&p->names, t->text, t->size);
+    if ((uintptr_t)entry->value == p->n_locs) {
+        nb_parse_error(p, t, "'%s' stands here twice", (const char *)entry->key);
         return NULL;
     }
-    n->used_by = p->n_locs;
-    return n->text;
+    entry->value = (void *)(uintptr_t)p->n_locs;
+    return entry->key;
 }
 
 /* A list of names; the current token is the keyword. `dashed`: words with '-' may lack quotes. */
 static bool want_names(nb_parser *p, bool dashed, char separator, const char *const **names,
                        uint32_t *n) {
-    NB_VEC(const char *) list = {0};
     p->n_locs++;
+    p->listed.count = 0;
     do {
         if (dashed)
             nb_lex_dashed(&p->lex);
@@ -38,11 +30,12 @@ static bool want_names(nb_parser *p, bool dashed, char separator, const char *co
             return nb_parse_expected(p, dashed ? "a pass" : "a node's name in quotes");
         const char *name = take_name(p, &t);
         if (!name) return false;
-        nb_vec_push(p->g->arena, &list, name);
+        nb_vec_push(p->scratch, &p->listed, name);
         nb_lex(&p->lex);
     } while (nb_at_punct(&p->lex, separator));
-    *names = list.items;
-    *n = (uint32_t)list.count;
+    const size_t bytes = p->listed.count * sizeof(char *);
+    *n = (uint32_t)p->listed.count;
+    *names = memcpy(nb_alloc(p->g->arena, bytes), p->listed.items, bytes);
     return true;
 }
 

@@ -336,9 +336,10 @@ bool nb_parse_op(nb_parser *p) {
     /* Results are known from here on, if only by their type. */
     for (size_t i = 0; i < s.n_results; i++) {
         const nb_token *t = &s.names[i];
+        nb_map_entry *entry = nb_map_add_str(&p->values, t->text, t->size);
         nb_value *v = &p->poison;
-        if (s.types[i]) v = nb_value_create(p->g, nb_token_name(p, t), s.types[i], false);
-        nb_map_set_str(&p->values, t->text, t->size, v);
+        if (s.types[i]) v = nb_value_create(p->g, entry->key, s.types[i], false);
+        entry->value = v;
         if (!op) continue;
         v->def = op;
         v->index = (uint32_t)i;

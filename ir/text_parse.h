@@ -107,9 +107,10 @@ typedef struct nb_parser {
     nb_map quants;            /* name -> nb_pending_quant */
     nb_map types, dims;       /* as it stands in the text -> nb_type, nb_dim */
     nb_map op_kinds;          /* name -> kind + 1 */
-    nb_map names;             /* ONNX nodes and passes -> name_entry of parse_loc.c */
-    nb_map files;             /* name -> nb_text_file */
-    nb_map output_numbers;    /* name -> number + 1 */
+    nb_map names;             /* ONNX nodes and passes -> number of the location that named them */
+    NB_VEC(const char *) listed; /* of the location that is read */
+    nb_map files;                /* name -> nb_text_file */
+    nb_map output_numbers;       /* name -> number + 1 */
     nb_value poison;
     bool any_symbol;      /* unknown symbols are new ones: inputs */
     bool header_failed;   /* unknown values are poison */

@@ -275,6 +275,7 @@ static nb_status verify(const nb_graph *g, nb_diags *diags, bool form_only) {
     size_t errors = diags->errors;
     c.defined =
         (const nb_value **)nb_alloc_array(arena, (size_t)g->n_values + 1, sizeof *c.defined);
+    nb_map_reserve(&c.names, (size_t)g->n_values + 1);
     check_symbols(&c);
     check_constants(&c);
     check_params(&c);

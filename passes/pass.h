@@ -22,6 +22,8 @@ typedef struct nb_registry {
 
 /* With all built-ins. */
 nb_registry *nb_registry_create(nb_arena *arena);
+/* The built-ins, NULL behind the last. */
+const nb_pass *nb_builtin_pass(size_t i);
 const nb_pass *nb_registry_find(const nb_registry *registry, const char *name, size_t length);
 /* Was the pass loaded? What it leaves is verified, always. */
 bool nb_registry_is_loaded(const nb_registry *registry, const nb_pass *pass);

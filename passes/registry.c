@@ -21,6 +21,8 @@ static const nb_pass *const builtins[] = {
 #undef PASS
 };
 
+const nb_pass *nb_builtin_pass(size_t i) { return i < NB_COUNT(builtins) ? builtins[i] : NULL; }
+
 nb_registry *nb_registry_create(nb_arena *arena) {
     nb_registry *r = NB_NEW(arena, nb_registry);
     r->arena = arena;

@@ -20,6 +20,7 @@ typedef struct nbt_limits {
     const char *cpu;
     int threads;
     double read;           /* bytes from memory */
+    double cache;          /* bytes from the second level's caches */
     double dot, dot_small; /* operations on i8 by weights of 8 bits; of 4 bits */
     double fma, bf16;      /* operations on f32; on bf16 */
     double clock;          /* cycles of one processor */
@@ -64,7 +65,7 @@ typedef struct nbt_weights {
     const char *in;    /* "huge" or "shared", as asked for or usual */
     double huge_share; /* which part of them is in huge pages in fact */
 } nbt_weights;
-nbt_weights nbt_where(const nbt_program *program);
+nbt_weights nbt_where(const nbl_program *program);
 const char *nbt_where_text(nb_arena *arena, nbt_weights w);
 
 /* ---- whole models (bench_runs.c) ----------------------------------------------------------- */
@@ -99,20 +100,28 @@ bool nbt_is_decoder(const nbt_model *model);
 nb_status nbt_runs(nbt_args *args, nb_session *session, int64_t n, double *each);
 /* Runs it twice; *group: how many short runs to time at once, or the clock would be measured. */
 nb_status nbt_warm_up(nbt_args *args, nb_session *session, int64_t *group);
+/* Measures the model and prints it, with its operations if that is wanted (cmd_bench.c). */
+nb_status nbt_bench_report(nbt_args *args);
 /* What `nibble bench --json` prints (cmd_bench.c); `limits` NULL: without layers. */
 json_t *nbt_bench_json(nb_arena *arena, const nbt_measured *b, const nbt_limits *limits);
 
 /* ---- operations (layers.c) ----------------------------------------------------------------- */
 
-typedef enum nbt_bound { NBT_BOUND_NONE, NBT_BOUND_MEMORY, NBT_BOUND_ARITHMETIC } nbt_bound;
+typedef enum nbt_bound {
+    NBT_BOUND_NONE,
+    NBT_BOUND_MEMORY,
+    NBT_BOUND_ARITHMETIC,
+    NBT_BOUND_CACHE
+} nbt_bound;
 
 /* What one op does in a run, and how long it takes. */
 typedef struct nbt_layer {
     const char *name, *kind, *detail; /* of the ONNX node; of the op; bits and scales of weights */
     int64_t m, k, n;                  /* of products; 0 of others */
     int64_t bytes;                    /* of weights and cached entries that it reads */
+    int64_t moved;                    /* of activations that it reads and writes */
     double ops;                       /* multiplications and additions of products */
-    double seconds, limit;            /* limit: what reading or computing takes at least; 0: none */
+    double seconds, limit; /* limit: what reading, computing or moving takes at least; 0: none */
     nbt_bound bound;
     size_t count; /* of ops that this stands for */
 } nbt_layer;
@@ -130,16 +139,20 @@ nbt_layers nbt_layers_of(nb_arena *arena, const nb_graph *planned, const nbt_pha
 const char *nbt_layer_detail(nb_arena *arena, const nb_op *op);
 /* "128x4096x4096"; "" of what is no product. */
 const char *nbt_layer_shape(nb_arena *arena, const nbt_layer *layer);
-/* What binds it, short: "mem", "ops" or "". */
+/* What binds it, short: "mem", "ops", "cache" or ""; in words. */
 const char *nbt_bound_text(const nbt_layer *layer);
+const char *nbt_bound_name(const nbt_layer *layer);
 /* The items, the longest first. */
 const nbt_layer **nbt_layers_by_time(nb_arena *arena, const nbt_layers *layers);
 void nbt_layer_add(nbt_layer *sum, const nbt_layer *layer);
 double nbt_of_limit(const nbt_layer *layer); /* 0: no limit */
 
+/* What a run takes beyond its operations: between them, and by chance. */
+double nbt_unaccounted(const nbt_phase *phase, const nbt_layers *layers);
+
 /* bench_table.c. `all`: no line is left out, and they stand in order of execution. */
 void nbt_print_layers(nb_arena *arena, const nbt_phase *phase, const nbt_layers *layers, bool all);
-json_t *nbt_layers_json(nb_arena *arena, const nbt_layers *layers);
+json_t *nbt_layers_json(nb_arena *arena, const nbt_phase *phase, const nbt_layers *layers);
 
 /* ---- single layers (bench_layer.c) ---------------------------------------------------------- */
 

@@ -230,12 +230,12 @@ static nb_status measure(nbt_args *args, const shape *s, nb_session *session, co
         nb_tensor in[MAX_INPUTS];
         set_inputs(s, c, i, q, in);
         for (int k = 0; k < n_inputs(s); k++)
-            NB_TRY(nbt_runtime_error(
+            NB_TRY(nbl_runtime_error(
                 args->diags,
                 nb_session_set_input(session, n_inputs(s) * i + k, in[k].data, in[k].dims, err),
                 err));
     }
-    NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
+    NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
     NB_TRY(check(args, s, session, c, &q));
     return nbt_time_runs(args, session, s->copies, out);
 }
@@ -293,29 +293,29 @@ nb_status nbt_bench_attention(nbt_args *args) {
     shape s;
     int threads;
     const cg_cpu *cpu;
-    nbt_program program = {0};
+    nbl_program program = {0};
     caches kept = {0};
     nb_session *session = NULL;
     nb_error_text err;
     NB_TRY(parse(args, &s));
-    nbt_how how = {0};
+    nbl_how how = {0};
     NB_TRY(nbt_choose_threads(args, &threads));
     if (!threads) threads = nb_cpu_count();
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     nb_graph *g = build(args, &s, s.copies);
     if (!g) return nb_diags_status(args->diags);
-    nb_status status = nbt_compile_graph(g, cpu, &how, args->arena, args->diags, &program);
+    nb_status status = nbl_compile_graph(g, cpu, &how, args->arena, args->diags, &program);
     nb_graph_destroy(g);
     nb_session_options options = {.threads = threads};
     if (status == NB_OK) status = make_caches(args, &s, &kept);
     if (status == NB_OK)
-        status = nbt_runtime_error(args->diags,
+        status = nbl_runtime_error(args->diags,
                                    nb_session_create(program.loaded, &options, &session, err), err);
     nbt_times times;
     if (status == NB_OK) status = measure(args, &s, session, &kept, &times);
     if (status == NB_OK) report(args, &s, threads, times);
     nb_session_destroy(session);
     if (kept.map) munmap(kept.map, kept.size);
-    nbt_close(&program);
+    nbl_close(&program);
     return status;
 }

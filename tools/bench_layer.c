@@ -31,7 +31,7 @@ nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbt_tim
     size_t n = 0;
     while (n < ROUNDS && (n < 3 || nbt_now() - begin < SECONDS)) {
         double start = nbt_now();
-        NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
+        NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
         seconds[n++] = (nbt_now() - start) / copies;
     }
     *out = nbt_times_of(seconds, n);

@@ -166,9 +166,9 @@ static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nb
     uint64_t state = 1181783497276652981u;
     nbt_random_floats(x.data, w->M * w->K, -1, 1, &state);
     for (int i = 0; i < w->copies; i++)
-        NB_TRY(nbt_runtime_error(args->diags, nb_session_set_input(session, i, x.data, x.dims, err),
+        NB_TRY(nbl_runtime_error(args->diags, nb_session_set_input(session, i, x.data, x.dims, err),
                                  err));
-    NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
+    NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
     NB_TRY(check(args, w, session, &x));
     return nbt_time_runs(args, session, w->copies, out);
 }
@@ -220,27 +220,27 @@ nb_status nbt_bench_matmul(nbt_args *args) {
     layer w;
     int threads;
     const cg_cpu *cpu;
-    nbt_program program = {0};
+    nbl_program program = {0};
     nb_session *session = NULL;
     nb_error_text err;
     NB_TRY(parse(args, &w));
-    nbt_how how = {0};
+    nbl_how how = {0};
     NB_TRY(nbt_choose_threads(args, &threads));
     if (!threads) threads = nb_cpu_count();
     NB_TRY(nbt_choose_pages(args, &how.pages));
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     nb_graph *g = build(args, &w, w.copies);
     if (!g) return nb_diags_status(args->diags);
-    nb_status status = nbt_compile_graph(g, cpu, &how, args->arena, args->diags, &program);
+    nb_status status = nbl_compile_graph(g, cpu, &how, args->arena, args->diags, &program);
     nb_graph_destroy(g);
     nb_session_options options = {.threads = threads};
     if (status == NB_OK)
-        status = nbt_runtime_error(args->diags,
+        status = nbl_runtime_error(args->diags,
                                    nb_session_create(program.loaded, &options, &session, err), err);
     nbt_times times;
     if (status == NB_OK) status = measure(args, &w, session, &times);
     if (status == NB_OK) report(args, &w, threads, nbt_where(&program), times);
     nb_session_destroy(session);
-    nbt_close(&program);
+    nbl_close(&program);
     return status;
 }

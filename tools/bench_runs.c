@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-nbt_weights nbt_where(const nbt_program *program) {
+nbt_weights nbt_where(const nbl_program *program) {
     const nb_model *m = nb_loaded_model(program->loaded);
-    double share = nbt_huge_share(nb_loaded_weights(program->loaded), m->weights_size);
+    double share = nbl_huge_share(nb_loaded_weights(program->loaded), m->weights_size);
     return (nbt_weights){(int64_t)m->weights_size, program->shared ? "shared" : "huge", share};
 }
 
@@ -192,7 +192,7 @@ static nb_status set_inputs(nbt_args *args, const nbt_measured *b, nb_session *s
                             m->inputs[i].shape);
         t.data = nb_alloc(args->arena, (size_t)t.bytes + 8);
         fill(t.elem, t.data, nb_tensor_count(&t), &state);
-        NB_TRY(nbt_runtime_error(args->diags,
+        NB_TRY(nbl_runtime_error(args->diags,
                                  nb_session_set_input(session, (int)i, t.data, t.dims, err), err));
     }
     return NB_OK;
@@ -202,9 +202,9 @@ nb_status nbt_runs(nbt_args *args, nb_session *session, int64_t n, double *each)
     nb_error_text err;
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        NB_TRY(nbt_runtime_error(args->diags, nb_session_reset(session, err), err));
+        NB_TRY(nbl_runtime_error(args->diags, nb_session_reset(session, err), err));
         double start = nbt_now();
-        NB_TRY(nbt_runtime_error(args->diags, nb_session_run(session, err), err));
+        NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
         sum += nbt_now() - start;
     }
     *each = sum / (double)n;
@@ -262,7 +262,7 @@ nb_status nbt_bench_model(nbt_args *args, const char *path, nbt_measured *b) {
     nb_session *session;
     nb_error_text err;
     nb_session_options options = {.threads = b->model.threads};
-    NB_TRY(nbt_runtime_error(
+    NB_TRY(nbl_runtime_error(
         args->diags, nb_session_create(b->model.program.loaded, &options, &session, err), err));
     nb_status status = run_plain(args, b, session);
     nb_session_destroy(session);

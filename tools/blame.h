@@ -21,7 +21,7 @@ typedef struct nbt_reference {
     nb_counted counted;
     const char *output; /* the name of the one that counts */
     nb_tensor *wanted;  /* [samples.count] its values */
-    nbt_runner *runner; /* runs one form after the other, and compiles equal code once */
+    nbl_runner *runner; /* runs one form after the other, and compiles equal code once */
 } nbt_reference;
 
 /* Reads the samples, those held out where there are some, and runs the graph on them.

@@ -126,7 +126,7 @@ static nb_status run(both *b, size_t sample, nb_arena *arena, nb_tensor *out) {
     for (size_t i = 0; i < n; i++)
         inputs[b->n_inputs + i] =
             (nb_tensor){.elem = NB_BOOL, .data = &b->in_float[i], .bytes = sizeof(bool)};
-    return nbt_run_compiled(b->ref->runner, b->graph, inputs, out, NULL, 0, arena,
+    return nbl_run_compiled(b->ref->runner, b->graph, inputs, out, NULL, 0, arena,
                             b->ref->args->diags);
 }
 

@@ -34,7 +34,7 @@ typedef struct form {
     const nbt_reference *ref;
     const nb_graph *graph;
     nbt_samples samples;
-    nbt_program program; /* of a planned graph */
+    nbl_program program; /* of a planned graph */
     size_t output;
 } form;
 
@@ -46,8 +46,8 @@ static nb_status open_form(const nbt_reference *ref, const nb_graph *g, form *f)
                         "a pass removed the output \"%s\"", ref->output);
     NB_TRY(nbt_samples_like(ref->args, &ref->samples, g, &f->samples));
     if (g->stage != NB_STAGE_PLANNED) return NB_OK;
-    const nbt_how how = {.cache = ref->runner->cache};
-    return nbt_compile_graph(g, ref->runner->cpu, &how, ref->args->arena, ref->args->diags,
+    const nbl_how how = {.cache = ref->runner->cache};
+    return nbl_compile_graph(g, ref->runner->cpu, &how, ref->args->arena, ref->args->diags,
                              &f->program);
 }
 
@@ -56,8 +56,8 @@ static nb_status run_form(form *f, size_t sample, nb_arena *arena, nb_tensor *ou
     const nb_tensor *in = f->samples.items[sample].inputs;
     nb_diags *diags = f->ref->args->diags;
     NB_TRY(f->graph->stage == NB_STAGE_PLANNED
-               ? nbt_run_once(&f->program, f->ref->runner->threads, in, all, arena, diags)
-               : nbt_run_compiled(f->ref->runner, f->graph, in, all, NULL, 0, arena, diags));
+               ? nbl_run_once(&f->program, f->ref->runner->threads, in, all, arena, diags)
+               : nbl_run_compiled(f->ref->runner, f->graph, in, all, NULL, 0, arena, diags));
     *out = all[f->output];
     return NB_OK;
 }
@@ -73,7 +73,7 @@ nb_status nbt_measure_loss(const nbt_reference *ref, const nb_graph *g, nbt_loss
         if (status == NB_OK) nbt_loss_add(out, &ref->wanted[i], &found, ref->counted.probabilities);
         nb_arena_destroy(arena);
     }
-    nbt_close(&f.program);
+    nbl_close(&f.program);
     nbt_loss_end(out, ref->samples.count);
     return status;
 }
@@ -104,7 +104,7 @@ static nb_status keep_outputs(nbt_reference *ref) {
             t->data = memcpy(nb_alloc(keep, (size_t)t->bytes + 1), t->data, (size_t)t->bytes);
         nb_arena_destroy(arena);
     }
-    nbt_close(&f.program);
+    nbl_close(&f.program);
     return status;
 }
 
@@ -115,7 +115,7 @@ nb_status nbt_reference_open(nbt_args *args, const nb_graph *g, nbt_reference *o
         return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = g->file, .offset = -1},
                         "no output is of f32: there is nothing to measure");
     out->output = g->outputs.items[out->counted.output];
-    out->runner = NB_NEW(args->arena, nbt_runner);
+    out->runner = NB_NEW(args->arena, nbl_runner);
     out->runner->arena = args->arena;
     NB_TRY(nbt_choose_cpu(args, "native", &out->runner->cpu));
     NB_TRY(nbt_choose_threads(args, &out->runner->threads));
@@ -124,7 +124,7 @@ nb_status nbt_reference_open(nbt_args *args, const nb_graph *g, nbt_reference *o
 }
 
 void nbt_reference_close(nbt_reference *ref) {
-    if (ref->runner) nbt_runner_end(ref->runner);
+    if (ref->runner) nbl_runner_end(ref->runner);
 }
 
 /* ---- passes --------------------------------------------------------------------------------- */
@@ -183,7 +183,7 @@ static const char *broken_promise(search *s, size_t i) {
     nb_pass_env env = {.registry = s->registry,
                        .diags = diags,
                        .arena = s->ref->args->arena,
-                       .run = nbt_run_compiled,
+                       .run = nbl_run_compiled,
                        .run_user = s->ref->runner,
                        .samples = samples.items,
                        .n_samples = samples.count};

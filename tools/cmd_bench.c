@@ -54,7 +54,7 @@ json_t *nbt_bench_json(nb_arena *arena, const nbt_measured *b, const nbt_limits 
     json_t *j = bench_json(b), *phases = json_object();
     for (size_t i = 0; limits && i < b->n_phases; i++) {
         nbt_layers l = nbt_layers_of(arena, b->model.graph, &b->phases[i], limits);
-        json_object_set_new(phases, b->phases[i].name, nbt_layers_json(arena, &l));
+        json_object_set_new(phases, b->phases[i].name, nbt_layers_json(arena, &b->phases[i], &l));
     }
     if (limits) json_object_set_new(j, "limits", nbt_limits_json(limits));
     if (limits) json_object_set(j, "layers", phases);
@@ -79,15 +79,19 @@ static nb_status report(nbt_args *args, const nbt_measured *b) {
     return NB_OK;
 }
 
-nb_status nbt_bench(nbt_args *args) {
+nb_status nbt_bench_report(nbt_args *args) {
     const char *in;
     nbt_measured b;
-    if (nbt_has(args, "limits")) return nbt_bench_limits(args);
-    if (nbt_has(args, "matmul")) return nbt_bench_matmul(args);
-    if (nbt_has(args, "attention")) return nbt_bench_attention(args);
     NB_TRY(nbt_one_input(args, &in));
     nb_status status = nbt_bench_model(args, in, &b);
     if (status == NB_OK) status = report(args, &b);
     nbt_bench_close(&b);
     return status;
+}
+
+nb_status nbt_bench(nbt_args *args) {
+    if (nbt_has(args, "limits")) return nbt_bench_limits(args);
+    if (nbt_has(args, "matmul")) return nbt_bench_matmul(args);
+    if (nbt_has(args, "attention")) return nbt_bench_attention(args);
+    return nbt_bench_report(args);
 }

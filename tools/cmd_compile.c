@@ -1,44 +1,14 @@
 /* nibble compile: a model to an object, a shared library, assembly, LLVM IR, or planned .nir text.
  */
+#include "lib/files.h"
 #include "tools/bench.h"
-#include "tools/tensor_file.h"
 
 #include "ir/conv.h"
-#include "ir/support/output.h"
-#include "ir/text.h"
 #include "passes/branch.h"
 #include "passes/linear.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static const struct {
-    const char *kind, *ending;
-    nb_emit emit;
-} kinds[] = {{"so", ".so", NB_EMIT_SHARED},
-             {"obj", ".o", NB_EMIT_OBJECT},
-             {"asm", ".s", NB_EMIT_ASSEMBLY},
-             {"ll", ".ll", NB_EMIT_LLVM}};
-
-/* NB_COUNT(kinds) stands for .nir. */
-static nb_status choose_kind(nbt_args *args, const char *path, size_t *out) {
-    const char *kind = nbt_get(args, "emit");
-    for (*out = 0; *out < NB_COUNT(kinds); ++*out) {
-        if (kind ? strcmp(kind, kinds[*out].kind) == 0 : nbt_ends_with(path, kinds[*out].ending))
-            return NB_OK;
-    }
-    if (kind ? strcmp(kind, "nir") == 0 : nbt_ends_with(path, ".nir")) return NB_OK;
-    return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                    "what to write is one of so, obj, asm, ll, nir; found '%s'",
-                    kind ? kind : path);
-}
-
-nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path) {
-    nb_output f;
-    NB_TRY(nb_output_open(path, args->diags, &f));
-    nb_print(g, &(nb_print_options){0}, f.stream);
-    return nb_output_close(&f, NB_OK);
-}
 
 static void print_name(nbt_args *args, const nb_op *op) {
     const char *name = nb_loc_name(op->loc);
@@ -104,17 +74,11 @@ static void print_recipe(const char *pipeline) {
     putchar('\n');
 }
 
-static const char *stem_of(nb_arena *arena, const char *path) {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path,
-               *dot = strrchr(base, '.');
-    return nb_strndup(arena, base, dot && dot != base ? (size_t)(dot - base) : strlen(base));
-}
-
 nb_status nbt_compile(nbt_args *args) {
     const char *in, *pipeline, *out = nbt_get(args, "output");
     const cg_cpu *cpu;
     nb_graph *g;
-    size_t kind = 0;
+    const nbl_kind *kind;
     NB_TRY(nbt_pipeline_text(args, NULL, &pipeline));
     if (nbt_has(args, "print-recipe")) {
         print_recipe(pipeline);
@@ -127,7 +91,7 @@ nb_status nbt_compile(nbt_args *args) {
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     NB_TRY(nbt_one_input(args, &in));
     if (!out) return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "expected -o OUT");
-    NB_TRY(choose_kind(args, out, &kind));
+    NB_TRY(nbl_find_kind(nbt_get(args, "emit"), out, args->diags, &kind));
     const char *weights = nbt_get(args, "weights");
     if (weights && strcmp(weights, "embed") != 0 && strcmp(weights, "file") != 0)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--weights is embed or file, found '%s'",
@@ -136,23 +100,19 @@ nb_status nbt_compile(nbt_args *args) {
     nb_status status = g->stage == NB_STAGE_PLANNED ? nbt_refuse_recipe(args, in)
                                                     : nbt_run_pipeline(args, g, pipeline);
     if (status == NB_OK && !nbt_has(args, "quiet")) print_layers(args, g);
-    if (status == NB_OK && kind == NB_COUNT(kinds)) {
-        status = nbt_write_nir(args, g, out);
+    if (status == NB_OK && kind->emit < 0) {
+        status = nbl_write_nir(g, out, args->diags);
     } else if (status == NB_OK) {
-        const char *name = nbt_get(args, "name"), *scheme = nbt_get(args, "scheme");
-        nb_codegen_options code = {
-            .cpu = cpu,
-            .name = nb_identifier(args->arena, name ? name : stem_of(args->arena, out)),
-            .scheme = scheme};
         nbt_strings link = *nbt_all(args, "link");
         nb_vec_push(args->arena, &link, (const char *)NULL);
-        nb_emit_options emit = {.emit = kinds[kind].emit,
-                                .link = link.items,
-                                .path = out,
-                                .embed_weights = weights && strcmp(weights, "embed") == 0,
-                                .header = kinds[kind].emit == NB_EMIT_OBJECT ||
-                                          kinds[kind].emit == NB_EMIT_SHARED};
-        status = nb_emit_files(g, &code, &emit, args->arena, args->diags);
+        const nbl_writing w = {.path = out,
+                               .kind = kind,
+                               .cpu = cpu,
+                               .name = nbt_get(args, "name"),
+                               .scheme = nbt_get(args, "scheme"),
+                               .embed_weights = weights && strcmp(weights, "embed") == 0,
+                               .link = link.items};
+        status = nbl_write(g, &w, args->arena, args->diags);
         if (status == NB_OK && !nbt_has(args, "quiet"))
             printf("wrote %s for %s (%s)\n", out, cpu->name, cpu->triple);
     }

@@ -1,5 +1,6 @@
 /* nibble opt: passes on a graph, written as text; and the lists of passes and operations. */
 #include "ir/text.h"
+#include "lib/files.h"
 #include "tools/model.h"
 
 #include <stdio.h>
@@ -61,7 +62,7 @@ nb_status nbt_opt(nbt_args *args) {
     NB_TRY(nbt_read_graph(args, in, &g));
     nb_status status = nbt_run_pipeline(args, g, passes ? passes : "");
     if (status == NB_OK && out)
-        status = nbt_write_nir(args, g, out);
+        status = nbl_write_nir(g, out, args->diags);
     else if (status == NB_OK && !nbt_has(args, "time"))
         nb_print(g, &(nb_print_options){0}, stdout);
     nb_graph_destroy(g);

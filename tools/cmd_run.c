@@ -1,4 +1,5 @@
 /* nibble run: once, on tensors from files; compares with expected ones if asked. */
+#include "lib/files.h"
 #include "tools/model.h"
 #include "tools/tensor_file.h"
 
@@ -40,7 +41,7 @@ static nb_status read_inputs(nbt_args *args, const nbt_model *m, nb_tensor *inpu
     const nbt_strings *given = nbt_all(args, "input");
     for (size_t i = 0; i < given->count; i++) {
         const char *text = given->items[i], *equals = strchr(text, '=');
-        if (!equals && nbt_ends_with(text, ".npz")) {
+        if (!equals && nbl_ends_with(text, ".npz")) {
             NB_TRY(read_archive(args, m, text, inputs));
             continue;
         }

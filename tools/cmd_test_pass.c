@@ -1,4 +1,5 @@
 /* nibble test-pass: runs the golden files of a plug-in (passes/golden.h). */
+#include "lib/files.h"
 #include "passes/golden.h"
 #include "tools/model.h"
 #include "tools/tensor_file.h"
@@ -27,7 +28,7 @@ static nb_status collect(nbt_args *args, const char *path, int depth, paths *out
     struct stat st;
     if ((depth ? lstat(path, &st) : stat(path, &st)) != 0) return cannot_read(args, path);
     if (!S_ISDIR(st.st_mode)) {
-        if (depth == 0 || nbt_ends_with(path, ".nir")) nb_vec_push(args->arena, out, path);
+        if (depth == 0 || nbl_ends_with(path, ".nir")) nb_vec_push(args->arena, out, path);
         return NB_OK;
     }
     if (depth == MAX_DEPTH)
@@ -53,7 +54,7 @@ static nb_status sort_arguments(nbt_args *args, nb_registry *registry, paths *fi
     size_t plugins = 0;
     for (size_t i = 0; i < args->positional.count; i++) {
         const char *path = args->positional.items[i];
-        if (nbt_ends_with(path, ".so")) {
+        if (nbl_ends_with(path, ".so")) {
             plugins++;
             NB_TRY(nb_registry_load(registry, path, args->diags));
         } else {

@@ -93,7 +93,7 @@ typedef struct part {
     nb_section section;
     values in, out;
     const nb_sample *samples;
-    nbt_runner runner;
+    nbl_runner runner;
     nb_tensor *results;
 } part;
 
@@ -273,7 +273,7 @@ static void cut(compared *c, part *p, const nb_graph *whole, const nb_sample *sa
                 const cg_cpu *cpu) {
     p->section = nb_section_create(whole, p->in.items, p->in.count, p->out.items, p->out.count);
     p->samples = samples;
-    p->runner = (nbt_runner){.cpu = cpu, .threads = c->model->threads, .arena = c->arena};
+    p->runner = (nbl_runner){.cpu = cpu, .threads = c->model->threads, .arena = c->arena};
 }
 
 /* The float value of an input of a section that cuts layers off. */
@@ -293,7 +293,7 @@ static nb_status run_part(compared *c, part *p, size_t sample, nb_arena *arena) 
         inputs[i] = v->def ? *float_value(c, v) : p->samples[sample].inputs[v->index];
     }
     if (c->model->interpret) return nb_eval(g, inputs, p->results, NULL, 0, arena, c->args->diags);
-    return nbt_run_compiled(&p->runner, g, inputs, p->results, NULL, 0, arena, c->args->diags);
+    return nbl_run_compiled(&p->runner, g, inputs, p->results, NULL, 0, arena, c->args->diags);
 }
 
 void nbt_error_add(nbt_error *e, const nb_tensor *ref, const nb_tensor *got) {
@@ -373,7 +373,7 @@ static const char *label_of(const nbt_args *args) {
 }
 
 static void end_part(part *p) {
-    nbt_runner_end(&p->runner);
+    nbl_runner_end(&p->runner);
     nb_graph_destroy(p->section.graph);
 }
 

@@ -1,12 +1,13 @@
 /* What each op of a model does in a run, and how close to the machine's limits it comes (bench.h).
  *
- * Two limits are looked at. Memory: weights and cached entries must be read, once. Arithmetic: each
- * multiply-add of a product counts as two operations, on bytes where codes are multiplied (16-bit
- * activations need two such products, so at best they reach half), on f32 elsewhere. What takes
- * longer by these limits binds, and the fraction is that time by the time that was measured;
- * weights that fit into caches are read faster than memory, and the fraction exceeds 1. Activations
- * are not counted: between two layers they are found in caches. Ops that are neither products nor
- * look-ups have no limit here. */
+ * Three limits are looked at. Memory: weights and cached entries must be read, once. Arithmetic:
+ * each multiply-add of a product counts as two operations, on bytes where codes are multiplied
+ * (16-bit activations need two such products, so at best they reach half), on f32 elsewhere.
+ * Caches: activations are read and written, and between two ops they are found there; this is what
+ * an op is held against that is no product, such as a norm or a sum, whatever its arithmetic. What
+ * takes longest by these limits binds, and the fraction is that time by the time that was measured;
+ * weights that fit into caches are read faster than memory, activations that fit into the first
+ * level faster than the second, and the fraction exceeds 1. */
 #include "tools/bench.h"
 
 #include "codegen/refs.h"
@@ -42,9 +43,19 @@ const char *nbt_layer_shape(nb_arena *arena, const nbt_layer *l) {
 }
 
 const char *nbt_bound_text(const nbt_layer *l) {
-    static const char *const texts[] = {
-        [NBT_BOUND_NONE] = "", [NBT_BOUND_MEMORY] = "mem", [NBT_BOUND_ARITHMETIC] = "ops"};
+    static const char *const texts[] = {[NBT_BOUND_NONE] = "",
+                                        [NBT_BOUND_MEMORY] = "mem",
+                                        [NBT_BOUND_ARITHMETIC] = "ops",
+                                        [NBT_BOUND_CACHE] = "cache"};
     return texts[l->bound];
+}
+
+const char *nbt_bound_name(const nbt_layer *l) {
+    static const char *const names[] = {[NBT_BOUND_NONE] = "",
+                                        [NBT_BOUND_MEMORY] = "memory",
+                                        [NBT_BOUND_ARITHMETIC] = "arithmetic",
+                                        [NBT_BOUND_CACHE] = "cache"};
+    return names[l->bound];
 }
 
 /* ---- sizes --------------------------------------------------------------------------------- */
@@ -104,6 +115,27 @@ static int64_t bytes_read(const nb_op *op, uint32_t i, const int64_t *symbols) {
                     : bytes;
 }
 
+static int64_t type_bytes(const nb_type *t, const int64_t *symbols) {
+    return count_of(t, symbols) * nb_elems[t->elem].bits / 8;
+}
+
+/* What it takes that is neither weight nor cached, and what it gives, but for entries that it
+ * appends to a cache. What takes a part of something reads no more than it gives. */
+static int64_t bytes_moved(const nb_op *op, const int64_t *symbols) {
+    const bool part = looks_up(op) || op->kind == NB_OP_slice;
+    int64_t taken = 0, given = 0;
+    for (uint32_t i = 0; i < op->n_results; i++)
+        if (op->results[i]->storage.kind != NB_STORE_STATE)
+            given += type_bytes(op->results[i]->type, symbols);
+    for (uint32_t i = 0; i < op->n_operands; i++) {
+        const nb_value *v = nb_in(op, i);
+        if (!v || nb_is_const(v) || bytes_read(op, i, symbols)) continue;
+        int64_t bytes = type_bytes(v->type, symbols);
+        taken += part && i == 0 ? nb_min_i64(bytes, given) : bytes;
+    }
+    return taken + given;
+}
+
 /* ---- limits -------------------------------------------------------------------------------- */
 
 static double peak_of(const nb_op *op, const nbt_limits *limits) {
@@ -113,12 +145,14 @@ static double peak_of(const nb_op *op, const nbt_limits *limits) {
 }
 
 static void find_limit(const nb_op *op, const nbt_limits *limits, nbt_layer *l) {
-    double reading = 1e-9 * (double)l->bytes / limits->read,
-           computing = 1e-9 * l->ops / peak_of(op, limits);
-    l->limit = reading > computing ? reading : computing;
-    l->bound = l->limit <= 0         ? NBT_BOUND_NONE
-               : reading > computing ? NBT_BOUND_MEMORY
-                                     : NBT_BOUND_ARITHMETIC;
+    const double times[] = {[NBT_BOUND_NONE] = 0,
+                            [NBT_BOUND_MEMORY] = 1e-9 * (double)l->bytes / limits->read,
+                            [NBT_BOUND_ARITHMETIC] = 1e-9 * l->ops / peak_of(op, limits),
+                            [NBT_BOUND_CACHE] = 1e-9 * (double)l->moved / limits->cache};
+    l->bound = NBT_BOUND_NONE;
+    for (nbt_bound b = NBT_BOUND_MEMORY; b <= NBT_BOUND_CACHE; b++)
+        if (times[b] > times[l->bound]) l->bound = b;
+    l->limit = times[l->bound];
 }
 
 double nbt_of_limit(const nbt_layer *l) { return l->seconds > 0 ? l->limit / l->seconds : 0; }
@@ -127,6 +161,7 @@ double nbt_of_limit(const nbt_layer *l) { return l->seconds > 0 ? l->limit / l->
 
 void nbt_layer_add(nbt_layer *sum, const nbt_layer *l) {
     sum->bytes += l->bytes;
+    sum->moved += l->moved;
     sum->ops += l->ops;
     sum->seconds += l->seconds;
     sum->limit += l->limit;
@@ -179,10 +214,15 @@ nbt_layers nbt_layers_of(nb_arena *arena, const nb_graph *g, const nbt_phase *ph
         measure_product(op, phase->symbols, l);
         for (uint32_t i = 0; i < op->n_operands && (l->k || looks_up(op)); i++)
             l->bytes += bytes_read(op, i, phase->symbols);
+        l->moved = bytes_moved(op, phase->symbols);
         find_limit(op, limits, l);
         nbt_layer_add(kind_of(&out, l), l);
         nbt_layer_add(&out.all, l);
     }
     qsort(out.kinds, out.n_kinds, sizeof *out.kinds, longer);
     return out;
+}
+
+double nbt_unaccounted(const nbt_phase *phase, const nbt_layers *layers) {
+    return phase->times.median - layers->all.seconds;
 }

@@ -168,7 +168,7 @@ nb_status nbt_decoder_open(nbt_args *args, nbt_model *model, int64_t capacity, n
     NB_TRY(nbt_lm_find(args, model, &out->lm));
     nb_error_text err;
     nb_session_options options = {.threads = model->threads, .capacity = capacity};
-    return nbt_runtime_error(
+    return nbl_runtime_error(
         args->diags, nb_session_create(model->program.loaded, &options, &out->session, err), err);
 }
 
@@ -185,7 +185,7 @@ static nb_status set(nbt_decoder *d, int input, role r, const int64_t *tokens, i
                         "input \"%s\": expected i64 or i32 of rank 2, found %s%s", port->name,
                         elem == NB_ELEM_COUNT ? "?" : nb_elems[elem].text, port->shape);
     fill(r, tokens, batch, n, d->length, elem, arena, &t);
-    return nbt_runtime_error(d->args->diags,
+    return nbl_runtime_error(d->args->diags,
                              nb_session_set_input(d->session, input, t.data, t.dims, err), err);
 }
 
@@ -195,7 +195,7 @@ static nb_status feed(nbt_decoder *d, const int64_t *tokens, int64_t batch, int6
     NB_TRY(set(d, d->lm.mask, MASK, tokens, batch, n, arena));
     NB_TRY(set(d, d->lm.positions, POSITIONS, tokens, batch, n, arena));
     nb_error_text err;
-    NB_TRY(nbt_runtime_error(d->args->diags, nb_session_run(d->session, err), err));
+    NB_TRY(nbl_runtime_error(d->args->diags, nb_session_run(d->session, err), err));
     int64_t dims[NB_MODEL_MAX_RANK] = {0};
     const nb_port *port = &nb_loaded_model(d->model->program.loaded)->outputs[d->lm.logits];
     *logits = nb_session_output(d->session, d->lm.logits, dims);
@@ -221,7 +221,7 @@ nb_status nbt_decoder_feed(nbt_decoder *d, const int64_t *tokens, int64_t batch,
 nb_status nbt_decoder_reset(nbt_decoder *d) {
     nb_error_text err;
     d->length = 0;
-    return nbt_runtime_error(d->args->diags, nb_session_reset(d->session, err), err);
+    return nbl_runtime_error(d->args->diags, nb_session_reset(d->session, err), err);
 }
 
 void nbt_decoder_cache(nbt_decoder *d, const char **type, int64_t *bytes) {

@@ -3,9 +3,8 @@
 
 #include "codegen/pack.h"
 #include "codegen/reuse.h"
-#include "frontend/frontend.h"
 #include "ir/support/output.h"
-#include "ir/text.h"
+#include "lib/files.h"
 #include "passes/branch.h"
 #include "passes/linear.h"
 #include "passes/presets.h"
@@ -19,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static bool begins_with(const char *path, const char *magic) {
     char head[16] = {0};
@@ -35,25 +33,8 @@ bool nbt_is_compiled(const char *path) {
                              "ELF");
 }
 
-/* The folder that a path is in; NULL: this one. */
-static const char *folder_of(nb_arena *arena, const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? nb_strndup(arena, path, (size_t)(slash - path) + (slash == path)) : NULL;
-}
-
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
-    args->diags->file = path;
-    struct stat st;
-    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-        (nbt_ends_with(path, ".nir") || begins_with(path, "nir "))) {
-        char *text;
-        size_t size;
-        NB_TRY(nbt_read_file(path, args->arena, args->diags, &text, &size));
-        const char *base = folder_of(args->arena, path);
-        return nb_parse(text, size, path, base ? base : ".", nbt_out_of_memory, NULL, args->diags,
-                        out);
-    }
-    return nb_import(path, nbt_out_of_memory, NULL, args->diags, out);
+    return nbl_read_graph(path, nbt_out_of_memory, NULL, args->diags, out);
 }
 
 void nbt_print_cpus(void) {
@@ -75,7 +56,7 @@ nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **ou
 
 bool nbt_wants_layers(const nbt_args *args) {
     return (nbt_has(args, "layers") && strcmp(args->command, "bench") == 0) ||
-           strcmp(args->command, "report") == 0;
+           strcmp(args->command, "report") == 0 || strcmp(args->command, "profile") == 0;
 }
 
 bool nbt_wants_stages(const nbt_args *args) {
@@ -90,13 +71,13 @@ nb_status nbt_choose_threads(nbt_args *args, int *out) {
     return NB_OK;
 }
 
-nb_status nbt_choose_pages(const nbt_args *args, nbt_pages *out) {
+nb_status nbt_choose_pages(const nbt_args *args, nbl_pages *out) {
     const char *text = nbt_get(args, "weights-in");
-    *out = !text                         ? NBT_PAGES_USUAL
-           : strcmp(text, "huge") == 0   ? NBT_PAGES_HUGE
-           : strcmp(text, "shared") == 0 ? NBT_PAGES_SHARED
-                                         : NBT_PAGES_USUAL;
-    if (!text || *out != NBT_PAGES_USUAL) return NB_OK;
+    *out = !text                         ? NBL_PAGES_USUAL
+           : strcmp(text, "huge") == 0   ? NBL_PAGES_HUGE
+           : strcmp(text, "shared") == 0 ? NBL_PAGES_SHARED
+                                         : NBL_PAGES_USUAL;
+    if (!text || *out != NBL_PAGES_USUAL) return NB_OK;
     return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
                     "--weights-in takes huge or shared, found '%s'", text);
 }
@@ -122,7 +103,7 @@ static void after_pass(void *user, const nb_pass_event *e) {
 
 nb_status nbt_make_registry(nbt_args *args, nb_registry **out) {
     *out = nb_registry_create(args->arena);
-    if (nbt_get(args, "recipe")) (*out)->base = folder_of(args->arena, nbt_get(args, "recipe"));
+    if (nbt_get(args, "recipe")) (*out)->base = nbl_folder_of(args->arena, nbt_get(args, "recipe"));
     const nbt_strings *plugins = nbt_all(args, "load");
     for (size_t i = 0; i < plugins->count; i++)
         NB_TRY(nb_registry_load(*out, plugins->items[i], args->diags));
@@ -160,15 +141,15 @@ static nb_status open_calibration(nbt_args *args, const nb_graph *g, calibration
 /* `own`: of the model that the command is about, for which --calib and --dump are. */
 static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, bool own,
                               const nbt_watch *watch) {
+    nbt_stopwatch stopwatch = {.args = args};
     nb_pass_env env = {.diags = args->diags,
                        .arena = args->arena,
-                       .run = nbt_run_compiled,
-                       .linear_bytes = nb_linear_bytes,
-                       .run_seconds = nbt_run_seconds};
-    nbt_stopwatch stopwatch = {.args = args};
+                       .run_seconds = nbt_run_seconds,
+                       .seconds_user = &stopwatch};
     nbt_folder code;
-    nbt_runner runner = {.threads = 0, .arena = args->arena};
-    NB_TRY(open_code(args, &code, &runner.objects));
+    const nb_store *objects;
+    nbl_runner runner;
+    NB_TRY(open_code(args, &code, &objects));
     nb_pipeline pipeline;
     calibration c = {.cache = {0}};
     observer o = {.time = nbt_has(args, "time"), .watch = watch};
@@ -176,9 +157,6 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     if (watch->stages) nbt_stages_see(watch->stages, SIZE_MAX, "", g);
     NB_TRY(nbt_make_registry(args, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
-    runner.cpu = cg_cpu_find(NULL, "native");
-    env.run_user = &runner;
-    env.seconds_user = &stopwatch;
     env.verify_each = nbt_has(args, "verify-each");
     env.check_each = nbt_has(args, "check-each");
     env.after = after_pass;
@@ -188,6 +166,7 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     if (own) NB_TRY(open_calibration(args, g, &c, &env));
     stopwatch.sample = env.samples;
     if (folder) NB_TRY(nbt_dump_open(folder, g, text, args->arena, args->diags, &o.dump));
+    nbl_runner_begin(&runner, objects, args->arena, &env);
     nb_status status = nb_pipeline_run(&pipeline, g, &env);
     if (o.dump) {
         const nb_status dumped = nbt_dump_close(o.dump);
@@ -195,7 +174,7 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     }
     if (watch->stages) watch->stages->facts = env.facts;
     nbt_end_progress(&c.progress);
-    nbt_runner_end(&runner);
+    nbl_runner_end(&runner);
     if (status != NB_OK || !nbt_get(args, "save-recipe")) return status;
     const char *recipe = nb_recipe_text(&pipeline, &env, args->arena);
     return nb_write_file(nbt_get(args, "save-recipe"), recipe, strlen(recipe), args->diags);
@@ -234,25 +213,25 @@ void nbt_name_ports(nbt_args *args, nbt_model *m) {
 }
 
 /* Where the time of each op is told, code has the ops' names and is the model's own. */
-static nb_status compile(nbt_args *args, const cg_cpu *cpu, nbt_how *how, nbt_model *out) {
+static nb_status compile(nbt_args *args, const cg_cpu *cpu, nbl_how *how, nbt_model *out) {
     nbt_folder folder;
     const nb_store *store;
     NB_TRY(open_code(args, &folder, &store));
     if (store && !how->profile) how->cache = nb_object_cache_create(args->arena, store);
     nb_status status =
-        nbt_compile_graph(out->graph, cpu, how, args->arena, args->diags, &out->program);
+        nbl_compile_graph(out->graph, cpu, how, args->arena, args->diags, &out->program);
     nb_object_cache_free(how->cache);
     return status;
 }
 
 nb_status nbt_open_model(nbt_args *args, const char *path, const char *scheme, nbt_model *out) {
     *out = (nbt_model){.path = path};
-    nbt_how how = {.profile = nbt_wants_layers(args)};
+    nbl_how how = {.profile = nbt_wants_layers(args)};
     NB_TRY(nbt_choose_threads(args, &out->threads));
     NB_TRY(nbt_choose_pages(args, &how.pages));
     if (nbt_is_compiled(path)) {
         if (!scheme) NB_TRY(nbt_refuse_recipe(args, path));
-        NB_TRY(nbt_open_shared(path, how.pages, args->diags, &out->program));
+        NB_TRY(nbl_open_shared(path, how.pages, args->diags, &out->program));
         nbt_name_ports(args, out);
         return NB_OK;
     }
@@ -286,12 +265,12 @@ nb_status nbt_open_copy(nbt_args *args, const nb_graph *g, const char *scheme, n
                              args->diags, &pipeline));
     NB_TRY(nb_pipeline_run(&pipeline, out->graph, &env));
     names_of_graph(args, out);
-    nbt_how how = {0};
+    nbl_how how = {0};
     return compile(args, cg_cpu_find(NULL, "native"), &how, out);
 }
 
 void nbt_close_model(nbt_model *m) {
-    nbt_close(&m->program);
+    nbl_close(&m->program);
     nbt_stages_drop(&m->stages);
     nb_graph_destroy(m->graph);
 }
@@ -299,7 +278,7 @@ void nbt_close_model(nbt_model *m) {
 nb_status nbt_run_model(nbt_args *args, nbt_model *m, const nb_tensor *inputs, nb_tensor *outputs,
                         nb_arena *arena) {
     if (m->interpret) return nb_eval(m->graph, inputs, outputs, NULL, 0, arena, args->diags);
-    return nbt_run_once(&m->program, m->threads, inputs, outputs, arena, args->diags);
+    return nbl_run_once(&m->program, m->threads, inputs, outputs, arena, args->diags);
 }
 
 /* ---- sizes ---------------------------------------------------------------------------------- */

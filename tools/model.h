@@ -3,15 +3,13 @@
 #ifndef NBT_MODEL_H
 #define NBT_MODEL_H
 
+#include "lib/execute.h"
 #include "passes/pass.h"
 #include "tools/args.h"
-#include "tools/execute.h"
 #include "tools/stages.h"
 
 /* Reads .onnx or .nir, by the name's ending, else by content. */
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out);
-/* Writes a whole .nir file, constants included. */
-nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path);
 /* Is it a compiled model (an ELF file)? */
 bool nbt_is_compiled(const char *path);
 void nbt_print_cpus(void);
@@ -19,7 +17,7 @@ void nbt_print_cpus(void);
 nb_status nbt_choose_cpu(nbt_args *args, const char *fallback, const cg_cpu **out);
 nb_status nbt_choose_threads(nbt_args *args, int *out);
 /* --weights-in. */
-nb_status nbt_choose_pages(const nbt_args *args, nbt_pages *out);
+nb_status nbt_choose_pages(const nbt_args *args, nbl_pages *out);
 /* --layers, or a command that needs the time of each op. */
 bool nbt_wants_layers(const nbt_args *args);
 /* A command that compares graphs on their way through the pipeline. */
@@ -58,7 +56,7 @@ typedef struct nbt_model {
     const char *path;
     nb_graph *graph;     /* planned; NULL for a .so */
     nbt_stages stages;   /* none unless nbt_wants_stages */
-    nbt_program program; /* not with --interpret */
+    nbl_program program; /* not with --interpret */
     bool was_planned;    /* the file had a planned graph: no pass ran */
     bool interpret;      /* use the evaluator on `graph` */
     int threads;

@@ -13,9 +13,10 @@ bool nbt_wants_budget(const nbt_args *args) {
 /* --logits. Who makes text looks at the last position only; who compiles does not say. */
 static nb_status wants_last_logits(const nbt_args *args, bool *out) {
     const char *which = nbt_get(args, "logits");
-    *out = which ? strcmp(which, "last") == 0
-                 : strcmp(args->command, "bench") == 0 || strcmp(args->command, "generate") == 0 ||
-                       strcmp(args->command, "report") == 0;
+    *out = which
+               ? strcmp(which, "last") == 0
+               : strcmp(args->command, "bench") == 0 || strcmp(args->command, "generate") == 0 ||
+                     strcmp(args->command, "report") == 0 || strcmp(args->command, "profile") == 0;
     if (!which || *out || strcmp(which, "all") == 0) return NB_OK;
     return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--logits takes last or all, found '%s'",
                     which);

@@ -62,7 +62,7 @@ static const char *title_of(nb_arena *arena, const nbt_layer *l) {
     if (l->bound != NBT_BOUND_NONE)
         rates = nb_format(arena, ", %.1f GB/s, %.1f GOP/s, %.2f of the %s limit",
                           1e-9 * (double)l->bytes / l->seconds, 1e-9 * l->ops / l->seconds,
-                          nbt_of_limit(l), l->bound == NBT_BOUND_MEMORY ? "memory" : "arithmetic");
+                          nbt_of_limit(l), nbt_bound_name(l));
     return nb_format(arena, "%s: %s %s %s: %.1f us%s", l->name, l->kind, nbt_layer_shape(arena, l),
                      l->detail, 1e6 * l->seconds, rates);
 }
@@ -91,6 +91,11 @@ static void write_bars(FILE *f, const nbt_page *p, const nbt_layers *layers, con
         double top = nbt_axis_at(&plot.y, unit * l->seconds);
         nbt_svg_rect(f, plot.x.low + (double)i * each, top, each > 3 ? each - 1 : each,
                      plot.y.low - top, colour_of(p, l->kind), title_of(p->arena, l));
+        /* What it would take at the machine's limit, dark in its bar. */
+        double limit = nbt_axis_at(&plot.y, unit * fmin(l->limit, l->seconds));
+        if (plot.y.low - limit >= 0.5)
+            nbt_svg_rect(f, plot.x.low + (double)i * each, limit, each > 3 ? each - 1 : each,
+                         plot.y.low - limit, "rgba(0,0,0,0.35)", title_of(p->arena, l));
     }
     nbt_plot_close(&plot);
 }
@@ -201,12 +206,22 @@ void nbt_write_time(FILE *f, const nbt_page *p) {
     for (size_t i = 0; i < p->measured->n_phases; i++) {
         const char *phase = p->measured->phases[i].name;
         fprintf(f, "<h2>%s: where the time goes</h2>\n", phase);
+        const nbt_phase *ph = &p->measured->phases[i];
+        fprintf(
+            f,
+            "<p>%zu operations: %.4g ms; the whole run: %.4g ms; unaccounted, between operations "
+            "and by chance: %.4g ms.</p>\n",
+            p->layers[i].count, 1e3 * p->layers[i].all.seconds, 1e3 * ph->times.median,
+            1e3 * nbt_unaccounted(ph, &p->layers[i]));
         write_legend(f, p, &p->layers[i]);
         write_bars(f, p, &p->layers[i], phase);
         fprintf(f, "<h3>How close to the machine's limits</h3>\n");
         write_roofline(f, p, &p->layers[i], phase);
         write_tables(f, p, &p->layers[i]);
     }
-    fprintf(f, "<p>Times are medians. Bytes are weights and cached entries; what fits into caches "
-               "is read faster than memory.</p>\n");
+    fprintf(f,
+            "<p>Times are medians. Bytes are weights and cached entries; what fits into caches "
+            "is read faster than memory. The dark part of a bar is what the operation would take "
+            "at the limit that binds it: of memory, of arithmetic, or, where there are neither "
+            "weights nor products, of caches through which activations go.</p>\n");
 }

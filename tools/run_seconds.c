@@ -17,8 +17,8 @@
 /* ---- how ------------------------------------------------------------------------------------ */
 
 /* What is compiled to a file has its weights in pages of one when it runs. */
-static nb_status choose_pages(nbt_args *args, nbt_pages *out) {
-    *out = NBT_PAGES_SHARED;
+static nb_status choose_pages(nbt_args *args, nbl_pages *out) {
+    *out = NBL_PAGES_SHARED;
     return strcmp(args->command, "compile") == 0 || strcmp(args->command, "opt") == 0
                ? NB_OK
                : nbt_choose_pages(args, out);
@@ -27,7 +27,7 @@ static nb_status choose_pages(nbt_args *args, nbt_pages *out) {
 nb_status nbt_check_stopwatch(nbt_args *args) {
     const cg_cpu *cpu;
     int threads;
-    nbt_pages pages;
+    nbl_pages pages;
     NB_TRY(nbt_choose_threads(args, &threads));
     NB_TRY(choose_pages(args, &pages));
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
@@ -119,7 +119,7 @@ static nb_status set_sample(const timing *w, const nb_sample *sample) {
     for (uint32_t i = 0; i < m->n_inputs; i++) {
         const nb_tensor *t = &sample->inputs[i];
         if (m->inputs[i].state >= 0) continue;
-        NB_TRY(nbt_runtime_error(w->args->diags,
+        NB_TRY(nbl_runtime_error(w->args->diags,
                                  nb_session_set_input(w->d.session, (int)i, t->data, t->dims, err),
                                  err));
     }
@@ -150,7 +150,7 @@ static nb_status time_runs(timing *w, const nb_sample *sample, double *all, doub
     nb_error_text err;
     const nbt_model *model = w->d.model;
     nb_session_options options = {.threads = model->threads};
-    NB_TRY(nbt_runtime_error(w->args->diags,
+    NB_TRY(nbl_runtime_error(w->args->diags,
                              nb_session_create(model->program.loaded, &options, &w->d.session, err),
                              err));
     NB_TRY(set_sample(w, sample));
@@ -159,12 +159,12 @@ static nb_status time_runs(timing *w, const nb_sample *sample, double *all, doub
 
 static nb_status time_model(const nbt_stopwatch *s, nbt_args *args, const nb_graph *planned,
                             nbt_model *model, double *all, double *seconds) {
-    nbt_how how = {.profile = true};
+    nbl_how how = {.profile = true};
     const cg_cpu *cpu;
     NB_TRY(nbt_choose_threads(args, &model->threads));
     NB_TRY(choose_pages(args, &how.pages));
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
-    NB_TRY(nbt_compile_graph(planned, cpu, &how, args->arena, args->diags, &model->program));
+    NB_TRY(nbl_compile_graph(planned, cpu, &how, args->arena, args->diags, &model->program));
     nbt_name_ports(args, model);
     timing w = {.args = args, .d = {.args = args, .model = model}};
     const bool decodes = has_cache(nb_loaded_model(model->program.loaded)) && nbt_is_decoder(model);
@@ -181,7 +181,7 @@ double nbt_run_seconds(void *user, const nb_graph *planned, double *seconds) {
     double all = -1;
     args.arena = nb_arena_create_like(s->args->arena);
     const nb_status status = time_model(s, &args, planned, &model, &all, seconds);
-    nbt_close(&model.program);
+    nbl_close(&model.program);
     nb_arena_destroy(args.arena);
     return status == NB_OK ? all : -1;
 }

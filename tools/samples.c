@@ -6,6 +6,7 @@
  *   "self"         none: the model writes (self_text.c)
  *   anything else  text, for a model whose tokens are bytes */
 #include "tools/samples.h"
+#include "lib/files.h"
 
 #include "ir/support/output.h"
 #include "tools/lm.h"
@@ -209,9 +210,9 @@ static nb_status add_file(nbt_reader *r) {
     if (stat(r->path, &st) == 0 && S_ISDIR(st.st_mode)) return add_folder(r);
     NB_TRY(nbt_read_file(r->path, r->args->arena, r->args->diags, &bytes, &size));
     if (size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0) return add_npy(r, bytes, size);
-    if ((size >= 2 && memcmp(bytes, "PK", 2) == 0) || nbt_ends_with(r->path, ".npz"))
+    if ((size >= 2 && memcmp(bytes, "PK", 2) == 0) || nbl_ends_with(r->path, ".npz"))
         return add_npz(r);
-    if (nbt_ends_with(r->path, ".npy"))
+    if (nbl_ends_with(r->path, ".npy"))
         return nb_error(r->args->diags, NB_MALFORMED, here(r), "expected a NumPy array (.npy)");
     return add_text(r, bytes, size);
 }

@@ -1,5 +1,6 @@
 /* Tensors in files (tensor_file.h). */
 #include "tools/tensor_file.h"
+#include "lib/files.h"
 
 #include "frontend/frontend.h"
 #include "ir/support/output.h"
@@ -9,11 +10,6 @@
 #include <string.h>
 
 static nb_where at(const char *path) { return (nb_where){.file = path, .offset = -1}; }
-
-bool nbt_ends_with(const char *path, const char *ending) {
-    size_t n = strlen(path), k = strlen(ending);
-    return n >= k && strcmp(path + n - k, ending) == 0;
-}
 
 nb_status nbt_read_file(const char *path, nb_arena *arena, nb_diags *diags, char **text,
                         size_t *size) {
@@ -114,7 +110,7 @@ nb_status nbt_parse_npy(const char *path, const char *bytes, size_t size, nb_are
 
 nb_status nbt_read_tensor(const char *path, nb_arena *arena, nb_diags *diags, nb_tensor *out) {
     *out = (nb_tensor){0};
-    if (nbt_ends_with(path, ".pb")) return nb_read_tensor_file(path, arena, diags, out);
+    if (nbl_ends_with(path, ".pb")) return nb_read_tensor_file(path, arena, diags, out);
     char *bytes;
     size_t size;
     NB_TRY(nbt_read_file(path, arena, diags, &bytes, &size));

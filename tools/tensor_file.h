@@ -19,7 +19,6 @@ nb_status nbt_read_npz(const char *path, nb_arena *arena, nb_diags *diags, nbt_n
                        size_t *count);
 /* bf16, which NumPy lacks, is written as f32. */
 nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags);
-bool nbt_ends_with(const char *path, const char *ending);
 /* A file's bytes, NUL-terminated. */
 nb_status nbt_read_file(const char *path, nb_arena *arena, nb_diags *diags, char **text,
                         size_t *size);

@@ -1,5 +1,7 @@
 /* Entries stand in insertion order; slots is a table of indices into them, probed linearly and at
- * most three quarters full. Its length is a power of two. */
+ * most three quarters full. Its length is a power of two. A slot has some of the hash's bits, so
+ * that of entries, which are seldom in a cache, those that another key has are hardly ever looked
+ * at. */
 #include "ir/support/map.h"
 
 #include "ir/support/vec.h"
@@ -7,6 +9,13 @@
 #include <assert.h>
 #include <string.h>
 #include <xxhash.h>
+
+typedef struct nb_map_slot {
+    uint32_t place; /* index + 1 into entries, 0 = free */
+    uint32_t tag;
+} nb_map_slot;
+
+static uint32_t tag_of(uint64_t hash) { return (uint32_t)(hash >> 32); }
 
 uint64_t nb_hash(const void *bytes, size_t length) { return XXH3_64bits(bytes, length); }
 
@@ -24,9 +33,20 @@ uint64_t nb_hash_mix(uint64_t a, uint64_t b) {
 static uint64_t hash_address(const void *key) { return scramble((uint64_t)(uintptr_t)key); }
 
 static void add_slot(nb_map *map, size_t index) {
-    size_t at = map->entries[index].hash & (map->n_slots - 1);
-    while (map->slots[at] != 0) at = (at + 1) & (map->n_slots - 1);
-    map->slots[at] = (uint32_t)(index + 1);
+    const uint64_t hash = map->entries[index].hash;
+    size_t at = hash & (map->n_slots - 1);
+    while (map->slots[at].place != 0) at = (at + 1) & (map->n_slots - 1);
+    map->slots[at] = (nb_map_slot){(uint32_t)(index + 1), tag_of(hash)};
+}
+
+void nb_map_reserve(nb_map *map, size_t n) {
+    assert(map->count == 0 && n < UINT32_MAX);
+    size_t slots = 16;
+    while (n > slots / 4 * 3) slots *= 2;
+    map->entries = NB_NEW_ARRAY(map->arena, nb_map_entry, n);
+    map->capacity = n;
+    map->slots = NB_NEW_ARRAY(map->arena, nb_map_slot, slots);
+    map->n_slots = slots;
 }
 
 static nb_map_entry *append(nb_map *map, const void *key, size_t length, uint64_t hash) {
@@ -37,7 +57,7 @@ static nb_map_entry *append(nb_map *map, const void *key, size_t length, uint64_
     map->entries[index] = (nb_map_entry){.key = key, .length = length, .hash = hash};
     if (map->count > map->n_slots / 4 * 3) {
         map->n_slots = map->n_slots == 0 ? 16 : 2 * map->n_slots;
-        map->slots = NB_NEW_ARRAY(map->arena, uint32_t, map->n_slots);
+        map->slots = NB_NEW_ARRAY(map->arena, nb_map_slot, map->n_slots);
         for (size_t i = 0; i < map->count; i++) add_slot(map, i);
     } else {
         add_slot(map, index);
@@ -48,8 +68,10 @@ static nb_map_entry *append(nb_map *map, const void *key, size_t length, uint64_
 static nb_map_entry *find(const nb_map *map, const void *key) {
     if (map->n_slots == 0) return NULL;
     size_t mask = map->n_slots - 1;
-    for (size_t at = hash_address(key) & mask; map->slots[at] != 0; at = (at + 1) & mask) {
-        nb_map_entry *entry = &map->entries[map->slots[at] - 1];
+    const uint64_t hash = hash_address(key);
+    for (size_t at = hash & mask; map->slots[at].place != 0; at = (at + 1) & mask) {
+        if (map->slots[at].tag != tag_of(hash)) continue;
+        nb_map_entry *entry = &map->entries[map->slots[at].place - 1];
         if (entry->key == key) return entry;
     }
     return NULL;
@@ -58,8 +80,9 @@ static nb_map_entry *find(const nb_map *map, const void *key) {
 static nb_map_entry *find_str(const nb_map *map, const char *key, size_t length, uint64_t hash) {
     if (map->n_slots == 0) return NULL;
     size_t mask = map->n_slots - 1;
-    for (size_t at = hash & mask; map->slots[at] != 0; at = (at + 1) & mask) {
-        nb_map_entry *entry = &map->entries[map->slots[at] - 1];
+    for (size_t at = hash & mask; map->slots[at].place != 0; at = (at + 1) & mask) {
+        if (map->slots[at].tag != tag_of(hash)) continue;
+        nb_map_entry *entry = &map->entries[map->slots[at].place - 1];
         if (entry->hash != hash || entry->length != length) continue;
         if (length == 0 || memcmp(entry->key, key, length) == 0) return entry;
     }
@@ -82,10 +105,15 @@ void *nb_map_get_str(const nb_map *map, const char *key, size_t length) {
     return entry == NULL ? NULL : entry->value;
 }
 
-const char *nb_map_set_str(nb_map *map, const char *key, size_t length, void *value) {
+nb_map_entry *nb_map_add_str(nb_map *map, const char *key, size_t length) {
     uint64_t hash = nb_hash(key, length);
     nb_map_entry *entry = find_str(map, key, length, hash);
-    if (entry == NULL) entry = append(map, nb_strndup(map->arena, key, length), length, hash);
+    if (entry) return entry;
+    return append(map, nb_strndup(map->keys ? map->keys : map->arena, key, length), length, hash);
+}
+
+const char *nb_map_set_str(nb_map *map, const char *key, size_t length, void *value) {
+    nb_map_entry *entry = nb_map_add_str(map, key, length);
     entry->value = value;
     return entry->key;
 }

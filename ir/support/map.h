@@ -15,11 +15,15 @@ typedef struct nb_map_entry {
 /* Zero-initialise with the arena set: nb_map m = {.arena = a}. */
 typedef struct nb_map {
     nb_arena *arena;
+    nb_arena *keys;        /* of copies of string keys; NULL: `arena` */
     nb_map_entry *entries; /* in insertion order */
     size_t count, capacity;
-    uint32_t *slots; /* index + 1 into entries, 0 = free */
+    struct nb_map_slot *slots;
     size_t n_slots;
 } nb_map;
+
+/* Room for `n` entries of a map that is empty: growing to that would cost as much again. */
+void nb_map_reserve(nb_map *map, size_t n);
 
 /* The value stored under an address, or NULL. */
 void *nb_map_get(const nb_map *map, const void *key);
@@ -29,6 +33,8 @@ void nb_map_set(nb_map *map, const void *key, void *value);
 void *nb_map_get_str(const nb_map *map, const char *key, size_t length);
 /* Returns the map's own NUL-terminated copy of the key. */
 const char *nb_map_set_str(nb_map *map, const char *key, size_t length, void *value);
+/* The key's entry, made with value NULL if there was none, until another is made. */
+nb_map_entry *nb_map_add_str(nb_map *map, const char *key, size_t length);
 
 /* Stable 64-bit hash of bytes (XXH3), the same on every machine. */
 uint64_t nb_hash(const void *bytes, size_t length);

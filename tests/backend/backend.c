@@ -10,10 +10,10 @@
  *
  *   backend [TEST...]      e.g. backend test_add test_reshape_negative_dim/pinned */
 #include "frontend/frontend.h"
+#include "lib/execute.h"
 #include "passes/check.h"
 #include "passes/presets.h"
 #include "tests/backend/pin.h"
-#include "tools/execute.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -123,12 +123,12 @@ static bool same_bits(const nb_tensor *a, const nb_tensor *b) {
 }
 
 static const char *run_compiled(trial *t, const nb_graph *g, const nb_tensor *evaluated) {
-    nbt_program program;
+    nbl_program program;
     nb_tensor *found = NB_NEW_ARRAY(t->arena, nb_tensor, g->outputs.count + 1);
     nb_status status =
-        nbt_compile_graph(g, cg_cpu_find(NULL, "native"), NULL, t->arena, t->diags, &program);
-    if (status == NB_OK) status = nbt_run_once(&program, 1, t->inputs, found, t->arena, t->diags);
-    nbt_close(&program);
+        nbl_compile_graph(g, cg_cpu_find(NULL, "native"), NULL, t->arena, t->diags, &program);
+    if (status == NB_OK) status = nbl_run_once(&program, 1, t->inputs, found, t->arena, t->diags);
+    nbl_close(&program);
     if (status != NB_OK) return nb_format(t->arena, "compiled: %s", why(t, "failed"));
     for (size_t i = 0; i < g->outputs.count; i++)
         if (!same_bits(&found[i], &evaluated[i])) {

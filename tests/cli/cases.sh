@@ -52,6 +52,8 @@ for phase in j["layers"].values():
         ok = ok and o["ops"] == (4 if o["op"] == "attention" else 2) * m * k * n
         ok = ok and (o["of_limit"] is None) == (o["bound"] is None)
         ok = ok and (not o["op"].endswith("matmul") or o["bytes"] > 0)
+        ok = ok and (o["bound"] == "cache" or o["bytes"] > 0 or o["ops"] > 0 or not o["moved_bytes"])
+    ok = ok and abs(phase["ms"] + phase["unaccounted_ms"] - phase["run_ms"]) <= 1e-6 * phase["run_ms"]
 print("yes" if ok else "no")
 TEXT
 )"

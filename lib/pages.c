@@ -1,5 +1,5 @@
 /* Memory for weights (pages.h). */
-#include "tools/pages.h"
+#include "lib/pages.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,20 +19,20 @@ static void *map_file(size_t size) {
     return map;
 }
 
-nb_status nbt_memory_create(nbt_pages pages, size_t size, nb_diags *diags, nbt_memory *out) {
+nb_status nbl_memory_create(nbl_pages pages, size_t size, nb_diags *diags, nbl_memory *out) {
     /* One page more, because mmap does not align to huge pages; what is smaller has none. */
-    bool huge = pages != NBT_PAGES_SHARED && size >= HUGE_PAGE;
+    bool huge = pages != NBL_PAGES_SHARED && size >= HUGE_PAGE;
     size_t map_size = huge ? size + HUGE_PAGE : size + 1;
     void *map = MAP_FAILED;
-    *out = (nbt_memory){0};
+    *out = (nbl_memory){0};
     if (map_size > size)
-        map = pages == NBT_PAGES_SHARED ? map_file(map_size)
+        map = pages == NBL_PAGES_SHARED ? map_file(map_size)
                                         : mmap(NULL, map_size, PROT_READ | PROT_WRITE,
                                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
         return nb_error(diags, NB_LIMIT, NB_NOWHERE, "out of memory for %zu bytes of weights",
                         size);
-    *out = (nbt_memory){map, map, map_size};
+    *out = (nbl_memory){map, map, map_size};
     if (!huge) return NB_OK;
     /* Without huge pages it is merely slower, so a refusal does not matter. */
     madvise(map, map_size, MADV_HUGEPAGE);
@@ -40,12 +40,12 @@ nb_status nbt_memory_create(nbt_pages pages, size_t size, nb_diags *diags, nbt_m
     return NB_OK;
 }
 
-void nbt_memory_free(nbt_memory *memory) {
+void nbl_memory_free(nbl_memory *memory) {
     if (memory->map) munmap(memory->map, memory->map_size);
-    *memory = (nbt_memory){0};
+    *memory = (nbl_memory){0};
 }
 
-double nbt_huge_share(const void *data, size_t size) {
+double nbl_huge_share(const void *data, size_t size) {
     FILE *f = fopen("/proc/self/smaps", "r");
     unsigned long from = (unsigned long)(uintptr_t)data, to = from + size, begin, end, kib;
     double huge = 0;

@@ -1,14 +1,13 @@
 /* Compiled execution (execute.h). */
-#include "tools/execute.h"
+#include "lib/execute.h"
 
 #include "codegen/reuse.h"
 #include "ir/text.h"
-#include "passes/pass.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-nb_status nbt_runtime_error(nb_diags *diags, nb_rt_status status, const char *message) {
+nb_status nbl_runtime_error(nb_diags *diags, nb_rt_status status, const char *message) {
     static const nb_status of[] = {
         [NB_RT_OK] = NB_OK,
         [NB_RT_ARGUMENT] = NB_MALFORMED,
@@ -24,39 +23,46 @@ nb_status nbt_runtime_error(nb_diags *diags, nb_rt_status status, const char *me
     return status == NB_RT_OK ? NB_OK : nb_error(diags, of[status], NB_NOWHERE, "%s", message);
 }
 
-nb_status nbt_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nbt_how *how,
-                            nb_arena *arena, nb_diags *diags, nbt_program *out) {
-    static const nbt_how usual = {0};
+nb_status nbl_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nbl_how *how,
+                            nb_arena *arena, nb_diags *diags, nbl_program *out) {
+    static const nbl_how usual = {0};
     if (!how) how = &usual;
     nb_codegen_options options = {
         .cpu = cpu, .name = "model", .profile = how->profile, .cache = how->cache};
     nb_object object;
-    *out = (nbt_program){.shared = how->pages == NBT_PAGES_SHARED};
+    *out = (nbl_program){.shared = how->pages == NBL_PAGES_SHARED};
     NB_TRY(nb_eval_can_call(planned, diags));
-    NB_TRY(nb_codegen(planned, &options, arena, diags, &object));
-    NB_TRY(nb_load_object(&object, "model", diags, &out->jit));
-    NB_TRY(nbt_memory_create(how->pages, (size_t)nb_pack_size(object.pack), diags, &out->weights));
+    nbl_begin_code();
+    nb_status status = nb_codegen(planned, &options, arena, diags, &object);
+    if (status == NB_OK) status = nb_load_object(&object, "model", diags, &out->jit);
+    nbl_end_code();
+    NB_TRY(status);
+    NB_TRY(nbl_memory_create(how->pages, (size_t)nb_pack_size(object.pack), diags, &out->weights));
     nb_pack_copy(object.pack, out->weights.data);
     nb_error_text err;
     const nb_load_options loading = {.verify = !how->cache};
-    return nbt_runtime_error(
+    return nbl_runtime_error(
         diags,
         nb_load_model(nb_jit_model(out->jit), out->weights.data, NULL, &loading, &out->loaded, err),
         err);
 }
 
-nb_status nbt_open_shared(const char *path, nbt_pages pages, nb_diags *diags, nbt_program *out) {
+nb_status nbl_open_shared(const char *path, nbl_pages pages, nb_diags *diags, nbl_program *out) {
     nb_error_text err;
-    nb_load_options options = {.huge = pages == NBT_PAGES_HUGE, .verify = 1};
-    *out = (nbt_program){.shared = pages != NBT_PAGES_HUGE};
-    return nbt_runtime_error(diags, nb_load(path, &options, &out->loaded, err), err);
+    nb_load_options options = {.huge = pages == NBL_PAGES_HUGE, .verify = 1};
+    *out = (nbl_program){.shared = pages != NBL_PAGES_HUGE};
+    return nbl_runtime_error(diags, nb_load(path, &options, &out->loaded, err), err);
 }
 
-void nbt_close(nbt_program *program) {
+void nbl_close(nbl_program *program) {
     if (program->loaded) nb_unload(program->loaded);
-    if (program->jit) nb_jit_free(program->jit);
-    nbt_memory_free(&program->weights);
-    *program = (nbt_program){0};
+    if (program->jit) {
+        nbl_begin_code();
+        nb_jit_free(program->jit);
+        nbl_end_code();
+    }
+    nbl_memory_free(&program->weights);
+    *program = (nbl_program){0};
 }
 
 static nb_status copy_output(nb_session *session, const nb_model *model, uint32_t i, nb_tensor *out,
@@ -90,23 +96,23 @@ static nb_status run_session(nb_session *session, const nb_model *model, const n
     for (uint32_t i = 0; i < model->n_inputs; i++) {
         if (!inputs[i].data) continue;
         NB_TRY(check_kind(&model->inputs[i], &inputs[i], diags));
-        NB_TRY(nbt_runtime_error(
+        NB_TRY(nbl_runtime_error(
             diags, nb_session_set_input(session, (int)i, inputs[i].data, inputs[i].dims, err),
             err));
     }
-    NB_TRY(nbt_runtime_error(diags, nb_session_run(session, err), err));
+    NB_TRY(nbl_runtime_error(diags, nb_session_run(session, err), err));
     for (uint32_t i = 0; i < model->n_outputs; i++)
         NB_TRY(copy_output(session, model, i, &outputs[i], arena, diags));
     return NB_OK;
 }
 
-nb_status nbt_run_once(const nbt_program *program, int threads, const nb_tensor *inputs,
+nb_status nbl_run_once(const nbl_program *program, int threads, const nb_tensor *inputs,
                        nb_tensor *outputs, nb_arena *arena, nb_diags *diags) {
     nb_session *session;
     nb_error_text err;
     nb_session_options options = {.threads = threads};
     NB_TRY(
-        nbt_runtime_error(diags, nb_session_create(program->loaded, &options, &session, err), err));
+        nbl_runtime_error(diags, nb_session_create(program->loaded, &options, &session, err), err));
     nb_status status =
         run_session(session, nb_loaded_model(program->loaded), inputs, outputs, arena, diags);
     nb_session_destroy(session);
@@ -115,21 +121,21 @@ nb_status nbt_run_once(const nbt_program *program, int threads, const nb_tensor 
 
 /* ---- the run of passes ---------------------------------------------------------------------- */
 
-static nb_value *find_value(const nb_graph *g, const char *name) {
-    for (uint32_t i = 0; i < g->body.n_params; i++) {
-        if (strcmp(g->body.params[i]->name, name) == 0) return g->body.params[i];
-    }
+/* Inputs and results, which have the same ids in copies. */
+static nb_value **values_by_id(const nb_graph *g, nb_arena *arena) {
+    nb_value **out = NB_NEW_ARRAY(arena, nb_value *, (size_t)g->n_values + 1);
+    for (uint32_t i = 0; i < g->body.n_params; i++) out[g->body.params[i]->id] = g->body.params[i];
     for (const nb_op *op = g->body.first; op; op = op->next) {
-        for (uint32_t i = 0; i < op->n_results; i++) {
-            if (strcmp(op->results[i]->name, name) == 0) return op->results[i];
-        }
+        for (uint32_t i = 0; i < op->n_results; i++) out[op->results[i]->id] = op->results[i];
     }
-    return NULL;
+    return out;
 }
 
 /* A copy whose outputs are the graph's and, behind them, the tapped values. */
-static nb_graph *with_taps(const nb_graph *g, const nb_tap *taps, size_t n_taps) {
+static nb_graph *with_taps(const nb_graph *g, const nb_tap *taps, size_t n_taps,
+                           nb_arena *scratch) {
     nb_graph *copy = nb_graph_clone(g);
+    nb_value **by_id = values_by_id(copy, scratch);
     size_t n = g->outputs.count;
     nb_value **values = (nb_value **)nb_alloc_array(copy->arena, n + n_taps + 1, sizeof *values);
     const char **names = (const char **)nb_alloc_array(copy->arena, n + n_taps + 1, sizeof *names);
@@ -138,7 +144,7 @@ static nb_graph *with_taps(const nb_graph *g, const nb_tap *taps, size_t n_taps)
         names[i] = copy->outputs.items[i];
     }
     for (size_t i = 0; i < n_taps; i++) {
-        values[n + i] = find_value(copy, taps[i].value->name);
+        values[n + i] = by_id[taps[i].value->id];
         names[n + i] = nb_format(copy->arena, "tap%zu", i);
     }
     nb_graph_set_outputs(copy, n + n_taps, values, names);
@@ -155,29 +161,38 @@ static uint64_t key_of(const nb_graph *g, const nb_tap *taps, size_t n_taps) {
     return key | 1;
 }
 
-static nb_status compile_copy(nbt_runner *r, nb_graph *copy, nb_arena *scratch, nb_diags *diags) {
-    nb_registry *registry = nb_registry_create(scratch);
+/* What is observed is the graph as it stands: only what code generation needs is added. */
+nb_status nbl_plan(nb_graph *g, nb_arena *arena, nb_diags *diags) {
+    nb_pass_env env = {.registry = nb_registry_create(arena), .diags = diags, .arena = arena};
+    const char *passes = g->stage >= NB_STAGE_QDQ ? "fuse-dequant, plan-memory" : "plan-memory";
     nb_pipeline pipeline;
-    /* What is observed is the graph as it stands: only what code generation needs is added. */
-    NB_TRY(nb_pipeline_parse(
-        registry, copy->stage >= NB_STAGE_QDQ ? "fuse-dequant, plan-memory" : "plan-memory",
-        scratch, diags, &pipeline));
-    nb_pass_env env = {.registry = registry, .diags = diags, .arena = scratch};
-    NB_TRY(nb_pipeline_run(&pipeline, copy, &env));
-    if (!r->cache) r->cache = nb_object_cache_create(r->arena, r->objects);
-    const nbt_how how = {.cache = r->cache};
-    return nbt_compile_graph(copy, r->cpu, &how, scratch, diags, &r->program);
+    NB_TRY(nb_pipeline_parse(env.registry, passes, arena, diags, &pipeline));
+    return nb_pipeline_run(&pipeline, g, &env);
 }
 
-void nbt_runner_end(nbt_runner *r) {
-    nbt_close(&r->program);
+static nb_status compile_copy(nbl_runner *r, nb_graph *copy, nb_arena *scratch, nb_diags *diags) {
+    NB_TRY(nbl_plan(copy, scratch, diags));
+    if (!r->cache) r->cache = nb_object_cache_create(r->arena, r->objects);
+    const nbl_how how = {.cache = r->cache};
+    return nbl_compile_graph(copy, r->cpu, &how, scratch, diags, &r->program);
+}
+
+void nbl_runner_begin(nbl_runner *r, const nb_store *objects, nb_arena *arena, nb_pass_env *env) {
+    *r = (nbl_runner){.cpu = cg_cpu_find(NULL, "native"), .arena = arena, .objects = objects};
+    env->run = nbl_run_compiled;
+    env->run_user = r;
+    env->linear_bytes = nb_linear_bytes;
+}
+
+void nbl_runner_end(nbl_runner *r) {
+    nbl_close(&r->program);
     nb_object_cache_free(r->cache);
 }
 
-nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *inputs,
+nb_status nbl_run_compiled(void *user, const nb_graph *g, const nb_tensor *inputs,
                            nb_tensor *outputs, const nb_tap *taps, size_t n_taps, nb_arena *arena,
                            nb_diags *diags) {
-    nbt_runner *r = user;
+    nbl_runner *r = user;
     if (g->stage == NB_STAGE_PLANNED)
         return nb_eval(g, inputs, outputs, taps, n_taps, arena, diags);
     for (size_t i = 0; i < n_taps; i++) {
@@ -187,10 +202,10 @@ nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *input
     }
     uint64_t key = key_of(g, taps, n_taps);
     if (key != r->key) {
-        nbt_close(&r->program);
+        nbl_close(&r->program);
         r->key = 0;
-        nb_graph *copy = with_taps(g, taps, n_taps);
         nb_arena *scratch = nb_arena_create_like(r->arena);
+        nb_graph *copy = with_taps(g, taps, n_taps, scratch);
         nb_status status = compile_copy(r, copy, scratch, diags);
         nb_arena_destroy(scratch);
         nb_graph_destroy(copy);
@@ -199,7 +214,7 @@ nb_status nbt_run_compiled(void *user, const nb_graph *g, const nb_tensor *input
     }
     size_t n = g->outputs.count;
     nb_tensor *all = NB_NEW_ARRAY(arena, nb_tensor, n + n_taps + 1);
-    NB_TRY(nbt_run_once(&r->program, r->threads, inputs, all, arena, diags));
+    NB_TRY(nbl_run_once(&r->program, r->threads, inputs, all, arena, diags));
     for (size_t i = 0; i < n; i++) outputs[i] = all[i];
     for (size_t i = 0; i < n_taps; i++) taps[i].seen(taps[i].user, taps[i].value, &all[n + i]);
     return NB_OK;

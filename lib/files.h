@@ -1,0 +1,44 @@
+/* Graphs from files and memory, .onnx or .nir; and what becomes of them in files. */
+#ifndef NBL_FILES_H
+#define NBL_FILES_H
+
+#include "codegen/codegen.h"
+
+/* By the name's ending, or else by content. For `oom` see arena.h. */
+nb_status nbl_read_graph(const char *path, nb_oom_fn oom, void *user, nb_diags *diags,
+                         nb_graph **out);
+/* The same of bytes, by content; those of a model must outlive the graph. Files are looked for in
+ * `directory`, NULL: refused. */
+nb_status nbl_read_bytes(const void *bytes, size_t size, const char *name, const char *directory,
+                         nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
+/* Writes a whole .nir file, constants included. */
+nb_status nbl_write_nir(const nb_graph *g, const char *path, nb_diags *diags);
+
+/* What to write: by a name ("so", "obj", "asm", "ll", "nir"), or, when that is NULL, by the path's
+ * ending; an error lists them. */
+typedef struct nbl_kind {
+    const char *name, *ending;
+    int emit; /* an nb_emit, -1: .nir text */
+} nbl_kind;
+nb_status nbl_find_kind(const char *name, const char *path, nb_diags *diags, const nbl_kind **out);
+
+typedef struct nbl_writing {
+    const char *path;
+    const nbl_kind *kind; /* of code */
+    const cg_cpu *cpu;
+    const char *name;        /* of the model, made an identifier; NULL: from the path */
+    const char *scheme;      /* for the descriptor, or NULL */
+    bool embed_weights;      /* else in a .nbw file beside it */
+    const char *const *link; /* as nb_emit_options has it, or NULL */
+} nbl_writing;
+/* Compiles a planned graph to a file; with a header beside a .so or .o. */
+nb_status nbl_write(const nb_graph *planned, const nbl_writing *w, nb_arena *arena,
+                    nb_diags *diags);
+
+bool nbl_ends_with(const char *path, const char *ending);
+/* The folder that a path is in; NULL: the working one. */
+const char *nbl_folder_of(nb_arena *arena, const char *path);
+/* The path's last part without its ending. */
+const char *nbl_stem_of(nb_arena *arena, const char *path);
+
+#endif
