@@ -139,6 +139,17 @@ nb_value *nb_log_softmax(nb_importer *im, nb_value *x, int64_t axis);
  * the last. A NaN counts as both. */
 nb_value *nb_best_place(nb_importer *im, nb_value *x, int64_t axis, bool largest, bool last);
 
+/* A function in the cell of a recurrent layer: an op, or what `of` builds with alpha and beta. */
+typedef struct nb_cell_function {
+    const char *name;
+    nb_op_kind kind; /* NB_OP_COUNT: see `of` */
+    nb_value *(*of)(nb_importer *im, nb_value *x, double alpha, double beta);
+    int n_numbers;     /* 0 none, 1 alpha, 2 both */
+    float alpha, beta; /* when the node says nothing */
+} nb_cell_function;
+/* In whatever case; NULL when there is none of that name. */
+const nb_cell_function *nb_cell_function_named(const char *name);
+
 /* Operators that are functions of one float: what the one of that name makes of x. */
 typedef struct nb_form {
     const char *op;
