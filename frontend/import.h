@@ -23,14 +23,22 @@ typedef struct nb_import_row {
     int argument;
 } nb_import_row;
 
+/* Names of a graph of the file. A graph that is an attribute sees those around it too. */
+typedef struct nb_scope {
+    nb_map values; /* ONNX name -> nb_value* */
+    struct nb_scope *outer;
+    struct nb_body
+        *body; /* the body of an op that the graph becomes; NULL: it is imported in place */
+} nb_scope;
+
 struct nb_importer {
     nb_onnx *m;
     nb_graph *g;
-    nb_builder b; /* appends to the graph's body with the node's location */
+    nb_builder b; /* appends to the region at hand with the node's location */
     nb_diags *diags;
     nb_arena *arena; /* scratch */
-    nb_map values;   /* ONNX name -> nb_value* */
-    nb_map rows;     /* "domain::Op" -> nb_import_row* */
+    nb_scope *scope;
+    nb_map rows; /* "domain::Op" -> nb_import_row* */
     const Onnx__NodeProto *node;
     const nb_import_row *row;  /* of the node's operator */
     size_t index;              /* of the node */
@@ -47,13 +55,53 @@ void nb_import_index(nb_importer *im);
 const char *nb_node_domain(const Onnx__NodeProto *n);
 /* NULL when the operator is not supported at the model's opset. */
 const nb_import_row *nb_import_find(const nb_importer *im, const Onnx__NodeProto *n);
-/* Every unsupported operator with its count, in one error. */
+/* Every unsupported operator with its count, those of graphs inside too, in one error. */
 nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph);
 /* Inputs, outputs and attributes of the node at hand against its row. */
 nb_status nb_import_check_node(nb_importer *im);
 
 /* "node #12 "conv3" (Conv, ai.onnx 22): ...": status as given. */
 nb_status nb_node_error(nb_importer *im, nb_status status, const char *fmt, ...) NB_PRINTF(3, 4);
+
+/* ---- names (import_scope.c) ---- */
+/* What a name stands for here: outside of a body, the body's parameter for it. NULL: nothing. */
+nb_value *nb_scope_find(nb_importer *im, const char *name);
+bool nb_scope_has(const nb_importer *im, const char *name); /* of its own */
+void nb_scope_define(nb_importer *im, const char *name, nb_value *v);
+/* Stands for what a failed node or initializer would have defined. */
+extern nb_value nb_import_failed;
+
+/* ---- graphs inside (import_scope.c) ---- */
+/* A symbol outside, and the one that a body has for it: what must hold for sizes in a body that may
+ * not run does not hold outside. */
+typedef struct nb_shadow {
+    const nb_dim *outside;
+    const nb_symbol *inside;
+    nb_value *now; /* dims of what became of it inside: it may have been replaced */
+} nb_shadow;
+typedef struct nb_body {
+    nb_region *region;
+    bool shadowed;
+    NB_VEC(nb_shadow) shadows;
+    NB_VEC(nb_value *) taken; /* from outside, in the order of the last parameters */
+    uint32_t own;             /* parameters before these */
+    nb_scope scope;
+    nb_builder before; /* the importer's */
+} nb_body;
+/* From here on nodes are imported into a new body, until nb_body_end; parameters that are not taken
+ * from outside are added to body->region first, and named with nb_body_param. */
+void nb_body_begin(nb_importer *im, nb_body *body, bool shadowed);
+/* Back to what was before. */
+void nb_body_end(nb_importer *im, nb_body *body);
+nb_value *nb_body_param(nb_importer *im, nb_body *body, const char *onnx, const nb_type *type);
+/* The type as it is outside. */
+const nb_type *nb_body_outside(nb_importer *im, const nb_body *body, const nb_type *type);
+/* Symbols of the body go: where they had to be less than those outside, as bounded expressions. */
+void nb_body_settle(nb_importer *im, nb_body *body);
+/* Initializers and nodes of a graph inside, in the scope at hand (import.c). */
+nb_status nb_import_nodes(nb_importer *im, const Onnx__GraphProto *graph);
+/* Output i of a graph inside, once its nodes are imported; NULL after an error. */
+nb_value *nb_graph_output(nb_importer *im, const Onnx__GraphProto *graph, size_t i);
 
 /* ---- operands and results ---- */
 size_t nb_node_inputs(const nb_importer *im);

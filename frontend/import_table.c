@@ -69,28 +69,38 @@ static nb_status list_unsupported(nb_importer *im, const nb_map *counts, size_t 
     return NB_UNSUPPORTED;
 }
 
-nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
-    nb_map counts = {.arena = im->arena};
-    size_t nodes = 0;
+/* Of a graph and those that are attributes in it; the guard bounds how deep they are. */
+static nb_status count_unsupported(nb_importer *im, const Onnx__GraphProto *graph, nb_map *counts,
+                                   size_t *nodes) {
     for (size_t i = 0; i < graph->n_node; i++) {
         const Onnx__NodeProto *n = graph->node[i];
         if (!n->op_type || !*n->op_type)
             return nb_error(im->diags, NB_MALFORMED, in_file(im), "node #%zu \"%s\" has no op_type",
                             i, n->name ? n->name : "");
+        for (size_t a = 0; a < n->n_attribute; a++)
+            if (n->attribute[a]->g)
+                NB_TRY(count_unsupported(im, n->attribute[a]->g, counts, nodes));
         if (nb_import_find(im, n)) continue;
         const char *key = full_name(im->arena, nb_node_domain(n), n->op_type);
         if (nb_map_get_str(&im->rows, key, strlen(key)) && !nb_onnx_opset(im->m, n->domain))
             return nb_error(im->diags, NB_MALFORMED, in_file(im),
                             "node #%zu \"%s\" (%s): the model does not import operator set \"%s\"",
                             i, n->name ? n->name : "", n->op_type, nb_node_domain(n));
-        size_t *count = nb_map_get_str(&counts, key, strlen(key));
+        size_t *count = nb_map_get_str(counts, key, strlen(key));
         if (!count) {
             count = NB_NEW(im->arena, size_t);
-            nb_map_set_str(&counts, key, strlen(key), count);
+            nb_map_set_str(counts, key, strlen(key), count);
         }
         ++*count;
-        nodes++;
+        ++*nodes;
     }
+    return NB_OK;
+}
+
+nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
+    nb_map counts = {.arena = im->arena};
+    size_t nodes = 0;
+    NB_TRY(count_unsupported(im, graph, &counts, &nodes));
     return nodes ? list_unsupported(im, &counts, nodes) : NB_OK;
 }
 
