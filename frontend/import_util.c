@@ -184,6 +184,7 @@ static bool solve(nb_importer *im, const nb_dim *d, const nb_dim *number) {
     const int64_t from = reaches(im, d, s, number->value, s->min, most);
     const int64_t to = reaches(im, d, s, number->value + 1, s->min, most) - 1;
     if (from > to) return false;
+    if (from == to) return replace(im, s, nb_num(im, from)) == NB_OK;
     nb_symbol_narrow(im->g, s, from, to);
     return true;
 }
