@@ -30,6 +30,7 @@ struct nb_dims {
     cg_val symbols; /* pointer to i64[n_symbols + 2] */
     nb_map known;   /* nb_dim -> cg_val */
     bool checked;   /* overflow sets `overflow`; values are computed where they are asked for */
+    bool lenient;   /* a length below zero counts as zero */
     cg_var overflow;
 };
 

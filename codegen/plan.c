@@ -118,15 +118,16 @@ typedef struct planning {
     nb_model_build *b;
     cg *g;
     nb_dims *dims;
-    cg_val *sizes; /* of slots, then of the scratch memory */
-    nb_map known;  /* type -> bytes */
+    cg_val *sizes;   /* of slots, then of the scratch memory */
+    nb_map known[2]; /* type -> bytes, outside of bodies and inside */
 } planning;
 
 static void plan_value(planning *p, const nb_value *v) {
-    cg_val bytes = (cg_val)nb_map_get(&p->known, v->type);
+    nb_map *known = &p->known[p->dims->lenient];
+    cg_val bytes = (cg_val)nb_map_get(known, v->type);
     if (!bytes) {
         bytes = nb_dims_value_bytes(p->dims, v->type);
-        nb_map_set(&p->known, v->type, bytes);
+        nb_map_set(known, v->type, bytes);
     }
     if (v->storage.kind == NB_STORE_SLOT)
         p->sizes[v->storage.index] = cg_smax(p->g, p->sizes[v->storage.index], bytes);
@@ -147,7 +148,13 @@ static void plan_region(planning *p, const nb_region *region) {
     for (uint32_t i = 0; i < region->n_params; i++) plan_value(p, region->params[i]);
     NB_FOR_OPS(op, region) {
         for (uint32_t i = 0; i < op->n_results; i++) plan_value(p, op->results[i]);
-        for (uint32_t r = 0; r < op->n_regions; r++) plan_region(p, op->regions[r]);
+        /* A body that does not run may have sizes that no run could have; those that run look. */
+        const bool lenient = p->dims->lenient;
+        for (uint32_t r = 0; r < op->n_regions; r++) {
+            p->dims->lenient = true;
+            plan_region(p, op->regions[r]);
+        }
+        p->dims->lenient = lenient;
         plan_scratch(p, op);
     }
 }
@@ -161,7 +168,8 @@ static cg_val emit_plan(nb_model_build *b) {
     nb_dims *dims = nb_dims_create(g, cg_param(g, 0), true);
     cg_val *sizes = NB_NEW_ARRAY(b->arena, cg_val, b->n_slots + 1U);
     for (uint32_t i = 0; i <= b->n_slots; i++) sizes[i] = cg_i64(g, 0);
-    planning p = {.b = b, .g = g, .dims = dims, .sizes = sizes, .known = {.arena = b->arena}};
+    planning p = {.b = b, .g = g, .dims = dims, .sizes = sizes};
+    p.known[0].arena = p.known[1].arena = b->arena;
     plan_region(&p, &b->graph->body);
 
     cg_val end = cg_i64(g, 0);

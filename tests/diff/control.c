@@ -42,7 +42,7 @@ static void check(const char *name, const char *text, const int64_t *indices, si
 #define SCAN(ends)                                                                            \
     "nir 1\n"                                                                                 \
     "graph @g(%x: f32[S0,3,18], %m: bool[S0,3,1], %h0: f32[3,18]) -> (a: f32[3,18],"          \
-    " b: f32[S0,3,18]) where S0 in 0.. {\n"                                                                   \
+    " b: f32[S0,3,18]) where S0 in 0.. {\n"                                                   \
     "  const @w: f32[18,18] = random(7, -0.5..0.5)\n"                                         \
     "  %last: f32[3,18], %ys: f32[S0,3,18] = loop %h0, %x, %m, %h0"                           \
     " {count=[S0], carried=1, sliced=2" ends "} do (%i: i64[], %h: f32[3,18], %s: f32[3,18]," \
@@ -186,6 +186,22 @@ static const char mixed[] = "nir 1\n"
     "  return %y\n"                                                                            \
     "}\n"
 
+/* Of 3 rows the first body would need more than there are. */
+#define SHORTER(on)                                                              \
+    "nir 1\n"                                                                    \
+    "graph @g(%x: f32[S1,4]) -> f32[4] {\n"                                      \
+    "  const @on: bool[] = {" on "}\n"                                           \
+    "  %y: f32[4] = if @on, %x do (%p: f32[S1,4]) {\n"                           \
+    "    %a: f32[S1-9,4] = slice %p {start=[9,0], count=[S1-9,4], step=[1,1]}\n" \
+    "    %b: f32[4] = reduce_sum %a {axes=[0]}\n"                                \
+    "    return %b\n"                                                            \
+    "  } do (%q: f32[S1,4]) {\n"                                                 \
+    "    %c: f32[4] = reduce_max %q {axes=[0]}\n"                                \
+    "    return %c\n"                                                            \
+    "  }\n"                                                                      \
+    "  return %y\n"                                                              \
+    "}\n"
+
 void diff_test_control(void) {
     static const int64_t limits[] = {-1, 0, 3, 9, 100};
     static const int64_t inside[] = {0, 4, -5, 2, 1, -1, 3}, outside[] = {0, 5, 1, 1, 1, 1, 1};
@@ -203,5 +219,7 @@ void diff_test_control(void) {
     check("mixed", mixed, NULL, 0, NB_RUN_OK);
     check("sizes of the other body", SIZED("false", "4"), NULL, 0, NB_RUN_OK);
     check("sizes that fit", SIZED("true", "9"), NULL, 0, NB_RUN_OK);
+    check("sizes below zero elsewhere", SHORTER("false"), NULL, 0, NB_RUN_OK);
+    check("sizes below zero", SHORTER("true"), NULL, 0, NB_RUN_INDEX);
     check("sizes that do not", SIZED("true", "4"), NULL, 0, NB_RUN_INDEX);
 }
