@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define MOST_SYMBOLS 4096
+#define MOST_NODES   (1 << 20)
 
 /* `message` with the node in front. */
 static const char *node_text(const nb_importer *im, const char *message) {
@@ -187,8 +188,12 @@ static nb_status lower_node(nb_importer *im) {
     bool skip;
     NB_TRY(check_inputs(im, &skip));
     if (skip) return nb_diags_status(im->diags);
-    NB_TRY(nb_import_check_node(im));
-    nb_status status = im->row->fn(im);
+    if (++im->n_nodes > MOST_NODES)
+        return nb_node_error(im, NB_LIMIT, "more than %d nodes with those of functions",
+                             MOST_NODES);
+    const Onnx__FunctionProto *f = im->row ? NULL : nb_function_find(im, im->node);
+    if (!f) NB_TRY(nb_import_check_node(im));
+    nb_status status = f ? nb_import_call(im, f) : im->row->fn(im);
     if (status != NB_OK && im->diags->errors == im->errors)
         status = nb_node_error(im, status, "cannot be lowered");
     return im->diags->errors != im->errors ? nb_diags_status(im->diags) : status;
@@ -197,15 +202,16 @@ static nb_status lower_node(nb_importer *im) {
 /* An error is recorded and what the node defines is marked, so that other nodes' errors show. */
 static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index) {
     const nb_importer outer = *im; /* of the node whose attribute holds this one's graph */
-    im->node = n;
+    im->node = n = nb_call_resolve(im, n);
     im->row = nb_import_find(im, n);
     im->index = index;
-    im->opset = nb_onnx_opset(im->m, n->domain);
-    im->argument = im->row->argument;
+    im->opset = nb_import_opset(im, n->domain);
+    im->argument = im->row ? im->row->argument : 0;
     im->errors = im->diags->errors;
     im->first_diag = im->diags->list.count;
     const char *name =
         n->name && *n->name ? n->name : nb_format(im->arena, "%s_%zu", n->op_type, index);
+    if (im->call) name = nb_format(im->arena, "%s/%s", im->call->name, name);
     im->b.loc = nb_loc_at(im->g, name);
     if (lower_node(im) != NB_OK) {
         name_node(im);
@@ -326,9 +332,6 @@ static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
 
 static nb_status import_model(nb_onnx *m, nb_graph *g) {
     NB_TRY(nb_onnx_unpack(m));
-    if (m->proto->n_functions)
-        return nb_error(m->diags, NB_UNSUPPORTED, (nb_where){.file = m->name, .offset = -1},
-                        "model-local functions are not supported");
     nb_scope scope = {.values = {.arena = m->arena}};
     nb_importer im = {.m = m,
                       .g = g,
@@ -336,8 +339,11 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
                       .arena = m->arena,
                       .scope = &scope,
                       .rows = {.arena = m->arena},
+                      .functions = {.arena = m->arena},
+                      .looked_at = {.arena = m->arena},
                       .errors_before = m->diags->errors};
     nb_import_index(&im);
+    NB_TRY(nb_function_index(&im));
     im.b = (nb_builder){.graph = g, .diags = m->diags};
     const char *name = m->proto->graph->name;
     if (name && *name) g->name = nb_strdup(g->arena, name);

@@ -31,6 +31,15 @@ typedef struct nb_scope {
         *body; /* the body of an op that the graph becomes; NULL: it is imported in place */
 } nb_scope;
 
+/* A function at work: the node that calls it, with attributes that refer to no other. */
+typedef struct nb_call {
+    const Onnx__FunctionProto *function;
+    const Onnx__NodeProto *node;
+    const char *name; /* of the node, for locations */
+    struct nb_call *outer;
+    int depth;
+} nb_call;
+
 struct nb_importer {
     nb_onnx *m;
     nb_graph *g;
@@ -38,9 +47,13 @@ struct nb_importer {
     nb_diags *diags;
     nb_arena *arena; /* scratch */
     nb_scope *scope;
-    nb_map rows; /* "domain::Op" -> nb_import_row* */
+    nb_map rows;      /* "domain::Op" -> nb_import_row* */
+    nb_map functions; /* "domain::Name" -> Onnx__FunctionProto* */
+    nb_map looked_at; /* functions whose operators are known */
+    nb_call *call;    /* NULL: in the model's own graph */
+    size_t n_nodes;   /* imported so far, those of functions at each call */
     const Onnx__NodeProto *node;
-    const nb_import_row *row;  /* of the node's operator */
+    const nb_import_row *row;  /* of the node's operator; NULL: it calls a function */
     size_t index;              /* of the node */
     int64_t opset;             /* of the node's domain */
     int argument;              /* of the row */
@@ -70,6 +83,22 @@ bool nb_scope_has(const nb_importer *im, const char *name); /* of its own */
 void nb_scope_define(nb_importer *im, const char *name, nb_value *v);
 /* Stands for what a failed node or initializer would have defined. */
 extern nb_value nb_import_failed;
+
+/* Stands for an input that a call of a function does not give. */
+extern nb_value nb_import_absent;
+bool nb_scope_is_absent(const nb_importer *im, const char *name);
+
+/* ---- functions (import_function.c) ---- */
+/* Fills im->functions. */
+nb_status nb_function_index(nb_importer *im);
+const Onnx__FunctionProto *nb_function_find(const nb_importer *im, const Onnx__NodeProto *n);
+/* The version of a domain's operators that holds for the nodes at hand, 0 when it is not imported.
+ */
+int64_t nb_import_opset(const nb_importer *im, const char *domain);
+/* The node with the caller's attributes in place of those that refer to them. */
+const Onnx__NodeProto *nb_call_resolve(nb_importer *im, const Onnx__NodeProto *n);
+/* The node at hand, which calls `f`. */
+nb_status nb_import_call(nb_importer *im, const Onnx__FunctionProto *f);
 
 /* ---- graphs inside (import_scope.c) ---- */
 /* A symbol outside, and the one that a body has for it: what must hold for sizes in a body that may

@@ -13,6 +13,14 @@ bool nb_scope_has(const nb_importer *im, const char *name) {
     return nb_map_get_str(&im->scope->values, name, strlen(name)) != NULL;
 }
 
+bool nb_scope_is_absent(const nb_importer *im, const char *name) {
+    for (const nb_scope *s = im->scope; s; s = s->outer) {
+        const nb_value *v = nb_map_get_str(&s->values, name, strlen(name));
+        if (v) return v == &nb_import_absent;
+    }
+    return false;
+}
+
 void nb_scope_define(nb_importer *im, const char *name, nb_value *v) {
     nb_map_set_str(&im->scope->values, name, strlen(name), v);
 }
@@ -134,7 +142,8 @@ nb_value *nb_scope_find(nb_importer *im, const char *name) {
     im->scope = scope;
     im->b = here;
     if (!v || !scope->body) return v;
-    if (v != &nb_import_failed && !nb_is_const(v)) v = take(im, scope->body, v);
+    if (v != &nb_import_failed && v != &nb_import_absent && !nb_is_const(v))
+        v = take(im, scope->body, v);
     if (v) nb_scope_define(im, name, v);
     return v;
 }

@@ -9,7 +9,8 @@
 
 size_t nb_node_inputs(const nb_importer *im) { return im->node->n_input; }
 bool nb_has_input(const nb_importer *im, size_t i) {
-    return i < im->node->n_input && *im->node->input[i];
+    return i < im->node->n_input && *im->node->input[i] &&
+           !nb_scope_is_absent(im, im->node->input[i]);
 }
 
 nb_value *nb_node_input(nb_importer *im, size_t i) {

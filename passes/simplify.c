@@ -10,9 +10,9 @@
  *   %s: i64[4] = dims {values=[B,S,4,64]}                %y: f32[B,S,256] = reshape %x
  * {shape=[B,S,256]} %t: f32[B,4,S,64] = transpose %x {perm=[0,2,1,3]}  -> %u: f32[B,S,4,64] =
  * transpose %t {perm=[0,2,1,3]} */
+#include "passes/simplify.h"
 #include "ir/symbolic.h"
 #include "passes/rewrite.h"
-#include "passes/simplify.h"
 
 #include <string.h>
 

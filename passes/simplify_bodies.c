@@ -16,8 +16,7 @@ typedef struct captures {
 
 static captures captures_of(const nb_op *op) {
     if (op->kind == NB_OP_if) return (captures){1, 0};
-    const uint32_t own =
-        (uint32_t)nb_attr_int(op, "carried") + (uint32_t)nb_attr_int(op, "sliced");
+    const uint32_t own = (uint32_t)nb_attr_int(op, "carried") + (uint32_t)nb_attr_int(op, "sliced");
     return (captures){NB_LOOP_OPERANDS + own, NB_LOOP_PARAMS + own};
 }
 

@@ -68,8 +68,8 @@ START_TEST(unsupported_operators) {
     for (int i = 0; i < 1000; i++)
         many = W(many, front_node(nb_format(front_arena(), "Op%d", i), "x", "y", NONE));
     front_expect(graph(many), NB_UNSUPPORTED, "Op199 1 and 800 others");
-    wire function = front_put(25, front_text(1, "f"));
-    front_expect(W(graph(relu("x", "y")), function), NB_UNSUPPORTED, "functions");
+    wire function = front_put(25, front_text(10, "f"));
+    front_expect(W(graph(relu("x", "y")), function), NB_MALFORMED, "function #0 has no name");
 }
 END_TEST
 

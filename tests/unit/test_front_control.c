@@ -1,4 +1,4 @@
-/* The importer: If, Loop and Scan. Types and refusals; what comes out, by the evaluator. */
+/* The importer: If, Loop, Scan, functions. Types and refusals; what comes out, by the evaluator. */
 #include "tests/unit/test_front.h"
 
 #include "ir/eval.h"
@@ -238,6 +238,68 @@ START_TEST(scans) {
 }
 END_TEST
 
+/* ---- functions ----------------------------------------------------------------------------- */
+
+/* A node as a function has it: under field 7 instead of 1. */
+static wire step(wire node) {
+    uint8_t *bytes = nb_alloc(front_arena(), node.size);
+    memcpy(bytes, node.bytes, node.size);
+    bytes[0] = 7 << 3 | 2;
+    return (wire){bytes, node.size};
+}
+/* `inputs` is a list of fields 4. */
+static wire function(const char *name, wire inputs, const char *output, wire nodes) {
+    return front_put(25, W(front_text(1, name), inputs, front_text(5, output), nodes,
+                           front_put(9, W(front_text(1, ""), front_number(2, 16))),
+                           front_text(10, "local")));
+}
+static wire call(const char *name, const char *inputs, const char *output, wire attributes) {
+    return front_domain_node("local", name, inputs, output, attributes);
+}
+static wire refers(const char *name, const char *to, int type) {
+    return front_put(5,
+                     W(front_text(1, name), front_text(21, to), front_number(20, (uint64_t)type)));
+}
+
+START_TEST(functions) {
+    wire ab = W(front_text(4, "a"), front_text(4, "b"));
+    /* An attribute from the call, an input that is not given, names of its own. */
+    wire scaled = function("Scaled", ab, "y",
+                           W(step(front_node("LeakyRelu", "a", "x", refers("alpha", "slope", 1))),
+                             step(front_node("Clip", "x,b", "y", NONE))));
+    wire twice = function("Twice", front_text(4, "a"), "o",
+                          W(step(call("Scaled", "a", "m", refers("slope", "s", 1))),
+                            step(front_node("Add", "m,m", "o", NONE))));
+    wire one = W(trips(call("Scaled", "x", "y", front_float("slope", 0.5f))), scaled);
+    front_expect_type(one, "f32[B,4]");
+    EXPECT(one, 1, number(0), -1, -0.5, 0, 1);
+    wire two = W(trips(call("Twice", "x", "y", front_float("s", 0.25f))), scaled, twice);
+    EXPECT(two, 1, number(0), -1, -0.5, 0, 2);
+    /* Not given: as the operator has it. */
+    EXPECT(W(trips(W(I64("two", 2), call("Scaled", "x", "z", NONE),
+                     front_node("Mul", "z,x", "y", NONE))),
+             scaled),
+           1, number(0), (double)(-2 * 0.01f * -2), (double)(0.01f), 0, 1);
+    front_expect(W(trips(call("Scaled", "x,x,x", "y", NONE)), scaled), NB_MALFORMED,
+                 "3 inputs and 1 outputs, the function has 2 and 1");
+    front_expect(W(trips(call("Other", "x", "y", NONE)), scaled), NB_UNSUPPORTED, "local::Other 1");
+    front_expect(W(trips(call("Bad", "x", "y", NONE)),
+                   function("Bad", ab, "y", step(front_node("Det", "a", "y", NONE)))),
+                 NB_UNSUPPORTED, "Det 1");
+    front_expect(W(trips(call("Hole", "x", "y", NONE)),
+                   function("Hole", ab, "y", step(front_node("Neg", "a", "z", NONE)))),
+                 NB_MALFORMED, "does not define its output \"y\"");
+    front_expect(W(trips(call("Self", "x", "y", NONE)),
+                   function("Self", ab, "y", step(call("Self", "a", "y", NONE)))),
+                 NB_LIMIT, "functions call each other");
+    wire wide = step(call("Self", "a", "m", NONE));
+    front_expect(W(trips(call("Self", "x", "y", NONE)),
+                   function("Self", ab, "y", W(wide, step(call("Self", "a", "y", NONE))))),
+                 NB_LIMIT, "functions call each other");
+    front_expect(W(trips(relu("x", "y")), scaled, scaled), NB_UNSUPPORTED, "two functions are");
+}
+END_TEST
+
 Suite *nb_suite_front_control(void);
 Suite *nb_suite_front_control(void) {
     Suite *s = suite_create("front_control");
@@ -249,6 +311,7 @@ Suite *nb_suite_front_control(void) {
     tcase_add_test(c, loops);
     tcase_add_test(c, refused_loops);
     tcase_add_test(c, scans);
+    tcase_add_test(c, functions);
     suite_add_tcase(s, c);
     return s;
 }
