@@ -255,7 +255,8 @@ static void check_value_info(nb_importer *im, const char *what, size_t n,
     for (size_t i = 0; i < n; i++) {
         const char *name = infos[i]->name ? infos[i]->name : "";
         const nb_value *v = nb_scope_find(im, name);
-        if (v && v != &nb_import_failed) (void)!check_declared(im, what, infos[i], v->type);
+        if (v && v != &nb_import_failed && !nb_sequence_of(im, v))
+            (void)!check_declared(im, what, infos[i], v->type);
     }
 }
 
@@ -272,6 +273,8 @@ static nb_status import_outputs(nb_importer *im, const Onnx__GraphProto *graph) 
         values[i] = nb_scope_find(im, names[i]);
         if (!values[i])
             return value_error(im, NB_MALFORMED, "output", names[i], "nothing defines it");
+        if (nb_sequence_of(im, values[i]))
+            return value_error(im, NB_UNSUPPORTED, "output", names[i], "it is not a tensor");
         if (nb_map_get_str(&seen, names[i], strlen(names[i])))
             return value_error(im, NB_MALFORMED, "output", names[i], "it is listed twice");
         nb_map_set_str(&seen, names[i], strlen(names[i]), values[i]);
@@ -341,6 +344,7 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
                       .rows = {.arena = m->arena},
                       .functions = {.arena = m->arena},
                       .looked_at = {.arena = m->arena},
+                      .sequences = {.arena = m->arena},
                       .errors_before = m->diags->errors};
     nb_import_index(&im);
     NB_TRY(nb_function_index(&im));

@@ -31,6 +31,9 @@ typedef struct nb_scope {
         *body; /* the body of an op that the graph becomes; NULL: it is imported in place */
 } nb_scope;
 
+/* A list of tensors that is known at import (import_sequence.c). */
+typedef struct nb_sequence nb_sequence;
+
 /* A function at work: the node that calls it, with attributes that refer to no other. */
 typedef struct nb_call {
     const Onnx__FunctionProto *function;
@@ -49,6 +52,7 @@ struct nb_importer {
     nb_scope *scope;
     nb_map rows;      /* "domain::Op" -> nb_import_row* */
     nb_map functions; /* "domain::Name" -> Onnx__FunctionProto* */
+    nb_map sequences; /* nb_value* that stands for a list -> nb_sequence* */
     nb_map looked_at; /* functions whose operators are known */
     nb_call *call;    /* NULL: in the model's own graph */
     size_t n_nodes;   /* imported so far, those of functions at each call */
@@ -99,6 +103,14 @@ int64_t nb_import_opset(const nb_importer *im, const char *domain);
 const Onnx__NodeProto *nb_call_resolve(nb_importer *im, const Onnx__NodeProto *n);
 /* The node at hand, which calls `f`. */
 nb_status nb_import_call(nb_importer *im, const Onnx__FunctionProto *f);
+
+/* ---- sequences (import_sequence.c) ---- */
+/* NULL when `v` is a tensor. */
+const nb_sequence *nb_sequence_of(const nb_importer *im, const nb_value *v);
+/* The list as a body has it, which `take`s each tensor. */
+nb_value *nb_sequence_inside(nb_importer *im, const nb_value *v,
+                             nb_value *(*take)(nb_importer *im, struct nb_body *body, nb_value *v),
+                             struct nb_body *body);
 
 /* ---- graphs inside (import_scope.c) ---- */
 /* A symbol outside, and the one that a body has for it: what must hold for sizes in a body that may

@@ -40,6 +40,7 @@ static nb_status import_in_place(nb_importer *im, const Onnx__GraphProto *graph)
 typedef struct branch {
     nb_body body;
     const nb_type **types;
+    nb_value **shapes; /* dims of them, which follow what is said of symbols later; NULL: rank 0 */
 } branch;
 
 static nb_status import_branch(nb_importer *im, const Onnx__GraphProto *graph, branch *b) {
@@ -56,6 +57,10 @@ static nb_status import_branch(nb_importer *im, const Onnx__GraphProto *graph, b
     b->types = (const nb_type **)nb_alloc_array(im->arena, n + 1, sizeof *b->types);
     for (size_t i = 0; i < n && status == NB_OK; i++)
         b->types[i] = nb_body_outside(im, &b->body, values[i]->type);
+    b->shapes = (nb_value **)nb_alloc_array(im->arena, n + 1, sizeof *b->shapes);
+    for (size_t i = 0; i < n && status == NB_OK; i++)
+        if (b->types[i]->rank)
+            b->shapes[i] = nb_make_dims(im, (size_t)b->types[i]->rank, b->types[i]->dims, false);
     nb_body_settle(im, &b->body);
     return status;
 }
@@ -67,16 +72,30 @@ static bool same_kinds(const branch *a, const branch *b, size_t n) {
     return true;
 }
 
+static const nb_dim *size_of(const branch *b, size_t result, int axis) {
+    return nb_attr_of(b->shapes[result]->def, "values")->dims.items[axis];
+}
+
 /* Sizes that the branches give for the same result must be equal. */
 static nb_status unify_results(nb_importer *im, branch *a, branch *b, size_t n) {
     for (size_t i = 0; i < n; i++) {
         for (int d = 0; d < a->types[i]->rank; d++) {
-            const nb_dim *x = a->types[i]->dims[d], *y = b->types[i]->dims[d];
+            const nb_dim *x = size_of(a, i, d), *y = size_of(b, i, d);
             if (x == y) continue;
-            return nb_node_error(
-                im, NB_UNSUPPORTED, "output %zu is %s in one branch and %s in the other", i,
-                nb_type_text(im->arena, a->types[i]), nb_type_text(im->arena, b->types[i]));
+            /* Two expressions may be meant to be one; a number and an expression are not. */
+            if (nb_dim_is_const(x) || nb_dim_is_const(y) ||
+                nb_dim_is_const(nb_dim_sub(im->g, x, y)))
+                return nb_node_error(
+                    im, NB_UNSUPPORTED, "output %zu is %s in one branch and %s in the other", i,
+                    nb_type_text(im->arena, a->types[i]), nb_type_text(im->arena, b->types[i]));
+            NB_TRY(nb_unify(im, x, y));
         }
+    }
+    for (size_t i = 0; i < n; i++) {
+        const nb_type *t = a->types[i];
+        if (t->rank)
+            a->types[i] = nb_type_intern(im->g, t->elem, NULL, t->rank,
+                                         nb_attr_of(a->shapes[i]->def, "values")->dims.items);
     }
     return NB_OK;
 }

@@ -142,7 +142,9 @@ nb_value *nb_scope_find(nb_importer *im, const char *name) {
     im->scope = scope;
     im->b = here;
     if (!v || !scope->body) return v;
-    if (v != &nb_import_failed && v != &nb_import_absent && !nb_is_const(v))
+    if (nb_sequence_of(im, v))
+        v = nb_sequence_inside(im, v, take, scope->body);
+    else if (v != &nb_import_failed && v != &nb_import_absent && !nb_is_const(v))
         v = take(im, scope->body, v);
     if (v) nb_scope_define(im, name, v);
     return v;
@@ -177,9 +179,8 @@ nb_value *nb_body_param(nb_importer *im, nb_body *body, const char *onnx, const 
 nb_value *nb_graph_output(nb_importer *im, const Onnx__GraphProto *graph, size_t i) {
     const char *name = i < graph->n_output && graph->output[i]->name ? graph->output[i]->name : "";
     nb_value *v = nb_scope_find(im, name);
-    if (!v)
-        nb_node_error(im, NB_MALFORMED, "output \"%s\" of its graph is not defined", name);
-    else if (v == &nb_import_failed)
-        return NULL;
-    return v;
+    if (!v) nb_node_error(im, NB_MALFORMED, "output \"%s\" of its graph is not defined", name);
+    if (v && nb_sequence_of(im, v) && im->scope->body)
+        nb_node_error(im, NB_UNSUPPORTED, "output \"%s\" of its graph is a sequence", name);
+    return v && v != &nb_import_failed && !(nb_sequence_of(im, v) && im->scope->body) ? v : NULL;
 }

@@ -135,7 +135,8 @@ static char held_kind(const Onnx__AttributeProto *a) {
     } held[] = {{a->has_f, 'f'},         {a->has_i, 'i'},        {a->has_s, 's'},
                 {a->t != NULL, 't'},     {a->g != NULL, 'g'},    {a->sparse_tensor != NULL, 'p'},
                 {a->n_floats > 0, 'F'},  {a->n_ints > 0, 'I'},   {a->n_strings > 0, 'S'},
-                {a->n_tensors > 0, 'T'}, {a->n_graphs > 0, 'G'}, {a->n_sparse_tensors > 0, 'P'}};
+                {a->n_tensors > 0, 'T'}, {a->n_graphs > 0, 'G'}, {a->n_sparse_tensors > 0, 'P'},
+                {a->tp != NULL, 'y'}};
     char kind = 0;
     for (size_t i = 0; i < NB_COUNT(held); i++) {
         if (held[i].held) kind = kind ? '?' : held[i].kind;
@@ -145,15 +146,17 @@ static char held_kind(const Onnx__AttributeProto *a) {
 
 /* Of the declared type: by number, as in the schema. */
 static char declared_kind(const Onnx__AttributeProto *a) {
-    static const char kinds[] = {0, 'f', 'i', 's', 't', 'g', 'F', 'I', 'S', 'T', 'G', 'p', 'P'};
+    static const char kinds[] = {0,   'f', 'i', 's', 't', 'g', 'F',
+                                 'I', 'S', 'T', 'G', 'p', 'P', 'y'};
     return a->has_type && a->type > 0 && (size_t)a->type < sizeof kinds ? kinds[a->type] : 0;
 }
 
 static const char *kind_text(char kind) {
     static const char *const texts[][2] = {
-        {"f", "a float"}, {"i", "an integer"}, {"s", "a string"},       {"t", "a tensor"},
-        {"g", "a graph"}, {"F", "floats"},     {"I", "integers"},       {"S", "strings"},
-        {"T", "tensors"}, {"G", "graphs"},     {"?", "several values"}, {"p", "a sparse tensor"}};
+        {"f", "a float"},        {"i", "an integer"}, {"s", "a string"}, {"t", "a tensor"},
+        {"g", "a graph"},        {"F", "floats"},     {"I", "integers"}, {"S", "strings"},
+        {"T", "tensors"},        {"G", "graphs"},     {"y", "a type"},   {"?", "several values"},
+        {"p", "a sparse tensor"}};
     for (size_t i = 0; i < NB_COUNT(texts); i++) {
         if (texts[i][0][0] == kind) return texts[i][1];
     }

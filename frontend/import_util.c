@@ -18,7 +18,11 @@ nb_value *nb_node_input(nb_importer *im, size_t i) {
         nb_node_error(im, NB_MALFORMED, "input %zu is missing", i);
         return NULL;
     }
-    return nb_scope_find(im, im->node->input[i]);
+    nb_value *v = nb_scope_find(im, im->node->input[i]);
+    if (!v || !nb_sequence_of(im, v)) return v;
+    nb_node_error(im, NB_MALFORMED, "input %zu \"%s\" is a sequence, expected a tensor", i,
+                  im->node->input[i]);
+    return NULL;
 }
 
 /* Dimensions that no run could have: below 0, or more than 2^40 elements. */
@@ -44,7 +48,7 @@ static nb_status check_type(nb_importer *im, const nb_type *type) {
 nb_status nb_node_output(nb_importer *im, size_t i, nb_value *v) {
     if (!v && im->diags->errors != im->errors) return nb_diags_status(im->diags);
     if (!v) return nb_node_error(im, NB_MALFORMED, "output %zu cannot be computed", i);
-    NB_TRY(check_type(im, v->type));
+    if (!nb_sequence_of(im, v)) NB_TRY(check_type(im, v->type));
     if (i >= im->node->n_output || !*im->node->output[i]) return NB_OK;
     const char *name = im->node->output[i];
     if (nb_scope_has(im, name))

@@ -115,6 +115,11 @@ START_TEST(sizes_of_branches) {
                                                     front_node("ReduceSum", "x,zero", "b", NONE),
                                                     result("b"))))),
                  NB_UNSUPPORTED, "output 0 is f32[B,4] in one branch and f32[1,4] in the other");
+    wire rows =
+        W(front_input("z", 1, "C,4"),
+          front_node("If", "c", "y",
+                     branches(W(relu("x", "a"), result("a")), W(relu("z", "b"), result("b")))));
+    front_expect_type(model("B,4", rows), "f32[B,4]");
     front_expect(
         model("B,4", front_node("If", "c", "y",
                                 branches(W(relu("x", "a"), result("a")),
@@ -300,6 +305,77 @@ START_TEST(functions) {
 }
 END_TEST
 
+/* ---- sequences ----------------------------------------------------------------------------- */
+
+START_TEST(sequences) {
+    wire parts = W(I64("zero", 0), I64("one", 1), I64("last", -1),
+                   front_node("SplitToSequence", "x", "s", front_int("axis", 1)));
+    /* x[:,3] + x[:,1], both of them columns. */
+    wire picked =
+        trips(W(parts, front_node("SequenceAt", "s,last", "d", NONE),
+                front_node("SequenceAt", "s,one", "b", NONE), front_node("Add", "d,b", "y", NONE)));
+    front_expect_type(picked, "f32[B,1]");
+    EXPECT(picked, 2, number(0), 0, 8);
+    /* The columns but the first, and the last one in front, as rows. */
+    wire turned = trips(W(parts, front_node("SequenceAt", "s,last", "d", NONE),
+                          front_node("SequenceErase", "s,zero", "t", NONE),
+                          front_node("SequenceInsert", "t,d,zero", "u", NONE),
+                          front_node("Identity", "u", "v", NONE),
+                          front_node("ConcatFromSequence", "v", "y",
+                                     W(front_int("axis", 0), front_int("new_axis", 1)))));
+    front_expect_type(turned, "f32[4,B,1]");
+    EXPECT(turned, 1, number(0), 1, -1, 0, 1);
+    wire sizes =
+        W(I64("sizes", 1, 3), front_node("SplitToSequence", "x,sizes", "s", front_int("axis", 1)),
+          front_node("SequenceLength", "s", "n", NONE),
+          front_node("Cast", "n", "f", front_int("to", 1)), I64("one", 1),
+          front_node("SequenceAt", "s,one", "b", NONE), front_node("Mul", "b,f", "y", NONE));
+    EXPECT(trips(sizes), 1, number(0), -2, 0, 2);
+    /* A branch sees a sequence around it; what it says when it is built stays inside. */
+    wire inside = model(
+        "B,4",
+        W(parts,
+          front_node("If", "c", "y",
+                     branches(W(front_node("SequenceAt", "s,one", "p", NONE), result("p")),
+                              W(front_node("SequenceAt", "s,last", "q", NONE), result("q"))))));
+    EXPECT(inside, 1, flag(true), -1);
+    EXPECT(inside, 1, flag(false), 1);
+    front_expect(trips(W(parts, front_node("Relu", "s", "y", NONE))), NB_MALFORMED,
+                 "is a sequence, expected a tensor");
+    front_expect(trips(W(parts, front_node("Identity", "s", "y", NONE))), NB_UNSUPPORTED,
+                 "output \"y\": it is not a tensor");
+    front_expect(trips(W(parts, front_node("SequenceAt", "s,m", "y", NONE))), NB_UNSUPPORTED,
+                 "must be known");
+    front_expect(trips(W(parts, I64("four", 4), front_node("SequenceAt", "s,four", "y", NONE))),
+                 NB_MALFORMED, "position 4 of a sequence of 4 tensors");
+    front_expect(trips(front_node("SplitToSequence", "x", "y", NONE)), NB_UNSUPPORTED,
+                 "must not depend on a run");
+}
+END_TEST
+
+START_TEST(optionals) {
+    wire held = trips(W(front_node("Optional", "x", "o", NONE),
+                        front_node("OptionalHasElement", "o", "has", NONE),
+                        front_node("If", "has", "y",
+                                   branches(W(front_node("OptionalGetElement", "o", "a", NONE),
+                                              relu("a", "b"), result("b")),
+                                            W(negative("x", "d"), result("d"))))));
+    EXPECT(held, 1, number(0), 0, 0, 0, 1);
+    wire tensor = front_put(1, W(front_number(1, 1), front_put(2, NONE)));
+    wire type =
+        front_put(5, W(front_text(1, "type"), front_put(14, front_put(9, front_put(1, tensor))),
+                       front_number(20, 13)));
+    wire nothing = W(front_node("Optional", "", "o", type),
+                     front_node("OptionalHasElement", "o", "has", NONE));
+    EXPECT(trips(W(nothing, front_node("If", "has", "y",
+                                       branches(W(relu("x", "b"), result("b")),
+                                                W(negative("x", "d"), result("d")))))),
+           1, number(0), 2, 1, 0, -1);
+    front_expect(trips(W(nothing, front_node("OptionalGetElement", "o", "y", NONE))), NB_MALFORMED,
+                 "holds nothing");
+}
+END_TEST
+
 Suite *nb_suite_front_control(void);
 Suite *nb_suite_front_control(void) {
     Suite *s = suite_create("front_control");
@@ -312,6 +388,8 @@ Suite *nb_suite_front_control(void) {
     tcase_add_test(c, refused_loops);
     tcase_add_test(c, scans);
     tcase_add_test(c, functions);
+    tcase_add_test(c, sequences);
+    tcase_add_test(c, optionals);
     suite_add_tcase(s, c);
     return s;
 }
