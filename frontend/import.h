@@ -178,6 +178,9 @@ nb_status nb_window_auto_pad(nb_importer *im, nb_auto_pad *out);
 /* ---- shapes ---- */
 /* Makes two dims equal that ONNX requires to be: replaces a symbol everywhere if need be. */
 nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b);
+/* Can they be two names of one size: is one a symbol that the other does not hold? B and 2*B
+ * cannot, though they are equal where B is 0. */
+bool nb_may_be_one(nb_importer *im, const nb_dim *a, const nb_dim *b);
 /* Unifies what broadcasting requires of two shapes. */
 nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b);
 /* -rank..rank-1 to 0..rank-1. */

@@ -82,9 +82,7 @@ static nb_status unify_results(nb_importer *im, branch *a, branch *b, size_t n) 
         for (int d = 0; d < a->types[i]->rank; d++) {
             const nb_dim *x = size_of(a, i, d), *y = size_of(b, i, d);
             if (x == y) continue;
-            /* Two expressions may be meant to be one; a number and an expression are not. */
-            if (nb_dim_is_const(x) || nb_dim_is_const(y) ||
-                nb_dim_is_const(nb_dim_sub(im->g, x, y)))
+            if (nb_dim_is_const(x) || nb_dim_is_const(y) || !nb_may_be_one(im, x, y))
                 return nb_node_error(
                     im, NB_UNSUPPORTED, "output %zu is %s in one branch and %s in the other", i,
                     nb_type_text(im->arena, a->types[i]), nb_type_text(im->arena, b->types[i]));

@@ -1,8 +1,12 @@
 /* Loop and Scan: their graph becomes the body of a loop.
  *
- * What a Loop stacks has as many entries as there are steps, so that number must follow from shapes
- * and constants; without stacks a limit and a condition may come from data. */
+ * A Loop of a few steps that carries a sequence, or a tensor whose shape changes, is its steps in
+ * place. What a Loop stacks has as many entries as there are steps, so that number must follow from
+ * shapes and constants; without stacks a limit and a condition may come from data. */
 #include "frontend/import.h"
+
+/* Steps that are imported one by one. */
+#define MOST_UNROLLED 256
 
 typedef struct loop {
     nb_importer *im;
@@ -72,22 +76,32 @@ static nb_status import_body(loop *l, size_t conditions) {
     return status;
 }
 
-/* A carried value is the same kind of tensor in all steps. */
+/* The first carried value that is not the same kind of tensor in all steps; l->carried: none. */
+static size_t changing(const loop *l) {
+    for (size_t i = 0; i < l->carried; i++) {
+        const nb_type *a = l->body.region->params[NB_LOOP_PARAMS + i]->type,
+                      *b = l->returned[i]->type;
+        bool fits = a->elem == b->elem && a->rank == b->rank;
+        for (int d = 0; fits && d < a->rank; d++)
+            fits = a->dims[d] == b->dims[d] || nb_may_be_one(l->im, a->dims[d], b->dims[d]);
+        if (!fits) return i;
+    }
+    return l->carried;
+}
+
 static nb_status same_types(loop *l) {
     nb_importer *im = l->im;
+    const size_t at = changing(l);
+    if (at < l->carried)
+        return nb_node_error(
+            im, NB_UNSUPPORTED, "what it carries on as \"%s\" is %s in one step and %s in the next",
+            input_name(l, l->first + at),
+            nb_type_text(im->arena, l->body.region->params[NB_LOOP_PARAMS + at]->type),
+            nb_type_text(im->arena, l->returned[at]->type));
     for (size_t i = 0; i < l->carried; i++) {
-        const nb_value *param = l->body.region->params[NB_LOOP_PARAMS + i], *v = l->returned[i];
-        bool fits = v->type->elem == param->type->elem && v->type->rank == param->type->rank;
-        for (int d = 0; fits && d < v->type->rank; d++) {
-            const nb_dim *a = param->type->dims[d], *b = v->type->dims[d];
-            fits = !nb_dim_is_const(nb_dim_sub(im->g, a, b)) || a == b;
-            if (fits && a != b) NB_TRY(nb_unify(im, a, b));
-        }
-        if (fits) continue;
-        return nb_node_error(im, NB_UNSUPPORTED,
-                             "what it carries on as \"%s\" is %s in one step and %s in the next",
-                             input_name(l, l->first + i), nb_type_text(im->arena, param->type),
-                             nb_type_text(im->arena, v->type));
+        const nb_value *param = l->body.region->params[NB_LOOP_PARAMS + i];
+        for (int d = 0; d < param->type->rank; d++)
+            NB_TRY(nb_unify(im, param->type->dims[d], l->returned[i]->type->dims[d]));
     }
     return NB_OK;
 }
@@ -163,8 +177,71 @@ static nb_status read_trips(loop *l) {
     return l->limit ? NB_OK : NB_MALFORMED;
 }
 
+/* A step in place: what is carried and stacked goes to l->from and l->returned. */
+static nb_status import_step(loop *l, int64_t step, bool *more) {
+    nb_importer *im = l->im;
+    nb_scope scope = {.values = {.arena = im->arena}, .outer = im->scope};
+    const size_t n = l->carried + l->stacked;
+    im->scope = &scope;
+    nb_scope_define(im, input_name(l, 0), nb_const_i64(im->g, "step", 0, NULL, &step));
+    nb_scope_define(im, input_name(l, 1), truth(im));
+    for (size_t i = 0; i < l->carried; i++)
+        nb_scope_define(im, input_name(l, l->first + i), l->from[i]);
+    nb_status status = nb_import_nodes(im, l->graph);
+    nb_value *cond = status == NB_OK ? nb_graph_output(im, l->graph, 0) : NULL;
+    if (cond) cond = scalar_of(im, cond, NB_BOOL, "the condition");
+    for (size_t i = 0; cond && i < n; i++) {
+        l->returned[i] = nb_graph_output(im, l->graph, i + 1);
+        if (!l->returned[i]) cond = NULL;
+    }
+    im->scope = scope.outer;
+    if (!cond) return nb_diags_status(im->diags);
+    const int known = known_truth(im, cond);
+    if (known < 0)
+        return nb_node_error(im, NB_UNSUPPORTED,
+                             "its steps are imported one by one, and which is the last depends on "
+                             "data");
+    *more = known == 1;
+    return NB_OK;
+}
+
+/* All steps in place, for what changes its shape or is a sequence: as many as there are known. */
+static nb_status unroll(loop *l) {
+    nb_importer *im = l->im;
+    if (!l->count || !nb_dim_is_const(l->count) || l->count->value > MOST_UNROLLED)
+        return nb_node_error(im, NB_UNSUPPORTED,
+                             "it carries a sequence, or a tensor that changes its shape, in more "
+                             "than %d steps or a number of steps that is not a constant",
+                             MOST_UNROLLED);
+    const size_t n = l->carried + l->stacked;
+    nb_value **stacks = (nb_value **)nb_alloc_array(im->arena, n + 1, sizeof *stacks);
+    l->returned = (nb_value **)nb_alloc_array(im->arena, n + 1, sizeof *l->returned);
+    bool more = true;
+    for (int64_t step = 0; more && step < l->count->value; step++) {
+        NB_TRY(import_step(l, step, &more));
+        for (size_t i = 0; i < l->carried; i++) l->from[i] = l->returned[i];
+        for (size_t i = l->carried; i < n; i++) {
+            const nb_type *t = l->returned[i]->type;
+            const nb_dim *dims[NB_MAX_RANK + 1] = {nb_num(im, 1)};
+            for (int d = 0; d < t->rank; d++) dims[d + 1] = t->dims[d];
+            if (t->rank == NB_MAX_RANK)
+                return nb_node_error(im, NB_LIMIT, "output %zu has rank %d", i, t->rank + 1);
+            nb_value *entry = nb_reshape(&im->b, l->returned[i], t->rank + 1, dims);
+            stacks[i] = stacks[i] ? nb_join(im, stacks[i], entry, 0) : entry;
+            if (!stacks[i]) return nb_diags_status(im->diags);
+        }
+    }
+    for (size_t i = 0; i < im->node->n_output; i++) {
+        nb_value *v = i < l->carried ? l->from[i] : stacks[i];
+        if (!v) return nb_node_error(im, NB_UNSUPPORTED, "output %zu stacks no step", i);
+        NB_TRY(nb_node_output(im, i, v));
+    }
+    return NB_OK;
+}
+
 nb_status nb_import_loop(nb_importer *im) {
     loop l = {.im = im, .first = 2};
+    bool lists = false;
     l.carried = im->node->n_input > 2 ? im->node->n_input - 2 : 0;
     NB_TRY(read_graph(&l, l.carried + 2, l.carried + 1));
     NB_TRY(read_trips(&l));
@@ -177,10 +254,20 @@ nb_status nb_import_loop(nb_importer *im) {
         if (known == 0) l.count = nb_num(im, 0);
     }
     for (size_t i = 0; i < l.carried; i++) {
-        l.from[i] = nb_node_input(im, i + 2);
-        if (!l.from[i]) return NB_MALFORMED;
+        if (!nb_has_input(im, i + 2))
+            return nb_node_error(im, NB_MALFORMED, "input %zu is missing", i + 2);
+        l.from[i] = nb_scope_find(im, im->node->input[i + 2]);
+        lists = lists || nb_sequence_of(im, l.from[i]);
     }
+    if (lists && !first) return unroll(&l);
+    for (size_t i = 0; i < l.carried; i++)
+        if (!nb_node_input(im, i + 2)) return NB_MALFORMED;
     nb_status status = import_body(&l, 1);
+    if (status == NB_OK && changing(&l) < l.carried && !first && !l.cond && l.count &&
+        nb_dim_is_const(l.count) && l.count->value <= MOST_UNROLLED) {
+        (void)!abandon(&l, status);
+        return unroll(&l);
+    }
     if (status == NB_OK) status = same_types(&l);
     if (status == NB_OK && l.stacked && (l.cond || first || l.limit || !l.count)) {
         status = nb_node_error(im, NB_UNSUPPORTED,

@@ -219,6 +219,16 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
     return replace(im, s->symbol, negative ? rest : nb_dim_sub(g, nb_dim_const(g, 0), rest));
 }
 
+bool nb_may_be_one(nb_importer *im, const nb_dim *a, const nb_dim *b) {
+    const nb_dim *sides[2][2] = {{a, b}, {b, a}}, *zero = nb_dim_const(im->g, 0);
+    for (size_t i = 0; i < 2; i++) {
+        const nb_dim *s = sides[i][0], *other = sides[i][1];
+        if (s->kind == NB_DIM_SYMBOL && nb_dim_substitute(im->g, other, s->symbol, zero) == other)
+            return true;
+    }
+    return false;
+}
+
 nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b) {
     if (!a || !b) return NB_MALFORMED;
     for (int i = 1; i <= a->type->rank && i <= b->type->rank; i++) {

@@ -195,6 +195,31 @@ START_TEST(loops) {
 }
 END_TEST
 
+/* Shapes that change, and lists: the steps one by one. */
+START_TEST(unrolled_loops) {
+    wire grows = body("body", W(takes("i"), takes("go"), takes("h"), result("go"), result("n"),
+                                front_node("Concat", "h,x", "n", front_int("axis", 0))));
+    wire grown = trips(W(I64("k", 2), front_node("Loop", "k,,x", "y", grows)));
+    front_expect_type(grown, "f32[3*B,4]");
+    EXPECT(grown, 1, number(0), -2, -1, 0, 1, -2, -1, 0, 1, -2, -1, 0, 1);
+    /* x * 0, x * 1, x * 2 in a list; the stack has the steps. */
+    wire lists = body("body", W(takes("i"), takes("go"), takes("l"), result("go"), result("m"),
+                                result("f"), front_node("Cast", "i", "f", front_int("to", 1)),
+                                front_node("Mul", "x,f", "p", NONE),
+                                front_node("SequenceInsert", "l,p", "m", NONE)));
+    wire joined =
+        W(I64("k", 3), front_put(1, W(front_text(2, "e"), front_text(4, "SequenceEmpty"))),
+          front_node("Loop", "k,,e", "s,t", lists),
+          front_node("ConcatFromSequence", "s", "c", front_int("axis", 0)),
+          front_node("ReduceSum", "t", "r", NONE), front_node("Mul", "c,r", "y", NONE));
+    EXPECT(trips(joined), 1, number(0), 0, 0, 0, 0, -6, -3, 0, 3, -12, -6, 0, 6);
+    front_expect(trips(W(front_put(1, W(front_text(2, "e"), front_text(4, "SequenceEmpty"))),
+                         front_node("Loop", "m,,e", "s,t", lists),
+                         front_node("ConcatFromSequence", "s", "y", front_int("axis", 0)))),
+                 NB_UNSUPPORTED, "it carries a sequence");
+}
+END_TEST
+
 START_TEST(refused_loops) {
     wire stacks = adds(W(result("n2"), relu("n", "n2")));
     front_expect(trips(front_node("Loop", "m,,x", "z,y", stacks)), NB_UNSUPPORTED,
@@ -385,6 +410,7 @@ Suite *nb_suite_front_control(void) {
     tcase_add_test(c, sizes_of_branches);
     tcase_add_test(c, refused_ifs);
     tcase_add_test(c, loops);
+    tcase_add_test(c, unrolled_loops);
     tcase_add_test(c, refused_loops);
     tcase_add_test(c, scans);
     tcase_add_test(c, functions);
