@@ -115,6 +115,12 @@ START_TEST(sizes_of_branches) {
                                                     front_node("ReduceSum", "x,zero", "b", NONE),
                                                     result("b"))))),
                  NB_UNSUPPORTED, "output 0 is f32[B,4] in one branch and f32[1,4] in the other");
+    front_expect(
+        model("B,4", front_node("If", "c", "y",
+                                branches(W(relu("x", "a"), result("a")),
+                                         W(front_node("Concat", "x,x", "b", front_int("axis", 0)),
+                                           result("b"))))),
+        NB_UNSUPPORTED, "output 0 is f32[B,4] in one branch and f32[2*B,4] in the other");
     wire rows =
         W(front_input("z", 1, "C,4"),
           front_node("If", "c", "y",
