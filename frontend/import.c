@@ -95,8 +95,11 @@ static nb_status import_input(nb_importer *im, const Onnx__ValueInfoProto *v) {
             return value_error(im, NB_MALFORMED, "input", v->name,
                                nb_format(im->arena, "dimension %zu is negative", d));
     }
-    nb_value *value = nb_graph_add_input(
-        im->g, v->name, nb_type_intern(im->g, elem, NULL, (int)t->shape->n_dim, dims));
+    const nb_type *type = nb_type_intern(im->g, elem, NULL, (int)t->shape->n_dim, dims);
+    const char *number = nb_pin_of(im->m, v->name);
+    nb_value *value =
+        number ? nb_pinned(im, v->name, number, type) : nb_graph_add_input(im->g, v->name, type);
+    if (!value) return nb_diags_status(im->diags);
     nb_scope_define(im, v->name, value);
     return NB_OK;
 }
@@ -296,6 +299,7 @@ static nb_status import_inputs(nb_importer *im, const Onnx__GraphProto *graph) {
         if (!name || !nb_map_get_str(&initializers, name, strlen(name)))
             NB_TRY(import_input(im, graph->input[i]));
     }
+    NB_TRY(nb_pins_check(im, graph));
     if (im->g->symbols.count > MOST_SYMBOLS)
         return nb_error(im->diags, NB_LIMIT, (nb_where){.file = im->m->name, .offset = -1},
                         "%zu symbolic dimensions, more than %d", im->g->symbols.count,
@@ -355,8 +359,8 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
 }
 
 static nb_status import_file(nb_file *file, const void *bytes, size_t size, const char *name,
-                             const char *directory, nb_oom_fn oom, void *user, nb_diags *diags,
-                             nb_graph **out) {
+                             const char *directory, size_t n_pins, const char *const *pins,
+                             nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
     nb_graph *g = nb_graph_create("model", oom, user);
     g->file = nb_strdup(g->arena, name);
     if (file) {
@@ -370,7 +374,9 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
                  .name = g->file,
                  .directory = directory,
                  .bytes = bytes,
-                 .size = size};
+                 .size = size,
+                 .n_pins = n_pins,
+                 .pins = pins};
     m.external.arena = m.arena;
     nb_status status = import_model(&m, g);
     nb_arena_destroy(m.arena);
@@ -383,17 +389,23 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
 
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,
                           nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
-    return import_file(NULL, bytes, size, name, directory, oom, user, diags, out);
+    return import_file(NULL, bytes, size, name, directory, 0, NULL, oom, user, diags, out);
 }
 
 nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
+    return nb_import_pinned(path, 0, NULL, oom, user, diags, out);
+}
+
+nb_status nb_import_pinned(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
+                           void *user, nb_diags *diags, nb_graph **out) {
     nb_file file;
     NB_TRY(nb_file_open(path, diags, &file));
     const char *slash = strrchr(path, '/');
     char *directory = slash
                           ? nb_strndup(diags->arena, path, (size_t)(slash - path) + (slash == path))
                           : nb_strdup(diags->arena, "");
-    return import_file(&file, file.bytes, file.size, path, directory, oom, user, diags, out);
+    return import_file(&file, file.bytes, file.size, path, directory, n_pins, pins, oom, user,
+                       diags, out);
 }
 
 static nb_status unpack_tensor(nb_onnx *m, nb_onnx_tensor *out) {

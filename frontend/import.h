@@ -92,6 +92,14 @@ extern nb_value nb_import_failed;
 extern nb_value nb_import_absent;
 bool nb_scope_is_absent(const nb_importer *im, const char *name);
 
+/* ---- pinned inputs (import_pin.c) ---- */
+/* The number that input is pinned to, or NULL. */
+const char *nb_pin_of(const nb_onnx *m, const char *input);
+/* A constant of that type; NULL after an error. */
+nb_value *nb_pinned(nb_importer *im, const char *input, const char *number, const nb_type *type);
+/* Is there an input for each pin? */
+nb_status nb_pins_check(nb_importer *im, const Onnx__GraphProto *graph);
+
 /* ---- functions (import_function.c) ---- */
 /* Fills im->functions. */
 nb_status nb_function_index(nb_importer *im);

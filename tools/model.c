@@ -42,18 +42,22 @@ static const char *folder_of(nb_arena *arena, const char *path) {
 }
 
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
+    const nbt_strings *pins = nbt_all(args, "pin");
     args->diags->file = path;
     struct stat st;
     if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
         (nbt_ends_with(path, ".nir") || begins_with(path, "nir "))) {
         char *text;
         size_t size;
+        if (pins->count)
+            return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--pin is about ONNX models");
         NB_TRY(nbt_read_file(path, args->arena, args->diags, &text, &size));
         const char *base = folder_of(args->arena, path);
         return nb_parse(text, size, path, base ? base : ".", nbt_out_of_memory, NULL, args->diags,
                         out);
     }
-    return nb_import(path, nbt_out_of_memory, NULL, args->diags, out);
+    return nb_import_pinned(path, pins->count, pins->items, nbt_out_of_memory, NULL, args->diags,
+                            out);
 }
 
 void nbt_print_cpus(void) {
