@@ -60,17 +60,18 @@ static void check(const char *name, const char *text, const int64_t *indices, si
 /* What is carried changes places, stays, or is a constant. */
 static const char swapped[] =
     "nir 1\n"
-    "graph @g(%x: f32[S0,20], %y: f32[20]) -> (a: f32[20], b: f32[20], c: f32[20], d: f32[20],"
-    " e: f32[S0]) where S0 in 0.. {\n"
+    "graph @g(%x: f32[S0,20], %y: f32[20], %z: f32[20]) -> (a: f32[20], b: f32[20], c: f32[20],"
+    " d: f32[20], e: f32[20], f: f32[S0]) where S0 in 0.. {\n"
     "  const @k: f32[20] = random(3, -1..1)\n"
-    "  %a: f32[20], %b: f32[20], %c: f32[20], %d: f32[20], %e: f32[S0] ="
-    " loop %y, @k, %y, %y, %x {count=[S0], carried=4, sliced=1}"
-    " do (%i: i64[], %p: f32[20], %q: f32[20], %r: f32[20], %t: f32[20], %s: f32[20]) {\n"
+    "  %a: f32[20], %b: f32[20], %c: f32[20], %d: f32[20], %e: f32[20], %f: f32[S0] ="
+    " loop %y, @k, %y, %z, %y, %x {count=[S0], carried=5, sliced=1}"
+    " do (%i: i64[], %p: f32[20], %q: f32[20], %r: f32[20], %t: f32[20], %w: f32[20], %s: f32[20])"
+    " {\n"
     "    %u: f32[20] = add %p, %s\n"
     "    %v: f32[] = reduce_sum %s {axes=[0]}\n"
-    "    return %q, %u, %r, @k, %v\n"
+    "    return %q, %u, %t, %r, @k, %v\n"
     "  }\n"
-    "  return %a, %b, %c, %d, %e\n"
+    "  return %a, %b, %c, %d, %e, %f\n"
     "}\n";
 
 /* How many steps there are is known at run time: a limit, and a condition that data gives. */
