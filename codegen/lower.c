@@ -156,17 +156,22 @@ static bool has_token_scales(const nb_type *t) {
            (t->quant->granularity == NB_PER_TOKEN || t->quant->granularity == NB_PER_BLOCK);
 }
 
+static cg_val length(nb_dims *d, const nb_dim *dim) {
+    cg_val v = nb_dims_value(d, dim);
+    return d->lenient ? cg_smax(d->g, v, cg_i64(d->g, 0)) : v;
+}
+
 cg_val nb_dims_value_bytes(nb_dims *d, const nb_type *t) {
     cg *g = d->g;
     cg_val rows = cg_i64(g, 1), count;
     /* A length below zero is as bad as one that overflows. */
-    for (int i = 0; d->checked && i < t->rank; i++) {
+    for (int i = 0; d->checked && !d->lenient && i < t->rank; i++) {
         if (t->dims[i]->kind == NB_DIM_CONST || t->dims[i]->kind == NB_DIM_SYMBOL) continue;
         cg_val negative = cg_cmpi(g, CG_LT, nb_dims_value(d, t->dims[i]), 0);
         cg_set(g, d->overflow, cg_or(g, cg_get(g, d->overflow), negative));
     }
-    for (int i = 0; i + 1 < t->rank; i++) rows = nb_dims_mul(d, rows, nb_dims_value(d, t->dims[i]));
-    count = t->rank ? nb_dims_mul(d, rows, nb_dims_value(d, t->dims[t->rank - 1])) : rows;
+    for (int i = 0; i + 1 < t->rank; i++) rows = nb_dims_mul(d, rows, length(d, t->dims[i]));
+    count = t->rank ? nb_dims_mul(d, rows, length(d, t->dims[t->rank - 1])) : rows;
     cg_val bytes = align64(d, nb_dims_bytes(d, t->elem, count));
     if (!has_token_scales(t)) return bytes;
     cg_val scales = rows;

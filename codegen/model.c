@@ -3,7 +3,8 @@
  *   kernel_<k>(symbols, refs, scratch, begin, end)   the work, shared by ops with equal keys
  *   op_<n>_<name>(frame, begin, end)                 collects the op's addresses, calls its kernel
  *   check_<n>_<name>(frame)                          are all run-time indices in range?
- *   run(frame)                                       all ops in order, in parallel where it pays */
+ *   run(frame)                                       all ops in order, in parallel where it pays;
+ *                                                    bodies of ops are blocks in it (control.c) */
 #include "codegen/model.h"
 #include "codegen/reuse.h"
 #include "runtime/nb_model.h"
@@ -36,14 +37,14 @@ static int phases_of(const nb_lowering *lowering, const nb_op *op) {
     return lowering->phases ? lowering->phases(op) : 1;
 }
 
-static const char *function_name(const nb_model_build *b, const char *prefix, uint32_t number,
+static const char *function_name(const nb_model_build *b, const char *prefix, const char *number,
                                  const nb_op *op, int phase) {
     const char *node = nb_loc_name(op->loc);
     const char *name = b->options->cache ? nb_info(op)->name
                                          : nb_identifier(b->arena, *node ? node : nb_out(op)->name);
     if (strlen(name) > 100) name = nb_strndup(b->arena, name, 100);
-    if (phase == 0) return nb_format(b->arena, "%s_%u_%s", prefix, number, name);
-    return nb_format(b->arena, "%s_%u_%s_%d", prefix, number, name, phase);
+    if (phase == 0) return nb_format(b->arena, "%s_%s_%s", prefix, number, name);
+    return nb_format(b->arena, "%s_%s_%s_%d", prefix, number, name, phase);
 }
 
 /* ---- kernels ------------------------------------------------------------------------------- */
@@ -87,12 +88,8 @@ static const kernel *kernel_of(nb_model_build *b, const nb_op *op) {
 
 /* ---- tasks --------------------------------------------------------------------------------- */
 
-static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_ref *r) {
-    if (r->layout) {
-        cg_val weights = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, weights));
-        return cg_offset(g, weights, cg_i64(g, nb_pack_offset(b->pack, r->value, r->layout)));
-    }
-    const nb_storage s = r->value->storage;
+cg_val nb_frame_address(const nb_model_build *b, cg *g, cg_val frame, const nb_value *v) {
+    const nb_storage s = v->storage;
     const uint32_t n_inputs = b->graph->body.n_params;
     const size_t ports = offsetof(nb_frame, ports);
     switch (s.kind) {
@@ -110,6 +107,12 @@ static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_
     return cg_offset(g, arena, offset);
 }
 
+static cg_val address_of(const nb_model_build *b, cg *g, cg_val frame, const nb_ref *r) {
+    if (!r->layout) return nb_frame_address(b, g, frame, r->value);
+    cg_val weights = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, weights));
+    return cg_offset(g, weights, cg_i64(g, nb_pack_offset(b->pack, r->value, r->layout)));
+}
+
 /* The addresses of everything the op refers to, as an array on the stack. */
 static cg_val gather_refs(const nb_model_build *b, cg *g, cg_val frame, const nb_op *op) {
     nb_refs refs = nb_refs_of(b->arena, op, b->options->cpu);
@@ -120,7 +123,7 @@ static cg_val gather_refs(const nb_model_build *b, cg *g, cg_val frame, const nb
     return array;
 }
 
-static cg_val emit_task(nb_model_build *b, const nb_op *op, uint32_t number, int phase,
+static cg_val emit_task(nb_model_build *b, const nb_op *op, const char *number, int phase,
                         cg_val function) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
     cg *g =
@@ -179,8 +182,18 @@ static cg_val emit_mark(nb_model_build *b) {
     return cg_finish(g);
 }
 
-static void run_check(nb_model_build *b, cg *g, cg_val frame, const nb_op *op, uint32_t number,
-                      cg_val check) {
+void nb_run_fails(nb_runner *r, cg_val bad) {
+    cg *g = r->g;
+    CG_IF(g, bad) {
+        cg_val error = nb_frame_member(g, r->frame, CG_PTR, offsetof(nb_frame, error));
+        CG_IF(g, cg_cmp(g, CG_NE, error, cg_zero(g, CG_S(CG_PTR))))
+        cg_store(g, cg_i64(g, r->number), error, 8);
+        cg_return(g, cg_i32(g, NB_RUN_INDEX));
+    }
+}
+
+static void run_check(nb_runner *r, const nb_op *op, const char *number, cg_val check) {
+    nb_model_build *b = r->build;
     const cg_type param = CG_S(CG_PTR);
     cg *c = cg_function(b->m, function_name(b, "check", number, op, 0), CG_S(CG_I1), 1, &param, 0);
     cg_val symbols = nb_frame_member(c, cg_param(c, 0), CG_PTR, offsetof(nb_frame, symbols));
@@ -188,12 +201,7 @@ static void run_check(nb_model_build *b, cg *g, cg_val frame, const nb_op *op, u
     cg_return(c, cg_call(c, check, 2, (cg_val[]){symbols, refs}));
     cg_val task = cg_finish(c);
 
-    CG_IF(g, cg_call(g, task, 1, &frame)) {
-        cg_val error = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, error));
-        CG_IF(g, cg_cmp(g, CG_NE, error, cg_zero(g, CG_S(CG_PTR))))
-        cg_store(g, cg_i64(g, number), error, 8);
-        cg_return(g, cg_i32(g, NB_RUN_INDEX));
-    }
+    nb_run_fails(r, cg_call(r->g, task, 1, &r->frame));
 }
 
 /* The first phase that has to run; `scratch` says what the scratch memory holds. */
@@ -205,18 +213,47 @@ static int first_phase(nb_model_build *b, const nb_op *op, const char **scratch)
     return before && *scratch && strcmp(before, *scratch) == 0 ? 1 : 0;
 }
 
-static void run_op(nb_model_build *b, cg *g, cg_val frame, cg_val dispatch, nb_dims *dims,
-                   const nb_op *op, uint32_t number, const char **scratch) {
+static void run_op(nb_runner *r, const nb_op *op, const char *number) {
+    nb_model_build *b = r->build;
+    cg *g = r->g;
     const nb_lowering *lowering = nb_lowering_of(op->kind);
     const kernel *k = kernel_of(b, op);
-    if (k->check) run_check(b, g, frame, op, number, k->check);
+    if (k->check) run_check(r, op, number, k->check);
     nb_lower l;
-    nb_lower_open(&l, b, g, op, dims, NULL);
-    for (int phase = first_phase(b, op, scratch); phase < k->n_phases; phase++) {
+    nb_lower_open(&l, b, g, op, r->dims, NULL);
+    for (int phase = first_phase(b, op, &r->scratch); phase < k->n_phases; phase++) {
         cg_val task = emit_task(b, op, number, phase, k->phases[phase]);
         cg_val items = lowering->items(&l, phase);
         cg_val work = lowering->work ? lowering->work(&l, phase) : cg_i64(g, DEFAULT_WORK);
-        cg_call(g, dispatch, 4, (cg_val[]){frame, task, items, work});
+        cg_call(g, r->dispatch, 4, (cg_val[]){r->frame, task, items, work});
+    }
+}
+
+void nb_run_look(nb_runner *r) {
+    CG_IF(r->g, cg_cmpi(r->g, CG_NE, cg_load_volatile(r->g, CG_S(CG_I32), r->cancel), 0))
+    cg_return(r->g, cg_i32(r->g, NB_RUN_CANCELLED));
+}
+
+void nb_run_region(nb_runner *r, const nb_region *region) {
+    const char *path = r->path;
+    const bool outermost = region == &r->build->graph->body;
+    uint32_t number = 0;
+    NB_FOR_OPS(op, region) {
+        if (outermost) r->number = number;
+        if (!nb_emits_nothing(op)) {
+            const char *name = nb_format(r->build->arena, "%s%u", path, number);
+            nb_run_look(r);
+            if (op->n_regions) {
+                r->path = nb_format(r->build->arena, "%s_", name);
+                nb_run_control(r, op);
+                r->path = path;
+            } else {
+                run_op(r, op, name);
+            }
+            if (outermost && r->mark)
+                cg_call(r->g, r->mark, 2, (cg_val[]){r->frame, cg_i64(r->g, number)});
+        }
+        number++;
     }
 }
 
@@ -233,20 +270,16 @@ void nb_model_run(nb_model_build *b) {
     cg_store(g, cg_i32(g, 0), zero, 0);
     cancel = cg_select(g, cg_cmp(g, CG_EQ, cancel, null), zero, cancel);
     cg_entry_end(g);
-    nb_dims *dims = nb_dims_create(g, symbols, false);
-
+    nb_runner r = {.build = b,
+                   .g = g,
+                   .frame = frame,
+                   .dispatch = dispatch,
+                   .cancel = cancel,
+                   .mark = mark,
+                   .dims = nb_dims_create(g, symbols, false),
+                   .path = ""};
     if (mark) cg_call(g, mark, 2, (cg_val[]){frame, cg_i64(g, -1)});
-    uint32_t number = 0;
-    const char *scratch = NULL;
-    NB_FOR_OPS(op, &b->graph->body) {
-        if (!nb_emits_nothing(op)) {
-            CG_IF(g, cg_cmpi(g, CG_NE, cg_load_volatile(g, CG_S(CG_I32), cancel), 0))
-            cg_return(g, cg_i32(g, NB_RUN_CANCELLED));
-            run_op(b, g, frame, dispatch, dims, op, number, &scratch);
-            if (mark) cg_call(g, mark, 2, (cg_val[]){frame, cg_i64(g, number)});
-        }
-        number++;
-    }
+    nb_run_region(&r, &b->graph->body);
     cg_return(g, cg_i32(g, NB_RUN_OK));
     b->run = cg_finish(g);
 }
@@ -281,12 +314,19 @@ static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_objec
     return status;
 }
 
-static uint32_t count_slots(const nb_graph *g) {
+static uint32_t slots_with(uint32_t n, const nb_value *v) {
+    const nb_storage s = v->storage;
+    return s.kind == NB_STORE_SLOT && s.index >= n ? s.index + 1 : n;
+}
+
+static uint32_t count_slots(const nb_region *region) {
     uint32_t n = 0;
-    NB_FOR_OPS(op, &g->body) {
-        for (uint32_t i = 0; i < op->n_results; i++) {
-            const nb_storage s = op->results[i]->storage;
-            if (s.kind == NB_STORE_SLOT && s.index >= n) n = s.index + 1;
+    for (uint32_t i = 0; i < region->n_params; i++) n = slots_with(n, region->params[i]);
+    NB_FOR_OPS(op, region) {
+        for (uint32_t i = 0; i < op->n_results; i++) n = slots_with(n, op->results[i]);
+        for (uint32_t r = 0; r < op->n_regions; r++) {
+            const uint32_t inside = count_slots(op->regions[r]);
+            n = inside > n ? inside : n;
         }
     }
     return n;
@@ -305,6 +345,20 @@ static void check_ports(const nb_graph *g, nb_diags *diags) {
     }
 }
 
+/* All refusals together. */
+static void check_ops(const nb_region *region, const cg_cpu *cpu, nb_diags *diags) {
+    NB_FOR_OPS(op, region) {
+        const nb_lowering *lowering = nb_lowering_of(op->kind);
+        for (uint32_t r = 0; r < op->n_regions; r++) check_ops(op->regions[r], cpu, diags);
+        if (nb_emits_nothing(op)) continue;
+        if (lowering->accept && lowering->accept(op, cpu, diags) != NB_OK) continue;
+        if (phases_of(lowering, op) > MAX_PHASES) {
+            nb_status refused = nb_refuse(op, diags, "it has more than %d operands", MAX_PHASES);
+            (void)refused;
+        }
+    }
+}
+
 nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_arena *arena,
                      nb_diags *diags, nb_object *out) {
     if (g->stage != NB_STAGE_PLANNED)
@@ -312,15 +366,7 @@ nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_ar
                         "codegen: the graph is not planned; run plan-memory");
     size_t before = diags->errors;
     check_ports(g, diags);
-    NB_FOR_OPS(op, &g->body) {
-        const nb_lowering *lowering = nb_lowering_of(op->kind);
-        if (nb_emits_nothing(op)) continue;
-        if (lowering->accept && lowering->accept(op, options->cpu, diags) != NB_OK) continue;
-        if (phases_of(lowering, op) > MAX_PHASES) {
-            nb_status refused = nb_refuse(op, diags, "it has more than %d operands", MAX_PHASES);
-            (void)refused;
-        }
-    }
+    check_ops(&g->body, options->cpu, diags);
     if (diags->errors > before) return nb_diags_status(diags);
 
     nb_model_build b = {.graph = g, .options = options, .arena = arena};
@@ -329,7 +375,7 @@ nb_status nb_codegen(const nb_graph *g, const nb_codegen_options *options, nb_ar
     b.pack = pack;
     b.weights_hash = nb_pack_size(pack) && !options->cache ? nb_pack_hash(pack) : 0;
     b.kernels.arena = arena;
-    b.n_slots = count_slots(g);
+    b.n_slots = count_slots(&g->body);
     NB_TRY(
         nb_worker_run(generate, &b, options->seconds ? options->seconds : 600, arena, diags, out));
     if (options->cache && out->size == 0)

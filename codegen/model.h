@@ -1,5 +1,5 @@
-/* What the parts of model generation share: model.c (tasks, kernels, run), plan.c (bind, shape,
- * input_shape, plan), descriptor.c, emit.c (passes, bytes), lower.c. */
+/* What the parts of model generation share: model.c (tasks, kernels, run), control.c (bodies),
+ * plan.c (bind, shape, input_shape, plan), descriptor.c, emit.c (passes, bytes), lower.c. */
 #ifndef NB_CODEGEN_MODEL_H
 #define NB_CODEGEN_MODEL_H
 
@@ -30,6 +30,7 @@ struct nb_dims {
     cg_val symbols; /* pointer to i64[n_symbols + 2] */
     nb_map known;   /* nb_dim -> cg_val */
     bool checked;   /* overflow sets `overflow`; values are computed where they are asked for */
+    bool lenient;   /* a length below zero counts as zero */
     cg_var overflow;
 };
 
@@ -54,6 +55,29 @@ void nb_lower_open(nb_lower *l, const nb_model_build *b, cg *g, const nb_op *op,
 
 /* Reads a member of nb_frame (offsetof) as that kind. */
 cg_val nb_frame_member(cg *g, cg_val frame, cg_kind kind, size_t offset);
+/* Where a value lies that is no constant. */
+cg_val nb_frame_address(const nb_model_build *b, cg *g, cg_val frame, const nb_value *v);
+
+/* What is being written into `run`. */
+typedef struct nb_runner {
+    nb_model_build *build;
+    cg *g;
+    cg_val frame, dispatch, cancel, mark; /* mark may be NULL */
+    nb_dims *dims;
+    const char *scratch; /* what the scratch memory holds; NULL: nothing known */
+    uint32_t number;     /* of the op of the graph's body that is running, for errors */
+    const char *path;    /* in front of the numbers of ops inside it */
+} nb_runner;
+
+/* The ops of a body, in order. */
+void nb_run_region(nb_runner *r, const nb_region *region);
+/* An op with bodies (control.c). */
+void nb_run_control(nb_runner *r, const nb_op *op);
+/* Leaves the run when it was cancelled. */
+void nb_run_look(nb_runner *r);
+/* Leaves the run with NB_RUN_INDEX where `bad`. */
+void nb_run_fails(nb_runner *r, cg_val bad);
+
 void nb_model_run(nb_model_build *b);        /* model.c */
 void nb_model_shapes(nb_model_build *b);     /* plan.c */
 void nb_model_descriptor(nb_model_build *b); /* descriptor.c */

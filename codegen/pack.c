@@ -125,20 +125,27 @@ static nb_status add(nb_pack *pack, const nb_value *v, const nb_layout *layout, 
     return NB_OK;
 }
 
+static nb_status add_region(nb_pack *pack, const nb_region *region, const cg_cpu *cpu,
+                            nb_diags *diags) {
+    NB_FOR_OPS(op, region) {
+        nb_refs refs = nb_refs_of(pack->arena, op, cpu);
+        for (size_t i = 0; i < refs.count; i++) {
+            const nb_ref *r = &refs.items[i];
+            if (r->layout) NB_TRY(add(pack, r->value, r->layout, diags));
+        }
+        for (uint32_t r = 0; r < op->n_regions; r++)
+            NB_TRY(add_region(pack, op->regions[r], cpu, diags));
+    }
+    return NB_OK;
+}
+
 nb_status nb_pack_create(const nb_graph *g, const cg_cpu *cpu, nb_arena *arena, nb_diags *diags,
                          nb_pack **out) {
     nb_pack *pack = NB_NEW(arena, nb_pack);
     pack->arena = arena;
     pack->by_content.arena = arena;
-    NB_FOR_OPS(op, &g->body) {
-        nb_refs refs = nb_refs_of(arena, op, cpu);
-        for (size_t i = 0; i < refs.count; i++) {
-            const nb_ref *r = &refs.items[i];
-            if (r->layout) NB_TRY(add(pack, r->value, r->layout, diags));
-        }
-    }
     *out = pack;
-    return NB_OK;
+    return add_region(pack, &g->body, cpu, diags);
 }
 
 int64_t nb_pack_size(const nb_pack *pack) { return pack->size; }

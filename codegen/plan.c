@@ -114,6 +114,51 @@ static cg_val emit_shapes(nb_model_build *b, const char *name, size_t n, nb_valu
 
 /* ---- plan ---------------------------------------------------------------------------------- */
 
+typedef struct planning {
+    nb_model_build *b;
+    cg *g;
+    nb_dims *dims;
+    cg_val *sizes;   /* of slots, then of the scratch memory */
+    nb_map known[2]; /* type -> bytes, outside of bodies and inside */
+} planning;
+
+static void plan_value(planning *p, const nb_value *v) {
+    nb_map *known = &p->known[p->dims->lenient];
+    cg_val bytes = (cg_val)nb_map_get(known, v->type);
+    if (!bytes) {
+        bytes = nb_dims_value_bytes(p->dims, v->type);
+        nb_map_set(known, v->type, bytes);
+    }
+    if (v->storage.kind == NB_STORE_SLOT)
+        p->sizes[v->storage.index] = cg_smax(p->g, p->sizes[v->storage.index], bytes);
+}
+
+static void plan_scratch(planning *p, const nb_op *op) {
+    const nb_lowering *lowering = nb_lowering_of(op->kind);
+    if (nb_emits_nothing(op) || !lowering->scratch) return;
+    cg *g = p->g;
+    nb_lower l;
+    nb_lower_open(&l, p->b, g, op, nb_dims_create(g, cg_param(g, 0), false), NULL);
+    cg_val bytes = lowering->scratch(&l);
+    cg_val rounded = cg_andi(g, nb_dims_add(p->dims, bytes, cg_i64(g, 63)), -64);
+    p->sizes[p->b->n_slots] = cg_smax(g, p->sizes[p->b->n_slots], rounded);
+}
+
+static void plan_region(planning *p, const nb_region *region) {
+    for (uint32_t i = 0; i < region->n_params; i++) plan_value(p, region->params[i]);
+    NB_FOR_OPS(op, region) {
+        for (uint32_t i = 0; i < op->n_results; i++) plan_value(p, op->results[i]);
+        /* A body that does not run may have sizes that no run could have; those that run look. */
+        const bool lenient = p->dims->lenient;
+        for (uint32_t r = 0; r < op->n_regions; r++) {
+            p->dims->lenient = true;
+            plan_region(p, op->regions[r]);
+        }
+        p->dims->lenient = lenient;
+        plan_scratch(p, op);
+    }
+}
+
 /* Every slot is as large as the largest value kept in it; behind the slots, the scratch memory of
  * whichever op needs most. All sizes are checked, also of values that live elsewhere, so that no
  * index computed during the run can overflow. */
@@ -123,29 +168,9 @@ static cg_val emit_plan(nb_model_build *b) {
     nb_dims *dims = nb_dims_create(g, cg_param(g, 0), true);
     cg_val *sizes = NB_NEW_ARRAY(b->arena, cg_val, b->n_slots + 1U);
     for (uint32_t i = 0; i <= b->n_slots; i++) sizes[i] = cg_i64(g, 0);
-    nb_map known = {.arena = b->arena}; /* type -> bytes */
-
-    for (uint32_t i = 0; i < b->graph->body.n_params; i++)
-        nb_dims_value_bytes(dims, b->graph->body.params[i]->type);
-    NB_FOR_OPS(op, &b->graph->body) {
-        for (uint32_t i = 0; i < op->n_results; i++) {
-            const nb_value *v = op->results[i];
-            cg_val bytes = (cg_val)nb_map_get(&known, v->type);
-            if (!bytes) {
-                bytes = nb_dims_value_bytes(dims, v->type);
-                nb_map_set(&known, v->type, bytes);
-            }
-            if (v->storage.kind == NB_STORE_SLOT)
-                sizes[v->storage.index] = cg_smax(g, sizes[v->storage.index], bytes);
-        }
-        const nb_lowering *lowering = nb_lowering_of(op->kind);
-        if (nb_emits_nothing(op) || !lowering->scratch) continue;
-        nb_lower l;
-        nb_lower_open(&l, b, g, op, nb_dims_create(g, cg_param(g, 0), false), NULL);
-        cg_val bytes = lowering->scratch(&l);
-        cg_val rounded = cg_andi(g, nb_dims_add(dims, bytes, cg_i64(g, 63)), -64);
-        sizes[b->n_slots] = cg_smax(g, sizes[b->n_slots], rounded);
-    }
+    planning p = {.b = b, .g = g, .dims = dims, .sizes = sizes};
+    p.known[0].arena = p.known[1].arena = b->arena;
+    plan_region(&p, &b->graph->body);
 
     cg_val end = cg_i64(g, 0);
     for (uint32_t i = 0; i <= b->n_slots; i++) {

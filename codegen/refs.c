@@ -44,7 +44,7 @@ static void add(nb_arena *arena, nb_refs *refs, const nb_value *v, bool result, 
 
 nb_refs nb_refs_of(nb_arena *arena, const nb_op *op, const cg_cpu *cpu) {
     nb_refs refs = {.count = 0};
-    if (nb_emits_nothing(op)) return refs;
+    if (nb_emits_nothing(op) || op->n_regions) return refs; /* the ops inside have their own */
     const nb_lowering *lowering = nb_lowering_of(op->kind);
     for (uint32_t i = 0; i < op->n_operands; i++) {
         if (!nb_in(op, i)) continue;

@@ -69,7 +69,8 @@ static bool run(folding *f, const nb_op *op) {
 }
 
 const nb_dim *const *nb_fold(nb_importer *im, const nb_value *v, size_t *count) {
-    if (!nb_elem_is_integer(v->type->elem) || !is_small(v)) return NULL;
+    if (!(nb_elem_is_integer(v->type->elem) || v->type->elem == NB_BOOL) || !is_small(v))
+        return NULL;
     folding f = {.im = im, .tensors = {.arena = im->arena}};
     if (!nb_is_const(v) && !push(&f, v->def)) return NULL;
     while (f.depth) {

@@ -9,6 +9,12 @@
  * (operators that Nibble lacks, all listed), NB_LIMIT. For `oom` see arena.h. */
 nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
 
+/* The same with inputs that are numbers from now on: `pins` are "NAME=NUMBER", and all elements of
+ * the input are that number. What they decide, which branch of an If runs, is decided at import.
+ * NB_USAGE for names that no input has. */
+nb_status nb_import_pinned(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
+                           void *user, nb_diags *diags, nb_graph **out);
+
 /* The same from memory, which must outlive the graph. External data is looked up in `directory`;
  * NULL refuses it. `name` is for messages. */
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,

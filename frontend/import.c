@@ -10,9 +10,7 @@
 #include <string.h>
 
 #define MOST_SYMBOLS 4096
-
-/* Stands in the map of values for what a failed node or initializer would have defined. */
-static nb_value failed;
+#define MOST_NODES   (1 << 20)
 
 /* `message` with the node in front. */
 static const char *node_text(const nb_importer *im, const char *message) {
@@ -74,7 +72,7 @@ static nb_status value_error(nb_importer *im, nb_status status, const char *what
 
 static nb_status import_input(nb_importer *im, const Onnx__ValueInfoProto *v) {
     if (!v->name || !*v->name) return value_error(im, NB_MALFORMED, "input", "", "it has no name");
-    if (nb_map_get_str(&im->values, v->name, strlen(v->name)))
+    if (nb_scope_has(im, v->name))
         return value_error(im, NB_MALFORMED, "input", v->name, "it is defined twice");
     if (!v->type || v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
         return value_error(im, v->type && v->type->value_case ? NB_UNSUPPORTED : NB_MALFORMED,
@@ -97,9 +95,12 @@ static nb_status import_input(nb_importer *im, const Onnx__ValueInfoProto *v) {
             return value_error(im, NB_MALFORMED, "input", v->name,
                                nb_format(im->arena, "dimension %zu is negative", d));
     }
-    nb_value *value = nb_graph_add_input(
-        im->g, v->name, nb_type_intern(im->g, elem, NULL, (int)t->shape->n_dim, dims));
-    nb_map_set_str(&im->values, v->name, strlen(v->name), value);
+    const nb_type *type = nb_type_intern(im->g, elem, NULL, (int)t->shape->n_dim, dims);
+    const char *number = nb_pin_of(im->m, v->name);
+    nb_value *value =
+        number ? nb_pinned(im, v->name, number, type) : nb_graph_add_input(im->g, v->name, type);
+    if (!value) return nb_diags_status(im->diags);
+    nb_scope_define(im, v->name, value);
     return NB_OK;
 }
 
@@ -116,13 +117,13 @@ static nb_value *add_constant(nb_importer *im, const char *name, const nb_onnx_t
 static nb_status import_initializer(nb_importer *im, const Onnx__TensorProto *t) {
     if (!t->name || !*t->name)
         return value_error(im, NB_MALFORMED, "initializer", "", "it has no name");
-    if (nb_map_get_str(&im->values, t->name, strlen(t->name)))
+    if (nb_scope_has(im, t->name))
         return value_error(im, NB_MALFORMED, "initializer", t->name, "it is defined twice");
     nb_onnx_tensor tensor;
     nb_status status =
         nb_onnx_read_tensor(im->m, t, nb_format(im->arena, "initializer \"%s\"", t->name), &tensor);
-    nb_map_set_str(&im->values, t->name, strlen(t->name),
-                   status == NB_OK ? add_constant(im, t->name, &tensor, NULL) : &failed);
+    nb_scope_define(im, t->name,
+                    status == NB_OK ? add_constant(im, t->name, &tensor, NULL) : &nb_import_failed);
     return status;
 }
 
@@ -164,12 +165,12 @@ static nb_status check_inputs(nb_importer *im, bool *skip) {
     *skip = false;
     for (size_t i = 0; i < n->n_input; i++) {
         if (!*n->input[i]) continue;
-        const nb_value *v = nb_map_get_str(&im->values, n->input[i], strlen(n->input[i]));
+        const nb_value *v = nb_scope_find(im, n->input[i]);
         if (!v)
             return nb_node_error(im, NB_MALFORMED,
                                  "input %zu \"%s\" is not defined before this node", i,
                                  n->input[i]);
-        if (v == &failed) *skip = true;
+        if (v == &nb_import_failed) *skip = true;
     }
     return NB_OK;
 }
@@ -190,8 +191,12 @@ static nb_status lower_node(nb_importer *im) {
     bool skip;
     NB_TRY(check_inputs(im, &skip));
     if (skip) return nb_diags_status(im->diags);
-    NB_TRY(nb_import_check_node(im));
-    nb_status status = im->row->fn(im);
+    if (++im->n_nodes > MOST_NODES)
+        return nb_node_error(im, NB_LIMIT, "more than %d nodes with those of functions",
+                             MOST_NODES);
+    const Onnx__FunctionProto *f = im->row ? NULL : nb_function_find(im, im->node);
+    if (!f) NB_TRY(nb_import_check_node(im));
+    nb_status status = f ? nb_import_call(im, f) : im->row->fn(im);
     if (status != NB_OK && im->diags->errors == im->errors)
         status = nb_node_error(im, status, "cannot be lowered");
     return im->diags->errors != im->errors ? nb_diags_status(im->diags) : status;
@@ -199,22 +204,33 @@ static nb_status lower_node(nb_importer *im) {
 
 /* An error is recorded and what the node defines is marked, so that other nodes' errors show. */
 static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index) {
-    im->node = n;
+    const nb_importer outer = *im; /* of the node whose attribute holds this one's graph */
+    im->node = n = nb_call_resolve(im, n);
     im->row = nb_import_find(im, n);
     im->index = index;
-    im->opset = nb_onnx_opset(im->m, n->domain);
-    im->argument = im->row->argument;
+    im->opset = nb_import_opset(im, n->domain);
+    im->argument = im->row ? im->row->argument : 0;
     im->errors = im->diags->errors;
     im->first_diag = im->diags->list.count;
     const char *name =
         n->name && *n->name ? n->name : nb_format(im->arena, "%s_%zu", n->op_type, index);
+    if (im->call) name = nb_format(im->arena, "%s/%s", im->call->name, name);
     im->b.loc = nb_loc_at(im->g, name);
-    if (lower_node(im) == NB_OK) return;
-    name_node(im);
-    for (size_t i = 0; i < n->n_output; i++) {
-        if (!nb_map_get_str(&im->values, n->output[i], strlen(n->output[i])))
-            nb_map_set_str(&im->values, n->output[i], strlen(n->output[i]), &failed);
+    if (lower_node(im) != NB_OK) {
+        name_node(im);
+        for (size_t i = 0; i < n->n_output; i++) {
+            if (!nb_scope_has(im, n->output[i]))
+                nb_scope_define(im, n->output[i], &nb_import_failed);
+        }
     }
+    im->node = outer.node;
+    im->row = outer.row;
+    im->index = outer.index;
+    im->opset = outer.opset;
+    im->argument = outer.argument;
+    im->errors = outer.errors;
+    im->first_diag = outer.first_diag;
+    im->b.loc = outer.b.loc;
 }
 
 /* Declared types are checked, never trusted: what is stated must not contradict what the nodes
@@ -241,8 +257,9 @@ static void check_value_info(nb_importer *im, const char *what, size_t n,
                              Onnx__ValueInfoProto *const *infos) {
     for (size_t i = 0; i < n; i++) {
         const char *name = infos[i]->name ? infos[i]->name : "";
-        const nb_value *v = nb_map_get_str(&im->values, name, strlen(name));
-        if (v && v != &failed) (void)!check_declared(im, what, infos[i], v->type);
+        const nb_value *v = nb_scope_find(im, name);
+        if (v && v != &nb_import_failed && !nb_sequence_of(im, v))
+            (void)!check_declared(im, what, infos[i], v->type);
     }
 }
 
@@ -256,9 +273,11 @@ static nb_status import_outputs(nb_importer *im, const Onnx__GraphProto *graph) 
     nb_map seen = {.arena = im->arena};
     for (size_t i = 0; i < n; i++) {
         names[i] = graph->output[i]->name ? graph->output[i]->name : "";
-        values[i] = nb_map_get_str(&im->values, names[i], strlen(names[i]));
+        values[i] = nb_scope_find(im, names[i]);
         if (!values[i])
             return value_error(im, NB_MALFORMED, "output", names[i], "nothing defines it");
+        if (nb_sequence_of(im, values[i]))
+            return value_error(im, NB_UNSUPPORTED, "output", names[i], "it is not a tensor");
         if (nb_map_get_str(&seen, names[i], strlen(names[i])))
             return value_error(im, NB_MALFORMED, "output", names[i], "it is listed twice");
         nb_map_set_str(&seen, names[i], strlen(names[i]), values[i]);
@@ -280,6 +299,7 @@ static nb_status import_inputs(nb_importer *im, const Onnx__GraphProto *graph) {
         if (!name || !nb_map_get_str(&initializers, name, strlen(name)))
             NB_TRY(import_input(im, graph->input[i]));
     }
+    NB_TRY(nb_pins_check(im, graph));
     if (im->g->symbols.count > MOST_SYMBOLS)
         return nb_error(im->diags, NB_LIMIT, (nb_where){.file = im->m->name, .offset = -1},
                         "%zu symbolic dimensions, more than %d", im->g->symbols.count,
@@ -291,18 +311,24 @@ static bool too_many(const nb_importer *im) {
     return im->diags->errors - im->errors_before >= NB_DIAGS_CAP;
 }
 
+nb_status nb_import_nodes(nb_importer *im, const Onnx__GraphProto *graph) {
+    const size_t errors = im->diags->errors;
+    for (size_t i = 0; i < graph->n_initializer && !too_many(im); i++)
+        (void)!import_initializer(im, graph->initializer[i]);
+    for (size_t i = 0; i < graph->n_node && !too_many(im); i++) import_node(im, graph->node[i], i);
+    check_value_info(im, "value", graph->n_value_info, graph->value_info);
+    return im->diags->errors == errors ? NB_OK : nb_diags_status(im->diags);
+}
+
 static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
     if (graph->n_sparse_initializer)
         return nb_error(im->diags, NB_UNSUPPORTED, (nb_where){.file = im->m->name, .offset = -1},
                         "sparse initializers are not supported");
     NB_TRY(nb_import_check_operators(im, graph));
     NB_TRY(import_inputs(im, graph));
-    for (size_t i = 0; i < graph->n_initializer && !too_many(im); i++)
-        (void)!import_initializer(im, graph->initializer[i]);
-    for (size_t i = 0; i < graph->n_node && !too_many(im); i++) import_node(im, graph->node[i], i);
+    (void)!nb_import_nodes(im, graph);
     if (too_many(im)) return nb_diags_status(im->diags);
     check_value_info(im, "input", graph->n_input, graph->input);
-    check_value_info(im, "value", graph->n_value_info, graph->value_info);
     check_value_info(im, "output", graph->n_output, graph->output);
     NB_TRY(import_outputs(im, graph));
     nb_graph_sweep(im->g);
@@ -313,17 +339,19 @@ static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
 
 static nb_status import_model(nb_onnx *m, nb_graph *g) {
     NB_TRY(nb_onnx_unpack(m));
-    if (m->proto->n_functions)
-        return nb_error(m->diags, NB_UNSUPPORTED, (nb_where){.file = m->name, .offset = -1},
-                        "model-local functions are not supported");
+    nb_scope scope = {.values = {.arena = m->arena}};
     nb_importer im = {.m = m,
                       .g = g,
                       .diags = m->diags,
                       .arena = m->arena,
-                      .values = {.arena = m->arena},
+                      .scope = &scope,
                       .rows = {.arena = m->arena},
+                      .functions = {.arena = m->arena},
+                      .looked_at = {.arena = m->arena},
+                      .sequences = {.arena = m->arena},
                       .errors_before = m->diags->errors};
     nb_import_index(&im);
+    NB_TRY(nb_function_index(&im));
     im.b = (nb_builder){.graph = g, .diags = m->diags};
     const char *name = m->proto->graph->name;
     if (name && *name) g->name = nb_strdup(g->arena, name);
@@ -331,8 +359,8 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
 }
 
 static nb_status import_file(nb_file *file, const void *bytes, size_t size, const char *name,
-                             const char *directory, nb_oom_fn oom, void *user, nb_diags *diags,
-                             nb_graph **out) {
+                             const char *directory, size_t n_pins, const char *const *pins,
+                             nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
     nb_graph *g = nb_graph_create("model", oom, user);
     g->file = nb_strdup(g->arena, name);
     if (file) {
@@ -346,7 +374,9 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
                  .name = g->file,
                  .directory = directory,
                  .bytes = bytes,
-                 .size = size};
+                 .size = size,
+                 .n_pins = n_pins,
+                 .pins = pins};
     m.external.arena = m.arena;
     nb_status status = import_model(&m, g);
     nb_arena_destroy(m.arena);
@@ -359,17 +389,23 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
 
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,
                           nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
-    return import_file(NULL, bytes, size, name, directory, oom, user, diags, out);
+    return import_file(NULL, bytes, size, name, directory, 0, NULL, oom, user, diags, out);
 }
 
 nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
+    return nb_import_pinned(path, 0, NULL, oom, user, diags, out);
+}
+
+nb_status nb_import_pinned(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
+                           void *user, nb_diags *diags, nb_graph **out) {
     nb_file file;
     NB_TRY(nb_file_open(path, diags, &file));
     const char *slash = strrchr(path, '/');
     char *directory = slash
                           ? nb_strndup(diags->arena, path, (size_t)(slash - path) + (slash == path))
                           : nb_strdup(diags->arena, "");
-    return import_file(&file, file.bytes, file.size, path, directory, oom, user, diags, out);
+    return import_file(&file, file.bytes, file.size, path, directory, n_pins, pins, oom, user,
+                       diags, out);
 }
 
 static nb_status unpack_tensor(nb_onnx *m, nb_onnx_tensor *out) {

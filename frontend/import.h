@@ -23,16 +23,41 @@ typedef struct nb_import_row {
     int argument;
 } nb_import_row;
 
+/* Names of a graph of the file. A graph that is an attribute sees those around it too. */
+typedef struct nb_scope {
+    nb_map values; /* ONNX name -> nb_value* */
+    struct nb_scope *outer;
+    struct nb_body
+        *body; /* the body of an op that the graph becomes; NULL: it is imported in place */
+} nb_scope;
+
+/* A list of tensors that is known at import (import_sequence.c). */
+typedef struct nb_sequence nb_sequence;
+
+/* A function at work: the node that calls it, with attributes that refer to no other. */
+typedef struct nb_call {
+    const Onnx__FunctionProto *function;
+    const Onnx__NodeProto *node;
+    const char *name; /* of the node, for locations */
+    struct nb_call *outer;
+    int depth;
+} nb_call;
+
 struct nb_importer {
     nb_onnx *m;
     nb_graph *g;
-    nb_builder b; /* appends to the graph's body with the node's location */
+    nb_builder b; /* appends to the region at hand with the node's location */
     nb_diags *diags;
     nb_arena *arena; /* scratch */
-    nb_map values;   /* ONNX name -> nb_value* */
-    nb_map rows;     /* "domain::Op" -> nb_import_row* */
+    nb_scope *scope;
+    nb_map rows;      /* "domain::Op" -> nb_import_row* */
+    nb_map functions; /* "domain::Name" -> Onnx__FunctionProto* */
+    nb_map sequences; /* nb_value* that stands for a list -> nb_sequence* */
+    nb_map looked_at; /* functions whose operators are known */
+    nb_call *call;    /* NULL: in the model's own graph */
+    size_t n_nodes;   /* imported so far, those of functions at each call */
     const Onnx__NodeProto *node;
-    const nb_import_row *row;  /* of the node's operator */
+    const nb_import_row *row;  /* of the node's operator; NULL: it calls a function */
     size_t index;              /* of the node */
     int64_t opset;             /* of the node's domain */
     int argument;              /* of the row */
@@ -47,13 +72,85 @@ void nb_import_index(nb_importer *im);
 const char *nb_node_domain(const Onnx__NodeProto *n);
 /* NULL when the operator is not supported at the model's opset. */
 const nb_import_row *nb_import_find(const nb_importer *im, const Onnx__NodeProto *n);
-/* Every unsupported operator with its count, in one error. */
+/* Every unsupported operator with its count, those of graphs inside too, in one error. */
 nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph);
 /* Inputs, outputs and attributes of the node at hand against its row. */
 nb_status nb_import_check_node(nb_importer *im);
 
 /* "node #12 "conv3" (Conv, ai.onnx 22): ...": status as given. */
 nb_status nb_node_error(nb_importer *im, nb_status status, const char *fmt, ...) NB_PRINTF(3, 4);
+
+/* ---- names (import_scope.c) ---- */
+/* What a name stands for here: outside of a body, the body's parameter for it. NULL: nothing. */
+nb_value *nb_scope_find(nb_importer *im, const char *name);
+bool nb_scope_has(const nb_importer *im, const char *name); /* of its own */
+void nb_scope_define(nb_importer *im, const char *name, nb_value *v);
+/* Stands for what a failed node or initializer would have defined. */
+extern nb_value nb_import_failed;
+
+/* Stands for an input that a call of a function does not give. */
+extern nb_value nb_import_absent;
+bool nb_scope_is_absent(const nb_importer *im, const char *name);
+
+/* ---- pinned inputs (import_pin.c) ---- */
+/* The number that input is pinned to, or NULL. */
+const char *nb_pin_of(const nb_onnx *m, const char *input);
+/* A constant of that type; NULL after an error. */
+nb_value *nb_pinned(nb_importer *im, const char *input, const char *number, const nb_type *type);
+/* Is there an input for each pin? */
+nb_status nb_pins_check(nb_importer *im, const Onnx__GraphProto *graph);
+
+/* ---- functions (import_function.c) ---- */
+/* Fills im->functions. */
+nb_status nb_function_index(nb_importer *im);
+const Onnx__FunctionProto *nb_function_find(const nb_importer *im, const Onnx__NodeProto *n);
+/* The version of a domain's operators that holds for the nodes at hand, 0 when it is not imported.
+ */
+int64_t nb_import_opset(const nb_importer *im, const char *domain);
+/* The node with the caller's attributes in place of those that refer to them. */
+const Onnx__NodeProto *nb_call_resolve(nb_importer *im, const Onnx__NodeProto *n);
+/* The node at hand, which calls `f`. */
+nb_status nb_import_call(nb_importer *im, const Onnx__FunctionProto *f);
+
+/* ---- sequences (import_sequence.c) ---- */
+/* NULL when `v` is a tensor. */
+const nb_sequence *nb_sequence_of(const nb_importer *im, const nb_value *v);
+/* The list as a body has it, which `take`s each tensor. */
+nb_value *nb_sequence_inside(nb_importer *im, const nb_value *v,
+                             nb_value *(*take)(nb_importer *im, struct nb_body *body, nb_value *v),
+                             struct nb_body *body);
+
+/* ---- graphs inside (import_scope.c) ---- */
+/* A symbol outside, and the one that a body has for it: what must hold for sizes in a body that may
+ * not run does not hold outside. */
+typedef struct nb_shadow {
+    const nb_dim *outside;
+    const nb_symbol *inside;
+    nb_value *now; /* dims of what became of it inside: it may have been replaced */
+} nb_shadow;
+typedef struct nb_body {
+    nb_region *region;
+    bool shadowed;
+    NB_VEC(nb_shadow) shadows;
+    NB_VEC(nb_value *) taken; /* from outside, in the order of the last parameters */
+    uint32_t own;             /* parameters before these */
+    nb_scope scope;
+    nb_builder before; /* the importer's */
+} nb_body;
+/* From here on nodes are imported into a new body, until nb_body_end; parameters that are not taken
+ * from outside are added to body->region first, and named with nb_body_param. */
+void nb_body_begin(nb_importer *im, nb_body *body, bool shadowed);
+/* Back to what was before. */
+void nb_body_end(nb_importer *im, nb_body *body);
+nb_value *nb_body_param(nb_importer *im, nb_body *body, const char *onnx, const nb_type *type);
+/* The type as it is outside. */
+const nb_type *nb_body_outside(nb_importer *im, const nb_body *body, const nb_type *type);
+/* Symbols of the body go: where they had to be less than those outside, as bounded expressions. */
+void nb_body_settle(nb_importer *im, nb_body *body);
+/* Initializers and nodes of a graph inside, in the scope at hand (import.c). */
+nb_status nb_import_nodes(nb_importer *im, const Onnx__GraphProto *graph);
+/* Output i of a graph inside, once its nodes are imported; NULL after an error. */
+nb_value *nb_graph_output(nb_importer *im, const Onnx__GraphProto *graph, size_t i);
 
 /* ---- operands and results ---- */
 size_t nb_node_inputs(const nb_importer *im);
@@ -89,6 +186,9 @@ nb_status nb_window_auto_pad(nb_importer *im, nb_auto_pad *out);
 /* ---- shapes ---- */
 /* Makes two dims equal that ONNX requires to be: replaces a symbol everywhere if need be. */
 nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b);
+/* Can they be two names of one size: is one a symbol that the other does not hold? B and 2*B
+ * cannot, though they are equal where B is 0. */
+bool nb_may_be_one(nb_importer *im, const nb_dim *a, const nb_dim *b);
 /* Unifies what broadcasting requires of two shapes. */
 nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b);
 /* -rank..rank-1 to 0..rank-1. */
@@ -138,6 +238,17 @@ nb_value *nb_log_softmax(nb_importer *im, nb_value *x, int64_t axis);
 /* i64: where x is largest or smallest along `axis`, which gets length 1: the first such place, or
  * the last. A NaN counts as both. */
 nb_value *nb_best_place(nb_importer *im, nb_value *x, int64_t axis, bool largest, bool last);
+
+/* A function in the cell of a recurrent layer: an op, or what `of` builds with alpha and beta. */
+typedef struct nb_cell_function {
+    const char *name;
+    nb_op_kind kind; /* NB_OP_COUNT: see `of` */
+    nb_value *(*of)(nb_importer *im, nb_value *x, double alpha, double beta);
+    int n_numbers;     /* 0 none, 1 alpha, 2 both */
+    float alpha, beta; /* when the node says nothing */
+} nb_cell_function;
+/* In whatever case; NULL when there is none of that name. */
+const nb_cell_function *nb_cell_function_named(const char *name);
 
 /* Operators that are functions of one float: what the one of that name makes of x. */
 typedef struct nb_form {

@@ -2,6 +2,7 @@
 #include "frontend/import.h"
 
 #include <string.h>
+#include <strings.h>
 
 static nb_value *at_least(nb_importer *im, nb_value *x, double bound) {
     return x ? nb_combine(im, NB_OP_max, x, nb_scalar(im, x->type->elem, bound)) : NULL;
@@ -24,13 +25,34 @@ static nb_value *exp_branch(nb_importer *im, nb_value *x, double alpha) {
     return nb_times(im, nb_plus(im, nb_unary(&im->b, NB_OP_exp, x), -1), alpha);
 }
 
-static nb_value *leaky_relu(nb_importer *im, nb_value *x) {
-    double alpha = (double)nb_node_float(im, "alpha", 0.01f);
+/* What the operators of these names and cells of recurrent layers share: alpha and beta are given.
+ */
+static nb_value *leaky(nb_importer *im, nb_value *x, double alpha, double beta) {
+    (void)beta;
     return if_negative(im, x, nb_times(im, x, alpha), x);
+}
+static nb_value *exponential(nb_importer *im, nb_value *x, double alpha, double beta) {
+    (void)beta;
+    return if_negative(im, x, exp_branch(im, x, alpha), x);
+}
+static nb_value *above(nb_importer *im, nb_value *x, double alpha, double beta) {
+    (void)beta;
+    nb_value *bound = nb_scalar(im, x->type->elem, alpha), *zero = nb_scalar(im, x->type->elem, 0);
+    return nb_choose(im, nb_combine(im, NB_OP_lt, bound, x), x, zero);
+}
+static nb_value *affine(nb_importer *im, nb_value *x, double alpha, double beta) {
+    return nb_plus(im, nb_times(im, x, alpha), beta);
+}
+static nb_value *scaled_tanh(nb_importer *im, nb_value *x, double alpha, double beta) {
+    return nb_times(im, nb_unary(&im->b, NB_OP_tanh, nb_times(im, x, beta)), alpha);
+}
+
+static nb_value *leaky_relu(nb_importer *im, nb_value *x) {
+    return leaky(im, x, (double)nb_node_float(im, "alpha", 0.01f), 0);
 }
 
 static nb_value *elu(nb_importer *im, nb_value *x) {
-    return if_negative(im, x, exp_branch(im, x, (double)nb_node_float(im, "alpha", 1)), x);
+    return exponential(im, x, (double)nb_node_float(im, "alpha", 1), 0);
 }
 
 static nb_value *selu(nb_importer *im, nb_value *x) {
@@ -55,9 +77,7 @@ static nb_value *hard_swish(nb_importer *im, nb_value *x) {
 }
 
 static nb_value *thresholded_relu(nb_importer *im, nb_value *x) {
-    nb_value *alpha = nb_scalar(im, x->type->elem, (double)nb_node_float(im, "alpha", 1)),
-             *zero = nb_scalar(im, x->type->elem, 0);
-    return nb_choose(im, nb_combine(im, NB_OP_lt, alpha, x), x, zero);
+    return above(im, x, (double)nb_node_float(im, "alpha", 1), 0);
 }
 
 static nb_value *softsign(nb_importer *im, nb_value *x) {
@@ -94,6 +114,31 @@ nb_status nb_import_activation(nb_importer *im) {
         {"Shrink", shrink},
     };
     return nb_apply_form(im, NB_COUNT(forms), forms);
+}
+
+static nb_value *softsign_of(nb_importer *im, nb_value *x, double alpha, double beta) {
+    (void)alpha;
+    (void)beta;
+    return softsign(im, x);
+}
+
+const nb_cell_function *nb_cell_function_named(const char *name) {
+    static const nb_cell_function functions[] = {
+        {"Sigmoid", NB_OP_sigmoid, NULL, 0, 0, 0},
+        {"Tanh", NB_OP_tanh, NULL, 0, 0, 0},
+        {"Relu", NB_OP_relu, NULL, 0, 0, 0},
+        {"Softplus", NB_OP_softplus, NULL, 0, 0, 0},
+        {"Softsign", NB_OP_COUNT, softsign_of, 0, 0, 0},
+        {"Affine", NB_OP_COUNT, affine, 2, 1, 0},
+        {"LeakyRelu", NB_OP_COUNT, leaky, 1, 0.01f, 0},
+        {"ThresholdedRelu", NB_OP_COUNT, above, 1, 1, 0},
+        {"ScaledTanh", NB_OP_COUNT, scaled_tanh, 2, 1, 1},
+        {"HardSigmoid", NB_OP_COUNT, hard_sigmoid, 2, 0.2f, 0.5f},
+        {"Elu", NB_OP_COUNT, exponential, 1, 1, 0},
+    };
+    for (size_t i = 0; i < NB_COUNT(functions); i++)
+        if (strcasecmp(functions[i].name, name) == 0) return &functions[i];
+    return NULL;
 }
 
 nb_status nb_import_prelu(nb_importer *im) {

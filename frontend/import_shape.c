@@ -6,7 +6,7 @@
 #include <string.h>
 
 nb_status nb_import_identity(nb_importer *im) {
-    return nb_node_output(im, 0, nb_node_input(im, 0));
+    return nb_node_output(im, 0, nb_scope_find(im, im->node->input[0])); /* a sequence too */
 }
 
 /* Is input i a constant that is 0? */

@@ -43,7 +43,7 @@ void nb_import_index(nb_importer *im) {
 const nb_import_row *nb_import_find(const nb_importer *im, const Onnx__NodeProto *n) {
     const char *name = full_name(im->arena, nb_node_domain(n), n->op_type);
     const nb_import_row *row = nb_map_get_str(&im->rows, name, strlen(name));
-    int64_t opset = nb_onnx_opset(im->m, n->domain);
+    int64_t opset = nb_import_opset(im, n->domain);
     return row && opset >= row->first && opset <= row->last ? row : NULL;
 }
 
@@ -69,28 +69,59 @@ static nb_status list_unsupported(nb_importer *im, const nb_map *counts, size_t 
     return NB_UNSUPPORTED;
 }
 
-nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
-    nb_map counts = {.arena = im->arena};
-    size_t nodes = 0;
-    for (size_t i = 0; i < graph->n_node; i++) {
-        const Onnx__NodeProto *n = graph->node[i];
+static nb_status count_unsupported(nb_importer *im, size_t n_nodes, Onnx__NodeProto *const *list,
+                                   nb_map *counts, size_t *nodes);
+
+/* A function is looked at once, whoever calls it. */
+static nb_status count_in_function(nb_importer *im, const Onnx__FunctionProto *f, nb_map *counts,
+                                   size_t *nodes) {
+    if (nb_map_get(&im->looked_at, f)) return NB_OK;
+    nb_map_set(&im->looked_at, f, (void *)(uintptr_t)f);
+    nb_call call = {.function = f, .outer = im->call};
+    im->call = &call;
+    nb_status status = count_unsupported(im, f->n_node, f->node, counts, nodes);
+    im->call = call.outer;
+    return status;
+}
+
+/* Of a graph and those that are attributes in it; the guard bounds how deep they are. */
+static nb_status count_unsupported(nb_importer *im, size_t n_nodes, Onnx__NodeProto *const *list,
+                                   nb_map *counts, size_t *nodes) {
+    for (size_t i = 0; i < n_nodes; i++) {
+        const Onnx__NodeProto *n = list[i];
         if (!n->op_type || !*n->op_type)
             return nb_error(im->diags, NB_MALFORMED, in_file(im), "node #%zu \"%s\" has no op_type",
                             i, n->name ? n->name : "");
+        for (size_t a = 0; a < n->n_attribute; a++)
+            if (n->attribute[a]->g)
+                NB_TRY(count_unsupported(im, n->attribute[a]->g->n_node, n->attribute[a]->g->node,
+                                         counts, nodes));
         if (nb_import_find(im, n)) continue;
+        const Onnx__FunctionProto *f = nb_function_find(im, n);
+        if (f) {
+            NB_TRY(count_in_function(im, f, counts, nodes));
+            continue;
+        }
         const char *key = full_name(im->arena, nb_node_domain(n), n->op_type);
-        if (nb_map_get_str(&im->rows, key, strlen(key)) && !nb_onnx_opset(im->m, n->domain))
+        if (nb_map_get_str(&im->rows, key, strlen(key)) && !nb_import_opset(im, n->domain))
             return nb_error(im->diags, NB_MALFORMED, in_file(im),
                             "node #%zu \"%s\" (%s): the model does not import operator set \"%s\"",
                             i, n->name ? n->name : "", n->op_type, nb_node_domain(n));
-        size_t *count = nb_map_get_str(&counts, key, strlen(key));
+        size_t *count = nb_map_get_str(counts, key, strlen(key));
         if (!count) {
             count = NB_NEW(im->arena, size_t);
-            nb_map_set_str(&counts, key, strlen(key), count);
+            nb_map_set_str(counts, key, strlen(key), count);
         }
         ++*count;
-        nodes++;
+        ++*nodes;
     }
+    return NB_OK;
+}
+
+nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
+    nb_map counts = {.arena = im->arena};
+    size_t nodes = 0;
+    NB_TRY(count_unsupported(im, graph->n_node, graph->node, &counts, &nodes));
     return nodes ? list_unsupported(im, &counts, nodes) : NB_OK;
 }
 
@@ -104,7 +135,8 @@ static char held_kind(const Onnx__AttributeProto *a) {
     } held[] = {{a->has_f, 'f'},         {a->has_i, 'i'},        {a->has_s, 's'},
                 {a->t != NULL, 't'},     {a->g != NULL, 'g'},    {a->sparse_tensor != NULL, 'p'},
                 {a->n_floats > 0, 'F'},  {a->n_ints > 0, 'I'},   {a->n_strings > 0, 'S'},
-                {a->n_tensors > 0, 'T'}, {a->n_graphs > 0, 'G'}, {a->n_sparse_tensors > 0, 'P'}};
+                {a->n_tensors > 0, 'T'}, {a->n_graphs > 0, 'G'}, {a->n_sparse_tensors > 0, 'P'},
+                {a->tp != NULL, 'y'}};
     char kind = 0;
     for (size_t i = 0; i < NB_COUNT(held); i++) {
         if (held[i].held) kind = kind ? '?' : held[i].kind;
@@ -114,15 +146,17 @@ static char held_kind(const Onnx__AttributeProto *a) {
 
 /* Of the declared type: by number, as in the schema. */
 static char declared_kind(const Onnx__AttributeProto *a) {
-    static const char kinds[] = {0, 'f', 'i', 's', 't', 'g', 'F', 'I', 'S', 'T', 'G', 'p', 'P'};
+    static const char kinds[] = {0,   'f', 'i', 's', 't', 'g', 'F',
+                                 'I', 'S', 'T', 'G', 'p', 'P', 'y'};
     return a->has_type && a->type > 0 && (size_t)a->type < sizeof kinds ? kinds[a->type] : 0;
 }
 
 static const char *kind_text(char kind) {
     static const char *const texts[][2] = {
-        {"f", "a float"}, {"i", "an integer"}, {"s", "a string"},       {"t", "a tensor"},
-        {"g", "a graph"}, {"F", "floats"},     {"I", "integers"},       {"S", "strings"},
-        {"T", "tensors"}, {"G", "graphs"},     {"?", "several values"}, {"p", "a sparse tensor"}};
+        {"f", "a float"},        {"i", "an integer"}, {"s", "a string"}, {"t", "a tensor"},
+        {"g", "a graph"},        {"F", "floats"},     {"I", "integers"}, {"S", "strings"},
+        {"T", "tensors"},        {"G", "graphs"},     {"y", "a type"},   {"?", "several values"},
+        {"p", "a sparse tensor"}};
     for (size_t i = 0; i < NB_COUNT(texts); i++) {
         if (texts[i][0][0] == kind) return texts[i][1];
     }

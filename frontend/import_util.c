@@ -9,7 +9,8 @@
 
 size_t nb_node_inputs(const nb_importer *im) { return im->node->n_input; }
 bool nb_has_input(const nb_importer *im, size_t i) {
-    return i < im->node->n_input && *im->node->input[i];
+    return i < im->node->n_input && *im->node->input[i] &&
+           !nb_scope_is_absent(im, im->node->input[i]);
 }
 
 nb_value *nb_node_input(nb_importer *im, size_t i) {
@@ -17,7 +18,11 @@ nb_value *nb_node_input(nb_importer *im, size_t i) {
         nb_node_error(im, NB_MALFORMED, "input %zu is missing", i);
         return NULL;
     }
-    return nb_map_get_str(&im->values, im->node->input[i], strlen(im->node->input[i]));
+    nb_value *v = nb_scope_find(im, im->node->input[i]);
+    if (!v || !nb_sequence_of(im, v)) return v;
+    nb_node_error(im, NB_MALFORMED, "input %zu \"%s\" is a sequence, expected a tensor", i,
+                  im->node->input[i]);
+    return NULL;
 }
 
 /* Dimensions that no run could have: below 0, or more than 2^40 elements. */
@@ -43,12 +48,12 @@ static nb_status check_type(nb_importer *im, const nb_type *type) {
 nb_status nb_node_output(nb_importer *im, size_t i, nb_value *v) {
     if (!v && im->diags->errors != im->errors) return nb_diags_status(im->diags);
     if (!v) return nb_node_error(im, NB_MALFORMED, "output %zu cannot be computed", i);
-    NB_TRY(check_type(im, v->type));
+    if (!nb_sequence_of(im, v)) NB_TRY(check_type(im, v->type));
     if (i >= im->node->n_output || !*im->node->output[i]) return NB_OK;
     const char *name = im->node->output[i];
-    if (nb_map_get_str(&im->values, name, strlen(name)))
+    if (nb_scope_has(im, name))
         return nb_node_error(im, NB_MALFORMED, "output \"%s\" is defined twice", name);
-    nb_map_set_str(&im->values, name, strlen(name), v);
+    nb_scope_define(im, name, v);
     /* The first name wins: inputs and constants keep theirs through Identity and the like. */
     if (v->def && strncmp(v->name, nb_info(v->def)->name, strlen(nb_info(v->def)->name)) == 0)
         nb_set_name(im->g, v, name);
@@ -139,6 +144,56 @@ static bool narrow(nb_importer *im, const nb_dim *s, const nb_dim *min) {
     return true;
 }
 
+/* Does `d` never fall when a symbol grows that is the only one in it, and `*found` if that is set?
+ */
+static bool rises(const nb_dim *d, const nb_symbol **found) {
+    if (d->kind == NB_DIM_CONST) return true;
+    if (d->kind == NB_DIM_SYMBOL) {
+        if (*found && *found != d->symbol) return false;
+        *found = d->symbol;
+        return true;
+    }
+    const nb_dim *k = nb_dim_is_const(d->a) ? d->a : d->b, *x = k == d->a ? d->b : d->a;
+    if (d->kind == NB_DIM_MUL) return nb_dim_is_const(k) && k->value >= 0 && rises(x, found);
+    if (d->kind == NB_DIM_FLOORDIV || d->kind == NB_DIM_CEILDIV)
+        return nb_dim_is_const(d->b) && d->b->value > 0 && rises(d->a, found);
+    const nb_symbol *of_a = NULL, *of_b = NULL; /* sum, least, largest */
+    if (!rises(d->a, &of_a) || !rises(d->b, &of_b)) return false;
+    const nb_symbol *one = of_a ? of_a : of_b;
+    if ((of_a && of_b && of_a != of_b) || (one && *found && *found != one)) return false;
+    if (one) *found = one;
+    return true;
+}
+
+/* The least value of `s` in low..high from which `d` is at least `bound`; high + 1 for none. */
+static int64_t reaches(nb_importer *im, const nb_dim *d, const nb_symbol *s, int64_t bound,
+                       int64_t low, int64_t high) {
+    int64_t *symbols = NB_NEW_ARRAY(im->arena, int64_t, im->g->symbols.count + 1);
+    int64_t end = high + 1;
+    while (low < end) {
+        int64_t value;
+        symbols[s->index] = low + (end - low) / 2;
+        if (!nb_dim_eval(d, symbols, &value) || value >= bound)
+            end = symbols[s->index];
+        else
+            low = symbols[s->index] + 1;
+    }
+    return end;
+}
+
+/* An expression that rises with its symbol is a number in one range of it, which it then has. */
+static bool solve(nb_importer *im, const nb_dim *d, const nb_dim *number) {
+    const nb_symbol *s = NULL;
+    if (!nb_dim_is_const(number) || d->kind == NB_DIM_SYMBOL || !rises(d, &s) || !s) return false;
+    const int64_t most = nb_min_i64(s->max, MAX_ELEMENTS);
+    const int64_t from = reaches(im, d, s, number->value, s->min, most);
+    const int64_t to = reaches(im, d, s, number->value + 1, s->min, most) - 1;
+    if (from > to) return false;
+    if (from == to) return replace(im, s, nb_num(im, from)) == NB_OK;
+    nb_symbol_narrow(im->g, s, from, to);
+    return true;
+}
+
 nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
     if (a == b || narrow(im, a, b) || narrow(im, b, a)) return NB_OK;
     nb_graph *g = im->g;
@@ -154,6 +209,7 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
         return replace(im, plain->symbol, other);
     }
     const nb_dim *difference = nb_dim_sub(g, a, b), *s = solvable_term(g, difference);
+    if (!s && (solve(im, a, b) || solve(im, b, a))) return NB_OK;
     if (!s) /* numbers differ; of expressions it is not known */
         return nb_node_error(im, nb_dim_is_const(difference) ? NB_MALFORMED : NB_UNSUPPORTED,
                              "dimensions %s and %s must be equal", nb_dim_text(im->arena, a),
@@ -161,6 +217,16 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
     const nb_dim *rest = nb_dim_substitute(g, difference, s->symbol, nb_dim_const(g, 0));
     bool negative = nb_dim_add(g, rest, s) != difference;
     return replace(im, s->symbol, negative ? rest : nb_dim_sub(g, nb_dim_const(g, 0), rest));
+}
+
+bool nb_may_be_one(nb_importer *im, const nb_dim *a, const nb_dim *b) {
+    const nb_dim *sides[2][2] = {{a, b}, {b, a}}, *zero = nb_dim_const(im->g, 0);
+    for (size_t i = 0; i < 2; i++) {
+        const nb_dim *s = sides[i][0], *other = sides[i][1];
+        if (s->kind == NB_DIM_SYMBOL && nb_dim_substitute(im->g, other, s->symbol, zero) == other)
+            return true;
+    }
+    return false;
 }
 
 nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b) {

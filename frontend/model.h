@@ -19,6 +19,8 @@ typedef struct nb_onnx {
     bool skeleton;   /* proto was unpacked from the guard's skeleton, with tokens for weights */
     nb_map external; /* location -> nb_external; files are open while the graph lives */
     bool warned_checksum;
+    size_t n_pins;
+    const char *const *pins; /* "NAME=NUMBER" */
 } nb_onnx;
 
 /* Guard and unpack m->bytes into m->proto; checks versions. */

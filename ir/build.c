@@ -84,6 +84,17 @@ void nb_set_dims(nb_builder *b, const char *name, size_t n, const nb_dim *const 
     a->dims.count = n;
 }
 
+void nb_set_region(nb_builder *b, nb_region *region) {
+    nb_op *op = b->op;
+    nb_region **grown =
+        (nb_region **)nb_alloc_array(b->graph->arena, (size_t)op->n_regions + 1, sizeof *grown);
+    if (op->n_regions) memcpy(grown, op->regions, op->n_regions * sizeof *grown);
+    op->regions = grown;
+    op->regions[op->n_regions++] = region;
+    region->parent = op;
+    nb_region_close(region);
+}
+
 /* Pads the optional operands that were not given, then links every slot as a use. */
 static bool link_operands(nb_builder *b) {
     nb_op *op = b->op;
@@ -114,18 +125,18 @@ nb_value *nb_end(nb_builder *b) {
         unlink_operands(op);
         return NULL;
     }
-    int n = nb_info(op)->results;
+    const uint32_t n = nb_result_count(op);
     const nb_type *types[NB_MAX_RESULTS] = {NULL};
     if (nb_infer(b->graph, op, types, b->diags) != NB_OK) {
         unlink_operands(op);
         return NULL;
     }
-    op->n_results = (uint32_t)n;
+    op->n_results = n;
     op->results = (nb_value **)nb_alloc_array(b->graph->arena, (size_t)n + 1, sizeof *op->results);
-    for (int i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         op->results[i] = nb_value_create(b->graph, nb_info(op)->name, types[i], false);
         op->results[i]->def = op;
-        op->results[i]->index = (uint32_t)i;
+        op->results[i]->index = i;
     }
     nb_region *region = op->parent;
     nb_op *before = b->before;

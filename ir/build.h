@@ -35,6 +35,8 @@ void nb_set_dims(nb_builder *b, const char *name, size_t n, const nb_dim *const 
 void nb_set_elem(nb_builder *b, const char *name, nb_elem value);
 void nb_set_quant(nb_builder *b, const char *name, const nb_quant *value);
 void nb_set_str(nb_builder *b, const char *name, const char *value);
+/* The next body of the op; it is complete. */
+void nb_set_region(nb_builder *b, nb_region *region);
 /* Checks operands and attributes, infers the results' types, inserts the op; returns its first
  * result (NULL after an error, or for an op without results). b->op stays set until nb_begin. */
 nb_value *nb_end(nb_builder *b);
@@ -47,7 +49,7 @@ nb_value *nb_transpose(nb_builder *b, nb_value *x, const int64_t *perm);
 nb_value *nb_cast(nb_builder *b, nb_value *x, nb_elem to);
 
 /* Computes the result types of `op` from operands and attributes (ops.def's rule). `types` has
- * room for info->results entries. Errors name the op and what was expected and found. */
+ * room for nb_result_count entries. Errors name the op and what was expected and found. */
 nb_status nb_infer(nb_graph *g, const nb_op *op, const nb_type **types, nb_diags *diags);
 
 /* The broadcast of two dims: equal, or one of them 1; two different symbolic dims are an error

@@ -91,21 +91,32 @@ typedef struct holder {
 
 typedef struct running {
     const nb_graph *g;
-    holder *values; /* by id */
+    const nb_region *region;
+    holder *values; /* of the region, by id - first */
+    uint32_t first, n_values;
     const nb_tap *taps;
     size_t n_taps;
-    bool *tapped; /* by id */
+    bool *tapped; /* by id; NULL: none */
 } running;
 
+static holder *holder_of(running *r, const nb_value *v) { return &r->values[v->id - r->first]; }
+
+static nb_tensor tensor_of(running *r, const nb_value *v) {
+    return nb_is_const(v) ? nb_tensor_of_const(v) : holder_of(r, v)->tensor;
+}
+
+static bool is_tapped(const running *r, const nb_value *v) { return r->tapped && r->tapped[v->id]; }
+
 static void show(running *r, const nb_value *v) {
-    if (!r->tapped[v->id]) return;
+    if (!is_tapped(r, v)) return;
+    const nb_tensor t = tensor_of(r, v);
     for (size_t i = 0; i < r->n_taps; i++) {
-        if (r->taps[i].value == v) r->taps[i].seen(r->taps[i].user, v, &r->values[v->id].tensor);
+        if (r->taps[i].value == v) r->taps[i].seen(r->taps[i].user, v, &t);
     }
 }
 
 static void release(running *r, const nb_value *v) {
-    holder *h = &r->values[v->id];
+    holder *h = holder_of(r, v);
     if (h->readers == 0 && h->arena) {
         nb_arena_destroy(h->arena);
         h->arena = NULL;
@@ -113,7 +124,8 @@ static void release(running *r, const nb_value *v) {
 }
 
 static void drop(running *r, const nb_value *v) {
-    r->values[v->id].readers--;
+    if (nb_is_const(v)) return;
+    holder_of(r, v)->readers--;
     release(r, v);
 }
 
@@ -125,12 +137,12 @@ static const nb_value *read_by(const nb_op *op, uint32_t i) {
 }
 
 /* Is anyone interested in the result? */
-static bool is_needed(const running *r, const nb_op *op) {
+static bool is_needed(running *r, const nb_op *op) {
     if (!nb_has_trait(op, NB_TRAIT_PURE) || op->n_results == 0) return true;
     bool needed = false;
     for (uint32_t i = 0; i < op->n_results; i++) {
         const nb_value *v = op->results[i];
-        needed = needed || r->values[v->id].readers > 0 || r->tapped[v->id];
+        needed = needed || holder_of(r, v)->readers > 0 || is_tapped(r, v);
     }
     return needed;
 }
@@ -138,9 +150,10 @@ static bool is_needed(const running *r, const nb_op *op) {
 /* From the last op to the first, so that ops that are not needed, among them each dequantize whose
  * users all work on the codes, do not count as readers. */
 static void count_readers(running *r) {
-    for (const nb_op *op = r->g->body.last; op; op = op->prev) {
+    for (const nb_op *op = r->region->last; op; op = op->prev) {
         for (uint32_t i = 0; is_needed(r, op) && i < op->n_operands; i++) {
-            if (nb_in(op, i)) r->values[read_by(op, i)->id].readers++;
+            if (nb_in(op, i) && !nb_is_const(read_by(op, i)))
+                holder_of(r, read_by(op, i))->readers++;
         }
     }
 }
@@ -161,7 +174,7 @@ static nb_status product_of_codes(const nb_op *op, const nb_tensor *in, const in
 /* Keeps a result, whose data is in the op's `arena`, while it has readers. The first one takes the
  * arena; others go at other times, and get one of their own. */
 static void keep(running *r, const nb_value *v, nb_tensor t, nb_arena *arena) {
-    holder *h = &r->values[v->id];
+    holder *h = holder_of(r, v);
     *h = (holder){.tensor = t, .arena = arena, .readers = h->readers};
     if (v->index > 0) {
         h->arena = nb_arena_create_like(r->g->arena);
@@ -174,9 +187,9 @@ static void keep(running *r, const nb_value *v, nb_tensor t, nb_arena *arena) {
 static nb_status run_op(running *r, const nb_op *op, const int64_t *symbols, nb_diags *diags) {
     nb_arena *arena = nb_arena_create_like(r->g->arena);
     nb_tensor *in = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_operands + 1),
-              results[NB_MAX_RESULTS] = {{0}};
+              *results = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_results + 1);
     for (uint32_t i = 0; i < op->n_operands; i++) {
-        if (nb_in(op, i)) in[i] = r->values[read_by(op, i)->id].tensor;
+        if (nb_in(op, i)) in[i] = tensor_of(r, read_by(op, i));
     }
     nb_status status = NB_OK;
     if (nb_is_product_of_codes(op))
@@ -187,8 +200,9 @@ static nb_status run_op(running *r, const nb_op *op, const int64_t *symbols, nb_
         nb_arena_destroy(arena);
         return status;
     }
+    /* The first result takes the arena, in which the list of results is too: it goes last. */
     for (uint32_t i = op->n_results; i-- > 0;) keep(r, op->results[i], results[i], arena);
-    for (uint32_t i = 0; i < op->n_results; i++) release(r, op->results[i]);
+    for (uint32_t i = op->n_results; i-- > 0;) release(r, op->results[i]);
     for (uint32_t i = 0; i < op->n_operands; i++) {
         if (nb_in(op, i)) drop(r, read_by(op, i));
     }
@@ -215,25 +229,69 @@ static void copy_output(const nb_type *type, const nb_tensor *from, nb_tensor *t
     for (int64_t i = 0; i < n; i++) to->scales[i] = isnan(from->scales[i]) ? NAN : from->scales[i];
 }
 
-/* Constants, inputs, then the ops in order; the outputs are copied at the end. */
+/* Parameters, then the ops in order. */
+static nb_status run_region(running *r, const nb_tensor *params, const int64_t *symbols,
+                            nb_diags *diags) {
+    count_readers(r);
+    for (uint32_t i = 0; i < r->region->n_params; i++) {
+        holder_of(r, r->region->params[i])->tensor = params[i];
+        show(r, r->region->params[i]);
+    }
+    for (const nb_op *op = r->region->first; op; op = op->next) {
+        if (is_needed(r, op)) NB_TRY(run_op(r, op, symbols, diags));
+    }
+    return NB_OK;
+}
+
+static void release_all(running *r) {
+    for (uint32_t i = 0; i < r->n_values; i++) nb_arena_destroy(r->values[i].arena);
+}
+
+/* The ids of a region's own values lie in first .. first + n_values - 1. */
+static void find_ids(running *r) {
+    uint32_t low = UINT32_MAX, high = 0;
+    for (uint32_t i = 0; i < r->region->n_params; i++) {
+        low = r->region->params[i]->id < low ? r->region->params[i]->id : low;
+        high = r->region->params[i]->id > high ? r->region->params[i]->id : high;
+    }
+    for (const nb_op *op = r->region->first; op; op = op->next) {
+        for (uint32_t i = 0; i < op->n_results; i++) {
+            low = op->results[i]->id < low ? op->results[i]->id : low;
+            high = op->results[i]->id > high ? op->results[i]->id : high;
+        }
+    }
+    r->first = low <= high ? low : 0;
+    r->n_values = low <= high ? high - low + 1 : 0;
+}
+
+nb_status nb_eval_region(const nb_evaluating *e, const nb_region *region, const nb_tensor *params,
+                         nb_tensor *results, nb_arena *arena) {
+    nb_arena *scratch = nb_arena_create_like(arena);
+    running r = {.g = region->graph, .region = region};
+    find_ids(&r);
+    r.values = NB_NEW_ARRAY(scratch, holder, (size_t)r.n_values + 1);
+    nb_status status = run_region(&r, params, e->symbols, e->diags);
+    for (uint32_t i = 0; status == NB_OK && i < region->last->n_operands; i++) {
+        const nb_tensor t = tensor_of(&r, nb_in(region->last, i));
+        results[i] = t;
+        results[i].data = nb_alloc(arena, (size_t)t.bytes + 8);
+        if (t.bytes) memcpy(results[i].data, t.data, (size_t)t.bytes);
+    }
+    release_all(&r);
+    nb_arena_destroy(scratch);
+    return status;
+}
+
+/* Constants, then the body; the outputs are copied at the end. */
 static nb_status run_all(running *r, const nb_tensor *inputs, nb_tensor *outputs,
                          const int64_t *symbols, nb_arena *arena, nb_diags *diags) {
     const nb_graph *g = r->g;
-    count_readers(r);
-    for (size_t i = 0; i < g->constants.count; i++) {
-        r->values[g->constants.items[i]->id].tensor = nb_tensor_of_const(g->constants.items[i]);
-        show(r, g->constants.items[i]);
-    }
-    for (uint32_t i = 0; i < g->body.n_params; i++) {
-        r->values[g->body.params[i]->id].tensor = inputs[i];
-        show(r, g->body.params[i]);
-    }
-    for (const nb_op *op = g->body.first; op; op = op->next) {
-        if (is_needed(r, op)) NB_TRY(run_op(r, op, symbols, diags));
-    }
+    for (size_t i = 0; i < g->constants.count; i++) show(r, g->constants.items[i]);
+    NB_TRY(run_region(r, inputs, symbols, diags));
     for (uint32_t i = 0; i < g->body.last->n_operands; i++) {
         const nb_value *v = nb_in(g->body.last, i);
-        copy_output(v->type, &r->values[v->id].tensor, &outputs[i], arena);
+        const nb_tensor t = tensor_of(r, v);
+        copy_output(v->type, &t, &outputs[i], arena);
     }
     return NB_OK;
 }
@@ -241,14 +299,15 @@ static nb_status run_all(running *r, const nb_tensor *inputs, nb_tensor *outputs
 nb_status nb_eval(const nb_graph *g, const nb_tensor *inputs, nb_tensor *outputs,
                   const nb_tap *taps, size_t n_taps, nb_arena *arena, nb_diags *diags) {
     nb_arena *scratch = nb_arena_create_like(g->arena);
-    running r = {.g = g, .taps = taps, .n_taps = n_taps};
+    running r = {
+        .g = g, .region = &g->body, .n_values = g->n_values, .taps = taps, .n_taps = n_taps};
     r.values = NB_NEW_ARRAY(scratch, holder, (size_t)g->n_values + 1);
     r.tapped = NB_NEW_ARRAY(scratch, bool, (size_t)g->n_values + 1);
     int64_t *symbols = NB_NEW_ARRAY(scratch, int64_t, g->symbols.count + 1);
     for (size_t i = 0; i < n_taps; i++) r.tapped[taps[i].value->id] = true;
     nb_status status = nb_eval_bind(g, inputs, symbols, diags);
     if (status == NB_OK) status = run_all(&r, inputs, outputs, symbols, arena, diags);
-    for (uint32_t i = 0; i < g->n_values; i++) nb_arena_destroy(r.values[i].arena);
+    release_all(&r);
     nb_arena_destroy(scratch);
     return status;
 }

@@ -66,6 +66,11 @@ float nb_sum16(const float *v, int64_t n);
 /* Largest or smallest, NaN if there is one, +0 above -0; of nothing, -infinity or infinity. */
 float nb_extreme(const float *v, int64_t n, bool largest);
 
+/* Runs a body: `params` one tensor for each parameter, `results` one for each value it returns,
+ * with memory of `arena`. */
+nb_status nb_eval_region(const nb_evaluating *e, const nb_region *region, const nb_tensor *params,
+                         nb_tensor *results, nb_arena *arena);
+
 /* qmatmul on tensors: a has quant `qa` (and scales of its own if dynamic), b `qb`; bias and
  * residual may be NULL. Used for matmul(dequantize, dequantize) too, which is defined as this.
  * Descriptors that do not multiply, and codes out of range, are errors. */

@@ -91,18 +91,23 @@ static void rewrite_region(const rewriter *r, nb_region *region) {
     }
 }
 
+static void rewrite_graph(const rewriter *r) {
+    rewrite_region(r, &r->g->body);
+    for (size_t i = 0; i < r->g->open.count; i++) rewrite_region(r, r->g->open.items[i]);
+}
+
 void nb_symbol_narrow(nb_graph *g, const nb_symbol *symbol, int64_t min, int64_t max) {
     nb_symbol *s = g->symbols.items[symbol->index];
     if (min <= s->min && max >= s->max) return;
     s->min = nb_max_i64(s->min, min);
     s->max = nb_min_i64(s->max, max);
     /* Bounds decide minima, maxima and quotients: with new ones, dims may have a simpler form. */
-    rewrite_region(&(rewriter){.g = g}, &g->body);
+    rewrite_graph(&(rewriter){.g = g});
 }
 
 void nb_graph_substitute(nb_graph *g, const nb_symbol *symbol, const nb_dim *by) {
     assert(nb_dim_substitute(g, by, symbol, nb_dim_const(g, 0)) == by); /* or it never goes */
-    rewrite_region(&(rewriter){.g = g, .symbol = symbol, .by = by}, &g->body);
+    rewrite_graph(&(rewriter){.g = g, .symbol = symbol, .by = by});
     nb_map_set_str(&g->interner->symbols, symbol->name, strlen(symbol->name), NULL);
     for (size_t i = symbol->index; i + 1 < g->symbols.count; i++) {
         g->symbols.items[i] = g->symbols.items[i + 1];

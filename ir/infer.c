@@ -96,9 +96,10 @@ static nb_status check_attrs(const nb_inferring *i) {
 nb_status nb_infer(nb_graph *g, const nb_op *op, const nb_type **types, nb_diags *diags) {
     nb_inferring i = {.g = g, .op = op, .types = types, .diags = diags};
     NB_TRY(check_operands(&i));
+    NB_TRY(nb_infer_bodies(&i));
     NB_TRY(check_attrs(&i));
     NB_TRY(rules[op->kind](&i));
-    for (int r = 0; r < nb_info(op)->results; r++) NB_TRY(check_dims(&i, types[r]));
+    for (uint32_t r = 0; r < nb_result_count(op); r++) NB_TRY(check_dims(&i, types[r]));
     return NB_OK;
 }
 

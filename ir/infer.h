@@ -27,6 +27,9 @@ const char *nb_in_text(const nb_inferring *i, size_t n);
 bool nb_infer_axes(const nb_inferring *i, const nb_type *a, const nb_type *b, int skip, int *rank,
                    const nb_dim **dims);
 
+/* Has the op as many bodies as its row says, all ended, with results that fit? */
+nb_status nb_infer_bodies(const nb_inferring *i);
+
 #define OP(name, family, rule, ...) nb_status nb_infer_##rule(const nb_inferring *i);
 #include "ir/ops.def"
 #undef OP

@@ -38,6 +38,8 @@ nb_value *nb_value_create(nb_graph *g, const char *name, const nb_type *type, bo
 void nb_value_forget_name(nb_graph *g, const nb_value *v, bool constant);
 /* Appends a parameter, which has a name and a type already. */
 void nb_region_add_param(nb_region *region, nb_value *param);
+/* An open body is one no more: an op has it, or nobody. */
+void nb_region_close(nb_region *region);
 /* An op with slots for `n_operands`, unlinked, without operands, results or attributes. */
 nb_op *nb_op_create(nb_graph *g, nb_op_kind kind, uint32_t n_operands);
 /* Links an op before `before`, or at the end of `region`. */

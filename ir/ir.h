@@ -57,7 +57,9 @@ enum {
 
 #define NB_MAX_OPERAND_SPECS 9
 #define NB_MAX_ATTRS         4
-#define NB_MAX_RESULTS       8
+#define NB_MAX_RESULTS       256
+
+#define NB_RESULTS_ANY (-1)
 
 typedef struct nb_op_info {
     const char *name, *family, *summary;
@@ -69,7 +71,8 @@ typedef struct nb_op_info {
         const char *name;
         nb_attr_kind kind;
     } attrs[NB_MAX_ATTRS]; /* ends with NB_ATTR_END, unless full */
-    int results;
+    int results;           /* NB_RESULTS_ANY: as many as its bodies say, nb_result_count */
+    uint32_t regions;
     unsigned traits; /* NB_TRAIT_* */
 } nb_op_info;
 
@@ -202,6 +205,10 @@ struct nb_op {
     const nb_loc *loc;
 };
 
+/* A body. The ops of an op's body see its parameters, constants and each other, and nothing of what
+ * is around it: what they take from there are the op's operands, each of which is a parameter. So
+ * the uses of a value are ops of its own region, and a walk that does not enter bodies misses none.
+ */
 struct nb_region {
     nb_graph *graph;
     nb_op *parent; /* NULL for the graph's body */
@@ -258,6 +265,7 @@ struct nb_graph {
     NB_VEC(nb_value *)
     constants; /* in order of creation; dead ones are dropped by nb_graph_sweep */
     NB_VEC(const nb_quant *) quants;
+    NB_VEC(nb_region *) open; /* bodies that are being built: no op has them yet */
     uint32_t n_values, n_ops; /* next ids */
     NB_VEC(nb_cleanup) cleanups;
     struct nb_interner *interner; /* private to ir/ */
@@ -292,6 +300,31 @@ nb_value *nb_const_i64(nb_graph *g, const char *name, int rank, const int64_t *d
                        const int64_t *data);
 /* Ends the body: `values[i]` is output `names[i]`. Replaces an earlier return. */
 void nb_graph_set_outputs(nb_graph *g, size_t n, nb_value *const *values, const char *const *names);
+
+/* ---- bodies -------------------------------------------------------------------------------- */
+
+/* An empty body. It belongs to no op until nb_set_region (build.h) gives it one, or
+ * nb_region_discard drops it with all its ops. */
+nb_region *nb_region_create(nb_graph *g);
+nb_value *nb_region_add(nb_region *region, const char *name, const nb_type *type);
+/* Ends the body. */
+void nb_region_return(nb_region *region, size_t n, nb_value *const *values, const nb_loc *loc);
+void nb_region_discard(nb_region *region);
+/* Where a value lives: of a constant, NULL. */
+static inline const nb_region *nb_region_of(const nb_value *v) {
+    return v->def ? v->def->parent : v->region;
+}
+/* Takes operand `index` and the parameter for it, which nothing uses, away from an op with bodies
+ * (`param` is its number in each of them). */
+void nb_op_drop_operand(nb_op *op, uint32_t index, uint32_t param);
+
+/* loop: operands are limit, cond, `carried` first values, `sliced` inputs, then captures; the
+ * body's parameters are the number of the step, then one for each operand behind cond. if: operands
+ * are cond and captures, which are the parameters. Here: where these begin. */
+#define NB_LOOP_OPERANDS 2
+#define NB_LOOP_PARAMS   1
+/* How many results: of an op with bodies, as the first one returns. */
+uint32_t nb_result_count(const nb_op *op);
 
 /* ---- edits --------------------------------------------------------------------------------- */
 

@@ -35,6 +35,7 @@
 #define TERMINATOR  NB_TRAIT_TERMINATOR
 #define Q_IN        NB_TRAIT_Q_IN
 #define UNWRAP(...) __VA_ARGS__
+#define ANY         NB_RESULTS_ANY
 
 const nb_op_info nb_ops[NB_OP_COUNT] = {
 #define OP(name_, family_, rule_, operands_, attrs_, results_, traits_, summary_) \
@@ -44,6 +45,9 @@ const nb_op_info nb_ops[NB_OP_COUNT] = {
                        .operands = {UNWRAP operands_},                            \
                        .attrs = {UNWRAP attrs_},                                  \
                        .results = results_,                                       \
+                       .regions = NB_OP_##name_ == NB_OP_if     ? 2               \
+                                  : NB_OP_##name_ == NB_OP_loop ? 1               \
+                                                                : 0,              \
                        .traits = traits_},
 #include "ir/ops.def"
 #undef OP

@@ -375,6 +375,7 @@ nb_status nb_parse(const char *text, size_t length, const char *name, const char
     nb_parser p = {.g = g,
                    .scratch = scratch,
                    .diags = diags,
+                   .region = &g->body,
                    .trial = nb_diags_create(scratch, NULL),
                    .name = name,
                    .base = base,

@@ -7,18 +7,15 @@
 #include "ir/build.h"
 #include "ir/verify.h"
 
-#define MAX_RESULTS 8
-
 typedef struct statement {
-    nb_token names[MAX_RESULTS], type_at[MAX_RESULTS], op;
-    const nb_type *types[MAX_RESULTS];
-    nb_storage storage[MAX_RESULTS];
-    size_t n_results;
+    size_t first, n_results; /* p->results[first ..] */
+    nb_token op;
     nb_op_kind kind;
     const nb_op_info *info;
     nb_value *fixed[NB_MAX_OPERAND_SPECS]; /* by place in the table */
     NB_VEC(nb_value *) rest;               /* of the VAR operand */
     nb_attr attrs[NB_MAX_ATTRS];
+    NB_VEC(nb_region *) regions;
     const nb_loc *loc;
     bool poisoned; /* an operand's own line was wrong: its type is not known */
 } statement;
@@ -26,6 +23,10 @@ typedef struct statement {
 /* ---- operands -------------------------------------------------------------------------------- */
 
 /* A value's name at the current token. */
+static nb_parsed_result *result_of(const nb_parser *p, const statement *s, size_t i) {
+    return &p->results.items[s->first + i];
+}
+
 static nb_value *want_value(nb_parser *p, statement *s) {
     nb_token t = p->lex.token;
     nb_value *v = NULL;
@@ -43,6 +44,13 @@ static nb_value *want_value(nb_parser *p, statement *s) {
         nb_parse_expected(p, "%value or @constant");
     }
     if (!v) return NULL;
+    /* Where the op that makes it is wrong, it is of no body. */
+    const nb_region *home = nb_region_of(v);
+    if (home && home != p->region) {
+        nb_parse_error(p, &t, "'%%%s' is not of this body", nb_token_name(p, &t));
+        nb_help(p->diags, "what is outside comes in as an operand and a parameter");
+        return NULL;
+    }
     if (v == &p->poison) s->poisoned = true;
     nb_lex(&p->lex);
     return v;
@@ -77,7 +85,8 @@ static bool named_operand(nb_parser *p, statement *s) {
 static bool ends_operands(const nb_lexer *l) {
     nb_token_kind k = l->token.kind;
     return k == NB_TOKEN_NEWLINE || k == NB_TOKEN_END || nb_at_punct(l, '{') ||
-           nb_at_word(l, "at") || nb_at_word(l, "via") || nb_at_word(l, "in");
+           nb_at_word(l, "at") || nb_at_word(l, "via") || nb_at_word(l, "in") ||
+           nb_at_word(l, "do");
 }
 
 static bool want_operands(nb_parser *p, statement *s) {
@@ -94,7 +103,7 @@ static bool want_operands(nb_parser *p, statement *s) {
         nb_token t = p->lex.token;
         nb_value *v = want_value(p, s);
         if (!v) return false;
-        if (named) return nb_parse_error(p, &t, "operands with names stand last");
+        if (named && !any) return nb_parse_error(p, &t, "operands with names stand last");
         if (n < required)
             s->fixed[n++] = v;
         else if (any)
@@ -232,22 +241,30 @@ static bool want_attrs(nb_parser *p, statement *s) {
 
 /* ---- the op ---------------------------------------------------------------------------------- */
 
+bool nb_want_result(nb_parser *p, size_t first) {
+    nb_token t = p->lex.token;
+    if (p->results.count - first == NB_MAX_RESULTS)
+        return nb_parse_error(p, &t, "too many results");
+    bool twice = nb_map_get_str(&p->values, t.text, t.size) != NULL;
+    for (size_t i = 0; i < p->results.count; i++) {
+        const nb_token *name = &p->results.items[i].name;
+        twice = twice || (name->size == t.size && memcmp(name->text, t.text, t.size) == 0);
+    }
+    if (twice) return nb_parse_error(p, &t, "'%%%s' is defined twice", nb_token_name(p, &t));
+    nb_lex(&p->lex);
+    nb_vec_push(p->scratch, &p->results, (nb_parsed_result){.name = t});
+    if (!nb_want_punct(p, ':')) return false;
+    nb_parsed_result *r = &p->results.items[p->results.count - 1];
+    r->type_at = p->lex.token;
+    r->type = nb_want_type(p);
+    return r->type != NULL;
+}
+
 static bool want_results(nb_parser *p, statement *s) {
     while (p->lex.token.kind == NB_TOKEN_VALUE) {
-        nb_token t = p->lex.token;
-        if (s->n_results == MAX_RESULTS) return nb_parse_error(p, &t, "too many results");
-        bool twice = nb_map_get_str(&p->values, t.text, t.size) != NULL;
-        for (size_t i = 0; i < s->n_results; i++)
-            twice = twice ||
-                    (s->names[i].size == t.size && memcmp(s->names[i].text, t.text, t.size) == 0);
-        if (twice) return nb_parse_error(p, &t, "'%%%s' is defined twice", nb_token_name(p, &t));
-        s->names[s->n_results] = t;
-        s->types[s->n_results++] = NULL;
-        nb_lex(&p->lex);
-        if (!nb_want_punct(p, ':')) return false;
-        s->type_at[s->n_results - 1] = p->lex.token;
-        s->types[s->n_results - 1] = nb_want_type(p);
-        if (!s->types[s->n_results - 1]) return false;
+        const bool ok = nb_want_result(p, s->first);
+        s->n_results = p->results.count - s->first;
+        if (!ok) return false;
         if (!nb_accept_punct(p, ',')) return nb_want_punct(p, '=');
     }
     return s->n_results ? nb_parse_expected(p, "%name") : true;
@@ -266,10 +283,10 @@ static bool want_kind(nb_parser *p, statement *s) {
     }
     s->kind = (nb_op_kind)(kind - 1);
     s->info = &nb_ops[s->kind];
-    if ((int)s->n_results != s->info->results)
-        return nb_parse_error(p, s->n_results ? &s->names[0] : &t, "%s has %d result%s, not %zu",
-                              s->info->name, s->info->results, s->info->results == 1 ? "" : "s",
-                              s->n_results);
+    if (s->info->results != NB_RESULTS_ANY && (int)s->n_results != s->info->results)
+        return nb_parse_error(p, s->n_results ? &result_of(p, s, 0)->name : &t,
+                              "%s has %d result%s, not %zu", s->info->name, s->info->results,
+                              s->info->results == 1 ? "" : "s", s->n_results);
     if (!nb_legal_in(s->kind, p->g->stage))
         return nb_parse_error(p, &t, "%s is not legal in stage %s", s->info->name,
                               nb_stage_names[p->g->stage]);
@@ -283,14 +300,24 @@ static bool want_kind(nb_parser *p, statement *s) {
 static bool read_statement(nb_parser *p, statement *s) {
     if (!want_results(p, s) || !want_kind(p, s) || !want_operands(p, s)) return false;
     if (nb_at_punct(&p->lex, '{') && !want_attrs(p, s)) return false;
+    while (nb_at_word(&p->lex, "do")) {
+        nb_region *region;
+        bool whole;
+        nb_lex(&p->lex);
+        if (!nb_want_region(p, &region, &whole)) return false;
+        if (!whole) s->poisoned = true;
+        nb_vec_push(p->scratch, &s->regions, region);
+    }
     nb_token at = p->lex.token;
     if (!nb_want_loc(p, &s->loc)) return false;
-    if (s->n_results && !nb_want_storage(p, s->storage, s->n_results)) return false;
+    nb_storage places[NB_MAX_RESULTS];
+    if (s->n_results && !nb_want_storage(p, places, s->n_results)) return false;
+    for (size_t i = 0; i < s->n_results; i++) result_of(p, s, i)->storage = places[i];
     if (!nb_want_end(p)) return false;
     for (size_t i = 0; i < s->n_results; i++)
-        if (p->g->stage == NB_STAGE_PLANNED && s->storage[i].kind == NB_STORE_NONE)
+        if (p->g->stage == NB_STAGE_PLANNED && places[i].kind == NB_STORE_NONE)
             return nb_parse_error(p, &at, "'%%%s' has no storage, which stage planned asks for",
-                                  nb_token_name(p, &s->names[i]));
+                                  nb_token_name(p, &result_of(p, s, i)->name));
     return true;
 }
 
@@ -308,24 +335,38 @@ static nb_op *make_op(nb_parser *p, const statement *s) {
         nb_set_operand(&op->operands[n + i], s->rest.items[i]);
     memcpy(op->attrs, s->attrs, sizeof op->attrs);
     op->loc = s->loc;
-    op->parent = &p->g->body;
+    op->parent = p->region;
+    op->n_regions = (uint32_t)s->regions.count;
+    op->regions =
+        (nb_region **)nb_alloc_array(p->g->arena, s->regions.count + 1, sizeof *op->regions);
+    for (size_t i = 0; i < s->regions.count; i++) {
+        op->regions[i] = s->regions.items[i];
+        op->regions[i]->parent = op;
+        nb_region_close(op->regions[i]);
+    }
     return op;
 }
 
 static bool check_types(nb_parser *p, const statement *s, const nb_op *op) {
-    const nb_type *types[MAX_RESULTS] = {NULL};
+    const nb_type *types[NB_MAX_RESULTS] = {NULL};
     if (nb_infer(p->g, op, types, p->trial) != NB_OK) return nb_parse_trial(p, &s->op);
-    for (size_t i = 0; i < s->n_results; i++)
-        if (types[i] != s->types[i])
-            return nb_parse_error(p, &s->type_at[i], "the type says %s, the operands give %s",
-                                  nb_type_text(p->scratch, s->types[i]),
+    if (nb_result_count(op) != s->n_results)
+        return nb_parse_error(p, &s->op, "%zu results are named, %s returns %u", s->n_results,
+                              s->info->name, nb_result_count(op));
+    for (size_t i = 0; i < s->n_results; i++) {
+        const nb_parsed_result *r = result_of(p, s, i);
+        if (types[i] != r->type)
+            return nb_parse_error(p, &r->type_at, "the type says %s, the operands give %s",
+                                  nb_type_text(p->scratch, r->type),
                                   nb_type_text(p->scratch, types[i]));
+    }
     return true;
 }
 
 bool nb_parse_op(nb_parser *p) {
     statement s;
     memset(&s, 0, sizeof s);
+    s.first = p->results.count;
     bool ok = read_statement(p, &s);
     nb_op *op = ok && !s.poisoned ? make_op(p, &s) : NULL;
     if (op && !check_types(p, &s, op)) ok = false;
@@ -335,17 +376,18 @@ bool nb_parse_op(nb_parser *p) {
     }
     /* Results are known from here on, if only by their type. */
     for (size_t i = 0; i < s.n_results; i++) {
-        const nb_token *t = &s.names[i];
-        nb_map_entry *entry = nb_map_add_str(&p->values, t->text, t->size);
+        const nb_parsed_result *r = result_of(p, &s, i);
+        nb_map_entry *entry = nb_map_add_str(&p->values, r->name.text, r->name.size);
         nb_value *v = &p->poison;
-        if (s.types[i]) v = nb_value_create(p->g, entry->key, s.types[i], false);
+        if (r->type) v = nb_value_create(p->g, entry->key, r->type, false);
         entry->value = v;
         if (!op) continue;
         v->def = op;
         v->index = (uint32_t)i;
-        v->storage = s.storage[i];
+        v->storage = r->storage;
         op->results[i] = v;
     }
-    if (op) nb_op_insert(op, &p->g->body, NULL);
+    p->results.count = s.first;
+    if (op) nb_op_insert(op, p->region, NULL);
     return ok;
 }

@@ -189,6 +189,7 @@ static void put_region(printer *p, const nb_region *region, int indent) {
         put_value(w, region->params[i]);
         nb_puts(w, ": ");
         put_type(p, w, region->params[i]->type);
+        put_storage(w, &region->params[i], 1);
     }
     nb_puts(w, ") {");
     for (const nb_op *op = region->first; op; op = op->next) {

@@ -95,6 +95,20 @@ static bool of_slice(follower *f, const nb_op *op, elements *out) {
     return true;
 }
 
+/* Sizes fit every type of integers that a model would cast them to; a condition is decided. */
+static bool of_cast(follower *f, const nb_op *op, elements *out) {
+    const nb_elem to = nb_out(op)->type->elem;
+    if (nb_elem_is_integer(to) && nb_elems[to].bits >= 32) return of_operand(f, op, out);
+    if (to != NB_BOOL || !of_operand(f, op, out)) return false;
+    for (size_t i = 0; i < out->count; i++) {
+        int64_t low, high;
+        nb_dim_range(out->items[i], &low, &high);
+        if (low <= 0 && high >= 0 && low != high) return false;
+        out->items[i] = number(f, low != 0 || high != 0);
+    }
+    return true;
+}
+
 /* Is a-b decided to be at least, or at most, 0? 1 yes, 0 no, -1 unknown. */
 static int is_below(follower *f, const nb_dim *a, const nb_dim *b, bool or_equal) {
     int64_t low, high;
@@ -224,9 +238,8 @@ static bool of_op(follower *f, const nb_op *op, elements *out) {
     case NB_OP_reshape:
     case NB_OP_expand:
         return of_operand(f, op, out);
-    case NB_OP_cast: /* sizes fit every type that a model would cast them to */
-        return nb_elem_is_integer(nb_out(op)->type->elem) &&
-               nb_elems[nb_out(op)->type->elem].bits >= 32 && of_operand(f, op, out);
+    case NB_OP_cast:
+        return of_cast(f, op, out);
     case NB_OP_concat:
         return of_concat(f, op, out);
     case NB_OP_gather:

@@ -18,6 +18,7 @@
 #define NB_TEXT_MAX_DIM    1024 /* bytes of one dimension expression */
 #define NB_TEXT_MAX_DIMS   4096 /* different expressions that are not one number or symbol */
 #define NB_TEXT_MAX_NEST   64   /* brackets within one dimension expression */
+#define NB_TEXT_MAX_DEPTH  64   /* bodies within bodies */
 
 typedef enum nb_token_kind {
     NB_TOKEN_END,
@@ -94,6 +95,13 @@ typedef struct nb_pending_state {
     nb_state state;
 } nb_pending_state;
 
+/* A result of the operation that is being read, or a parameter of its body. */
+typedef struct nb_parsed_result {
+    nb_token name, type_at;
+    const nb_type *type; /* NULL: wrong */
+    nb_storage storage;
+} nb_parsed_result;
+
 typedef struct nb_text_file nb_text_file;
 
 typedef struct nb_parser {
@@ -112,11 +120,14 @@ typedef struct nb_parser {
     nb_map files;                /* name -> nb_text_file */
     nb_map output_numbers;       /* name -> number + 1 */
     nb_value poison;
-    bool any_symbol;      /* unknown symbols are new ones: inputs */
-    bool header_failed;   /* unknown values are poison */
-    bool declared;        /* the declarations are over */
-    bool ended;           /* the current statement was read to its end */
-    size_t errors_before; /* in diags, from elsewhere */
+    nb_region *region;                /* where ops go: the graph's body, or one inside */
+    int depth;                        /* of that body */
+    NB_VEC(nb_parsed_result) results; /* of statements that are being read, inner ones behind */
+    bool any_symbol;                  /* unknown symbols are new ones: inputs */
+    bool header_failed;               /* unknown values are poison */
+    bool declared;                    /* the declarations are over */
+    bool ended;                       /* the current statement was read to its end */
+    size_t errors_before;             /* in diags, from elsewhere */
     int64_t inline_bytes;
     uint32_t n_ops, n_locs;
     NB_VEC(nb_typed_name) inputs, outputs;
@@ -183,6 +194,11 @@ void nb_text_files_close(nb_parser *p);
 /* ---- ops (parse_op.c, parse_loc.c) ----------------------------------------------------------- */
 
 bool nb_parse_op(nb_parser *p);
+/* ` do (parameters) { ... }`, from behind `do`; its ops are made, or when an error was in one, not
+ * all of them (`whole`). */
+bool nb_want_region(nb_parser *p, nb_region **out, bool *whole);
+/* `%name: type`, new in the text, behind the results that were read. */
+bool nb_want_result(nb_parser *p, size_t first);
 /* ` at ... via ...`; NULL when there is neither. */
 bool nb_want_loc(nb_parser *p, const nb_loc **loc);
 /* ` in slot 1, slot 2` for n values. */

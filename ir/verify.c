@@ -171,6 +171,9 @@ static bool check_operands(checker *c, const nb_op *op) {
         if (!is_defined(c, u->value)) {
             fault(c, op, "operand %u '%s' is used before it is defined", i, u->value->name);
             ok = false;
+        } else if (!nb_is_const(u->value) && nb_region_of(u->value) != op->parent) {
+            fault(c, op, "operand %u '%s' is not of this body", i, u->value->name);
+            ok = false;
         } else if (u->user != op || u->index != i || !u->link || *u->link != u) {
             fault(c, op, "operand %u '%s' is not in the list of its uses", i, u->value->name);
         }
@@ -189,6 +192,10 @@ static void check_attrs(checker *c, const nb_op *op) {
 
 static void check_results(checker *c, const nb_op *op) {
     const nb_type *types[NB_MAX_RESULTS] = {NULL};
+    if (op->n_results != nb_result_count(op)) {
+        fault(c, op, "%u results, expected %u", op->n_results, nb_result_count(op));
+        return;
+    }
     if (nb_infer((nb_graph *)(uintptr_t)c->g, op, types, c->diags) != NB_OK) return;
     for (uint32_t i = 0; i < op->n_results; i++) {
         if (op->results[i]->type != types[i])
@@ -197,8 +204,9 @@ static void check_results(checker *c, const nb_op *op) {
     }
 }
 
-static void check_op(checker *c, const nb_op *op) {
-    const nb_region *body = &c->g->body;
+static void check_region(checker *c, const nb_region *region);
+
+static void check_op(checker *c, const nb_op *op, const nb_region *body) {
     if (op->parent != body || (op->prev ? op->prev->next : body->first) != op ||
         (op->next ? op->next->prev : body->last) != op)
         fault(c, op, "the list of ops is broken");
@@ -207,9 +215,9 @@ static void check_op(checker *c, const nb_op *op) {
     if (!nb_legal_in(op->kind, c->g->stage)) fault(c, op, "is not legal in this stage");
     check_attrs(c, op);
     bool ok = check_operands(c, op);
-    if (op->n_results != (uint32_t)nb_info(op)->results) {
-        fault(c, op, "%u results, expected %d", op->n_results, nb_info(op)->results);
-        return;
+    for (uint32_t r = 0; r < op->n_regions; r++) {
+        if (op->regions[r]->parent != op) fault(c, op, "body %u does not know its op", r);
+        check_region(c, op->regions[r]);
     }
     if (ok) check_results(c, op);
     for (uint32_t i = 0; i < op->n_results; i++) {
@@ -221,13 +229,17 @@ static void check_op(checker *c, const nb_op *op) {
 
 /* ---- the graph ----------------------------------------------------------------------------- */
 
-static void check_params(checker *c) {
-    const nb_region *body = &c->g->body;
+static void check_params(checker *c, const nb_region *body) {
     for (uint32_t i = 0; i < body->n_params; i++) {
         if (body->params[i]->region != body || body->params[i]->index != i)
-            fault(c, NULL, "input '%%%s' does not know its place", body->params[i]->name);
+            fault(c, body->parent, "input '%%%s' does not know its place", body->params[i]->name);
         check_value(c, body->params[i], &c->names, "%");
     }
+}
+
+static void check_region(checker *c, const nb_region *region) {
+    check_params(c, region);
+    for (const nb_op *op = region->first; op; op = op->next) check_op(c, op, region);
 }
 
 static void check_symbols(checker *c) {
@@ -278,8 +290,7 @@ static nb_status verify(const nb_graph *g, nb_diags *diags, bool form_only) {
     nb_map_reserve(&c.names, (size_t)g->n_values + 1);
     check_symbols(&c);
     check_constants(&c);
-    check_params(&c);
-    for (const nb_op *op = g->body.first; op; op = op->next) check_op(&c, op);
+    check_region(&c, &g->body);
     if (!g->body.last || g->body.last->kind != NB_OP_return)
         fault(&c, NULL, "the graph has no return");
     else if (g->body.last->n_operands != g->outputs.count)

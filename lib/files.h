@@ -4,9 +4,10 @@
 
 #include "codegen/codegen.h"
 
-/* By the name's ending, or else by content. For `oom` see arena.h. */
-nb_status nbl_read_graph(const char *path, nb_oom_fn oom, void *user, nb_diags *diags,
-                         nb_graph **out);
+/* By the name's ending, or else by content. `pins` as for nb_import_pinned. For `oom` see arena.h.
+ */
+nb_status nbl_read_graph(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
+                         void *user, nb_diags *diags, nb_graph **out);
 /* The same of bytes, by content; those of a model must outlive the graph. Files are looked for in
  * `directory`, NULL: refused. */
 nb_status nbl_read_bytes(const void *bytes, size_t size, const char *name, const char *directory,

@@ -4,6 +4,10 @@
  *   maintains  stage PLANNED; every value has storage; two values share a slot only when they are
  *              never alive together; a view shares the storage of what it views
  *
+ * Bodies of ops are planned with the rest: their ops run between those around them. What a body
+ * takes from outside lies where it is outside; what a loop carries on lies in one place from before
+ * the loop until its results' last use; results of an `if` lie where its bodies make them.
+ *
  * State pairs become in place where the output is `concat past, new` on the growing axis: both ends
  * are then the session's buffer, and the concat writes only the new entries. Outputs are written
  * where the caller wants them; an output that is also an input, a constant, or another output gets
@@ -32,14 +36,22 @@ typedef struct planner {
     nb_pass_ctx *ctx;
     nb_graph *graph;
     nb_arena *arena;
-    uint32_t *position;     /* by op id */
     group **group_of;       /* by value id */
+    nb_value **place_of;    /* by value id: the value outside whose memory it is, or NULL */
+    uint32_t position;      /* of the op at hand */
     NB_VEC(group *) groups; /* in order of creation */
     NB_VEC(slot) slots;
 } planner;
 
 static nb_value *root_of(nb_value *v) {
     while (v->def && nb_has_trait(v->def, NB_TRAIT_VIEW)) v = nb_in(v->def, 0);
+    return v;
+}
+
+/* The value whose memory `v` has: through views, and out of bodies. */
+static nb_value *owner_of(const planner *p, nb_value *v) {
+    for (v = root_of(v); p->place_of[v->id]; v = root_of(p->place_of[v->id])) {
+    }
     return v;
 }
 
@@ -61,7 +73,7 @@ static bool is_appended(const nb_graph *g, const nb_state *state) {
     for (const nb_use *u = present->uses; u; u = u->next) {
         /* A view would need the bytes to be contiguous, which a buffer with spare capacity is not.
          */
-        if (nb_has_trait(u->user, NB_TRAIT_VIEW)) return false;
+        if (nb_has_trait(u->user, NB_TRAIT_VIEW) || u->user->n_regions) return false;
         returns += u->user->kind == NB_OP_return;
     }
     return returns == 1;
@@ -92,7 +104,7 @@ static bool separate_outputs(planner *p) {
         nb_value *v = nb_in(ret, i), *root = root_of(v);
         /* The codes of a value alone: its memory holds scales too, which the caller's does not. */
         bool whole = root->type->quant == v->type->quant;
-        if (root->def && whole && !nb_map_get(&taken, root)) {
+        if (root->def && !root->def->n_regions && whole && !nb_map_get(&taken, root)) {
             nb_map_set(&taken, root, root);
             continue;
         }
@@ -104,6 +116,76 @@ static bool separate_outputs(planner *p) {
         nb_map_set(&taken, root_of(copy), copy);
     }
     return true;
+}
+
+/* ---- bodies -------------------------------------------------------------------------------- */
+
+static bool replace_by_copy(planner *p, nb_use *use, nb_op *before) {
+    nb_builder b = nb_pass_builder(p->ctx, before, before->loc);
+    b.region = before->parent;
+    nb_value *copy = copy_of(&b, use->value);
+    if (copy) nb_set_operand(use, copy);
+    return copy != NULL;
+}
+
+/* Is `v` a value that a loop carries, another one than `but`? */
+static bool is_carried(const nb_op *op, const nb_value *v, const nb_value *but) {
+    return op->kind == NB_OP_loop && v != but && v->region == op->regions[0] &&
+           v->index >= NB_LOOP_PARAMS &&
+           (int64_t)v->index < NB_LOOP_PARAMS + nb_attr_int(op, "carried");
+}
+
+/* What ops with bodies read and write is memory that is not a constant's; what is carried on is not
+ * overwritten before it is. */
+static bool separate_bodies(planner *p, nb_region *region) {
+    NB_FOR_OPS(op, region) {
+        for (uint32_t i = 0; op->n_regions && i < op->n_operands; i++) {
+            if (nb_in(op, i) && nb_is_const(root_of(nb_in(op, i))) &&
+                !replace_by_copy(p, &op->operands[i], op))
+                return false;
+        }
+        for (uint32_t r = 0; r < op->n_regions; r++) {
+            if (!separate_bodies(p, op->regions[r])) return false;
+            nb_op *ret = op->regions[r]->last;
+            const uint32_t conditions = ret->n_operands - op->n_results;
+            for (uint32_t i = 0; i < ret->n_operands; i++) {
+                const nb_value *root = root_of(nb_in(ret, i));
+                const uint32_t own = NB_LOOP_PARAMS + i - conditions;
+                const nb_value *kept =
+                    op->kind == NB_OP_loop && i >= conditions && own < op->regions[r]->n_params
+                        ? op->regions[r]->params[own]
+                        : NULL;
+                if ((nb_is_const(root) || is_carried(op, root, kept)) &&
+                    !replace_by_copy(p, &ret->operands[i], ret))
+                    return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Values inside whose memory is that of one outside, and results that are what is carried. */
+static void find_places(planner *p, nb_region *region) {
+    NB_FOR_OPS(op, region) {
+        const uint32_t operands = op->kind == NB_OP_loop ? NB_LOOP_OPERANDS : 1;
+        const uint32_t params = op->kind == NB_OP_loop ? NB_LOOP_PARAMS : 0;
+        const uint32_t carried = op->kind == NB_OP_loop ? (uint32_t)nb_attr_int(op, "carried") : 0;
+        const uint32_t own =
+            op->kind == NB_OP_loop ? carried + (uint32_t)nb_attr_int(op, "sliced") : 0;
+        for (uint32_t r = 0; r < op->n_regions; r++) {
+            nb_region *body = op->regions[r];
+            for (uint32_t i = own; i + operands < op->n_operands; i++)
+                p->place_of[body->params[i + params]->id] = nb_in(op, i + operands);
+            for (uint32_t i = 0; i < carried; i++)
+                p->place_of[op->results[i]->id] = body->params[i + params];
+            for (uint32_t i = 0; op->kind == NB_OP_if && i < op->n_results; i++) {
+                const nb_value *made = root_of(nb_in(body->last, i));
+                if (made->def && !made->def->n_regions && !p->place_of[made->id])
+                    p->place_of[made->id] = op->results[i];
+            }
+            find_places(p, body);
+        }
+    }
 }
 
 /* ---- lifetimes ----------------------------------------------------------------------------- */
@@ -123,30 +205,39 @@ static int64_t estimate(const planner *p, const nb_type *t) {
     return size;
 }
 
-static void touch(planner *p, nb_value *v, uint32_t position) {
-    if (nb_is_const(v)) return;
-    nb_value *root = root_of(v);
+static void touch(planner *p, nb_value *v) {
+    if (!v || nb_is_const(v)) return;
+    nb_value *root = owner_of(p, v);
     group *gr = p->group_of[root->id];
     if (!gr) {
         gr = NB_NEW(p->arena, group);
         gr->root = root;
-        gr->first = position;
+        gr->first = p->position;
         gr->size = estimate(p, root->type);
         p->group_of[root->id] = gr;
         nb_vec_push(p->arena, &p->groups, gr);
     }
-    gr->last = position;
+    gr->last = p->position;
+    if (root_of(v) != root) gr->size = nb_max_i64(gr->size, estimate(p, v->type));
 }
 
-static void find_lifetimes(planner *p) {
-    uint32_t position = 1;
-    for (uint32_t i = 0; i < p->graph->body.n_params; i++) touch(p, p->graph->body.params[i], 0);
-    NB_FOR_OPS(op, &p->graph->body) {
-        for (uint32_t i = 0; i < op->n_operands; i++) {
-            if (nb_in(op, i)) touch(p, nb_in(op, i), position);
+static void touch_op(planner *p, const nb_op *op) {
+    for (uint32_t i = 0; i < op->n_operands; i++) touch(p, nb_in(op, i));
+    for (uint32_t i = 0; i < op->n_results; i++) touch(p, op->results[i]);
+}
+
+/* A region's ops in order. What an op with bodies reads and writes is in use before and behind
+ * them, and so is what a loop carries; a slice, and what a body makes, only within a step. */
+static void find_lifetimes(planner *p, nb_region *region) {
+    NB_FOR_OPS(op, region) {
+        touch_op(p, op);
+        for (uint32_t r = 0; r < op->n_regions; r++) {
+            nb_region *body = op->regions[r];
+            for (uint32_t i = 0; i < body->n_params; i++) touch(p, body->params[i]);
+            find_lifetimes(p, body);
         }
-        for (uint32_t i = 0; i < op->n_results; i++) touch(p, op->results[i], position);
-        position++;
+        if (op->n_regions) touch_op(p, op);
+        p->position++;
     }
 }
 
@@ -157,7 +248,7 @@ static void fix_ports(planner *p) {
     for (uint32_t i = 0; i < g->body.n_params; i++)
         p->group_of[g->body.params[i]->id]->storage = (nb_storage){NB_STORE_INPUT, i};
     for (uint32_t i = 0; i < g->outputs.count; i++)
-        p->group_of[root_of(nb_in(g->body.last, i))->id]->storage =
+        p->group_of[owner_of(p, nb_in(g->body.last, i))->id]->storage =
             (nb_storage){NB_STORE_OUTPUT, i};
     for (uint32_t i = 0; i < g->states.count; i++) {
         const nb_state *s = &g->states.items[i];
@@ -192,6 +283,21 @@ static uint32_t choose_slot(planner *p, const group *gr) {
     return best;
 }
 
+static nb_storage storage_of(const planner *p, nb_value *v) {
+    const nb_value *owner = owner_of(p, v);
+    return nb_is_const(owner) ? owner->storage : p->group_of[owner->id]->storage;
+}
+
+static void store_region(planner *p, nb_region *region) {
+    for (uint32_t i = 0; i < region->n_params; i++)
+        region->params[i]->storage = storage_of(p, region->params[i]);
+    NB_FOR_OPS(op, region) {
+        for (uint32_t i = 0; i < op->n_results; i++)
+            op->results[i]->storage = storage_of(p, op->results[i]);
+        for (uint32_t r = 0; r < op->n_regions; r++) store_region(p, op->regions[r]);
+    }
+}
+
 static void assign(planner *p) {
     fix_ports(p);
     /* Groups were pushed in order of their first op, which makes greedy colouring optimal in
@@ -203,15 +309,7 @@ static void assign(planner *p) {
     }
     for (size_t i = 0; i < p->graph->constants.count; i++)
         p->graph->constants.items[i]->storage = (nb_storage){NB_STORE_WEIGHT, 0};
-    for (uint32_t i = 0; i < p->graph->body.n_params; i++)
-        p->graph->body.params[i]->storage = p->group_of[p->graph->body.params[i]->id]->storage;
-    NB_FOR_OPS(op, &p->graph->body) {
-        for (uint32_t i = 0; i < op->n_results; i++) {
-            nb_value *root = root_of(op->results[i]);
-            op->results[i]->storage =
-                nb_is_const(root) ? root->storage : p->group_of[root->id]->storage;
-        }
-    }
+    store_region(p, &p->graph->body);
 }
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
@@ -221,9 +319,13 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     planner p = {.ctx = ctx, .graph = g, .arena = nb_state_of(ctx)->scratch};
     for (size_t i = 0; i < g->states.count; i++)
         g->states.items[i].appended = is_appended(g, &g->states.items[i]);
-    if (!separate_outputs(&p)) return NB_PASS_FAILED;
-    p.group_of = (group **)nb_alloc_array(p.arena, g->n_values, sizeof(group *));
-    find_lifetimes(&p);
+    if (!separate_outputs(&p) || !separate_bodies(&p, &g->body)) return NB_PASS_FAILED;
+    p.group_of = (group **)nb_alloc_array(p.arena, (size_t)g->n_values + 1, sizeof(group *));
+    p.place_of = (nb_value **)nb_alloc_array(p.arena, (size_t)g->n_values + 1, sizeof(nb_value *));
+    find_places(&p, &g->body);
+    for (uint32_t i = 0; i < g->body.n_params; i++) touch(&p, g->body.params[i]);
+    p.position = 1;
+    find_lifetimes(&p, &g->body);
     assign(&p);
     g->stage = NB_STAGE_PLANNED;
     return nb_pass_end(ctx, true);

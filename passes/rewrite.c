@@ -60,30 +60,51 @@ static void explain(nb_pass_ctx *ctx, const nb_rule *rule, nb_op *op) {
 }
 
 /* Once no rule fires any more, what is left of them. */
-static void explain_all(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules) {
-    NB_FOR_OPS(op, &ctx->graph->body) {
+static void explain_all(nb_pass_ctx *ctx, const nb_region *region, const nb_rule *rules,
+                        size_t n_rules) {
+    NB_FOR_OPS(op, region) {
         for (size_t r = 0; r < n_rules && op->n_results == 1; r++) explain(ctx, &rules[r], op);
+        for (uint32_t r = 0; r < op->n_regions; r++)
+            explain_all(ctx, op->regions[r], rules, n_rules);
     }
 }
 
+typedef struct rewriting {
+    nb_pass_ctx *ctx;
+    const nb_rule *rules;
+    size_t n_rules;
+    uint64_t budget;
+} rewriting;
+
+/* One round over a region and the bodies in it. */
+static bool rewrite_region(rewriting *w, const nb_region *region, bool *again) {
+    NB_FOR_OPS(op, region) {
+        for (uint32_t r = 0; r < op->n_regions; r++)
+            if (!rewrite_region(w, op->regions[r], again)) return false;
+        if (op->n_results != 1 || op->n_regions) continue;
+        int did = rewrite_op(w->ctx, w->rules, w->n_rules, op);
+        if (did < 0) return false;
+        if (did && w->budget-- == 0) {
+            nb_error(nb_diags_of(w->ctx), NB_INTERNAL, NB_NOWHERE,
+                     "rewrite rules do not come to an end");
+            return false;
+        }
+        *again = *again || did;
+    }
+    return true;
+}
+
 bool nb_rewrite_run(nb_pass_ctx *ctx, const nb_rule *rules, size_t n_rules, bool *changed) {
-    uint64_t budget = (uint64_t)ctx->graph->n_ops * MAX_REWRITES_PER_OP + 1024;
+    rewriting w = {.ctx = ctx,
+                   .rules = rules,
+                   .n_rules = n_rules,
+                   .budget = (uint64_t)ctx->graph->n_ops * MAX_REWRITES_PER_OP + 1024};
     for (bool again = true; again;) {
         again = false;
-        NB_FOR_OPS(op, &ctx->graph->body) {
-            if (op->n_results != 1) continue;
-            int did = rewrite_op(ctx, rules, n_rules, op);
-            if (did < 0) return false;
-            if (did && budget-- == 0) {
-                nb_error(nb_diags_of(ctx), NB_INTERNAL, NB_NOWHERE,
-                         "rewrite rules do not come to an end");
-                return false;
-            }
-            again = again || did;
-        }
+        if (!rewrite_region(&w, &ctx->graph->body, &again)) return false;
         *changed = *changed || again;
         if (again) nb_graph_sweep(ctx->graph);
     }
-    if (nb_is_heard(ctx)) explain_all(ctx, rules, n_rules);
+    if (nb_is_heard(ctx)) explain_all(ctx, &ctx->graph->body, rules, n_rules);
     return true;
 }

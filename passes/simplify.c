@@ -4,11 +4,13 @@
  *   maintains  every bit of every output; a value that is folded to a constant keeps its name
  *
  * In rounds until nothing changes: run-time shape arithmetic becomes `dims` of expressions, ops on
- * constants become constants, equal ops merge, no-ops and inverse pairs go, dead code goes.
+ * constants become constants, equal ops merge, no-ops and inverse pairs go, dead code goes. Bodies
+ * of ops are simplified with the rest (simplify_bodies.c).
  *
  *   %s: i64[4] = dims {values=[B,S,4,64]}                %y: f32[B,S,256] = reshape %x
  * {shape=[B,S,256]} %t: f32[B,4,S,64] = transpose %x {perm=[0,2,1,3]}  -> %u: f32[B,S,4,64] =
  * transpose %t {perm=[0,2,1,3]} */
+#include "passes/simplify.h"
 #include "ir/symbolic.h"
 #include "passes/rewrite.h"
 
@@ -186,7 +188,9 @@ static bool worth_folding(const nb_op *op, int64_t *bytes) {
 /* 1 folded, 0 not, -1 error. */
 static int fold(nb_pass_ctx *ctx, nb_op *op) {
     int64_t bytes;
-    if (op->n_results != 1 || !nb_out(op)->uses || !all_constant(op) || !worth_folding(op, &bytes))
+    /* A loop on constants may not end. */
+    if (op->n_results != 1 || op->n_regions || !nb_out(op)->uses || !all_constant(op) ||
+        !worth_folding(op, &bytes))
         return 0;
     nb_graph *g = ctx->graph;
     nb_arena *arena = nb_arena_create_like(nb_state_of(ctx)->scratch);
@@ -295,10 +299,13 @@ static bool merge_constants(nb_graph *g, nb_arena *arena) {
     return changed;
 }
 
-static bool merge_ops(nb_graph *g, nb_arena *arena) {
-    bool changed = merge_constants(g, arena);
+static bool merge_ops(nb_graph *g, const nb_region *region, nb_arena *arena) {
+    bool changed = false;
     nb_map seen = {.arena = arena};
-    NB_FOR_OPS(op, &g->body) {
+    NB_FOR_OPS(op, region) {
+        for (uint32_t r = 0; r < op->n_regions; r++)
+            if (merge_ops(g, op->regions[r], arena)) changed = true;
+        if (op->n_regions) continue; /* equal operands do not make equal bodies */
         if (op->n_results != 1 || !nb_has_trait(op, NB_TRAIT_PURE)) continue;
         uint64_t key = hash_op(op);
         nb_op *first = nb_map_get_str(&seen, (const char *)&key, sizeof key);
@@ -315,24 +322,36 @@ static bool merge_ops(nb_graph *g, nb_arena *arena) {
 
 /* ---- the pass ------------------------------------------------------------------------------ */
 
+static bool simplify_region(nb_pass_ctx *ctx, const nb_region *region, bool *again) {
+    NB_FOR_OPS(op, region) {
+        if (op->n_regions) {
+            if (nb_simplify_bodies(ctx, op)) *again = true;
+            for (uint32_t r = 0; r < op->n_regions; r++)
+                if (!simplify_region(ctx, op->regions[r], again)) return false;
+            continue;
+        }
+        if (op->n_results != 1) continue;
+        if (symbolic_to_dims(ctx, op)) {
+            *again = true;
+            continue;
+        }
+        int folded = fold(ctx, op);
+        if (folded < 0) return false;
+        *again = *again || folded;
+    }
+    return true;
+}
+
 static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_graph *g = ctx->graph;
     bool changed = nb_graph_sweep(g) > 0;
     for (bool again = true; again;) {
         again = false;
-        NB_FOR_OPS(op, &g->body) {
-            if (op->n_results != 1) continue;
-            if (symbolic_to_dims(ctx, op)) {
-                again = true;
-                continue;
-            }
-            int folded = fold(ctx, op);
-            if (folded < 0) return NB_PASS_FAILED;
-            again = again || folded;
-        }
+        if (!simplify_region(ctx, &g->body, &again)) return NB_PASS_FAILED;
         if (!nb_rewrite_run(ctx, rules, NB_COUNT(rules), &again)) return NB_PASS_FAILED;
         nb_arena *arena = nb_arena_create_like(nb_state_of(ctx)->scratch);
-        if (merge_ops(g, arena)) again = true;
+        if (merge_constants(g, arena)) again = true;
+        if (merge_ops(g, &g->body, arena)) again = true;
         nb_arena_destroy(arena);
         nb_graph_sweep(g);
         changed = changed || again;

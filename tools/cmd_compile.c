@@ -15,6 +15,14 @@ static void print_name(nbt_args *args, const nb_op *op) {
     printf("%-44s %-8s", nb_escape(args->arena, name, strlen(name)), nb_info(op)->name);
 }
 
+/* Why what could be quantized is not. */
+static const char *why_float(nbt_args *args, const nb_op *op) {
+    if (op->parent->parent)
+        return nb_format(args->arena, "in a body of `%s`, which passes leave in float",
+                         nb_info(op->parent->parent)->name);
+    return "the scheme leaves it in float";
+}
+
 /* A convolution that no pass made a linear layer of. */
 static void print_conv(nbt_args *args, const nb_op *op) {
     const int64_t groups = nb_conv_groups(op);
@@ -22,38 +30,50 @@ static void print_conv(nbt_args *args, const nb_op *op) {
     printf(" %s: %s\n", nb_type_text(args->arena, nb_in(op, 1)->type),
            groups > 1 ? nb_format(args->arena, "in %lld groups, codes would not be faster",
                                   (long long)groups)
-                      : "the scheme leaves it in float");
+                      : why_float(args, op));
+}
+
+typedef struct layers {
+    size_t linear, quantized, convolutions;
+} layers;
+
+static void print_layer(nbt_args *args, const nb_op *op, layers *n) {
+    if (op->kind == NB_OP_conv) {
+        n->convolutions++;
+        print_conv(args, op);
+    }
+    const nb_value *w = nb_linear_weight(op);
+    if (op->kind == NB_OP_qgather) w = nb_in(op, 0);
+    if (!w) return;
+    const nb_quant *q = w->type->quant;
+    bool layer = op->kind != NB_OP_qgather && !nb_is_factor(w);
+    n->linear += layer;
+    n->quantized += layer && q != NULL;
+    print_name(args, op);
+    if (!q)
+        printf(" %s [%s,%s]: %s\n", nb_elems[w->type->elem].text,
+               nb_dim_text(args->arena, w->type->dims[0]),
+               nb_dim_text(args->arena, w->type->dims[1]),
+               nb_is_factor(w) ? "of a branch beside the layer" : why_float(args, op));
+    else
+        printf(" %s\n", nbt_layer_detail(args->arena, op));
+}
+
+static void print_region(nbt_args *args, const nb_region *region, layers *n) {
+    for (const nb_op *op = region->first; op; op = op->next) {
+        print_layer(args, op, n);
+        for (uint32_t r = 0; r < op->n_regions; r++) print_region(args, op->regions[r], n);
+    }
 }
 
 /* One line for each linear layer, convolution and embedding: its kernel, or why it stayed in float.
  */
 static void print_layers(nbt_args *args, const nb_graph *g) {
-    size_t linear = 0, quantized = 0, convolutions = 0;
-    for (const nb_op *op = g->body.first; op; op = op->next) {
-        if (op->kind == NB_OP_conv) {
-            convolutions++;
-            print_conv(args, op);
-        }
-        const nb_value *w = nb_linear_weight(op);
-        if (op->kind == NB_OP_qgather) w = nb_in(op, 0);
-        if (!w) continue;
-        const nb_quant *q = w->type->quant;
-        bool layer = op->kind != NB_OP_qgather && !nb_is_factor(w);
-        linear += layer;
-        quantized += layer && q != NULL;
-        print_name(args, op);
-        if (!q)
-            printf(" %s [%s,%s]: %s\n", nb_elems[w->type->elem].text,
-                   nb_dim_text(args->arena, w->type->dims[0]),
-                   nb_dim_text(args->arena, w->type->dims[1]),
-                   nb_is_factor(w) ? "of a branch beside the layer"
-                                   : "the scheme leaves it in float");
-        else
-            printf(" %s\n", nbt_layer_detail(args->arena, op));
-    }
+    layers n = {0};
+    print_region(args, &g->body, &n);
     nbt_size s = nbt_measure_size(g);
-    printf("linear layers: %zu, quantized: %zu\n", linear, quantized);
-    if (convolutions) printf("convolutions in float: %zu\n", convolutions);
+    printf("linear layers: %zu, quantized: %zu\n", n.linear, n.quantized);
+    if (n.convolutions) printf("convolutions in float: %zu\n", n.convolutions);
     printf("matrices: %lld weights, %lld bytes, %.2f bits per "
            "weight\n",
            (long long)s.weights, (long long)s.bytes, s.bits_per_weight);

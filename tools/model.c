@@ -34,7 +34,9 @@ bool nbt_is_compiled(const char *path) {
 }
 
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
-    return nbl_read_graph(path, nbt_out_of_memory, NULL, args->diags, out);
+    const nbt_strings *pins = nbt_all(args, "pin");
+    return nbl_read_graph(path, pins->count, pins->items, nbt_out_of_memory, NULL, args->diags,
+                          out);
 }
 
 void nbt_print_cpus(void) {

@@ -93,11 +93,41 @@ static void convs(maker *m) {
     }
 }
 
+/* A loop of as many steps as there are rows, or fewer, that copies in and out, and may not run. */
+static void control(maker *m) {
+    nb_graph *g = m->g;
+    const nb_dim *dims[] = {nb_dim_symbol(g, nb_graph_symbol(g, "N", true)), nb_dim_const(g, 4)};
+    const nb_type *row = nb_type_intern(g, NB_F32, NULL, 1, dims + 1),
+                  *number = nb_type_intern(g, NB_I64, NULL, 0, NULL);
+    nb_value *rows = nb_graph_add_input(g, "rows", nb_type_intern(g, NB_F32, NULL, 2, dims)),
+             *limit = nb_graph_add_input(g, "limit", number),
+             *first = nb_graph_add_input(g, "first", row);
+    nb_region *body = nb_region_create(g);
+    nb_region_add(body, "step", number);
+    nb_value *h = nb_region_add(body, "h", row), *s = nb_region_add(body, "s", row);
+    nb_builder inside = {.graph = g, .region = body, .diags = diags};
+    nb_value *sum = nb_binary(&inside, NB_OP_add, h, s);
+    nb_region_return(body, 2, (nb_value *[]){sum, nb_unary(&inside, NB_OP_exp, sum)}, NULL);
+    nb_begin(&m->b, NB_OP_loop);
+    nb_arg(&m->b, limit);
+    nb_arg(&m->b, NULL);
+    nb_arg(&m->b, first);
+    nb_arg(&m->b, rows);
+    nb_set_dims(&m->b, "count", 1, dims);
+    nb_set_int(&m->b, "carried", 1);
+    nb_set_int(&m->b, "sliced", 1);
+    nb_set_region(&m->b, body);
+    nb_value *last = nb_end(&m->b);
+    add(m, last);
+    add(m, last->def->results[1]);
+}
+
 static nb_graph *make(void) {
     maker m = {.g = nb_graph_create("all", NULL, NULL)};
     m.b = (nb_builder){.graph = m.g, .diags = diags};
     for (size_t i = 0; i < NB_COUNT(elems); i++) elementwise(&m, elems[i]);
     convs(&m);
+    control(&m);
     /* A constant, so that there are weights. */
     static const float data[40] = {1, 2, 3, 4, 5, 6, 7};
     nb_value *c = nb_const_f32(m.g, "c", 1, (int64_t[]){17}, data);
@@ -268,6 +298,7 @@ int main(void) {
     text_mentions(g, "x86_64", "x86-64-v3", NB_FORMAT_ASSEMBLY, "vfmadd");
     text_mentions(g, "aarch64", "generic", NB_FORMAT_ASSEMBLY, "fmla");
     text_mentions(g, "x86_64", "generic", NB_FORMAT_LLVM, "define internal");
+    text_mentions(g, "x86_64", "generic", NB_FORMAT_LLVM, "llvm.memset"); /* of a loop's stack */
 
     products();
     foreign_ports();

@@ -193,13 +193,16 @@ static bool make_sample(diff *d, sample *s) {
 }
 
 void diff_check_all(diff *d, size_t n, nb_value *const *ys) {
-    static const char *const names[] = {"y0", "y1", "y2", "y3", "y4", "y5", "y6", "y7"};
+    const char *names[DIFF_MAX_PORTS];
     sample samples[DIFF_MAX_LENGTHS] = {0};
     size_t n_samples = d->n_lengths ? d->n_lengths : 1;
     bool ok = true, run = strstr(d->name, wanted) != NULL;
     if (!run) n_samples = 0;
-    for (size_t i = 0; i < n; i++) ok = ok && ys[i];
-    if (ok) nb_graph_set_outputs(d->graph, n, ys, names);
+    for (size_t i = 0; i < n; i++) {
+        ok = ok && ys[i];
+        names[i] = nb_format(d->arena, "y%zu", i);
+    }
+    if (ok && n) nb_graph_set_outputs(d->graph, n, ys, names);
     for (size_t i = 0; ok && i < n_samples; i++) {
         if (d->n_lengths) d->symbols[0] = d->lengths[i];
         ok = make_sample(d, &samples[i]);
@@ -239,6 +242,7 @@ int main(int argc, char **argv) {
     diff_test_qgather();
     diff_test_qmatmul();
     diff_test_states();
+    diff_test_control();
     diff_test_model();
     printf("%d passed, %d failed, %d skipped\n", diff_passed, diff_failed, diff_skipped);
     return diff_failed ? 1 : 0;

@@ -46,7 +46,8 @@ const nb_dim *diff_dim(diff *d, int64_t n);
 nb_value *diff_input(diff *d, nb_elem elem, int rank, const int64_t *dims);
 /* A constant with random contents. */
 nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims);
-/* Compiles and compares; the outputs are `ys`. Frees everything. */
+/* Compiles and compares; the outputs are `ys`, or with none of them the graph's own. Frees
+ * everything. */
 void diff_check_all(diff *d, size_t n, nb_value *const *ys);
 void diff_check(diff *d, nb_value *y);
 
@@ -70,6 +71,7 @@ void diff_test_move(void);
 void diff_test_order(void);
 void diff_test_layers(void);
 void diff_test_model(void);
+void diff_test_control(void);
 void diff_test_immediates(void);
 void diff_test_rotary(void);
 void diff_test_hadamard(void);

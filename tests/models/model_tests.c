@@ -2,14 +2,14 @@
  * result does not depend on how it was computed: prompt split into pieces, cache, rewound or
  * restored, batch with left padding, shuffled positions, threads, CPU.
  *
+ * voice.c has a recurrent model with control flow.
+ *
  * The sample model is always there; the decoders of the optional data directory are used when it
  * is. */
-#include "codegen/codegen.h"
-#include "frontend/frontend.h"
 #include "ir/eval.h"
 #include "passes/linear.h"
 #include "passes/presets.h"
-#include "runtime/nb_runtime.h"
+#include "tests/models/compiled.h"
 #include "tests/support/test_data.h"
 
 #include <stdio.h>
@@ -28,24 +28,6 @@ static void verdict(bool ok, const char *model, const char *scheme, const char *
     if (!ok) printf("FAILED %s %s: %s\n", model, scheme, what);
 }
 
-/* ---- compiling ------------------------------------------------------------------------------ */
-
-typedef struct compiled {
-    nb_arena *arena;
-    nb_diags *diags;
-    nb_graph *graph; /* planned */
-    nb_jit *jit;
-    void *weights;
-    nb_loaded *loaded;
-    const nb_model *model;
-    int tokens, mask, positions;
-} compiled;
-
-static void print_diags(const nb_diags *d) {
-    for (size_t i = 0; i < d->list.count; i++)
-        fputs(nb_diag_render(d->arena, d->list.items[i]), stdout);
-}
-
 /* What a model is compiled to. */
 typedef struct variant {
     const char *scheme, *kv; /* kv: NULL for the type the model has */
@@ -53,50 +35,14 @@ typedef struct variant {
 } variant;
 
 static bool plan(compiled *c, const char *path, const variant *v) {
-    c->arena = nb_arena_create(NULL, NULL);
-    c->diags = nb_diags_create(c->arena, path);
-    if (nb_import(path, NULL, NULL, c->diags, &c->graph) != NB_OK) return false;
-    nb_registry *registry = nb_registry_create(c->arena);
     nb_preset_options options = {.group = -1, .kv = v->kv};
-    const char *passes = nb_preset(v->scheme, &options, c->arena);
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    const char *passes = nb_preset(v->scheme, &options, arena);
     if (v->rotate)
-        passes =
-            nb_format(c->arena, "simplify, raise, simplify, rotate{%s}, %s", v->rotate, passes);
-    nb_pipeline pipeline;
-    nb_pass_env env = {
-        .registry = registry, .diags = c->diags, .arena = c->arena, .verify_each = true};
-    return nb_pipeline_parse(registry, passes, c->arena, c->diags, &pipeline) == NB_OK &&
-           nb_pipeline_run(&pipeline, c->graph, &env) == NB_OK;
-}
-
-static bool load(compiled *c, const char *cpu) {
-    nb_codegen_options options = {.cpu = cg_cpu_find(NULL, cpu), .name = "m"};
-    nb_object object;
-    if (nb_codegen(c->graph, &options, c->arena, c->diags, &object) != NB_OK) return false;
-    if (nb_load_object(&object, "m", c->diags, &c->jit) != NB_OK) return false;
-    size_t size = ((size_t)nb_pack_size(object.pack) + 64) / 64 * 64;
-    c->weights = aligned_alloc(64, size);
-    nb_pack_copy(object.pack, c->weights);
-    c->model = nb_jit_model(c->jit);
-    c->tokens = nb_find_input(c->model, "input_ids");
-    c->mask = nb_find_input(c->model, "attention_mask");
-    c->positions = nb_find_input(c->model, "position_ids");
-    return nb_load_model(c->model, c->weights, NULL, NULL, &c->loaded, NULL) == NB_RT_OK;
-}
-
-static void unload(compiled *c) {
-    if (c->loaded) nb_unload(c->loaded);
-    if (c->jit) nb_jit_free(c->jit);
-    free(c->weights);
-    c->loaded = NULL;
-    c->jit = NULL;
-    c->weights = NULL;
-}
-
-static void discard(compiled *c) {
-    unload(c);
-    nb_graph_destroy(c->graph);
-    nb_arena_destroy(c->arena);
+        passes = nb_format(arena, "simplify, raise, simplify, rotate{%s}, %s", v->rotate, passes);
+    const bool ok = compiled_plan(c, path, passes);
+    nb_arena_destroy(arena);
+    return ok;
 }
 
 /* ---- running -------------------------------------------------------------------------------- */
@@ -343,7 +289,7 @@ static void check_variant(const char *path, const char *model, const variant *v,
     char scheme[64];
     snprintf(scheme, sizeof scheme, "%s%s%s%s", v->scheme, v->kv ? " with a cache of " : "",
              v->kv ? v->kv : "", v->rotate ? " rotated" : "");
-    bool ok = plan(&c, path, v) && load(&c, "native");
+    bool ok = plan(&c, path, v) && compiled_load(&c, "native");
     if (ok) {
         check_quantized(&c, model, v->scheme);
         if (v->kv) check_cache(&c, v, model, scheme);
@@ -356,16 +302,16 @@ static void check_variant(const char *path, const char *model, const variant *v,
         if (c.mask >= 0 && c.positions >= 0 && !strstr(model, "rope"))
             check_padding(&c, f, model, scheme);
         if (c.positions >= 0) check_shuffled(&c, f, model, scheme);
-        unload(&c);
-        ok = load(&c, "generic") &&
+        compiled_unload(&c);
+        ok = compiled_load(&c, "generic") &&
              run_row(&c, 1, f->tokens[0], f->straight, LENGTH, whole, f->got, &f->vocab);
         verdict(ok && same(f->got, f->expected, LENGTH * f->vocab), model, scheme,
                 "generic code gives other bits");
     } else {
-        print_diags(c.diags);
+        compiled_complain(&c);
         verdict(false, model, scheme, "does not compile");
     }
-    discard(&c);
+    compiled_discard(&c);
 }
 
 int main(int argc, char **argv) {
@@ -401,6 +347,7 @@ int main(int argc, char **argv) {
     free(f.expected);
     free(f.got);
     free(f.other);
+    if (argc < 2 || strstr("voice", argv[1])) test_voice(verdict, &skipped);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed != 0;
 }

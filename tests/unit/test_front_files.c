@@ -101,6 +101,47 @@ START_TEST(external_data_is_read) {
 }
 END_TEST
 
+/* ---- pinned inputs ------------------------------------------------------------------------- */
+
+static void expect_pinned(const char *pin, nb_status status, const char *part) {
+    nb_diags *diags = nb_diags_create(front_arena(), NULL);
+    nb_graph *g = NULL;
+    nb_status got = nb_import_pinned(in_folder("m.onnx"), 1, &pin, NULL, NULL, diags, &g);
+    const char *text = diags->list.count ? nb_diag_render(front_arena(), diags->list.items[0]) : "";
+    ck_assert_msg(got == status && strstr(text, part), "%s: status %d, %s", pin, (int)got, text);
+    nb_graph_destroy(g);
+}
+
+START_TEST(pinned_inputs_are_numbers) {
+    wire relu = W(front_node("Relu", "x", "a", NONE), front_put(12, front_text(1, "a")));
+    wire negative = W(front_node("Neg", "x", "b", NONE), front_put(12, front_text(1, "b")));
+    wire both = W(front_put(5, W(front_text(1, "then_branch"), front_put(6, relu))),
+                  front_put(5, W(front_text(1, "else_branch"), front_put(6, negative))));
+    wire model = front_model(
+        17, W(front_input("x", 1, "B,4"), front_input("c", 9, ""), front_input("v", 7, "1"),
+              front_node("If", "c", "i", both), front_node("Cast", "v", "f", front_int("to", 1)),
+              front_node("Add", "i,f", "y", NONE), front_put(12, front_text(1, "y"))));
+    write_file("m.onnx", model.bytes, model.size);
+    nb_diags *diags = nb_diags_create(front_arena(), NULL);
+    nb_graph *g;
+    const char *pins[] = {"c=false", "v=-7"};
+    ck_assert_int_eq(nb_import_pinned(in_folder("m.onnx"), 2, pins, NULL, NULL, diags, &g), NB_OK);
+    ck_assert_uint_eq(g->body.n_params, 1);
+    NB_FOR_OPS(op, &g->body) ck_assert(op->kind != NB_OP_if && op->kind != NB_OP_relu);
+    float x[4] = {1, 2, 3, 4};
+    nb_tensor in = {.elem = NB_F32, .rank = 2, .dims = {1, 4}, .data = x, .bytes = 16}, out;
+    ck_assert_int_eq(nb_eval(g, &in, &out, NULL, 0, front_arena(), diags), NB_OK);
+    ck_assert_mem_eq(out.data, ((float[]){-8, -9, -10, -11}), 16);
+    nb_graph_destroy(g);
+    expect_pinned("c=2", NB_USAGE, "input \"c\" is bool[], which '2' is no value of");
+    expect_pinned("v=", NB_USAGE, "which '' is no value of");
+    expect_pinned("v=1e99", NB_USAGE, "is no value of");
+    expect_pinned("x=1", NB_USAGE, "only inputs of a known size");
+    expect_pinned("w=1", NB_USAGE, "there is no input to pin in 'w=1'");
+    expect_pinned("c", NB_USAGE, "expected NAME=NUMBER");
+}
+END_TEST
+
 START_TEST(missing_file_is_said_once) {
     wire at = entry("location", "missing.bin");
     wire two = W(external(at), front_put(5, W(front_number(1, 4), front_number(2, 1),
@@ -192,6 +233,7 @@ Suite *nb_suite_front_files(void) {
     Suite *suite = suite_create("front_files");
     TCase *tests = tcase_create("front_files");
     tcase_add_checked_fixture(tests, begin, end);
+    tcase_add_test(tests, pinned_inputs_are_numbers);
     tcase_add_test(tests, paths_that_are_not_models);
     tcase_add_test(tests, external_data_is_read);
     tcase_add_test(tests, missing_file_is_said_once);

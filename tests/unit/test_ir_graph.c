@@ -31,7 +31,7 @@ START_TEST(op_table) {
             optional = optional || mode == NB_OPERAND_OPT;
         }
         ck_assert(end);
-        ck_assert(info->results > 0 || (info->traits & NB_TRAIT_TERMINATOR));
+        ck_assert(info->results != 0 || (info->traits & NB_TRAIT_TERMINATOR));
         ck_assert(info->summary[0]);
     }
     ck_assert_int_eq(nb_op_from_name("nothing", 7), NB_OP_COUNT);

@@ -141,7 +141,9 @@ START_TEST(conditions) {
     expect(binary(NB_OP_or, yes, no), "1,1");
     expect(binary(NB_OP_xor, yes, yes), "0,0");
     expect(nb_cast(&t.b, yes, NB_I64), "1,1");
-    expect(nb_cast(&t.b, shape, NB_BOOL), NULL);
+    expect(nb_cast(&t.b, shape, NB_BOOL), "1,1");
+    expect(nb_cast(&t.b, zero, NB_BOOL), "0");
+    expect(nb_cast(&t.b, binary(NB_OP_sub, shape, number(1)), NB_BOOL), NULL);
     /* Expand's idiom: where(shape == -1, 1, shape). */
     ir_begin(&t, NB_OP_where, binary(NB_OP_eq, shape, minus), number(1), shape, NULL);
     expect(nb_end(&t.b), "B,S");
