@@ -113,6 +113,7 @@ nb_value *nb_combine(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b)
 /* x * factor, x + addend. */
 nb_value *nb_times(nb_importer *im, nb_value *x, double factor);
 nb_value *nb_plus(nb_importer *im, nb_value *x, double addend);
+nb_value *nb_bitcast(nb_importer *im, nb_value *x, nb_elem to);
 nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b);
 nb_value *nb_slice_axis(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
                         const nb_dim *count, int64_t step);

@@ -258,6 +258,14 @@ nb_status nb_apply_form(nb_importer *im, size_t n, const nb_form *forms) {
     return nb_node_output(im, 0, i < n ? forms[i].of(im, x) : NULL);
 }
 
+nb_value *nb_bitcast(nb_importer *im, nb_value *x, nb_elem to) {
+    if (!x || x->type->elem == to) return x;
+    nb_begin(&im->b, NB_OP_bitcast);
+    nb_arg(&im->b, x);
+    nb_set_elem(&im->b, "to", to);
+    return nb_end(&im->b);
+}
+
 nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b) {
     if (nb_unify_broadcast(im, a, b) != NB_OK || nb_unify_broadcast(im, cond, a) != NB_OK ||
         nb_unify_broadcast(im, cond, b) != NB_OK)
