@@ -134,6 +134,15 @@ nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, con
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
 nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b);
 
+/* x as another element type, if it is not of it already. */
+nb_value *nb_as(nb_importer *im, nb_value *x, nb_elem elem);
+/* [B,S,H*D] -> [B,H,S,D], and back. */
+nb_value *nb_split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size);
+nb_value *nb_join_heads(nb_importer *im, nb_value *x);
+/* x [B,H,S,D] rotated in f32 by tables [B|1,S,D/2]; of x's type. */
+nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
+                    bool interleaved);
+
 /* log(softmax(x)) along an axis. */
 nb_value *nb_log_softmax(nb_importer *im, nb_value *x, int64_t axis);
 /* i64: where x is largest or smallest along `axis`, which gets length 1: the first such place, or
