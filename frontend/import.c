@@ -204,6 +204,8 @@ static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index)
     im->index = index;
     im->opset = nb_onnx_opset(im->m, n->domain);
     im->argument = im->row->argument;
+    memset(im->assumed, 0, sizeof im->assumed);
+    im->n_holds = 0;
     im->errors = im->diags->errors;
     im->first_diag = im->diags->list.count;
     const char *name =

@@ -32,10 +32,18 @@ struct nb_importer {
     nb_map values;   /* ONNX name -> nb_value* */
     nb_map rows;     /* "domain::Op" -> nb_import_row* */
     const Onnx__NodeProto *node;
-    const nb_import_row *row;  /* of the node's operator */
-    size_t index;              /* of the node */
-    int64_t opset;             /* of the node's domain */
-    int argument;              /* of the row */
+    const nb_import_row *row; /* of the node's operator */
+    size_t index;             /* of the node */
+    int64_t opset;            /* of the node's domain */
+    int argument;             /* of the row */
+    /* What inputs of the node are taken to be that only a run knows, and what each run is checked
+     * for (import_assume.c). */
+    struct {
+        const nb_dim *const *dims;
+        size_t count;
+    } assumed[4];
+    nb_value *holds[4];
+    size_t n_holds;
     size_t errors, first_diag; /* before the node */
     size_t errors_before;      /* before the import */
 };
@@ -105,6 +113,32 @@ nb_status nb_ints_of(nb_importer *im, size_t i, const int64_t **values, size_t *
 static inline const nb_dim *nb_num(nb_importer *im, int64_t value) {
     return nb_dim_const(im->g, value);
 }
+
+/* ---- what only a run knows (import_assume.c, import_runtime.c) ---- */
+/* The shape that the model declares for an output of the node, all in numbers? */
+bool nb_declared(nb_importer *im, size_t output, int64_t *dims, int *rank);
+/* What input i must be for output 0 to have its declared shape; every output of the node then
+ * refuses runs in which it is not. NULL when that cannot be told. */
+const nb_dim *const *nb_assume(nb_importer *im, size_t input, size_t *count);
+/* Are the elements of an input, if it is there, constants or made of shapes? */
+bool nb_is_known(nb_importer *im, size_t input);
+/* x; runs in which not all of `holds` is true are refused. */
+nb_value *nb_require(nb_importer *im, nb_value *x, nb_value *holds);
+/* bool: all of them. */
+nb_value *nb_all(nb_importer *im, nb_value *is);
+/* i64[n] constants; the input, a tensor of few integers, as i64[n] (NULL: it is none). */
+nb_value *nb_numbers(nb_importer *im, size_t n, const int64_t *values);
+nb_value *nb_vector_of(nb_importer *im, size_t input, size_t *n);
+/* i64[n,rank] of axes i64[n], negative ones too: 1 where axis i is d. */
+nb_value *nb_axes_mask(nb_importer *im, nb_value *axes, int rank);
+/* bool: are they the axes of `set`, bit by bit? */
+nb_value *nb_axes_are(nb_importer *im, nb_value *axes, int rank, unsigned set);
+/* A reduction of the node over given axes. */
+typedef nb_value *(*nb_reduced_fn)(nb_importer *im, nb_value *x, size_t n, const int64_t *axes);
+nb_status nb_reduce_any_axes(nb_importer *im, nb_value *x, bool keep, nb_reduced_fn reduced);
+nb_status nb_slice_any(nb_importer *im);
+nb_status nb_pad_any(nb_importer *im, const char *mode, nb_value *value);
+nb_status nb_range_any(nb_importer *im);
 
 /* ---- pieces ---- */
 nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value); /* rank 0 */

@@ -200,37 +200,46 @@ nb_status nb_import_is_inf(nb_importer *im) {
 
 /* ---- reductions ----------------------------------------------------------------------------- */
 
-/* im->argument is the reduction itself, or what ReduceL1 (abs), L2 (sqrt), SumSquare (mul) and
- * LogSum (log) do around a sum. */
-nb_status nb_import_reduce(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    if (!x) return NB_MALFORMED;
+/* The node's reduction `of` x over its axes, which may be known to a run only. */
+static nb_status reduce_node(nb_importer *im, nb_value *x, nb_reduced_fn of) {
     const int64_t *axes;
     size_t n;
-    NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
+    int64_t count = 1;
+    if (!nb_node_attr(im, "axes") && !nb_is_known(im, 1)) {
+        /* How many there are is known: none are all, or none. */
+        if (!nb_type_static_count(nb_node_input(im, 1)->type, &count) || count)
+            return nb_reduce_any_axes(im, x, nb_node_int(im, "keepdims", 1) != 0, of);
+        n = 0;
+        axes = NULL;
+    } else {
+        NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
+    }
     if (n == 0 && nb_node_int(im, "noop_with_empty_axes", 0)) return nb_node_output(im, 0, x);
+    return nb_node_output(im, 0, of(im, x, n, axes));
+}
+
+static nb_value *reduced(nb_importer *im, nb_value *x, size_t n, const int64_t *axes) {
     bool keep = nb_node_int(im, "keepdims", 1) != 0;
     nb_op_kind kind = (nb_op_kind)im->argument;
     if (kind == NB_OP_abs) x = nb_unary(&im->b, NB_OP_abs, x);
     if (kind == NB_OP_mul || kind == NB_OP_sqrt) x = nb_binary(&im->b, NB_OP_mul, x, x);
     bool around = kind == NB_OP_abs || kind == NB_OP_mul || kind == NB_OP_sqrt || kind == NB_OP_log;
     nb_value *y = nb_reduce(im, around ? NB_OP_reduce_sum : kind, x, n, axes, keep);
-    if (kind == NB_OP_sqrt || kind == NB_OP_log) y = nb_unary(&im->b, kind, y);
-    return nb_node_output(im, 0, y);
+    return kind == NB_OP_sqrt || kind == NB_OP_log ? nb_unary(&im->b, kind, y) : y;
+}
+
+/* im->argument is the reduction itself, or what ReduceL1 (abs), L2 (sqrt), SumSquare (mul) and
+ * LogSum (log) do around a sum. */
+nb_status nb_import_reduce(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    return reduce_node(im, x, reduced);
 }
 
 /* log(sum(exp(x - m))) + m with m the largest, where it is finite: nothing overflows. */
-nb_status nb_import_log_sum_exp(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    if (!x) return NB_MALFORMED;
-    if (!nb_elem_is_float(x->type->elem))
-        return nb_node_error(im, NB_UNSUPPORTED, "logarithms of integers are not supported");
-    const int64_t *axes;
-    size_t n;
-    NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
-    if (n == 0 && nb_node_int(im, "noop_with_empty_axes", 0)) return nb_node_output(im, 0, x);
+static nb_value *log_sum_exp(nb_importer *im, nb_value *x, size_t n, const int64_t *axes) {
     nb_value *m = nb_reduce(im, NB_OP_reduce_max, x, n, axes, true);
-    if (!m) return NB_MALFORMED;
+    if (!m) return NULL;
     nb_value *huge = nb_scalar(im, x->type->elem, 3e38), *zero = nb_scalar(im, x->type->elem, 0);
     nb_value *finite = nb_combine(im, NB_OP_lt, nb_unary(&im->b, NB_OP_abs, m), huge);
     m = nb_choose(im, finite, m, zero);
@@ -239,5 +248,13 @@ nb_status nb_import_log_sum_exp(nb_importer *im) {
     nb_value *y = nb_combine(im, NB_OP_add, nb_unary(&im->b, NB_OP_log, sum), m);
     if (y && !nb_node_int(im, "keepdims", 1)) /* each reduced axis has length 1 */
         y = nb_reduce(im, NB_OP_reduce_max, y, n, axes, false);
-    return nb_node_output(im, 0, y);
+    return y;
+}
+
+nb_status nb_import_log_sum_exp(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    if (!nb_elem_is_float(x->type->elem))
+        return nb_node_error(im, NB_UNSUPPORTED, "logarithms of integers are not supported");
+    return reduce_node(im, x, log_sum_exp);
 }

@@ -39,6 +39,7 @@ static nb_status read_depth(nb_importer *im, const nb_dim **depth) {
     if (nb_elem_is_float(v->type->elem)) v = nb_cast(&im->b, v, NB_I64);
     const nb_dim *const *dims = v ? nb_symbolic(im->g, v, &n) : NULL;
     if (!dims && v) dims = nb_fold(im, v, &n);
+    if (!dims && v) dims = nb_assume(im, 1, &n);
     if (!dims)
         return nb_node_error(im, NB_UNSUPPORTED,
                              "the depth must be known at compile time or "
