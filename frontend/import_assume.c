@@ -16,9 +16,36 @@ typedef struct assuming {
     int rank;
 } assuming;
 
-bool nb_declared(nb_importer *im, size_t output, int64_t *dims, int *rank) {
+/* The node that makes something of the same shape of a value, by its only operand; its result, or
+ * "". */
+static const char *same_shape(const nb_importer *im, const char *name) {
+    static const char *const ops[] = {"Abs", "Cast", "CastLike", "Exp", "Identity",
+                                      "Log", "Neg",  "Relu",     "Sqrt"};
     const Onnx__GraphProto *graph = im->m->proto->graph;
+    for (size_t i = 0; i < graph->n_node; i++) {
+        const Onnx__NodeProto *n = graph->node[i];
+        if (!n->n_input || !n->n_output || !n->op_type || !n->input[0] || *nb_node_domain(n) ||
+            strcmp(n->input[0], name) != 0)
+            continue;
+        for (size_t k = 0; k < NB_COUNT(ops); k++)
+            if (strcmp(n->op_type, ops[k]) == 0) return n->output[0];
+    }
+    return "";
+}
+
+static bool declared(nb_importer *im, const char *name, int64_t *dims, int *rank);
+
+bool nb_declared(nb_importer *im, size_t output, int64_t *dims, int *rank) {
     const char *name = output < im->node->n_output ? im->node->output[output] : "";
+    for (int followed = 0; *name && followed < 8; followed++) {
+        if (declared(im, name, dims, rank)) return true;
+        name = same_shape(im, name);
+    }
+    return false;
+}
+
+static bool declared(nb_importer *im, const char *name, int64_t *dims, int *rank) {
+    const Onnx__GraphProto *graph = im->m->proto->graph;
     const struct {
         size_t n;
         Onnx__ValueInfoProto **items;
