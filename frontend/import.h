@@ -173,6 +173,8 @@ nb_value *nb_as(nb_importer *im, nb_value *x, nb_elem elem);
 /* [B,S,H*D] -> [B,H,S,D], and back. */
 nb_value *nb_split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size);
 nb_value *nb_join_heads(nb_importer *im, nb_value *x);
+/* [B,G,..] -> [B,H,..], rank 4: each of the groups for all heads that share it. */
+nb_value *nb_repeat_heads(nb_importer *im, nb_value *x, int64_t groups, int64_t heads);
 /* x [B,H,S,D] rotated in f32 by tables [B|1,S,D/2]; of x's type. */
 nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
                     bool interleaved);

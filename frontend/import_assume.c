@@ -278,6 +278,19 @@ static bool grid_size(assuming *a) {
     return true;
 }
 
+/* Spectra of frames: [B,frames,length/2+1,2], or all of the length. */
+static bool frame_length(assuming *a) {
+    if (a->n != 1 || a->rank != 4) return false;
+    a->want[0] = nb_node_int(a->im, "onesided", 1) ? 2 * (a->out[2] - 1) : a->out[2];
+    return true;
+}
+
+static bool image_shape(assuming *a) {
+    if ((int)a->n != a->rank - 2) return false;
+    memcpy(a->want, a->out + 2, a->n * sizeof *a->want);
+    return true;
+}
+
 static const struct {
     const char *op;
     size_t input;
@@ -296,6 +309,8 @@ static const struct {
     {"CenterCropPad", 1, lengths_of_axes},
     {"MaxUnpool", 2, output_shape},
     {"AffineGrid", 1, grid_size},
+    {"STFT", 3, frame_length},
+    {"Col2Im", 1, image_shape},
 };
 
 const nb_dim *const *nb_assume(nb_importer *im, size_t input, size_t *count) {

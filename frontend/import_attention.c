@@ -147,13 +147,12 @@ static nb_value *zero_where_blind(nb_importer *im, const attending *a, nb_value 
     return blind ? nb_choose(im, blind, nb_scalar(im, y->type->elem, 0), y) : NULL;
 }
 
-/* Each head of keys or values for all heads of queries that share it. */
-static nb_value *repeated(nb_importer *im, const attending *a, nb_value *x) {
-    if (!x || a->heads == a->groups) return x;
-    const nb_dim *const *d = x->type->dims, *share = nb_num(im, a->heads / a->groups);
+nb_value *nb_repeat_heads(nb_importer *im, nb_value *x, int64_t groups, int64_t heads) {
+    if (!x || heads == groups) return x;
+    const nb_dim *const *d = x->type->dims, *share = nb_num(im, heads / groups);
     const nb_dim *apart[] = {d[0], d[1], nb_num(im, 1), d[2], d[3]},
                  *wide[] = {d[0], d[1], share, d[2], d[3]},
-                 *whole[] = {d[0], nb_num(im, a->heads), d[2], d[3]};
+                 *whole[] = {d[0], nb_num(im, heads), d[2], d[3]};
     x = nb_expand_to(im, nb_reshape(&im->b, x, 5, apart), 5, wide);
     return nb_reshape(&im->b, x, 4, whole);
 }
@@ -162,8 +161,8 @@ static nb_value *repeated(nb_importer *im, const attending *a, nb_value *x) {
  * node asks for. */
 static nb_value *stepwise(nb_importer *im, const attending *a, nb_value **scores) {
     const int64_t mode = nb_node_int(im, "qk_matmul_output_mode", 0);
-    nb_value *k = nb_as(im, repeated(im, a, a->k), NB_F32);
-    nb_value *v = nb_as(im, repeated(im, a, a->v), NB_F32);
+    nb_value *k = nb_as(im, nb_repeat_heads(im, a->k, a->groups, a->heads), NB_F32);
+    nb_value *v = nb_as(im, nb_repeat_heads(im, a->v, a->groups, a->heads), NB_F32);
     nb_value *s = nb_multiply(im, nb_as(im, a->q, NB_F32), nb_swap_axes(im, k, 2, 3));
     s = nb_times(im, s, (double)a->scale);
     if (mode == 0) *scores = s;

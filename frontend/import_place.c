@@ -59,31 +59,19 @@ static nb_value *put_rows(nb_importer *im, nb_op_kind kind, const nb_dim *n, nb_
 
 typedef struct columns {
     int axes;
-    const int64_t *image, *block;
-    int64_t strides[NB_MAX_RANK], dilations[NB_MAX_RANK], before[NB_MAX_RANK], after[NB_MAX_RANK];
+    const int64_t *image;
+    int64_t block[NB_MAX_RANK], strides[NB_MAX_RANK], dilations[NB_MAX_RANK], before[NB_MAX_RANK],
+        after[NB_MAX_RANK];
     int64_t steps[NB_MAX_RANK];        /* blocks along each axis */
     int64_t n_block, n_steps, n_image; /* elements; the image with its padding */
 } columns;
 
 #define MOST_PLACES (INT64_C(1) << 24)
 
-static nb_status read_columns(nb_importer *im, columns *c) {
-    size_t n, n_block;
-    NB_TRY(nb_ints_of(im, 1, &c->image, &n));
-    NB_TRY(nb_ints_of(im, 2, &c->block, &n_block));
-    if (n != n_block || n < 1 || n > NB_MAX_RANK - 2)
-        return nb_node_error(im, NB_MALFORMED, "an image of %zu axes and blocks of %zu", n,
-                             n_block);
-    c->axes = (int)n;
-    NB_TRY(nb_window_numbers(im, "strides", c->axes, 1, c->strides));
-    NB_TRY(nb_window_numbers(im, "dilations", c->axes, 1, c->dilations));
-    NB_TRY(nb_window_pads(im, c->axes, c->before, c->after));
+/* Counts; false when there are too many places. */
+static bool count_columns(columns *c) {
     c->n_block = c->n_steps = c->n_image = 1;
     for (int d = 0; d < c->axes; d++) {
-        if (c->image[d] < 1 || c->image[d] > MOST_PLACES || c->block[d] < 1 ||
-            c->block[d] > MOST_PLACES || c->strides[d] < 1 || c->strides[d] > MOST_PLACES ||
-            c->dilations[d] < 1 || c->dilations[d] > MOST_PLACES)
-            return nb_node_error(im, NB_MALFORMED, "sizes, strides and dilations start at 1");
         int64_t all = c->image[d] + c->before[d] + c->after[d],
                 reach = (c->block[d] - 1) * c->dilations[d] + 1;
         c->steps[d] = all < reach ? 0 : (all - reach) / c->strides[d] + 1;
@@ -92,8 +80,27 @@ static nb_status read_columns(nb_importer *im, columns *c) {
             !nb_mul_i64(c->n_steps, c->steps[d], &c->n_steps) || c->n_image > MOST_PLACES ||
             c->n_block > MOST_PLACES || c->n_steps > MOST_PLACES ||
             c->n_block * c->n_steps > MOST_PLACES)
-            return nb_node_error(im, NB_LIMIT, "more than 2^24 places in the image");
+            return false;
     }
+    return true;
+}
+
+static nb_status read_columns(nb_importer *im, columns *c) {
+    size_t n;
+    int64_t count;
+    NB_TRY(nb_ints_of(im, 1, &c->image, &n));
+    nb_value *block = nb_node_input(im, 2);
+    if (!block || !nb_type_static_count(block->type, &count) || (int64_t)n != count || n < 1 ||
+        n > NB_MAX_RANK - 2)
+        return nb_node_error(im, NB_MALFORMED, "the image and the blocks have no axes in common");
+    c->axes = (int)n;
+    NB_TRY(nb_window_numbers(im, "strides", c->axes, 1, c->strides));
+    NB_TRY(nb_window_numbers(im, "dilations", c->axes, 1, c->dilations));
+    NB_TRY(nb_window_pads(im, c->axes, c->before, c->after));
+    for (int d = 0; d < c->axes; d++)
+        if (c->image[d] < 1 || c->image[d] > MOST_PLACES || c->strides[d] < 1 ||
+            c->strides[d] > MOST_PLACES || c->dilations[d] < 1 || c->dilations[d] > MOST_PLACES)
+            return nb_node_error(im, NB_MALFORMED, "sizes, strides and dilations start at 1");
     return NB_OK;
 }
 
@@ -114,23 +121,104 @@ static nb_value *places_of(nb_importer *im, const columns *c) {
     return nb_const_i64(im->g, "places", 1, &count, at);
 }
 
+static nb_status known_places(nb_importer *im, columns *c, nb_value **places) {
+    const int64_t *block;
+    size_t n;
+    NB_TRY(nb_ints_of(im, 2, &block, &n));
+    for (int d = 0; d < c->axes; d++) {
+        if (block[d] < 1 || block[d] > MOST_PLACES)
+            return nb_node_error(im, NB_MALFORMED, "a block of length %lld", (long long)block[d]);
+        c->block[d] = block[d];
+    }
+    if (!count_columns(c)) return nb_node_error(im, NB_LIMIT, "more than 2^24 places in the image");
+    *places = places_of(im, c);
+    return NB_OK;
+}
+
+#define MOST_BLOCK 4096
+
+/* Blocks that are known to the run only: all that fit the input and the declared output are tried,
+ * and the run picks. */
+typedef struct trying {
+    nb_importer *im;
+    columns c;
+    int64_t elements, steps;  /* in a block, of blocks */
+    nb_value *given;          /* i64[axes] */
+    nb_value *places, *found; /* of those before */
+} trying;
+
+static void try_block(trying *t) {
+    nb_importer *im = t->im;
+    if (!count_columns(&t->c) || t->c.n_block != t->elements || t->c.n_steps != t->steps) return;
+    nb_value *is = nb_all(
+        im, nb_combine(im, NB_OP_eq, t->given, nb_numbers(im, (size_t)t->c.axes, t->c.block)));
+    nb_value *one = places_of(im, &t->c);
+    t->places = t->places && is ? nb_choose(im, is, one, t->places) : one;
+    t->found = t->found ? nb_combine(im, NB_OP_or, t->found, is) : is;
+}
+
+/* Axes from d on share `rest` elements. */
+static void try_blocks(trying *t, int d, int64_t rest) {
+    if (d == t->c.axes - 1) {
+        t->c.block[d] = rest;
+        try_block(t);
+        return;
+    }
+    for (int64_t n = 1; n <= rest; n++) {
+        if (rest % n) continue;
+        t->c.block[d] = n;
+        try_blocks(t, d + 1, rest / n);
+    }
+}
+
+static nb_status any_places(nb_importer *im, columns *c, int64_t elements, int64_t steps,
+                            nb_value **places) {
+    size_t n;
+    trying t = {.im = im, .c = *c, .elements = elements, .steps = steps};
+    t.given = nb_vector_of(im, 2, &n);
+    if (!t.given || elements > MOST_BLOCK || c->axes > 3)
+        return nb_node_error(im, NB_UNSUPPORTED, "blocks that depend on data, of %lld elements",
+                             (long long)elements);
+    try_blocks(&t, 0, elements);
+    if (!t.places) return nb_node_error(im, NB_MALFORMED, "no block fits the declared output");
+    *places = nb_require(im, t.places, t.found);
+    *c = t.c;
+    c->n_block = elements;
+    c->n_steps = steps;
+    return *places ? NB_OK : NB_MALFORMED;
+}
+
 nb_status nb_import_col2im(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
+    nb_value *x = nb_node_input(im, 0), *places = NULL;
     columns c = {0};
     if (!x) return NB_MALFORMED;
     NB_TRY(read_columns(im, &c));
-    if (x->type->rank != 3 || !nb_dim_is_const(x->type->dims[1]) ||
-        x->type->dims[1]->value % c.n_block)
-        return nb_node_error(im, NB_MALFORMED, "%s is not made of blocks of %lld elements",
-                             nb_type_text(im->arena, x->type), (long long)c.n_block);
-    NB_TRY(nb_unify(im, x->type->dims[2], nb_num(im, c.n_steps)));
-    const nb_dim *batch = x->type->dims[0],
-                 *channels = nb_num(im, x->type->dims[1]->value / c.n_block);
+    const nb_dim *width = x->type->rank == 3 ? x->type->dims[1] : NULL, *steps;
+    if (!width || !nb_dim_is_const(width))
+        return nb_node_error(im, NB_MALFORMED, "expected blocks of rank 3, found %s",
+                             nb_type_text(im->arena, x->type));
+    steps = x->type->dims[2];
+    if (nb_is_known(im, 2)) {
+        NB_TRY(known_places(im, &c, &places));
+    } else {
+        int64_t out[NB_MAX_RANK];
+        int rank;
+        if (!nb_declared(im, 0, out, &rank) || rank != c.axes + 2 || out[1] < 1 ||
+            width->value % out[1] || !nb_dim_is_const(steps))
+            return nb_node_error(im, NB_UNSUPPORTED,
+                                 "the blocks depend on data, and the output is not declared");
+        NB_TRY(any_places(im, &c, width->value / out[1], steps->value, &places));
+    }
+    if (c.n_block < 1 || width->value % c.n_block)
+        return nb_node_error(im, NB_MALFORMED, "%lld elements are not made of blocks of %lld",
+                             (long long)width->value, (long long)c.n_block);
+    NB_TRY(nb_unify(im, steps, nb_num(im, c.n_steps)));
+    const nb_dim *batch = x->type->dims[0], *channels = nb_num(im, width->value / c.n_block);
     const nb_dim *apart[] = {batch, channels, nb_num(im, c.n_block * c.n_steps)},
                  *full[NB_MAX_RANK] = {batch, channels};
     x = nb_reshape(&im->b, x, 3, apart);
     nb_value *rows = nb_transpose(&im->b, x, (const int64_t[]){2, 0, 1});
-    nb_value *y = put_rows(im, NB_OP_scatter_add, nb_num(im, c.n_image), places_of(im, &c), rows);
+    nb_value *y = put_rows(im, NB_OP_scatter_add, nb_num(im, c.n_image), places, rows);
     y = nb_transpose(&im->b, y, (const int64_t[]){1, 2, 0});
     for (int d = 0; d < c.axes; d++)
         full[d + 2] = nb_num(im, c.image[d] + c.before[d] + c.after[d]);
