@@ -223,28 +223,34 @@ static bool parts(assuming *a) {
     return true;
 }
 
-/* The first set of n axes of length 1 between which the dimensions of the longer shape are those of
- * the shorter. */
+/* Is `shorter` what is left of `longer` without the axes of `set`, n of length 1? */
+static bool is_left(unsigned set, size_t n, int long_rank, const int64_t *longer, int short_rank,
+                    const int64_t *shorter) {
+    int from = 0;
+    size_t gone = 0;
+    for (int d = 0; d < long_rank; d++) {
+        if (set >> d & 1) {
+            if (longer[d] != 1) return false;
+            gone++;
+        } else if (from == short_rank || shorter[from++] != longer[d]) {
+            return false;
+        }
+    }
+    return gone == n && from == short_rank;
+}
+
+/* Any n axes of length 1 without which the longer shape is the shorter: the result is the same. */
 static bool ones_between(assuming *a, int long_rank, const int64_t *longer, int short_rank,
                          const int64_t *shorter) {
     for (unsigned set = 0; set < 1u << long_rank; set++) {
-        int from = 0;
+        if (!is_left(set, a->n, long_rank, longer, short_rank, shorter)) continue;
         size_t n = 0;
-        bool fits = true;
-        for (int d = 0; d < long_rank && fits; d++) {
-            if (set >> d & 1) {
-                fits = longer[d] == 1 && n < a->n;
-                if (fits) a->want[n++] = d;
-            } else {
-                fits = from < short_rank && shorter[from] == longer[d];
-                from++;
-            }
-        }
-        if (!fits || n != a->n || from != short_rank) continue;
-        a->holds = nb_axes_are(a->im, a->given, long_rank, set);
-        return true;
+        for (int d = 0; d < long_rank && !a->holds; d++)
+            if (set >> d & 1) a->want[n++] = d;
+        nb_value *is = nb_axes_are(a->im, a->given, long_rank, set);
+        a->holds = a->holds ? either(a, a->holds, is) : is;
     }
-    return false;
+    return a->holds || a->n == 0;
 }
 
 static bool all_lengths(const assuming *a, int64_t *lengths) {
@@ -310,6 +316,9 @@ static const struct {
     {"MaxUnpool", 2, output_shape},
     {"AffineGrid", 1, grid_size},
     {"STFT", 3, frame_length},
+    {"HannWindow", 0, output_shape},
+    {"HammingWindow", 0, output_shape},
+    {"BlackmanWindow", 0, output_shape},
     {"Col2Im", 1, image_shape},
 };
 

@@ -8,10 +8,12 @@
  * failure, as is one that does not pass and is not listed, so the list only shrinks. NB_BLESS=1
  * writes it anew. Processes share the tests, one for each CPU.
  *
- *   backend FOLDER LIST MANIFEST [TEST...]      e.g. test_add test_reshape_negative_dim/pinned
+ *   backend FOLDER LIST MANIFEST OTHER [TEST...]      e.g. test_add
+ * test_reshape_negative_dim/pinned
  *
  * FOLDER holds the tests, MANIFEST (or "") is a table with a test's name in the first column and
- * its class in the fourth: tests are then counted by class. tests/backend/run says where sets of
+ * its class in the fourth: tests are then counted by class. OTHER (or "") is a set that is run too:
+ * what is in it as it is here is not run here. tests/backend/run says where sets of
  * tests are. */
 #include "frontend/frontend.h"
 #include "passes/check.h"
@@ -379,6 +381,28 @@ static void print_classes(const char *manifest) {
 
 static int is_test(const struct dirent *e) { return strncmp(e->d_name, "test_", 5) == 0; }
 
+/* Is a file of test `name` the same in both sets? */
+static bool is_same_file(const char *other, const char *name, const char *file) {
+    bytes a = read_bytes(nb_format(kept, "%s/%s/%s", folder, name, file)),
+          b = read_bytes(nb_format(kept, "%s/%s/%s", other, name, file));
+    bool same =
+        a.size == b.size && !a.data == !b.data && (!a.data || memcmp(a.data, b.data, a.size) == 0);
+    free(a.data);
+    free(b.data);
+    return same;
+}
+
+/* Are model and data those of the set in folder `other`, which is run as well? */
+static bool is_elsewhere(const char *other, const char *name) {
+    if (!*other || !is_same_file(other, name, "model.onnx")) return false;
+    for (int i = 0; i < MAX_INPUTS; i++) {
+        const char *input = nb_format(kept, "test_data_set_0/input_%d.pb", i),
+                   *output = nb_format(kept, "test_data_set_0/output_%d.pb", i);
+        if (!is_same_file(other, name, input) || !is_same_file(other, name, output)) return false;
+    }
+    return true;
+}
+
 static bool wanted(const char *name, char **tests) {
     size_t n = strlen(name);
     for (char **t = tests; *t; t++)
@@ -387,8 +411,8 @@ static bool wanted(const char *name, char **tests) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4) {
-        fputs("usage: backend FOLDER LIST MANIFEST [TEST...]\n", stderr);
+    if (argc < 5) {
+        fputs("usage: backend FOLDER LIST MANIFEST OTHER [TEST...]\n", stderr);
         return EXIT_FAILURE;
     }
     folder = argv[1], list = argv[2];
@@ -403,14 +427,14 @@ int main(int argc, char **argv) {
     char **names = NB_NEW_ARRAY(kept, char *, (size_t)n + 1);
     size_t n_names = 0;
     for (int i = 0; i < n; i++) {
-        if (wanted(found[i]->d_name, argv + 4))
+        if (wanted(found[i]->d_name, argv + 5) && !is_elsewhere(argv[4], found[i]->d_name))
             names[n_names++] = nb_strdup(kept, found[i]->d_name);
         free(found[i]);
     }
     free(found);
     run_all(n_names, names);
     int passed = 0, failed = 0, skipped = 0;
-    bool blessing = getenv("NB_BLESS") && argc == 4;
+    bool blessing = getenv("NB_BLESS") && argc == 5;
     for (size_t i = 0; i < n_verdicts && !blessing; i++) {
         const verdict *v = &verdicts[i];
         const char *known = skip_reason(v->name);
