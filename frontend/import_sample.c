@@ -1,4 +1,4 @@
-/* GridSample and AffineGrid: numbers of a tensor at places between its elements.
+/* GridSample, RoiAlign and AffineGrid: numbers of a tensor at places between its elements.
  *
  * A place is a number for each axis. Its neighbours are taken by gather from the tensor laid out as
  * one row of channels for each element of the image, weighted and added, all in f32. */
@@ -16,7 +16,8 @@ typedef struct sampling {
     nb_value *length[3];   /* f32: of the axes */
     const nb_dim *dims[3]; /* the same */
     const nb_dim *batch;
-    int axes, taps; /* neighbours along an axis: 1, 2, or 4 of cubic interpolation */
+    nb_value *image; /* i64[B,1]: which image each row of places is of; NULL: its own */
+    int axes, taps;  /* neighbours along an axis: 1, 2, or 4 of cubic interpolation */
     bool align;
     borders borders;
 } sampling;
@@ -111,9 +112,8 @@ static nb_value *sample(nb_importer *im, const sampling *s) {
         combinations *= s->taps;
         pixels = nb_dim_mul(im->g, pixels, s->dims[axis]);
     }
-    nb_value *image =
-                 product(im, nb_positions(im, 2, 0, s->batch), nb_make_dims(im, 1, &pixels, true)),
-             *sum = NULL;
+    nb_value *which = s->image ? s->image : nb_positions(im, 2, 0, s->batch), *sum = NULL;
+    nb_value *image = product(im, which, nb_make_dims(im, 1, &pixels, true));
     for (int c = 0; c < combinations; c++) {
         nb_value *index = NULL, *w = NULL;
         for (int axis = 0, rest = c; axis < s->axes; axis++, rest /= s->taps) {
@@ -201,6 +201,103 @@ nb_status nb_import_grid_sample(nb_importer *im) {
     out[1] = x->type->dims[1];
     for (int d = 1; d <= s.axes; d++) out[d + 1] = places->dims[d];
     return nb_node_output(im, 0, nb_as(im, nb_reshape(&im->b, y, rank, out), x->type->elem));
+}
+
+/* ---- RoiAlign ------------------------------------------------------------------------------- */
+
+typedef struct regions {
+    nb_value *rois;         /* f32[R,4]: x1, y1, x2, y2 in elements of the image */
+    int64_t out[2], points; /* height and width; points along an axis in each cell */
+    bool half;              /* places are centres of elements */
+} regions;
+
+/* f32[R,n]: places along an axis (0: y) of the points of all cells. */
+static nb_value *points_of(nb_importer *im, const regions *r, int axis) {
+    const nb_dim *one = nb_num(im, 1);
+    nb_value *from = nb_slice_axis(im, r->rois, 1, nb_num(im, 1 - axis), one, 1),
+             *to = nb_slice_axis(im, r->rois, 1, nb_num(im, 3 - axis), one, 1);
+    nb_value *length = minus(im, to, from);
+    if (!r->half && length) length = nb_combine(im, NB_OP_max, length, number(im, 1));
+    nb_value *i = nb_as(im, nb_positions(im, 2, 1, nb_num(im, r->out[axis] * r->points)), NB_F32);
+    i = nb_times(im, nb_plus(im, i, 0.5), 1.0 / (double)(r->points * r->out[axis]));
+    i = product(im, i, length);
+    return i ? nb_combine(im, NB_OP_add, i, from) : NULL;
+}
+
+/* Is a point at most one element outside? */
+static nb_value *near_image(nb_importer *im, const sampling *s, nb_value *at, int axis) {
+    nb_value *low = nb_combine(im, NB_OP_le, number(im, -1), at);
+    nb_value *high = nb_combine(im, NB_OP_le, at, s->length[axis]);
+    return low && high ? nb_combine(im, NB_OP_and, low, high) : NULL;
+}
+
+static nb_status read_regions(nb_importer *im, regions *r) {
+    const char *mode = nb_node_string(im, "mode", "avg");
+    const char *usual = im->opset < 16 ? "output_half_pixel" : "half_pixel";
+    const char *places = nb_node_string(im, "coordinate_transformation_mode", usual);
+    r->half = strcmp(places, "half_pixel") == 0;
+    r->out[0] = nb_node_int(im, "output_height", 1);
+    r->out[1] = nb_node_int(im, "output_width", 1);
+    r->points = nb_node_int(im, "sampling_ratio", 0);
+    if (strcmp(mode, "avg") != 0)
+        return nb_node_error(im, NB_UNSUPPORTED, "mode '%s' is not supported", mode);
+    if (r->points < 1)
+        return nb_node_error(im, NB_UNSUPPORTED,
+                             "a sampling_ratio that depends on the regions is not supported");
+    if (r->points > 1024 || r->out[0] < 1 || r->out[0] > 65536 || r->out[1] < 1 ||
+        r->out[1] > 65536)
+        return nb_node_error(im, NB_MALFORMED, "an output of %lld by %lld, sampling_ratio %lld",
+                             (long long)r->out[0], (long long)r->out[1], (long long)r->points);
+    nb_value *rois = nb_as(im, nb_node_input(im, 1), NB_F32);
+    rois = nb_times(im, rois, (double)nb_node_float(im, "spatial_scale", 1));
+    r->rois = r->half ? nb_plus(im, rois, -0.5) : rois;
+    return r->rois ? NB_OK : NB_MALFORMED;
+}
+
+/* f32[R,height*width]: places of all points along an axis. */
+static nb_value *spread_points(nb_importer *im, const regions *r, int axis, const nb_dim *batch) {
+    const nb_dim *one = nb_num(im, 1), *height = nb_num(im, r->out[0] * r->points),
+                 *width = nb_num(im, r->out[1] * r->points);
+    const nb_dim *line[] = {batch, axis ? one : height, axis ? width : one},
+                 *grid[] = {batch, height, width},
+                 *flat[] = {batch, nb_dim_mul(im->g, height, width)};
+    nb_value *at = points_of(im, r, axis);
+    at = at ? nb_expand_to(im, nb_reshape(&im->b, at, 3, line), 3, grid) : NULL;
+    return at ? nb_reshape(&im->b, at, 2, flat) : NULL;
+}
+
+nb_status nb_import_roi_align(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0), *rois = nb_node_input(im, 1), *image = nb_node_input(im, 2);
+    if (!x || !rois || !image) return NB_MALFORMED;
+    if (x->type->rank != 4 || rois->type->rank != 2 || image->type->rank != 1)
+        return nb_node_error(im, NB_MALFORMED, "expected ranks 4, 2 and 1, found %d, %d and %d",
+                             x->type->rank, rois->type->rank, image->type->rank);
+    NB_TRY(nb_unify(im, rois->type->dims[1], nb_num(im, 4)));
+    NB_TRY(nb_unify(im, image->type->dims[0], rois->type->dims[0]));
+    regions r = {0};
+    NB_TRY(read_regions(im, &r));
+    sampling s = {.axes = 2, .taps = 2, .borders = BORDER, .batch = rois->type->dims[0]};
+    s.image = nb_along(im, nb_as(im, image, NB_I64), 2, 0);
+    s.rows = rows_of(im, x);
+    nb_value *seen = NULL;
+    for (int axis = 0; axis < 2; axis++) {
+        s.dims[axis] = x->type->dims[axis + 2];
+        s.length[axis] = nb_as(im, nb_make_dims(im, 1, &s.dims[axis], true), NB_F32);
+        s.at[axis] = spread_points(im, &r, axis, s.batch);
+        nb_value *is = s.at[axis] ? near_image(im, &s, s.at[axis], axis) : NULL;
+        seen = seen && is ? nb_combine(im, NB_OP_and, seen, is) : is;
+        if (!seen) return nb_node_output(im, 0, NULL);
+    }
+    nb_value *y = s.rows && s.image ? sample(im, &s) : NULL; /* [R,Q,C] */
+    const nb_dim *wide[] = {s.batch, seen->type->dims[1], nb_num(im, 1)};
+    y = y ? nb_choose(im, nb_reshape(&im->b, seen, 3, wide), y, number(im, 0)) : NULL;
+    const nb_dim *points = nb_num(im, r.points);
+    const nb_dim *cells[] = {s.batch, nb_num(im, r.out[0]), points, nb_num(im, r.out[1]),
+                             points,  x->type->dims[1]};
+    y = nb_reshape(&im->b, y, 6, cells);
+    y = y ? nb_reduce(im, NB_OP_reduce_mean, y, 2, (const int64_t[]){2, 4}, false) : NULL;
+    y = nb_transpose(&im->b, y, (const int64_t[]){0, 3, 1, 2});
+    return nb_node_output(im, 0, nb_as(im, y, x->type->elem));
 }
 
 /* ---- AffineGrid ----------------------------------------------------------------------------- */

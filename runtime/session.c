@@ -130,7 +130,10 @@ static nb_rt_status run_failed(nb_session *s, int32_t result, char *err) {
     }
     int64_t op = s->error_op;
     const char *name = op >= 0 && op < (int64_t)m->n_ops ? m->op_names[op] : NULL;
-    return nb_rt_fail(err, NB_RT_INDEX, "'%s': an index is out of range", name ? name : m->name);
+    return nb_rt_fail(err, NB_RT_INDEX,
+                      "'%s': an index is out of range, or a number is not what the model "
+                      "declares",
+                      name ? name : m->name);
 }
 
 nb_rt_status nb_session_run(nb_session *s, char *err) {

@@ -320,22 +320,6 @@ START_TEST(scatters) {
 }
 END_TEST
 
-START_TEST(bits_and_checks) {
-    unary(NB_OP_bitcast, x);
-    nb_set_elem(&t.b, "to", NB_I32);
-    ir_expect(&t, "i32[B,4]");
-    unary(NB_OP_bitcast, x);
-    ir_expect_error(&t, "needs attribute `to`");
-    unary(NB_OP_bitcast, x);
-    nb_set_elem(&t.b, "to", NB_F64);
-    ir_expect_error(&t, "the bits of f32 cannot be those of f64");
-    binary(NB_OP_require, x, flag);
-    ir_expect(&t, "f32[B,4]");
-    binary(NB_OP_require, x, i64);
-    ir_expect_error(&t, "takes bools, found i64");
-}
-END_TEST
-
 START_TEST(gathers) {
     binary(NB_OP_gather, cube, i64);
     nb_set_int(&t.b, "axis", 2);
@@ -786,7 +770,6 @@ Suite *nb_suite_ir_infer(void) {
     tcase_add_test(c, transposes_and_expands);
     tcase_add_test(c, concats);
     tcase_add_test(c, slices);
-    tcase_add_test(c, bits_and_checks);
     tcase_add_test(c, gathers);
     tcase_add_test(c, along_an_axis);
     tcase_add_test(c, scatters);
