@@ -210,6 +210,8 @@ static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index)
     im->index = index;
     im->opset = nb_import_opset(im, n->domain);
     im->argument = im->row ? im->row->argument : 0;
+    memset(im->assumed, 0, sizeof im->assumed);
+    im->n_holds = 0;
     im->errors = im->diags->errors;
     im->first_diag = im->diags->list.count;
     const char *name =
@@ -228,6 +230,9 @@ static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index)
     im->index = outer.index;
     im->opset = outer.opset;
     im->argument = outer.argument;
+    memcpy(im->assumed, outer.assumed, sizeof im->assumed);
+    memcpy(im->holds, outer.holds, sizeof im->holds);
+    im->n_holds = outer.n_holds;
     im->errors = outer.errors;
     im->first_diag = outer.first_diag;
     im->b.loc = outer.b.loc;

@@ -61,6 +61,14 @@ struct nb_importer {
     size_t index;              /* of the node */
     int64_t opset;             /* of the node's domain */
     int argument;              /* of the row */
+    /* What inputs of the node are taken to be that only a run knows, and what each run is checked
+     * for (import_assume.c). */
+    struct {
+        const nb_dim *const *dims;
+        size_t count;
+    } assumed[4];
+    nb_value *holds[4];
+    size_t n_holds;
     size_t errors, first_diag; /* before the node */
     size_t errors_before;      /* before the import */
 };
@@ -206,6 +214,32 @@ static inline const nb_dim *nb_num(nb_importer *im, int64_t value) {
     return nb_dim_const(im->g, value);
 }
 
+/* ---- what only a run knows (import_assume.c, import_runtime.c) ---- */
+/* The shape that the model declares for an output of the node, all in numbers? */
+bool nb_declared(nb_importer *im, size_t output, int64_t *dims, int *rank);
+/* What input i must be for output 0 to have its declared shape; every output of the node then
+ * refuses runs in which it is not. NULL when that cannot be told. */
+const nb_dim *const *nb_assume(nb_importer *im, size_t input, size_t *count);
+/* Are the elements of an input, if it is there, constants or made of shapes? */
+bool nb_is_known(nb_importer *im, size_t input);
+/* x; runs in which not all of `holds` is true are refused. */
+nb_value *nb_require(nb_importer *im, nb_value *x, nb_value *holds);
+/* bool: all of them. */
+nb_value *nb_all(nb_importer *im, nb_value *is);
+/* i64[n] constants; the input, a tensor of few integers, as i64[n] (NULL: it is none). */
+nb_value *nb_numbers(nb_importer *im, size_t n, const int64_t *values);
+nb_value *nb_vector_of(nb_importer *im, size_t input, size_t *n);
+/* i64[n,rank] of axes i64[n], negative ones too: 1 where axis i is d. */
+nb_value *nb_axes_mask(nb_importer *im, nb_value *axes, int rank);
+/* bool: are they the axes of `set`, bit by bit? */
+nb_value *nb_axes_are(nb_importer *im, nb_value *axes, int rank, unsigned set);
+/* A reduction of the node over given axes. */
+typedef nb_value *(*nb_reduced_fn)(nb_importer *im, nb_value *x, size_t n, const int64_t *axes);
+nb_status nb_reduce_any_axes(nb_importer *im, nb_value *x, bool keep, nb_reduced_fn reduced);
+nb_status nb_slice_any(nb_importer *im);
+nb_status nb_pad_any(nb_importer *im, const char *mode, nb_value *value);
+nb_status nb_range_any(nb_importer *im);
+
 /* ---- pieces ---- */
 nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value); /* rank 0 */
 /* Elementwise with broadcasting: unifies first. */
@@ -213,6 +247,7 @@ nb_value *nb_combine(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b)
 /* x * factor, x + addend. */
 nb_value *nb_times(nb_importer *im, nb_value *x, double factor);
 nb_value *nb_plus(nb_importer *im, nb_value *x, double addend);
+nb_value *nb_bitcast(nb_importer *im, nb_value *x, nb_elem to);
 nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b);
 nb_value *nb_slice_axis(nb_importer *im, nb_value *x, int axis, const nb_dim *start,
                         const nb_dim *count, int64_t step);
@@ -232,6 +267,17 @@ nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, con
                     bool keep);
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
 nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b);
+
+/* x as another element type, if it is not of it already. */
+nb_value *nb_as(nb_importer *im, nb_value *x, nb_elem elem);
+/* [B,S,H*D] -> [B,H,S,D], and back. */
+nb_value *nb_split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size);
+nb_value *nb_join_heads(nb_importer *im, nb_value *x);
+/* [B,G,..] -> [B,H,..], rank 4: each of the groups for all heads that share it. */
+nb_value *nb_repeat_heads(nb_importer *im, nb_value *x, int64_t groups, int64_t heads);
+/* x [B,H,S,D] rotated in f32 by tables [B|1,S,D/2]; of x's type. */
+nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
+                    bool interleaved);
 
 /* log(softmax(x)) along an axis. */
 nb_value *nb_log_softmax(nb_importer *im, nb_value *x, int64_t axis);

@@ -150,16 +150,23 @@ nb_status nb_import_prelu(nb_importer *im) {
         nb_choose(im, nb_combine(im, NB_OP_lt, x, nb_scalar(im, x->type->elem, 0)), scaled, x));
 }
 
-/* Swish, QuickGelu: x * sigmoid(alpha * x). */
+/* x * sigmoid(alpha * x) */
+static nb_value *swish(nb_importer *im, nb_value *x, float alpha) {
+    if (alpha == 1.0f || !x) return nb_unary(&im->b, NB_OP_silu, x);
+    return nb_combine(im, NB_OP_mul, x,
+                      nb_unary(&im->b, NB_OP_sigmoid, nb_times(im, x, (double)alpha)));
+}
+
+/* Swish, QuickGelu. */
 nb_status nb_import_swish(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
     float alpha = nb_node_float(im, "alpha", im->argument ? 1.702f : 1);
-    if (alpha == 1.0f) return nb_node_output(im, 0, nb_unary(&im->b, NB_OP_silu, x));
-    return nb_node_output(
-        im, 0,
-        x ? nb_combine(im, NB_OP_mul, x,
-                       nb_unary(&im->b, NB_OP_sigmoid, nb_times(im, x, (double)alpha)))
-          : NULL);
+    return nb_node_output(im, 0, swish(im, nb_node_input(im, 0), alpha));
+}
+
+nb_status nb_import_swiglu(nb_importer *im) {
+    nb_value *gate = swish(im, nb_node_input(im, 0), nb_node_float(im, "alpha", 1)),
+             *up = nb_node_input(im, 1);
+    return nb_node_output(im, 0, gate && up ? nb_combine(im, NB_OP_mul, gate, up) : NULL);
 }
 
 nb_status nb_import_gelu(nb_importer *im) {

@@ -199,6 +199,51 @@ nb_status nb_import_max_pool(nb_importer *im) {
     return nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_max, x));
 }
 
+/* The p-norm of each window: (sum |x|^p)^(1/p). */
+static nb_value *norm_of(nb_importer *im, nb_value *powers, double p) {
+    return powers ? nb_combine(im, NB_OP_pow, powers, nb_scalar(im, powers->type->elem, 1 / p))
+                  : NULL;
+}
+
+static nb_value *to_power(nb_importer *im, nb_value *x, double p) {
+    x = nb_unary(&im->b, NB_OP_abs, x);
+    return x ? nb_combine(im, NB_OP_pow, x, nb_scalar(im, x->type->elem, p)) : NULL;
+}
+
+/* p is a whole number that is at least 1. */
+static nb_status read_power(nb_importer *im, double *p) {
+    int64_t given = nb_node_int(im, "p", 2);
+    *p = (double)given;
+    return given >= 1 && given <= 64
+               ? NB_OK
+               : nb_node_error(im, NB_MALFORMED, "p is %lld, expected 1 .. 64", (long long)given);
+}
+
+nb_status nb_import_lp_pool(nb_importer *im) {
+    conv c = {0};
+    double p;
+    NB_TRY(read_power(im, &p));
+    NB_TRY(read_pool(im, &c));
+    for (int d = 0; d < c.axes && nb_node_int(im, "ceil_mode", 0); d++)
+        c.after[d + 2] = nb_dim_add(im->g, c.after[d + 2], reach_beyond(im, &c, d));
+    nb_value *x = bordered(im, &c, to_power(im, c.x, p), c.before, c.after, NULL);
+    return nb_node_output(im, 0, norm_of(im, windows(im, &c, NB_OP_reduce_sum, x), p));
+}
+
+nb_status nb_import_global_lp_pool(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    double p;
+    if (!x) return NB_MALFORMED;
+    NB_TRY(read_power(im, &p));
+    const int rank = x->type->rank;
+    if (rank < 3) return nb_node_error(im, NB_MALFORMED, "expected rank 3 or more, found %d", rank);
+    int64_t axes[NB_MAX_RANK];
+    for (int d = 2; d < rank; d++) axes[d - 2] = d;
+    nb_value *sums =
+        nb_reduce(im, NB_OP_reduce_sum, to_power(im, x, p), (size_t)rank - 2, axes, true);
+    return nb_node_output(im, 0, norm_of(im, sums, p));
+}
+
 /* Sums by how many elements of a window count: those of x and, with `count_include_pad`, those of
  * the padding. Where all do, a mean. */
 nb_status nb_import_average_pool(nb_importer *im) {

@@ -69,13 +69,58 @@ nb_status nb_import_where(nb_importer *im) {
     return nb_node_output(im, 0, c && a && b ? nb_choose(im, c, a, b) : NULL);
 }
 
+/* ONNX rounds to powers of two up, down or to the nearest, whatever the sign; the IR's cast rounds
+ * to the nearest. An f32 is brought to one in its bits. */
+static nb_value *to_power_of_two(nb_importer *im, nb_value *x) {
+    const char *mode = nb_node_string(im, "round_mode", "up");
+    if (x && x->type->elem != NB_F32) x = nb_cast(&im->b, x, NB_F32);
+    x = nb_unary(&im->b, NB_OP_abs, x);
+    if (strcmp(mode, "nearest") == 0 || !x) return x;
+    bool up = strcmp(mode, "up") == 0;
+    if (!up && strcmp(mode, "down") != 0) {
+        nb_node_error(im, NB_MALFORMED, "round_mode is '%s', expected up, down or nearest", mode);
+        return NULL;
+    }
+    nb_value *number = nb_binary(&im->b, NB_OP_eq, x, x), *bits = nb_bitcast(im, x, NB_I32);
+    if (up) bits = nb_plus(im, bits, 0x7fffff); /* no number's bits overflow */
+    bits = nb_combine(im, NB_OP_and, bits, nb_scalar(im, NB_I32, 0x7f800000));
+    return nb_choose(im, number, nb_bitcast(im, bits, NB_F32), x);
+}
+
+/* ONNX saturates casts to f8, if the node does not say otherwise. Numbers beyond integers of 4 and
+ * 2 bits lose their high bits. */
 static nb_status cast_to(nb_importer *im, int onnx) {
     nb_elem to = nb_elem_from_onnx(onnx);
     if (to == NB_ELEM_COUNT)
         return nb_node_error(im, NB_UNSUPPORTED, "a cast to element type %d is not supported",
                              onnx);
     nb_value *x = nb_node_input(im, 0);
-    return nb_node_output(im, 0, x && x->type->elem == to ? x : nb_cast(&im->b, x, to));
+    if (!x || x->type->elem == to) return nb_node_output(im, 0, x);
+    bool from_float = nb_elem_is_float(x->type->elem), small = nb_elems[to].bits < 8;
+    if (to == NB_F8E8M0) x = to_power_of_two(im, x);
+    if (from_float && small && nb_elem_is_integer(to)) x = nb_cast(&im->b, x, NB_I32);
+    if (!x) return nb_node_output(im, 0, NULL);
+    nb_begin(&im->b, NB_OP_cast);
+    nb_arg(&im->b, x);
+    nb_set_elem(&im->b, "to", to);
+    bool f8 = nb_elem_is_float(to) && nb_elems[to].bits == 8;
+    if (f8 && !nb_node_int(im, "saturate", 1)) nb_set_bool(&im->b, "overflow", true);
+    return nb_node_output(im, 0, nb_end(&im->b));
+}
+
+/* Booleans are bytes of 0 and 1. */
+nb_status nb_import_bit_cast(nb_importer *im) {
+    int64_t onnx = nb_node_int(im, "to", 0);
+    nb_elem to = onnx == (int)onnx ? nb_elem_from_onnx((int)onnx) : NB_ELEM_COUNT;
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    if (to == NB_ELEM_COUNT || nb_elems[to].bits != nb_elems[x->type->elem].bits)
+        return nb_node_error(im, NB_MALFORMED,
+                             "the bits of %s cannot be those of element type %lld",
+                             nb_elems[x->type->elem].text, (long long)onnx);
+    if (x->type->elem == NB_BOOL) x = nb_cast(&im->b, x, NB_U8);
+    nb_value *y = x && to == NB_BOOL ? nb_cast(&im->b, x, NB_BOOL) : nb_bitcast(im, x, to);
+    return nb_node_output(im, 0, y);
 }
 
 nb_status nb_import_cast(nb_importer *im) { return cast_to(im, (int)nb_node_int(im, "to", 0)); }
@@ -155,37 +200,46 @@ nb_status nb_import_is_inf(nb_importer *im) {
 
 /* ---- reductions ----------------------------------------------------------------------------- */
 
-/* im->argument is the reduction itself, or what ReduceL1 (abs), L2 (sqrt), SumSquare (mul) and
- * LogSum (log) do around a sum. */
-nb_status nb_import_reduce(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    if (!x) return NB_MALFORMED;
+/* The node's reduction `of` x over its axes, which may be known to a run only. */
+static nb_status reduce_node(nb_importer *im, nb_value *x, nb_reduced_fn of) {
     const int64_t *axes;
     size_t n;
-    NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
+    int64_t count = 1;
+    if (!nb_node_attr(im, "axes") && !nb_is_known(im, 1)) {
+        /* How many there are is known: none are all, or none. */
+        if (!nb_type_static_count(nb_node_input(im, 1)->type, &count) || count)
+            return nb_reduce_any_axes(im, x, nb_node_int(im, "keepdims", 1) != 0, of);
+        n = 0;
+        axes = NULL;
+    } else {
+        NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
+    }
     if (n == 0 && nb_node_int(im, "noop_with_empty_axes", 0)) return nb_node_output(im, 0, x);
+    return nb_node_output(im, 0, of(im, x, n, axes));
+}
+
+static nb_value *reduced(nb_importer *im, nb_value *x, size_t n, const int64_t *axes) {
     bool keep = nb_node_int(im, "keepdims", 1) != 0;
     nb_op_kind kind = (nb_op_kind)im->argument;
     if (kind == NB_OP_abs) x = nb_unary(&im->b, NB_OP_abs, x);
     if (kind == NB_OP_mul || kind == NB_OP_sqrt) x = nb_binary(&im->b, NB_OP_mul, x, x);
     bool around = kind == NB_OP_abs || kind == NB_OP_mul || kind == NB_OP_sqrt || kind == NB_OP_log;
     nb_value *y = nb_reduce(im, around ? NB_OP_reduce_sum : kind, x, n, axes, keep);
-    if (kind == NB_OP_sqrt || kind == NB_OP_log) y = nb_unary(&im->b, kind, y);
-    return nb_node_output(im, 0, y);
+    return kind == NB_OP_sqrt || kind == NB_OP_log ? nb_unary(&im->b, kind, y) : y;
+}
+
+/* im->argument is the reduction itself, or what ReduceL1 (abs), L2 (sqrt), SumSquare (mul) and
+ * LogSum (log) do around a sum. */
+nb_status nb_import_reduce(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    return reduce_node(im, x, reduced);
 }
 
 /* log(sum(exp(x - m))) + m with m the largest, where it is finite: nothing overflows. */
-nb_status nb_import_log_sum_exp(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    if (!x) return NB_MALFORMED;
-    if (!nb_elem_is_float(x->type->elem))
-        return nb_node_error(im, NB_UNSUPPORTED, "logarithms of integers are not supported");
-    const int64_t *axes;
-    size_t n;
-    NB_TRY(nb_axes(im, 1, x->type->rank, &axes, &n));
-    if (n == 0 && nb_node_int(im, "noop_with_empty_axes", 0)) return nb_node_output(im, 0, x);
+static nb_value *log_sum_exp(nb_importer *im, nb_value *x, size_t n, const int64_t *axes) {
     nb_value *m = nb_reduce(im, NB_OP_reduce_max, x, n, axes, true);
-    if (!m) return NB_MALFORMED;
+    if (!m) return NULL;
     nb_value *huge = nb_scalar(im, x->type->elem, 3e38), *zero = nb_scalar(im, x->type->elem, 0);
     nb_value *finite = nb_combine(im, NB_OP_lt, nb_unary(&im->b, NB_OP_abs, m), huge);
     m = nb_choose(im, finite, m, zero);
@@ -194,5 +248,13 @@ nb_status nb_import_log_sum_exp(nb_importer *im) {
     nb_value *y = nb_combine(im, NB_OP_add, nb_unary(&im->b, NB_OP_log, sum), m);
     if (y && !nb_node_int(im, "keepdims", 1)) /* each reduced axis has length 1 */
         y = nb_reduce(im, NB_OP_reduce_max, y, n, axes, false);
-    return nb_node_output(im, 0, y);
+    return y;
+}
+
+nb_status nb_import_log_sum_exp(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0);
+    if (!x) return NB_MALFORMED;
+    if (!nb_elem_is_float(x->type->elem))
+        return nb_node_error(im, NB_UNSUPPORTED, "logarithms of integers are not supported");
+    return reduce_node(im, x, log_sum_exp);
 }

@@ -4,8 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* [B,S,H*D] -> [B,H,S,D] */
-static nb_value *split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size) {
+nb_value *nb_split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size) {
     if (!x) return NULL;
     const nb_type *t = x->type;
     if (t->rank != 3 || nb_unify(im, t->dims[2], nb_num(im, heads * size)) != NB_OK) return NULL;
@@ -15,8 +14,7 @@ static nb_value *split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_
     return nb_swap_axes(im, y, 1, 2);
 }
 
-/* [B,H,S,D] -> [B,S,H*D] */
-static nb_value *join_heads(nb_importer *im, nb_value *x) {
+nb_value *nb_join_heads(nb_importer *im, nb_value *x) {
     nb_value *y = nb_swap_axes(im, x, 1, 2);
     if (!y) return NULL;
     const nb_type *t = y->type;
@@ -25,22 +23,22 @@ static nb_value *join_heads(nb_importer *im, nb_value *x) {
         (const nb_dim *[]){t->dims[0], t->dims[1], nb_dim_mul(im->g, t->dims[2], t->dims[3])});
 }
 
-/* Rotary and attention compute in f32. */
-static nb_value *as(nb_importer *im, nb_value *x, nb_elem elem) {
+nb_value *nb_as(nb_importer *im, nb_value *x, nb_elem elem) {
     return x && x->type->elem != elem ? nb_cast(&im->b, x, elem) : x;
 }
 
-static nb_value *rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
-                        bool interleaved) {
+nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
+                    bool interleaved) {
     if (!x || !cosine || !sine) return NULL;
     nb_elem elem = x->type->elem;
-    nb_value *c = as(im, cosine, NB_F32), *s = as(im, sine, NB_F32), *wide = as(im, x, NB_F32);
+    nb_value *c = nb_as(im, cosine, NB_F32), *s = nb_as(im, sine, NB_F32),
+             *wide = nb_as(im, x, NB_F32);
     nb_begin(&im->b, NB_OP_rotary);
     nb_arg(&im->b, wide);
     nb_arg(&im->b, c);
     nb_arg(&im->b, s);
     nb_set_bool(&im->b, "interleaved", interleaved);
-    return as(im, nb_end(&im->b), elem);
+    return nb_as(im, nb_end(&im->b), elem);
 }
 
 nb_status nb_import_ms_rotary(nb_importer *im) {
@@ -65,7 +63,7 @@ nb_status nb_import_ms_rotary(nb_importer *im) {
         if (heads && heads != width->value / size)
             return nb_node_error(im, NB_MALFORMED, "num_heads is %lld, the tables give %lld",
                                  (long long)heads, (long long)(width->value / size));
-        x = split_heads(im, x, width->value / size, size);
+        x = nb_split_heads(im, x, width->value / size, size);
     }
     if (!x || x->type->rank != 4) return nb_node_error(im, NB_MALFORMED, "expected rank 3 or 4");
     if (position->type->rank == 1) { /* the offset of the first row */
@@ -81,9 +79,9 @@ nb_status nb_import_ms_rotary(nb_importer *im) {
         NB_TRY(nb_unify(im, position->type->dims[0], x->type->dims[0]));
         NB_TRY(nb_unify(im, position->type->dims[1], x->type->dims[2]));
     }
-    nb_value *y = rotate(im, x, nb_take(im, cosine, position, 0), nb_take(im, sine, position, 0),
-                         nb_node_int(im, "interleaved", 0) != 0);
-    return nb_node_output(im, 0, flat ? join_heads(im, y) : y);
+    nb_value *y = nb_rotate(im, x, nb_take(im, cosine, position, 0), nb_take(im, sine, position, 0),
+                            nb_node_int(im, "interleaved", 0) != 0);
+    return nb_node_output(im, 0, flat ? nb_join_heads(im, y) : y);
 }
 
 /* ---- GroupQueryAttention -------------------------------------------------------------------- */
@@ -144,9 +142,9 @@ static nb_status read_heads(nb_importer *im, gqa *a) {
         k = nb_node_input(im, 1);
         v = nb_node_input(im, 2);
     }
-    a->q = split_heads(im, q, a->heads, a->size);
-    a->k = split_heads(im, k, a->groups, a->size);
-    a->v = split_heads(im, v, a->groups, a->size);
+    a->q = nb_split_heads(im, q, a->heads, a->size);
+    a->k = nb_split_heads(im, k, a->groups, a->size);
+    a->v = nb_split_heads(im, v, a->groups, a->size);
     return a->q && a->k && a->v
                ? NB_OK
                : nb_node_error(im, NB_MALFORMED,
@@ -227,23 +225,23 @@ nb_status nb_import_gqa(nb_importer *im) {
         if (!cosine || !sine || !at) return NB_MALFORMED;
         bool interleaved = nb_node_int(im, "rotary_interleaved", 0) != 0;
         nb_value *c = nb_take(im, cosine, at, 0), *s = nb_take(im, sine, at, 0);
-        a.q = rotate(im, a.q, c, s, interleaved);
-        a.k = rotate(im, a.k, c, s, interleaved);
+        a.q = nb_rotate(im, a.q, c, s, interleaved);
+        a.k = nb_rotate(im, a.k, c, s, interleaved);
     }
     nb_value *k = a.past_k ? nb_join(im, a.past_k, a.k, 2) : a.k,
              *v = a.past_v ? nb_join(im, a.past_v, a.v, 2) : a.v;
     float scale = nb_node_float(im, "scale", 0);
     nb_value *bias = mask(im, &a);
     nb_elem elem = a.q ? a.q->type->elem : NB_F32;
-    nb_value *qf = as(im, a.q, NB_F32), *kf = as(im, k, NB_F32), *vf = as(im, v, NB_F32);
+    nb_value *qf = nb_as(im, a.q, NB_F32), *kf = nb_as(im, k, NB_F32), *vf = nb_as(im, v, NB_F32);
     nb_begin(&im->b, NB_OP_attention);
     nb_arg(&im->b, qf);
     nb_arg(&im->b, kf);
     nb_arg(&im->b, vf);
     nb_arg(&im->b, bias);
     nb_set_float(&im->b, "scale", scale != 0.0f ? scale : 1.0f / sqrtf((float)a.size));
-    nb_value *y = bias ? as(im, nb_end(&im->b), elem) : NULL;
-    NB_TRY(nb_node_output(im, 0, join_heads(im, y)));
+    nb_value *y = bias ? nb_as(im, nb_end(&im->b), elem) : NULL;
+    NB_TRY(nb_node_output(im, 0, nb_join_heads(im, y)));
     NB_TRY(nb_node_output(im, 1, k));
     return nb_node_output(im, 2, v);
 }

@@ -82,12 +82,14 @@ nb_status nb_import_pad(nb_importer *im) {
     const pad_mode *mode;
     NB_TRY(read_mode(im, &mode));
     pads = nb_node_ints(im, "pads", &n);
-    if (!pads) NB_TRY(nb_ints_of(im, 1, &pads, &n));
+    bool known = pads || (nb_is_known(im, 1) && nb_is_known(im, 3));
+    if (!pads && known) NB_TRY(nb_ints_of(im, 1, &pads, &n));
     if (nb_has_input(im, 2))
         value = nb_node_input(im, 2);
     else if (nb_node_attr(im, "value"))
         value = nb_scalar(im, x->type->elem, (double)nb_node_float(im, "value", 0));
     if (value && value->type->rank) value = nb_reshape(&im->b, value, 0, NULL);
+    if (!known) return nb_pad_any(im, mode->name, value);
     if (nb_has_input(im, 3)) NB_TRY(nb_ints_of(im, 3, &axes, &na));
     size_t padded = axes ? na : (size_t)x->type->rank;
     if (n != 2 * padded) return nb_node_error(im, NB_MALFORMED, "%zu pads for %zu axes", n, padded);

@@ -10,15 +10,12 @@ static nb_value *steps(nb_importer *im, const nb_dim *count, nb_elem elem) {
     return nb_cast(&im->b, nb_count_up(im, nb_num(im, 0), count), elem);
 }
 
-/* start + i * step; how many there are can only be known of constants. */
+/* start + i * step; how many there are is known of constants, or declared. */
 static nb_status float_range(nb_importer *im, nb_elem elem) {
     double number[3]; /* start, limit, step */
     for (size_t i = 0; i < 3; i++) {
         nb_value *v = nb_node_input(im, i);
-        if (!nb_is_const(v))
-            return nb_node_error(im, NB_UNSUPPORTED,
-                                 "ranges of floats must be constants; input %zu depends on data",
-                                 i);
+        if (!nb_is_const(v)) return nb_range_any(im);
         nb_tensor t = nb_tensor_of_const(v);
         number[i] = nb_tensor_get(&t, 0);
     }
@@ -42,6 +39,7 @@ nb_status nb_import_range(nb_importer *im) {
             return nb_node_error(im, NB_MALFORMED, "input %zu is not a scalar", i);
     }
     if (nb_elem_is_float(first->type->elem)) return float_range(im, first->type->elem);
+    if (!nb_is_known(im, 0) || !nb_is_known(im, 1) || !nb_is_known(im, 2)) return nb_range_any(im);
     NB_TRY(nb_dims_of(im, 0, &start, &n));
     NB_TRY(nb_dims_of(im, 1, &limit, &n));
     NB_TRY(nb_ints_of(im, 2, &step, &n));

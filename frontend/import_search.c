@@ -39,6 +39,7 @@ static nb_status read_depth(nb_importer *im, const nb_dim **depth) {
     if (nb_elem_is_float(v->type->elem)) v = nb_cast(&im->b, v, NB_I64);
     const nb_dim *const *dims = v ? nb_symbolic(im->g, v, &n) : NULL;
     if (!dims && v) dims = nb_fold(im, v, &n);
+    if (!dims && v) dims = nb_assume(im, 1, &n);
     if (!dims)
         return nb_node_error(im, NB_UNSUPPORTED,
                              "the depth must be known at compile time or "
@@ -94,20 +95,28 @@ nb_status nb_import_eye_like(nb_importer *im) {
     return nb_node_output(im, 0, elem == NB_BOOL ? is : nb_cast(&im->b, is, elem));
 }
 
-/* x moved on by one along an axis, a 0 in front. */
+/* x moved on by one along an axis, what begins a sum or product in front. */
 static nb_value *delayed(nb_importer *im, nb_value *x, int axis) {
     const nb_dim *length = x ? x->type->dims[axis] : NULL;
-    return nb_slice_axis(im, nb_zero_pad(im, x, axis, 1, 0), axis, nb_num(im, 0), length, 1);
+    nb_value *padded = nb_zero_pad(im, x, axis, 1, 0);
+    if (im->argument == NB_OP_cumprod && padded) {
+        nb_value *first = nb_combine(
+            im, NB_OP_eq, nb_positions(im, padded->type->rank, axis, padded->type->dims[axis]),
+            nb_scalar(im, NB_I64, 0));
+        padded = nb_choose(im, first, nb_scalar(im, x->type->elem, 1), padded);
+    }
+    return nb_slice_axis(im, padded, axis, nb_num(im, 0), length, 1);
 }
 
-/* Sums up to each element along an axis; `exclusive` without it, `reverse` from the other end. */
+/* Sums or products (im->argument) up to each element along an axis; `exclusive` without it,
+ * `reverse` from the other end. */
 static nb_value *cumsum(nb_importer *im, nb_value *x, int axis) {
     bool reverse = nb_node_int(im, "reverse", 0) != 0;
     const nb_dim *length = x->type->dims[axis], *one = nb_num(im, 1);
     const nb_dim *last = nb_dim_max(im->g, nb_dim_sub(im->g, length, one), nb_num(im, 0));
     if (reverse) x = nb_slice_axis(im, x, axis, last, length, -1);
     if (nb_node_int(im, "exclusive", 0)) x = delayed(im, x, axis);
-    nb_begin(&im->b, NB_OP_cumsum);
+    nb_begin(&im->b, (nb_op_kind)im->argument);
     nb_arg(&im->b, x);
     nb_set_int(&im->b, "axis", axis);
     nb_value *y = nb_end(&im->b);

@@ -324,6 +324,9 @@ nb_status nb_import_slice(nb_importer *im) {
         ends = de;
         axes = nb_node_ints(im, "axes", &na);
     } else {
+        bool known = true;
+        for (size_t i = 1; i < 5; i++) known = known && nb_is_known(im, i);
+        if (!known) return nb_slice_any(im);
         NB_TRY(nb_dims_of(im, 1, &starts, &n));
         NB_TRY(nb_dims_of(im, 2, &ends, &ne));
         if (nb_has_input(im, 3)) NB_TRY(nb_ints_of(im, 3, &axes, &na));

@@ -47,6 +47,8 @@ static nb_status check_type(nb_importer *im, const nb_type *type) {
 
 nb_status nb_node_output(nb_importer *im, size_t i, nb_value *v) {
     if (!v && im->diags->errors != im->errors) return nb_diags_status(im->diags);
+    for (size_t k = 0; v && k < im->n_holds; k++) v = nb_require(im, v, im->holds[k]);
+    if (!v && im->diags->errors != im->errors) return nb_diags_status(im->diags);
     if (!v) return nb_node_error(im, NB_MALFORMED, "output %zu cannot be computed", i);
     if (!nb_sequence_of(im, v)) NB_TRY(check_type(im, v->type));
     if (i >= im->node->n_output || !*im->node->output[i]) return NB_OK;
@@ -251,7 +253,9 @@ nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size
     if (!v) return NB_MALFORMED;
     *dims = nb_symbolic(im->g, v, count);
     if (!*dims) *dims = nb_fold(im, v, count);
+    if (!*dims) *dims = nb_assume(im, i, count);
     if (*dims) return NB_OK;
+    if (im->diags->errors != im->errors) return nb_diags_status(im->diags);
     nb_node_error(im, NB_UNSUPPORTED,
                   "input %zu \"%s\" must be known at compile time or computed from shapes; it "
                   "depends on data",
@@ -322,6 +326,14 @@ nb_status nb_apply_form(nb_importer *im, size_t n, const nb_form *forms) {
     size_t i = 0;
     while (i < n && strcmp(forms[i].op, im->node->op_type) != 0) i++;
     return nb_node_output(im, 0, i < n ? forms[i].of(im, x) : NULL);
+}
+
+nb_value *nb_bitcast(nb_importer *im, nb_value *x, nb_elem to) {
+    if (!x || x->type->elem == to) return x;
+    nb_begin(&im->b, NB_OP_bitcast);
+    nb_arg(&im->b, x);
+    nb_set_elem(&im->b, "to", to);
+    return nb_end(&im->b);
 }
 
 nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b) {

@@ -1,7 +1,10 @@
 /* Elementwise ops and casts. Floats other than f64 compute in f32 and round once at the end; f64
  * computes in f64, except the functions of scalar.h, which round their argument to f32 first. */
 #include "ir/eval_private.h"
+#include "ir/minifloat.h"
 #include "ir/scalar.h"
+
+#include <string.h>
 
 /* ---- broadcasting -------------------------------------------------------------------------- */
 
@@ -343,6 +346,11 @@ nb_status nb_eval_where(const nb_evaluating *e) {
 
 /* ---- cast ---------------------------------------------------------------------------------- */
 
+nb_status nb_eval_bitcast(const nb_evaluating *e) {
+    if (e->out->bytes) memcpy(e->out->data, e->in[0].data, (size_t)e->out->bytes);
+    return NB_OK;
+}
+
 static int64_t to_integer(nb_elem to, double x) {
     if (x != x) return 0;
     if (to == NB_U64) return x <= 0 ? 0 : x >= 18446744073709551616.0 ? -1 : (int64_t)(uint64_t)x;
@@ -351,26 +359,35 @@ static int64_t to_integer(nb_elem to, double x) {
     return (int64_t)x;
 }
 
+/* Of an integer, rounded to f32. */
+static double number_of(const nb_tensor *x, int64_t i) {
+    if (nb_elem_is_float(x->elem)) return nb_tensor_get(x, i);
+    int64_t whole = nb_tensor_get_int(x, i);
+    return (double)(x->elem == NB_U64 ? (float)(uint64_t)whole : (float)whole);
+}
+
 nb_status nb_eval_cast(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0];
     nb_tensor *y = e->out;
     bool from_float = nb_elem_is_float(x->elem), to_float = nb_elem_is_float(y->elem);
+    bool overflow = nb_attr_bool(e->op, "overflow") && to_float && nb_elems[y->elem].bits <= 8;
     int64_t n = nb_tensor_count(x);
     for (int64_t i = 0; i < n; i++) {
-        if (y->elem == NB_BOOL)
+        if (overflow)
+            nb_elem_put(y->elem, y->data, i,
+                        nb_float_encode_overflow(y->elem, (float)number_of(x, i)));
+        else if (y->elem == NB_BOOL)
             nb_tensor_set_int(y, i,
                               from_float ? nb_tensor_get(x, i) != 0 : nb_tensor_get_int(x, i) != 0);
-        else if (to_float && (from_float || y->elem == NB_F64))
+        else if (y->elem == NB_F64)
             nb_tensor_set_float(y, i, nb_tensor_get(x, i));
+        else if (to_float)
+            nb_tensor_set_float(y, i, number_of(x, i));
         else if (from_float)
             nb_tensor_set_int(y, i, to_integer(y->elem, nb_tensor_get(x, i)));
-        else if (!to_float)
+        else
             nb_tensor_set_int(
                 y, i, x->elem == NB_BOOL ? nb_tensor_get_int(x, i) != 0 : nb_tensor_get_int(x, i));
-        else if (x->elem == NB_U64)
-            nb_tensor_set_float(y, i, (double)(float)(uint64_t)nb_tensor_get_int(x, i));
-        else /* one rounding to f32 */
-            nb_tensor_set_float(y, i, (double)(float)nb_tensor_get_int(x, i));
     }
     return NB_OK;
 }

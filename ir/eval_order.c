@@ -16,24 +16,29 @@ static columns columns_of(const nb_tensor *t, int axis) {
     return c;
 }
 
-/* Small floats are added in f32 and each sum is rounded. */
+/* cumsum and cumprod. Small floats are added and multiplied in f32; what is stored is rounded, what
+ * goes on is not. */
 nb_status nb_eval_cumsum(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0];
     columns c = columns_of(x, (int)nb_attr_int(e->op, "axis"));
+    const unsigned product = e->op->kind == NB_OP_cumprod;
     for (int64_t column = 0; column < c.outer * c.inner; column++) {
         int64_t at = column / c.inner * c.length * c.inner + column % c.inner;
-        double wide = 0;
-        float sum = 0;
-        uint64_t whole = 0;
+        double wide = product;
+        float sum = (float)product;
+        uint64_t whole = product;
         for (int64_t k = 0; k < c.length; k++, at += c.inner) {
             if (x->elem == NB_F64) {
-                wide += nb_tensor_get(x, at);
+                double v = nb_tensor_get(x, at);
+                wide = product ? wide * v : wide + v;
                 nb_tensor_set_float(e->out, at, wide);
             } else if (nb_elem_is_float(x->elem)) {
-                sum += (float)nb_tensor_get(x, at);
+                float v = (float)nb_tensor_get(x, at);
+                sum = product ? sum * v : sum + v;
                 nb_tensor_set_float(e->out, at, (double)sum);
             } else {
-                whole += (uint64_t)nb_tensor_get_int(x, at);
+                uint64_t v = (uint64_t)nb_tensor_get_int(x, at);
+                whole = product ? whole * v : whole + v;
                 nb_tensor_set_int(e->out, at, (int64_t)whole);
             }
         }

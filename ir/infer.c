@@ -223,6 +223,18 @@ nb_status nb_infer_cast(const nb_inferring *i) {
     return NB_OK;
 }
 
+nb_status nb_infer_bitcast(const nb_inferring *i) {
+    const nb_attr *to = nb_attr_of(i->op, "to");
+    const nb_elem from = nb_in_type(i, 0)->elem;
+    if (!to->set) return nb_infer_error(i, "needs attribute `to`");
+    if (nb_elems[from].bits != nb_elems[to->elem].bits || nb_elems[from].bits < 8 ||
+        from == NB_BOOL || to->elem == NB_BOOL)
+        return nb_infer_error(i, "the bits of %s cannot be those of %s", nb_elems[from].text,
+                              nb_elems[to->elem].text);
+    i->types[0] = nb_type_with_elem(i->g, nb_in_type(i, 0), to->elem);
+    return NB_OK;
+}
+
 /* The type stands in the attributes, so that a graph can be read without the plug-in. */
 nb_status nb_infer_call(const nb_inferring *i) {
     const nb_attr *function = nb_attr_of(i->op, "function"), *to = nb_attr_of(i->op, "to"),

@@ -140,6 +140,13 @@ nb_status nb_infer_scatter(const nb_inferring *i) {
     return NB_OK;
 }
 
+nb_status nb_infer_require(const nb_inferring *i) {
+    if (nb_in_type(i, 1)->elem != NB_BOOL)
+        return nb_infer_error(i, "takes bools, found %s", nb_in_text(i, 1));
+    i->types[0] = nb_in_type(i, 0);
+    return NB_OK;
+}
+
 nb_status nb_infer_pad(const nb_inferring *i) {
     const nb_type *x = nb_in_type(i, 0);
     const nb_attr *before = nb_attr_of(i->op, "before"), *after = nb_attr_of(i->op, "after");

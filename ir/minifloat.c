@@ -3,48 +3,39 @@
 
 #include "ir/scalar.h"
 
-/* Which special values a format has. */
-typedef enum specials {
-    IEEE,     /* all-ones exponent: infinity and NaN */
-    NAN_ONES, /* one NaN, all ones (FN) */
-    NAN_ZERO, /* one NaN, the code of -0 (FNUZ) */
-    FINITE    /* none */
-} specials;
-
-typedef struct format {
-    int exponent, mantissa, bias;
-    specials specials;
-} format;
-
-static format format_of(nb_elem e) {
+nb_float_format nb_float_format_of(nb_elem e) {
     switch (e) {
     case NB_F16:
-        return (format){5, 10, 15, IEEE};
+        return (nb_float_format){5, 10, 15, NB_SPECIALS_IEEE};
     case NB_BF16:
-        return (format){8, 7, 127, IEEE};
+        return (nb_float_format){8, 7, 127, NB_SPECIALS_IEEE};
     case NB_F8E5M2:
-        return (format){5, 2, 15, IEEE};
+        return (nb_float_format){5, 2, 15, NB_SPECIALS_IEEE};
     case NB_F8E4M3FN:
-        return (format){4, 3, 7, NAN_ONES};
+        return (nb_float_format){4, 3, 7, NB_SPECIALS_NAN_ONES};
     case NB_F8E4M3FNUZ:
-        return (format){4, 3, 8, NAN_ZERO};
+        return (nb_float_format){4, 3, 8, NB_SPECIALS_NAN_ZERO};
     case NB_F8E5M2FNUZ:
-        return (format){5, 2, 16, NAN_ZERO};
+        return (nb_float_format){5, 2, 16, NB_SPECIALS_NAN_ZERO};
     default:
-        return (format){2, 1, 1, FINITE}; /* f4e2m1 */
+        return (nb_float_format){2, 1, 1, NB_SPECIALS_NONE}; /* f4e2m1 */
     }
 }
 
-/* Largest finite magnitude, as exponent and mantissa bits. */
-static uint32_t largest(format f) {
+uint32_t nb_float_largest(nb_float_format f) {
     uint32_t all = (1u << (f.exponent + f.mantissa)) - 1;
-    if (f.specials == IEEE) return all - (1u << f.mantissa);
-    return f.specials == NAN_ONES ? all - 1 : all;
+    if (f.specials == NB_SPECIALS_IEEE) return all - (1u << f.mantissa);
+    return f.specials == NB_SPECIALS_NAN_ONES ? all - 1 : all;
 }
 
-static uint32_t encode_e8m0(float x) {
+uint32_t nb_float_overflow(nb_float_format f) {
+    if (f.specials == NB_SPECIALS_NAN_ZERO) return 1u << (f.exponent + f.mantissa);
+    return nb_float_largest(f) + (f.specials != NB_SPECIALS_NONE);
+}
+
+static uint32_t encode_e8m0(float x, bool overflow) {
     uint32_t u = nb_bits(x);
-    if (x != x) return 255;
+    if (x != x || (overflow && x == HUGE_VALF)) return 255;
     if (u >> 31) return 0;
     /* The nearest power of two, ties to the even code. Code 0 is 2^-127, a denormal f32: half way
      * to code 1 is 0x600000 there, and half way between other neighbours has a fraction of 1/2. */
@@ -78,16 +69,15 @@ static uint32_t encode_nf4(float x) {
     return code;
 }
 
-uint32_t nb_float_encode(nb_elem e, float x) {
-    if (e == NB_F8E8M0) return encode_e8m0(x);
+static uint32_t encode(nb_elem e, float x, bool overflow) {
+    if (e == NB_F8E8M0) return encode_e8m0(x, overflow);
     if (e == NB_NF4) return encode_nf4(x);
-    format f = format_of(e);
+    nb_float_format f = nb_float_format_of(e);
     uint32_t u = nb_bits(x), sign = u >> 31 << (f.exponent + f.mantissa), a = u & 0x7fffffffu;
     uint32_t infinity = ((1u << f.exponent) - 1) << f.mantissa;
     if (a > 0x7f800000u) {
-        if (f.specials == IEEE) return sign | infinity | 1u << (f.mantissa - 1);
-        if (f.specials == NAN_ONES) return sign | ((1u << (f.exponent + f.mantissa)) - 1);
-        return f.specials == NAN_ZERO ? 1u << (f.exponent + f.mantissa) : 0;
+        if (f.specials == NB_SPECIALS_IEEE) return infinity | 1u << (f.mantissa - 1);
+        return f.specials == NB_SPECIALS_NONE ? 0 : nb_float_overflow(f);
     }
     int32_t exponent = (int32_t)(a >> 23) - 127 + f.bias;
     uint64_t mantissa = a >> 23 ? (a & 0x7fffffu) | 0x800000u : (uint64_t)(a & 0x7fffffu);
@@ -100,11 +90,18 @@ uint32_t nb_float_encode(nb_elem e, float x) {
     kept += rest > half || (rest == half && (kept & 1));
     /* `kept` carries the implicit bit, which adds one to the exponent field. */
     uint64_t code = ((uint64_t)(exponent - 1) << f.mantissa) + kept;
-    if (code > largest(f)) code = f.specials == IEEE && e != NB_F8E5M2 ? infinity : largest(f);
-    if (a == 0x7f800000u) code = f.specials == IEEE && e != NB_F8E5M2 ? infinity : largest(f);
-    if (f.specials == NAN_ZERO && code == 0) return 0; /* there is no -0 */
+    if (code > nb_float_largest(f) || a == 0x7f800000u) {
+        bool open = overflow || (f.specials == NB_SPECIALS_IEEE && e != NB_F8E5M2);
+        code = open ? nb_float_overflow(f) : nb_float_largest(f);
+        if (open && f.specials != NB_SPECIALS_IEEE) sign = 0; /* a NaN */
+    }
+    /* There is no -0; its code is the NaN's. */
+    if (f.specials == NB_SPECIALS_NAN_ZERO && code == 0) return 0;
     return sign | (uint32_t)code;
 }
+
+uint32_t nb_float_encode(nb_elem e, float x) { return encode(e, x, false); }
+uint32_t nb_float_encode_overflow(nb_elem e, float x) { return encode(e, x, true); }
 
 float nb_float_decode(nb_elem e, uint32_t bits) {
     if (e == NB_NF4) return nf4[bits & 15];
@@ -112,15 +109,17 @@ float nb_float_decode(nb_elem e, uint32_t bits) {
         return bits == 255 ? nb_from_bits(0x7fc00000u)
                : bits == 0 ? nb_from_bits(0x00400000u)
                            : nb_from_bits(bits << 23);
-    format f = format_of(e);
+    nb_float_format f = nb_float_format_of(e);
     uint32_t sign = bits >> (f.exponent + f.mantissa) & 1,
              code = bits & ((1u << (f.exponent + f.mantissa)) - 1);
     uint32_t infinity = ((1u << f.exponent) - 1) << f.mantissa;
-    bool nan = f.specials == IEEE       ? code > infinity
-               : f.specials == NAN_ONES ? code == (infinity | ((1u << f.mantissa) - 1))
-                                        : f.specials == NAN_ZERO && sign && !code;
+    bool nan = f.specials == NB_SPECIALS_IEEE ? code > infinity
+               : f.specials == NB_SPECIALS_NAN_ONES
+                   ? code == (infinity | ((1u << f.mantissa) - 1))
+                   : f.specials == NB_SPECIALS_NAN_ZERO && sign && !code;
     if (nan) return nb_from_bits(0x7fc00000u);
-    if (f.specials == IEEE && code == infinity) return nb_from_bits(sign << 31 | 0x7f800000u);
+    if (f.specials == NB_SPECIALS_IEEE && code == infinity)
+        return nb_from_bits(sign << 31 | 0x7f800000u);
     int32_t exponent = (int32_t)(code >> f.mantissa);
     uint32_t mantissa = code & ((1u << f.mantissa) - 1);
     if (exponent)

@@ -104,7 +104,10 @@ static nb_value *half_elementwise(halving *s, nb_op *op, int depth) {
     }
     nb_begin(s->b, op->kind);
     for (uint32_t i = 0; i < op->n_operands; i++) nb_arg(s->b, halves[i]);
-    if (op->kind == NB_OP_cast) nb_set_elem(s->b, "to", nb_out(op)->type->elem);
+    if (op->kind == NB_OP_cast) {
+        nb_set_elem(s->b, "to", nb_out(op)->type->elem);
+        nb_set_bool(s->b, "overflow", nb_attr_bool(op, "overflow"));
+    }
     return nb_end(s->b);
 }
 

@@ -95,7 +95,11 @@ static const char *middle_is_wider(const nb_match *m) {
 }
 
 static nb_value *cast_x(nb_match *m, nb_builder *b) {
-    return nb_cast(b, nb_got(m, "x"), nb_out(m->root)->type->elem);
+    nb_begin(b, NB_OP_cast);
+    nb_arg(b, nb_got(m, "x"));
+    nb_set_elem(b, "to", nb_out(m->root)->type->elem);
+    if (nb_attr_bool(m->root, "overflow")) nb_set_bool(b, "overflow", true);
+    return nb_end(b);
 }
 
 static const char *one_operand(const nb_match *m) {

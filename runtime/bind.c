@@ -177,9 +177,9 @@ static nb_rt_status place_plain(nb_session *s, uint32_t i, const int64_t *in, ch
     const session_input *given = &s->inputs[ms->input];
     const int64_t *out = s->outputs[ms->output].dims;
     session_state *st = &s->states[i];
-    size_t in_bytes, out_bytes, elem = nb_elem_bytes(port->elem);
-    if (!nb_bytes_of(in, port->rank, elem, &in_bytes)) return too_large(port, in, err);
-    if (!nb_bytes_of(out, port->rank, elem, &out_bytes)) return too_large(port, out, err);
+    size_t in_bytes, out_bytes;
+    if (!nb_bytes_of(in, port->rank, port->elem, &in_bytes)) return too_large(port, in, err);
+    if (!nb_bytes_of(out, port->rank, port->elem, &out_bytes)) return too_large(port, out, err);
     if (!given->given && !st->held) {
         nb_rt_status status = nb_reserve(&s->memory, &st->current, in_bytes, port->name, err);
         if (status != NB_RT_OK) return status;
@@ -215,7 +215,7 @@ static nb_rt_status place_outputs(nb_session *s, char *err) {
         session_output *o = &s->outputs[i];
         if (port->state >= 0) continue;
         size_t bytes;
-        if (!nb_bytes_of(o->dims, port->rank, nb_elem_bytes(port->elem), &bytes))
+        if (!nb_bytes_of(o->dims, port->rank, port->elem, &bytes))
             return too_large(port, o->dims, err);
         nb_dims_text text;
         if (o->data && bytes > o->room)

@@ -22,7 +22,7 @@ static nb_rt_status check_ports(const nb_model *model, bool input, char *err) {
         if (!p->name || !p->shape) return bad(model, "a port has no name or shape", err);
         if (p->rank < 0 || p->rank > NB_MODEL_MAX_RANK)
             return bad(model, "a port has too many dimensions", err);
-        if (nb_elem_bytes(p->elem) == 0)
+        if (nb_elem_bits(p->elem) == 0 || (p->state >= 0 && nb_elem_bytes(p->elem) == 0))
             return nb_rt_fail(err, NB_RT_ABI,
                               "%s '%s' has the element type %" PRId32
                               ", which this runtime does not know",

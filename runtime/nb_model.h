@@ -91,7 +91,8 @@ typedef struct nb_frame {
 enum {
     NB_RUN_OK = 0,
     NB_RUN_CANCELLED = 1,
-    /* A run-time index (Gather, embedding) was out of range; outputs are invalid. */
+    /* A run-time index (Gather, embedding) was out of range, or a number is not what the model
+     * declares (a shape given at run time); outputs are invalid. */
     NB_RUN_INDEX = 2
 };
 

@@ -122,6 +122,9 @@ void nb_session_cancel(nb_session *session);
 
 /* Bytes of one element of an ONNX data type, 0 for types of less than a byte or unknown. */
 size_t nb_elem_bytes(int32_t elem);
+/* Bits of one element, 0 for unknown types. Those of less than a byte are packed as ONNX does: the
+ * first in the low bits, over the whole tensor. */
+size_t nb_elem_bits(int32_t elem);
 
 #ifdef __cplusplus
 }

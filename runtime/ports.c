@@ -25,6 +25,7 @@ int nb_find_output(const nb_model *model, const char *name) {
 static nb_rt_status check_alignment(const nb_port *port, const void *data, char *err) {
     size_t alignment = nb_elem_bytes(port->elem);
     if (alignment > 8) alignment = 8;
+    if (alignment == 0) return NB_RT_OK; /* less than a byte */
     if ((uintptr_t)data % alignment != 0)
         return nb_rt_fail(err, NB_RT_ARGUMENT,
                           "the memory of '%s' is misaligned: at %p, expected a "
@@ -47,7 +48,7 @@ nb_rt_status nb_session_set_input(nb_session *s, int index, const void *data, co
         return nb_rt_fail(err, NB_RT_ARGUMENT,
                           "input '%s': `dims` is null, expected %" PRId32 " dimensions %s",
                           port->name, port->rank, port->shape);
-    if (!nb_bytes_of(dims, port->rank, nb_elem_bytes(port->elem), &bytes)) {
+    if (!nb_bytes_of(dims, port->rank, port->elem, &bytes)) {
         nb_dims_text text;
         return nb_rt_fail(err, NB_RT_ARGUMENT, "input '%s' has the shape %s, expected %s",
                           port->name, nb_print_dims(text, dims, port->rank), port->shape);

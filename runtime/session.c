@@ -131,7 +131,7 @@ static nb_rt_status run_failed(nb_session *s, int32_t result, char *err) {
     int64_t op = s->error_op;
     const char *name = op >= 0 && op < (int64_t)m->n_ops ? m->op_names[op] : NULL;
     return nb_rt_fail(err, NB_RT_INDEX,
-                      "'%s': an index is out of range, or sizes are not those it takes",
+                      "'%s': an index is out of range, or sizes or numbers are not what it takes",
                       name ? name : m->name);
 }
 

@@ -10,7 +10,7 @@ bool nb_state_bytes(const nb_model *m, uint32_t i, const int64_t *dims, int64_t 
     int64_t with_capacity[NB_MODEL_MAX_RANK];
     memcpy(with_capacity, dims, (size_t)port->rank * sizeof *dims);
     if (m->states[i].appended) with_capacity[m->states[i].axis] = capacity;
-    return nb_bytes_of(with_capacity, port->rank, nb_elem_bytes(port->elem), bytes);
+    return nb_bytes_of(with_capacity, port->rank, port->elem, bytes);
 }
 
 void nb_state_copy(const nb_model *m, uint32_t i, const int64_t *dims, void *to,

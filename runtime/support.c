@@ -35,8 +35,9 @@ const char *nb_print_dims(nb_dims_text text, const int64_t *dims, int32_t rank) 
     return text;
 }
 
-bool nb_bytes_of(const int64_t *dims, int32_t rank, size_t elem_bytes, size_t *bytes) {
-    int64_t product = (int64_t)elem_bytes;
+bool nb_bytes_of(const int64_t *dims, int32_t rank, int32_t elem, size_t *bytes) {
+    const int64_t bits = (int64_t)nb_elem_bits(elem);
+    int64_t product = bits < 8 ? 1 : bits / 8;
     bool empty = false, fits = true;
     for (int32_t i = 0; i < rank; i++) {
         if (dims[i] < 0) return false;
@@ -50,12 +51,22 @@ bool nb_bytes_of(const int64_t *dims, int32_t rank, size_t elem_bytes, size_t *b
         product = 0;
     else if (!fits || product > PTRDIFF_MAX)
         return false;
+    if (bits < 8) product = product / (8 / bits) + (product % (8 / bits) != 0);
     *bytes = (size_t)product;
     return true;
 }
 
-size_t nb_elem_bytes(int32_t elem) {
+size_t nb_elem_bytes(int32_t elem) { return nb_elem_bits(elem) / 8; }
+
+size_t nb_elem_bits(int32_t elem) {
     switch (elem) {
+    case 25: /* uint2 */
+    case 26: /* int2 */
+        return 2;
+    case 21: /* uint4 */
+    case 22: /* int4 */
+    case 23: /* float4e2m1 */
+        return 4;
     case 2:  /* uint8 */
     case 3:  /* int8 */
     case 9:  /* bool */
@@ -64,23 +75,23 @@ size_t nb_elem_bytes(int32_t elem) {
     case 19: /* float8e5m2 */
     case 20: /* float8e5m2fnuz */
     case 24: /* float8e8m0 */
-        return 1;
+        return 8;
     case 4:  /* uint16 */
     case 5:  /* int16 */
     case 10: /* float16 */
     case 16: /* bfloat16 */
-        return 2;
+        return 16;
     case 1:  /* float */
     case 6:  /* int32 */
     case 12: /* uint32 */
-        return 4;
+        return 32;
     case 7:  /* int64 */
     case 11: /* double */
     case 13: /* uint64 */
     case 14: /* complex64 */
-        return 8;
+        return 64;
     case 15: /* complex128 */
-        return 16;
+        return 128;
     default:
         return 0;
     }

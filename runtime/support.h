@@ -15,8 +15,8 @@ __attribute__((format(printf, 3, 4))) nb_rt_status nb_rt_fail(char *err, nb_rt_s
 typedef char nb_dims_text[24 * NB_MODEL_MAX_RANK];
 const char *nb_print_dims(nb_dims_text text, const int64_t *dims, int32_t rank);
 
-/* Elements times bytes; false when a dimension is negative or the product exceeds PTRDIFF_MAX. */
-bool nb_bytes_of(const int64_t *dims, int32_t rank, size_t elem_bytes, size_t *bytes);
+/* Bytes of a tensor; false when a dimension is negative or the product exceeds PTRDIFF_MAX. */
+bool nb_bytes_of(const int64_t *dims, int32_t rank, int32_t elem, size_t *bytes);
 
 typedef struct nb_memory {
     void *(*allocate)(void *user, size_t size);

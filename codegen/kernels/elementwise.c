@@ -1,4 +1,4 @@
-/* unary, binary, compare, where and cast: one loop (loops.c), one function of vectors for each op.
+/* unary, binary, compare and where: one loop (loops.c), one function of vectors for each op.
  * ir/NUMBERS.md says what each computes. */
 #include "codegen/lower.h"
 
@@ -246,25 +246,6 @@ static cg_val where(nb_lower *l, void *user, const cg_val *values) {
     return cg_select(l->g, values[1], values[2], values[3]);
 }
 
-/* ---- cast ---------------------------------------------------------------------------------- */
-
-static cg_val cast(nb_lower *l, void *user, const cg_val *values) {
-    (void)user;
-    cg *g = l->g;
-    const nb_elem from = l->in[0].buf.elem, to = l->out[0].buf.elem;
-    const cg_kind kind = cg_compute_kind(to);
-    const bool from_signed = nb_elems[from].class_ == NB_CLASS_INT;
-    const bool to_signed = nb_elems[to].class_ == NB_CLASS_INT;
-    cg_val x = values[1];
-    if (to == NB_BOOL) return from == NB_BOOL ? x : cg_cmp(g, CG_NE, x, cg_zero(g, cg_type_of(x)));
-    if (cg_kind_is_float(kind)) {
-        if (is_float(x)) return cg_type_of(x).kind == kind ? x : cg_float_to_float(g, x, kind);
-        return from_signed ? cg_sint_to_float(g, x, kind) : cg_uint_to_float(g, x, kind);
-    }
-    if (is_float(x)) return cg_float_to_int_sat(g, x, kind, to_signed);
-    return from_signed ? cg_sext(g, x, kind) : cg_zext(g, x, kind);
-}
-
 /* ---- the table ----------------------------------------------------------------------------- */
 
 /* Ops of many roundings, compared to one addition. */
@@ -319,4 +300,3 @@ ELEMENTWISE(unary)
 ELEMENTWISE(binary)
 ELEMENTWISE(compare)
 ELEMENTWISE(where)
-ELEMENTWISE(cast)

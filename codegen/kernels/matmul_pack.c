@@ -95,7 +95,8 @@ cg_buf nb_matmul_lefts(const nb_mshape *s) {
     int lead = s->flat ? 0 : a->rank - 2;
     for (int i = 0; i < lead; i++) dims[i] = a->dims[i];
     dims[lead] = cg_mul(g, s->rows, s->K);
-    return cg_buf_dense(g, s->l->scratch, s->l->out[0].value->type->elem, lead + 1, dims);
+    const nb_elem elem = s->l->out[0].value->type->elem;
+    return cg_buf_dense(g, s->l->scratch, s->kind == CG_F32 ? NB_F32 : elem, lead + 1, dims);
 }
 
 cg_val nb_matmul_left_items(const nb_mshape *s) {

@@ -1,5 +1,5 @@
-/* Data movement: patches, expand, slice, pad, concat. All are copies between two views with the
- * same dims; the views differ in base and strides. */
+/* Data movement: patches, expand, slice, pad, concat, require. All are copies between two views
+ * with the same dims; the views differ in base and strides. */
 #include "codegen/lower.h"
 #include "ir/conv.h"
 
@@ -96,6 +96,26 @@ static cg_val slice_check(nb_lower *l) {
         empty = cg_or(g, empty, cg_cmpi(g, CG_EQ, to->dims[i], 0));
     }
     return cg_and(g, outside, cg_not(g, empty));
+}
+
+/* ---- require ------------------------------------------------------------------------------- */
+
+static nb_stream_loop require_loop(nb_lower *l) {
+    nb_stream_loop loop = nb_stream_copy_of(&l->out[0].buf, &l->in[0], &l->in[0].buf);
+    nb_stream_collapse(l, &loop);
+    return loop;
+}
+
+static cg_val require_check(nb_lower *l) {
+    cg *g = l->g;
+    const nb_operand *holds = &l->in[1];
+    if (holds->immediate) return cg_not(g, holds->immediate);
+    cg_var bad = cg_var_new(g, cg_i1(g, false));
+    CG_FOR(g, i, cg_i64(g, 0), cg_buf_count(g, &holds->buf), cg_i64(g, 1)) {
+        cg_val is = cg_buf_load(g, &holds->buf, cg_buf_row(g, &holds->buf, 0, i));
+        cg_set(g, bad, cg_or(g, cg_get(g, bad), cg_not(g, is)));
+    }
+    return cg_get(g, bad);
 }
 
 /* ---- pad ----------------------------------------------------------------------------------- */
@@ -200,6 +220,7 @@ MOVE(patches, patches_loop(l))
 MOVE(expand, expand_loop(l))
 MOVE(slice, slice_loop(l))
 MOVE(pad, pad_loop(l, phase))
+MOVE(require, require_loop(l))
 MOVE(concat_part, concat_loop(l, phase))
 
 static cg_val concat_items(nb_lower *l, int phase) {
@@ -225,6 +246,11 @@ const nb_lowering nb_lower_pad = {.accept = nb_accept_plain,
                                   .work = pad_work,
                                   .body = pad_body,
                                   .check = pad_check};
+const nb_lowering nb_lower_require = {.accept = nb_accept_plain,
+                                      .items = require_items,
+                                      .work = require_work,
+                                      .body = require_body,
+                                      .check = require_check};
 const nb_lowering nb_lower_concat = {.accept = nb_accept_plain,
                                      .phases = concat_phases,
                                      .items = concat_items,

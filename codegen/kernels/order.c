@@ -1,5 +1,5 @@
-/* cumsum and topk: what goes along an axis in order. An item is one column, all elements along the
- * axis. */
+/* cumsum, cumprod and topk: what goes along an axis in order. An item is one column, all elements
+ * along the axis. */
 #include "codegen/lower.h"
 
 typedef struct column {
@@ -52,7 +52,8 @@ static cg_val work(nb_lower *l, int phase) {
     return cg_muli(l->g, l->in[0].buf.dims[axis_of(l)], 4);
 }
 
-/* ---- cumsum -------------------------------------------------------------------------------- */
+/* ---- cumsum, cumprod
+ * -------------------------------------------------------------------------------- */
 
 static void cumsum(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
@@ -61,9 +62,12 @@ static void cumsum(nb_lower *l, int phase, cg_val begin, cg_val end) {
     CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
         enter(l, &x, item);
         enter(l, &y, item);
-        cg_var sum = cg_var_new(g, cg_zero(g, CG_S(cg_compute_kind(x.buf->elem))));
+        cg_type type = CG_S(cg_compute_kind(x.buf->elem));
+        bool product = l->op->kind == NB_OP_cumprod;
+        cg_var sum = cg_var_new(g, cg_const(g, type, product));
         CG_FOR(g, i, cg_i64(g, 0), x.buf->dims[axis_of(l)], cg_i64(g, 1)) {
-            cg_set(g, sum, cg_add(g, cg_get(g, sum), load(l, &x, i)));
+            cg_val v = load(l, &x, i);
+            cg_set(g, sum, product ? cg_mul(g, cg_get(g, sum), v) : cg_add(g, cg_get(g, sum), v));
             store(l, &y, i, cg_get(g, sum));
         }
     }

@@ -4,11 +4,17 @@
  * pinned as initializers ("/pinned"), which is how real models have them. Both the evaluator and
  * the compiled code must agree with ONNX within its own tolerance, and with each other to the bit.
  *
- * skip.txt lists what is not run or does not pass, with the reason: a listed test that passes is a
+ * LIST names what is not run or does not pass, with the reason: a listed test that passes is a
  * failure, as is one that does not pass and is not listed, so the list only shrinks. NB_BLESS=1
- * writes it anew.
+ * writes it anew. Processes share the tests, one for each CPU.
  *
- *   backend [TEST...]      e.g. backend test_add test_reshape_negative_dim/pinned */
+ *   backend FOLDER LIST MANIFEST OTHER [TEST...]      e.g. test_add
+ * test_reshape_negative_dim/pinned
+ *
+ * FOLDER holds the tests, MANIFEST (or "") is a table with a test's name in the first column and
+ * its class in the fourth: tests are then counted by class. OTHER (or "") is a set that is run too:
+ * what is in it as it is here is not run here. tests/backend/run says where sets of
+ * tests are. */
 #include "frontend/frontend.h"
 #include "lib/execute.h"
 #include "passes/check.h"
@@ -17,22 +23,24 @@
 
 #include <dirent.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#define DATA       "/usr/share/libonnx-testdata/data/node"
-#define SKIP       NIBBLE_SOURCE_DIR "/tests/backend/skip.txt"
-#define MAX_INPUTS 16
-#define MAX_TESTS  8192
+#define MAX_INPUTS    32
+#define MAX_TESTS     8192
+#define MAX_PROCESSES 64
 
 /* ONNX's own runner compares with these. */
 #define RELATIVE 1e-3
 #define ABSOLUTE 1e-7
 
 typedef struct trial {
-    const char *name, *folder;
+    const char *name, *folder; /* of the test */
     bool pinned;
     nb_arena *arena;
     nb_diags *diags;
@@ -48,6 +56,7 @@ typedef struct verdict {
 static verdict verdicts[MAX_TESTS], skips[MAX_TESTS];
 static size_t n_verdicts, n_skips;
 static nb_arena *kept; /* names and reasons */
+static const char *folder, *list;
 
 /* ---- comparing ------------------------------------------------------------------------------ */
 
@@ -83,17 +92,15 @@ static const char *why(const trial *t, const char *fallback) {
     return t->diags->list.count ? t->diags->list.items[0]->message : fallback;
 }
 
-static const char *load_inputs(trial *t) {
-    while (t->n_files < MAX_INPUTS) {
-        const char *path =
-            nb_format(t->arena, "%s/test_data_set_0/input_%zu.pb", t->folder, t->n_files);
-        if (access(path, R_OK) != 0) break;
-        size_t i = t->n_files++;
-        t->files[i] = read_bytes(path);
-        if (nb_read_tensor_file(path, t->arena, t->diags, &t->inputs[i]) != NB_OK)
-            return "an input is no tensor";
+static const char *input_path(const trial *t, size_t i) {
+    return nb_format(t->arena, "%s/test_data_set_0/input_%zu.pb", t->folder, i);
+}
+
+static void read_inputs(trial *t) {
+    while (t->n_files < MAX_INPUTS && access(input_path(t, t->n_files), R_OK) == 0) {
+        t->files[t->n_files] = read_bytes(input_path(t, t->n_files));
+        t->n_files++;
     }
-    return NULL;
 }
 
 static nb_graph *import(trial *t) {
@@ -145,8 +152,11 @@ static void as_declared(nb_tensor *t, nb_elem declared) {
 static const char *run_graph(trial *t, const nb_graph *g) {
     if (g->body.n_params != (t->pinned ? 1 : t->n_files))
         return "the data set has another number of inputs";
-    for (uint32_t i = 0; i < g->body.n_params; i++)
+    for (uint32_t i = 0; i < g->body.n_params; i++) {
+        if (nb_read_tensor_file(input_path(t, i), t->arena, t->diags, &t->inputs[i]) != NB_OK)
+            return "an input is no tensor";
         as_declared(&t->inputs[i], g->body.params[i]->type->elem);
+    }
     nb_tensor *found = NB_NEW_ARRAY(t->arena, nb_tensor, g->outputs.count + 1);
     if (nb_eval(g, t->inputs, found, NULL, 0, t->arena, t->diags) != NB_OK)
         return nb_format(t->arena, "evaluated: %s", why(t, "failed"));
@@ -166,7 +176,8 @@ static const char *run_graph(trial *t, const nb_graph *g) {
 
 static const char *run_trial(trial *t) {
     t->model = read_bytes(nb_format(t->arena, "%s/model.onnx", t->folder));
-    const char *reason = t->model.data ? load_inputs(t) : "no model";
+    const char *reason = t->model.data ? NULL : "no model";
+    read_inputs(t);
     if (!reason && t->pinned) {
         bytes all = t->model;
         t->model = pin_inputs(all, t->files, t->n_files);
@@ -186,7 +197,7 @@ static const char *run_trial(trial *t) {
 /* ---- the list ------------------------------------------------------------------------------- */
 
 static void read_skips(void) {
-    FILE *f = fopen(SKIP, "r");
+    FILE *f = fopen(list, "r");
     char line[1024];
     while (f && fgets(line, sizeof line, f)) {
         char *colon = strstr(line, ": ");
@@ -210,9 +221,9 @@ static int by_reason(const void *a, const void *b) {
 }
 
 static void write_skips(void) {
-    FILE *f = fopen(SKIP, "w");
+    FILE *f = fopen(list, "w");
     if (!f) {
-        perror(SKIP);
+        perror(list);
         exit(EXIT_FAILURE);
     }
     fputs("# ONNX node tests that are not run or do not pass, and why; by reason. Lines only go:\n"
@@ -225,7 +236,7 @@ static void write_skips(void) {
     qsort(verdicts, n, sizeof *verdicts, by_reason);
     for (size_t i = 0; i < n; i++) fprintf(f, "%s: %s\n", verdicts[i].name, verdicts[i].reason);
     fclose(f);
-    printf("%zu lines in %s\n", n, SKIP);
+    printf("%zu lines in %s\n", n, list);
 }
 
 /* ---- all ------------------------------------------------------------------------------------ */
@@ -261,50 +272,169 @@ static const char *tidy(const char *text) {
     return nb_format(kept, "%.*s: %s", (int)(comma - open - 2), open + 2, colon + 3);
 }
 
-static void run_one(const char *name, bool pinned) {
+static void run_one(const char *name, bool pinned, FILE *out) {
     nb_arena *arena = nb_arena_create(NULL, NULL);
-    trial t = {.name = nb_format(kept, "%s/%s", name, pinned ? "pinned" : "runtime"),
-               .folder = nb_format(arena, "%s/%s", DATA, name),
+    trial t = {.name = nb_format(arena, "%s/%s", name, pinned ? "pinned" : "runtime"),
+               .folder = nb_format(arena, "%s/%s", folder, name),
                .pinned = pinned,
                .arena = arena,
                .diags = nb_diags_create(arena, name)};
+    fprintf(out, "%s\t", t.name); /* a test that ends the process is named by this */
+    fflush(out);
     const char *reason = run_trial(&t);
-    bool counts = !reason || strcmp(reason, "nothing to pin") != 0;
-    if (counts && n_verdicts < MAX_TESTS)
-        verdicts[n_verdicts++] = (verdict){t.name, reason ? tidy(reason) : NULL};
+    fprintf(out, "%s\n", reason ? tidy(reason) : "");
     free(t.model.data);
     for (size_t i = 0; i < t.n_files; i++) free(t.files[i].data);
     nb_arena_destroy(arena);
 }
 
-static bool wanted(const char *name, int argc, char **argv) {
+/* The last of several processes' share of the tests: lines of name, tab, reason. */
+static void read_verdicts(FILE *out) {
+    char line[4096];
+    rewind(out);
+    while (fgets(line, sizeof line, out) && n_verdicts < MAX_TESTS) {
+        char *tab = strchr(line, '\t');
+        if (!tab) continue;
+        bool ended = !strchr(tab, '\n');
+        tab[1 + strcspn(tab + 1, "\n")] = 0;
+        const char *reason = ended ? "ended the process" : tab[1] ? nb_strdup(kept, tab + 1) : NULL;
+        if (reason && strcmp(reason, "nothing to pin") == 0) continue;
+        verdicts[n_verdicts++] = (verdict){nb_strndup(kept, line, (size_t)(tab - line)), reason};
+    }
+    fclose(out);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const verdict *)a)->name, ((const verdict *)b)->name);
+}
+
+/* Each process takes the next test until there is none. */
+static void run_all(size_t n, char **names) {
+    atomic_size_t *next =
+        mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t processes = cpus < 1 ? 1 : cpus > MAX_PROCESSES ? MAX_PROCESSES : (size_t)cpus;
+    FILE *out[MAX_PROCESSES];
+    if (next == MAP_FAILED) abort();
+    for (size_t p = 0; p < processes; p++) {
+        out[p] = tmpfile();
+        if (!out[p]) abort();
+        fflush(NULL);
+        if (fork()) continue;
+        for (size_t i = atomic_fetch_add(next, 1); i < n; i = atomic_fetch_add(next, 1)) {
+            run_one(names[i], false, out[p]);
+            run_one(names[i], true, out[p]);
+        }
+        fflush(out[p]);
+        _exit(EXIT_SUCCESS);
+    }
+    while (wait(NULL) > 0) {
+    }
+    for (size_t p = 0; p < processes; p++) read_verdicts(out[p]);
+    munmap(next, sizeof *next);
+    qsort(verdicts, n_verdicts, sizeof *verdicts, by_name);
+}
+
+/* ---- counts --------------------------------------------------------------------------------- */
+
+#define MAX_CLASSES 64
+
+typedef struct class_count {
+    const char *name;
+    int tests, passed;
+} class_count;
+
+static bool test_passed(const char *name, bool *ran) {
+    bool passed = true;
     size_t n = strlen(name);
-    for (int i = 1; i < argc; i++)
-        if (strncmp(argv[i], name, n) == 0 && (!argv[i][n] || argv[i][n] == '/')) return true;
-    return argc == 1;
+    *ran = false;
+    for (size_t i = 0; i < n_verdicts; i++) {
+        if (strncmp(verdicts[i].name, name, n) != 0 || verdicts[i].name[n] != '/') continue;
+        *ran = true;
+        passed = passed && !verdicts[i].reason;
+    }
+    return passed;
+}
+
+/* Tests, of which all runs pass, by class. */
+static void print_classes(const char *manifest) {
+    class_count classes[MAX_CLASSES];
+    size_t n = 0;
+    char line[4096];
+    FILE *f = *manifest ? fopen(manifest, "r") : NULL;
+    while (f && fgets(line, sizeof line, f)) {
+        char *rest = line, *column[4] = {NULL};
+        for (int c = 0; c < 4 && rest; c++) column[c] = strsep(&rest, "\t");
+        bool ran, passed = column[3] && test_passed(column[0], &ran);
+        if (!column[3] || !ran) continue;
+        size_t c = 0;
+        while (c < n && strcmp(classes[c].name, column[3]) != 0) c++;
+        if (c == MAX_CLASSES) continue;
+        if (c == n) classes[n++] = (class_count){.name = nb_strdup(kept, column[3])};
+        classes[c].tests++;
+        classes[c].passed += passed;
+    }
+    if (f) fclose(f);
+    for (size_t c = 0; c < n; c++)
+        printf("%5d of %5d  %s\n", classes[c].passed, classes[c].tests, classes[c].name);
 }
 
 static int is_test(const struct dirent *e) { return strncmp(e->d_name, "test_", 5) == 0; }
 
+/* Is a file of test `name` the same in both sets? */
+static bool is_same_file(const char *other, const char *name, const char *file) {
+    bytes a = read_bytes(nb_format(kept, "%s/%s/%s", folder, name, file)),
+          b = read_bytes(nb_format(kept, "%s/%s/%s", other, name, file));
+    bool same =
+        a.size == b.size && !a.data == !b.data && (!a.data || memcmp(a.data, b.data, a.size) == 0);
+    free(a.data);
+    free(b.data);
+    return same;
+}
+
+/* Are model and data those of the set in folder `other`, which is run as well? */
+static bool is_elsewhere(const char *other, const char *name) {
+    if (!*other || !is_same_file(other, name, "model.onnx")) return false;
+    for (int i = 0; i < MAX_INPUTS; i++) {
+        const char *input = nb_format(kept, "test_data_set_0/input_%d.pb", i),
+                   *output = nb_format(kept, "test_data_set_0/output_%d.pb", i);
+        if (!is_same_file(other, name, input) || !is_same_file(other, name, output)) return false;
+    }
+    return true;
+}
+
+static bool wanted(const char *name, char **tests) {
+    size_t n = strlen(name);
+    for (char **t = tests; *t; t++)
+        if (strncmp(*t, name, n) == 0 && (!(*t)[n] || (*t)[n] == '/')) return true;
+    return !*tests;
+}
+
 int main(int argc, char **argv) {
-    struct dirent **tests;
-    int n = scandir(DATA, &tests, is_test, alphasort);
-    if (n <= 0) {
-        printf("%s is not there: install libonnx-testdata\n0 passed, 0 failed, 1 skipped\n", DATA);
-        return EXIT_SUCCESS;
+    if (argc < 5) {
+        fputs("usage: backend FOLDER LIST MANIFEST OTHER [TEST...]\n", stderr);
+        return EXIT_FAILURE;
+    }
+    folder = argv[1], list = argv[2];
+    struct dirent **found;
+    int n = scandir(folder, &found, is_test, alphasort);
+    if (n < 0) {
+        perror(folder);
+        return EXIT_FAILURE;
     }
     kept = nb_arena_create(NULL, NULL);
     read_skips();
+    char **names = NB_NEW_ARRAY(kept, char *, (size_t)n + 1);
+    size_t n_names = 0;
     for (int i = 0; i < n; i++) {
-        if (wanted(tests[i]->d_name, argc, argv)) {
-            run_one(tests[i]->d_name, false);
-            run_one(tests[i]->d_name, true);
-        }
-        free(tests[i]);
+        if (wanted(found[i]->d_name, argv + 5) && !is_elsewhere(argv[4], found[i]->d_name))
+            names[n_names++] = nb_strdup(kept, found[i]->d_name);
+        free(found[i]);
     }
-    free(tests);
+    free(found);
+    run_all(n_names, names);
     int passed = 0, failed = 0, skipped = 0;
-    bool blessing = getenv("NB_BLESS") && argc == 1;
+    bool blessing = getenv("NB_BLESS") && argc == 5;
     for (size_t i = 0; i < n_verdicts && !blessing; i++) {
         const verdict *v = &verdicts[i];
         const char *known = skip_reason(v->name);
@@ -320,6 +450,7 @@ int main(int argc, char **argv) {
             passed++;
         }
     }
+    print_classes(argv[3]);
     if (blessing) write_skips();
     nb_arena_destroy(kept);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);

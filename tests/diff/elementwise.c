@@ -157,6 +157,62 @@ static void casts(void) {
     }
 }
 
+static nb_value *retyped(diff *d, nb_op_kind kind, nb_value *x, nb_elem to, bool overflow) {
+    nb_begin(&d->b, kind);
+    nb_arg(&d->b, x);
+    nb_set_elem(&d->b, "to", to);
+    if (overflow) nb_set_bool(&d->b, "overflow", true);
+    return nb_end(&d->b);
+}
+
+/* Through f8, and through packed elements, from numbers and back; and all codes of f8. */
+static void small_casts(void) {
+    static const nb_elem small[] = {NB_F8E4M3FN, NB_F8E4M3FNUZ, NB_F8E5M2, NB_F8E5M2FNUZ, NB_F8E8M0,
+                                    NB_F4E2M1,   NB_I4,         NB_U4,     NB_I2,         NB_U2};
+    static const nb_elem ends[] = {NB_F32, NB_F16, NB_F64, NB_I32, NB_I8, NB_U64, NB_BOOL};
+    for (size_t s = 0; s < NB_COUNT(small); s++) {
+        for (size_t e = 0; e < NB_COUNT(ends); e++) {
+            const int64_t n = -1;
+            diff d;
+            diff_begin(&d, "cast %s through %s", nb_elems[ends[e]].text, nb_elems[small[s]].text);
+            d.lengths = lengths;
+            d.n_lengths = NB_COUNT(lengths);
+            nb_value *x = diff_input(&d, ends[e], 1, &n), *ys[DIFF_MAX_PORTS];
+            size_t n_ys = 0;
+            bool f8 = nb_elems[small[s]].bits == 8;
+            for (int overflow = 0; overflow <= (f8 ? 1 : 0); overflow++) {
+                nb_value *y = retyped(&d, NB_OP_cast, x, small[s], overflow != 0);
+                if (f8) ys[n_ys++] = retyped(&d, NB_OP_bitcast, y, NB_U8, false);
+                ys[n_ys++] = nb_cast(&d.b, y, NB_F32);
+                ys[n_ys++] = nb_cast(&d.b, y, ends[e]);
+            }
+            diff_check_all(&d, n_ys, ys);
+        }
+        if (nb_elems[small[s]].bits != 8) continue;
+        diff d;
+        diff_begin(&d, "codes of %s", nb_elems[small[s]].text);
+        nb_value *x = diff_input(&d, NB_U8, 1, (int64_t[]){1100}), *ys[2];
+        nb_value *codes = retyped(&d, NB_OP_bitcast, x, small[s], false);
+        ys[0] = nb_cast(&d.b, codes, NB_F32);
+        ys[1] = nb_cast(&d.b, codes, NB_I64);
+        diff_check_all(&d, 2, ys);
+    }
+}
+
+static void bitcasts(void) {
+    static const nb_elem pairs[][2] = {
+        {NB_F32, NB_I32}, {NB_U64, NB_F64}, {NB_F16, NB_U16}, {NB_I16, NB_BF16}, {NB_I8, NB_U8}};
+    for (size_t i = 0; i < NB_COUNT(pairs); i++) {
+        const int64_t n = -1;
+        diff d;
+        diff_begin(&d, "bitcast %s to %s", nb_elems[pairs[i][0]].text, nb_elems[pairs[i][1]].text);
+        d.lengths = lengths;
+        d.n_lengths = NB_COUNT(lengths);
+        nb_value *x = diff_input(&d, pairs[i][0], 1, &n);
+        diff_check(&d, retyped(&d, NB_OP_bitcast, x, pairs[i][1], false));
+    }
+}
+
 /* A dozen random ops over values of a few broadcastable shapes. */
 static void random_graph(int number) {
     static const nb_op_kind kinds[] = {NB_OP_add, NB_OP_sub,     NB_OP_mul,  NB_OP_div, NB_OP_min,
@@ -191,5 +247,7 @@ void diff_test_elementwise(void) {
     broadcasts();
     wheres();
     casts();
+    small_casts();
+    bitcasts();
     for (int i = 0; i < 24; i++) random_graph(i);
 }

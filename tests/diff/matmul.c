@@ -96,6 +96,14 @@ static void types(void) {
         any_rows(elems[e], 33, 21, e % 2, nb_elem_is_float(elems[e]));
     any_rows(NB_F16, 18, 5, false, false);
     any_rows(NB_BF16, 18, 5, false, false);
+    /* Several matrices: each is converted to its own place. */
+    for (size_t e = 0; e < NB_COUNT(elems); e++) {
+        diff d;
+        diff_begin(&d, "matmul %s of batches", nb_elems[elems[e]].text);
+        nb_value *a = diff_input(&d, elems[e], 4, (int64_t[]){2, 3, 4, 8});
+        nb_value *b = diff_input(&d, elems[e], 4, (int64_t[]){2, 1, 8, 6});
+        diff_check(&d, nb_binary(&d.b, NB_OP_matmul, a, b));
+    }
 }
 
 typedef struct form {

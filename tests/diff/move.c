@@ -233,7 +233,21 @@ static void sizes(void) {
     diff_check_all(&d, 3, ys);
 }
 
+/* What holds in every run; tests of the frontend have runs in which it does not. */
+static void requires(void) {
+    static const nb_elem types[] = {NB_F32, NB_F16, NB_I64, NB_U8, NB_BOOL};
+    for (size_t e = 0; e < NB_COUNT(types); e++) {
+        diff d;
+        diff_begin(&d, "require %s", nb_elems[types[e]].text);
+        d.symbols[0] = 7;
+        nb_value *x = diff_input(&d, types[e], 2, (int64_t[]){-1, 5});
+        nb_value *i = diff_input(&d, NB_I32, 1, (int64_t[]){-1});
+        diff_check(&d, nb_binary(&d.b, NB_OP_require, x, nb_binary(&d.b, NB_OP_eq, i, i)));
+    }
+}
+
 void diff_test_move(void) {
+    requires();
     transposes();
     expands();
     slices();

@@ -1,4 +1,4 @@
-/* cumsum, topk and scatter: what goes along an axis in order. */
+/* cumsum, cumprod, topk and scatter: what goes along an axis in order. */
 #include "tests/diff/diff.h"
 
 static const nb_elem elems[] = {NB_F32, NB_F16, NB_BF16, NB_F64, NB_I64, NB_U64, NB_I8, NB_U8};
@@ -11,15 +11,15 @@ static const struct {
     {3, 1, {2, -1, 5}}, {2, 1, {-1, 33}}, {2, 1, {3, 0}},  {3, 0, {1, 3, 4}},
 };
 
-static void sums(void) {
+static void sums(nb_op_kind kind) {
     for (size_t i = 0; i < NB_COUNT(shapes); i++) {
         for (size_t e = 0; e < NB_COUNT(elems); e++) {
             diff d;
-            diff_begin(&d, "cumsum %s %zu", nb_elems[elems[e]].text, i);
+            diff_begin(&d, "%s %s %zu", nb_ops[kind].name, nb_elems[elems[e]].text, i);
             d.symbols[0] = 4;
             d.plain = e % 2;
             nb_value *x = diff_input(&d, elems[e], shapes[i].rank, shapes[i].dims);
-            nb_begin(&d.b, NB_OP_cumsum);
+            nb_begin(&d.b, kind);
             nb_arg(&d.b, x);
             nb_set_int(&d.b, "axis", shapes[i].axis);
             diff_check(&d, nb_end(&d.b));
@@ -117,7 +117,8 @@ static void scatters(void) {
 }
 
 void diff_test_order(void) {
-    sums();
+    sums(NB_OP_cumsum);
+    sums(NB_OP_cumprod);
     tops();
     scatters();
 }

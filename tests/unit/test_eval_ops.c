@@ -205,12 +205,23 @@ START_TEST(gathers) {
 }
 END_TEST
 
-static nb_value *cumsum(nb_value *x, int64_t axis) {
-    nb_begin(&t.b, NB_OP_cumsum);
+static nb_value *so_far(nb_op_kind kind, nb_value *x, int64_t axis) {
+    nb_begin(&t.b, kind);
     nb_arg(&t.b, x);
     nb_set_int(&t.b, "axis", axis);
     return nb_end(&t.b);
 }
+
+static nb_value *cumsum(nb_value *x, int64_t axis) { return so_far(NB_OP_cumsum, x, axis); }
+
+START_TEST(products_so_far) {
+    nb_value *x = eval_f32(&t, DIMS(2, 3), 1, 2, 3, 4, 5, 6);
+    eval_expect(&t, so_far(NB_OP_cumprod, x, 0), "1 2 3 4 10 18");
+    eval_expect(&t, so_far(NB_OP_cumprod, x, 1), "1 2 6 4 20 120");
+    eval_expect(&t, so_far(NB_OP_cumprod, VECTOR(NB_U8, 20, 20, 2), 0), "20 144 32");
+    eval_expect(&t, so_far(NB_OP_cumprod, VECTOR(NB_F64, 3, 0.5, -2), 0), "3 1.5 -3");
+}
+END_TEST
 
 START_TEST(sums_so_far) {
     nb_value *x = eval_f32(&t, DIMS(2, 3), 1, 2, 3, 4, 5, 6);
@@ -348,6 +359,7 @@ Suite *nb_suite_eval_ops(void) {
     tcase_add_test(tests, slices);
     tcase_add_test(tests, gathers);
     tcase_add_test(tests, sums_so_far);
+    tcase_add_test(tests, products_so_far);
     tcase_add_test(tests, largest_and_smallest);
     tcase_add_test(tests, scatters);
     tcase_add_test(tests, bits);

@@ -1,4 +1,5 @@
 /* Sessions: runs, shapes, memory, threads, errors, cancel. States have test_runtime_state.c. */
+#include "runtime/support.h"
 #include "tests/unit/test_runtime_toy.h"
 #include "tests/unit/unit.h"
 
@@ -388,6 +389,13 @@ START_TEST(element_sizes) {
                                           8, 8, 16, 2, 1, 1, 1, 1, 0, 0, 0, 1, 0};
     for (int i = 0; i < (int)sizeof sizes; i++) ck_assert_uint_eq(nb_elem_bytes(i), sizes[i]);
     ck_assert_uint_eq(nb_elem_bytes(-1), 0);
+    static const unsigned char packed[] = {4, 4, 4, 8, 2, 2, 0};
+    for (int i = 0; i < (int)sizeof packed; i++) ck_assert_uint_eq(nb_elem_bits(21 + i), packed[i]);
+    size_t bytes;
+    ck_assert(nb_bytes_of((int64_t[]){3, 3}, 2, 22, &bytes)); /* int4 */
+    ck_assert_uint_eq(bytes, 5);
+    ck_assert(nb_bytes_of((int64_t[]){9}, 1, 25, &bytes)); /* uint2 */
+    ck_assert_uint_eq(bytes, 3);
 }
 END_TEST
 
