@@ -133,6 +133,8 @@ nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, con
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
 nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b);
 
+/* softmax(x) along an axis; `flat`: along all from that one on, as before opset 13. */
+nb_status nb_softmax(nb_importer *im, nb_value *x, int64_t axis, bool flat, nb_value **y);
 /* log(softmax(x)) along an axis. */
 nb_value *nb_log_softmax(nb_importer *im, nb_value *x, int64_t axis);
 /* i64: where x is largest or smallest along `axis`, which gets length 1: the first such place, or
