@@ -136,8 +136,6 @@ static nb_status read_pool(nb_importer *im, nb_value *x, conv *c) {
         return nb_node_error(im, NB_MALFORMED,
                              "kernel_shape has %zu numbers for a tensor of rank %d", n,
                              c->x->type->rank);
-    if (!nb_elem_is_float(c->x->type->elem))
-        return nb_node_error(im, NB_UNSUPPORTED, "pooling of integers");
     for (int d = 0; d < c->axes; d++) {
         if (kernel[d] < 1 || kernel[d] > MOST_PAD)
             return nb_node_error(im, NB_MALFORMED, "kernel_shape[%d] is %lld", d,
@@ -206,7 +204,9 @@ nb_status nb_import_max_pool(nb_importer *im) {
         return nb_node_error(im, NB_UNSUPPORTED, "the indices of the largest elements");
     for (int d = 0; d < c.axes && nb_node_int(im, "ceil_mode", 0); d++)
         c.after[d + 2] = nb_dim_add(im->g, c.after[d + 2], reach_beyond(im, &c, d));
-    nb_value *least = nb_scalar(im, c.x->type->elem, -INFINITY);
+    const nb_elem elem = c.x->type->elem;
+    nb_value *least =
+        nb_scalar(im, elem, nb_elem_is_float(elem) ? -(double)INFINITY : (double)nb_elem_min(elem));
     nb_value *x = bordered(im, &c, c.x, c.before, c.after, least);
     return nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_max, x));
 }
@@ -216,6 +216,8 @@ nb_status nb_import_max_pool(nb_importer *im) {
 nb_status nb_average_pool(nb_importer *im, nb_value *input, nb_value **y) {
     conv c = {0};
     NB_TRY(read_pool(im, input, &c));
+    if (!nb_elem_is_float(c.x->type->elem))
+        return nb_node_error(im, NB_MALFORMED, "means of integers");
     const bool padding_counts = nb_node_int(im, "count_include_pad", 0) != 0;
     const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK], *ones[NB_MAX_RANK];
     bool all = true;

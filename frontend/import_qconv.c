@@ -108,7 +108,8 @@ static nb_value *part(nb_importer *im, nb_value *v, int axis, int64_t from, int6
     const int64_t row = t.dims[0] ? t.bytes / t.dims[0] : 0;
     void *data;
     nb_value *p = nb_new_const(im, v->name, t.elem, t.rank, dims, &data);
-    if (p && count > 0 && row > 0) memcpy(data, (const uint8_t *)t.data + from * row, (size_t)(count * row));
+    if (p && count > 0 && row > 0)
+        memcpy(data, (const uint8_t *)t.data + from * row, (size_t)(count * row));
     return p;
 }
 

@@ -93,7 +93,8 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     /* Last, so that what is quantized, and how, does not depend on it. */
     const char *end = nb_format(arena, "%s%s, plan-memory", kv,
                                 options->last_logits ? ", last-logits{decoders}" : "");
-    if (!s.weight_bits) return nb_format(arena, "%s%s", front(options, arena), end);
+    /* Models that come quantized. */
+    if (!s.weight_bits) return nb_format(arena, "%s, " BACK "%s", front(options, arena), end);
     int64_t group = options->group >= 0 ? options->group : 32;
     const bool fixed = options->static_scales && s.act_bits == 8;
     return nb_format(arena,
