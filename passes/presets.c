@@ -31,7 +31,7 @@ extern const nb_pass nb_pass_cache_type;
 const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choices; }
 
 #define FRONT "simplify, raise, simplify"
-#define BACK  "fuse-dequant, simplify"
+#define BACK  "move-codes, fuse-dequant, simplify"
 /* Convolutions as linear layers, but those that would be too small anyway. */
 #define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}"
 
