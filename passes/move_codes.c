@@ -32,12 +32,16 @@ static bool is_plain(const nb_quant *q) {
 
 /* op once more, on other operands. */
 static nb_value *again(nb_builder *b, const nb_op *op, nb_value *const *operands) {
+    const nb_loc *loc = b->loc;
+    b->loc = nb_loc_via(b->graph, op->loc, "move-codes");
     nb_begin(b, op->kind);
     for (uint32_t i = 0; i < op->n_operands; i++) nb_arg(b, operands[i]);
     const nb_op_info *info = nb_info(op);
     for (int a = 0; a < NB_MAX_ATTRS && info->attrs[a].kind != NB_ATTR_END; a++)
         b->op->attrs[a] = op->attrs[a];
-    return nb_end(b);
+    nb_value *y = nb_end(b);
+    b->loc = loc;
+    return y;
 }
 
 static nb_value *code_const(nb_builder *b, nb_elem elem, int64_t code) {
