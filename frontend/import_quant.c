@@ -217,9 +217,9 @@ static nb_value *dequantized_at_run_time(nb_importer *im, nb_value *x, const nb_
     const nb_elem wide =
         nb_elem_is_integer(x->type->elem) && nb_elems[x->type->elem].bits > 16 ? NB_I32 : NB_F32;
     nb_value *y = as(im, x, wide);
-    if (s->zero) y = nb_combine(im, NB_OP_sub, y, as(im, spread(im, s, f, s->zero, x), wide));
+    if (s->zero) y = nb_combine(im, NB_OP_sub, y, spread(im, s, f, as(im, s->zero, wide), x));
     return nb_combine(im, NB_OP_mul, as(im, y, NB_F32),
-                      as(im, spread(im, s, f, s->scale, x), NB_F32));
+                      spread(im, s, f, as(im, s->scale, NB_F32), x));
 }
 
 nb_value *nb_dequantized(nb_importer *im, nb_value *x, const nb_scaling *scaling, nb_elem to) {
@@ -254,10 +254,10 @@ nb_value *nb_dequantized(nb_importer *im, nb_value *x, const nb_scaling *scaling
 static nb_value *quantized_at_run_time(nb_importer *im, nb_value *x, const nb_scaling *s, form f,
                                        nb_elem to, nb_elem in) {
     nb_value *y =
-        nb_combine(im, NB_OP_div, as(im, x, in), as(im, spread(im, s, f, s->scale, x), in));
+        nb_combine(im, NB_OP_div, as(im, x, in), spread(im, s, f, as(im, s->scale, in), x));
     if (nb_elem_is_float(to)) return as(im, y, to);
     y = y ? as(im, nb_unary(&im->b, NB_OP_round, y), NB_F32) : NULL;
-    if (s->zero) y = nb_combine(im, NB_OP_add, y, as(im, spread(im, s, f, s->zero, x), NB_F32));
+    if (s->zero) y = nb_combine(im, NB_OP_add, y, spread(im, s, f, as(im, s->zero, NB_F32), x));
     if (nb_elems[to].bits < 8) { /* a cast to whole bytes saturates by itself */
         y = nb_combine(im, NB_OP_max, y, nb_scalar(im, NB_F32, (double)nb_elem_min(to)));
         y = nb_combine(im, NB_OP_min, y, nb_scalar(im, NB_F32, (double)nb_elem_max(to)));
