@@ -46,4 +46,23 @@ nb_status nb_check_bytes(nb_importer *im, const nb_value *a, const nb_value *az,
  */
 nb_value *nb_integer_product(nb_importer *im, nb_value *a, nb_value *az, nb_value *b, nb_value *bz);
 
+/* ---- caches of attention (import_cache.c) ---------------------------------------------------- */
+
+/* Keys or values of past tokens as codes of i8; scale NULL: as floats. */
+typedef struct nb_cache {
+    nb_value *scale; /* f32[], or [1,groups,1,size] */
+    bool by_channel;
+    int64_t groups, size;
+} nb_cache;
+
+/* From attribute `type_name` and the operand of scales. */
+nb_status nb_read_cache(nb_importer *im, const char *type_name, size_t input, int64_t groups,
+                        int64_t size, nb_cache *out);
+/* x[B,G,S,D] as the cache holds it. */
+nb_value *nb_cache_codes(nb_importer *im, const nb_cache *c, nb_value *x);
+/* The scales that attention takes beside codes [B,G,T,D]; NULL for floats. */
+nb_value *nb_cache_scales(nb_importer *im, const nb_cache *c, const nb_value *codes);
+/* x[B,H,S,D] of f32 times the scales of channels, if it has them. */
+nb_value *nb_cache_scaled(nb_importer *im, const nb_cache *c, nb_value *x, int64_t heads);
+
 #endif

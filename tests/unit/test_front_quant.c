@@ -527,6 +527,115 @@ START_TEST(qlinear_others) {
 }
 END_TEST
 
+/* ---- attention ------------------------------------------------------------------------------ */
+
+/* One row of softmax(q k') v over `keys` keys; k and v are keys apart by `size`. */
+static void attend(const double *q, const double *k, const double *v, int keys, int size,
+                   double *out) {
+    double all = 0, top = -1e300, p[8];
+    for (int t = 0; t < keys; t++) {
+        p[t] = 0;
+        for (int d = 0; d < size; d++) p[t] += q[d] * k[t * size + d];
+        p[t] /= sqrt(size);
+        top = fmax(top, p[t]);
+    }
+    for (int t = 0; t < keys; t++) all += exp(p[t] - top);
+    for (int d = 0; d < size; d++) {
+        out[d] = 0;
+        for (int t = 0; t < keys; t++) out[d] += exp(p[t] - top) / all * v[t * size + d];
+    }
+}
+
+/* Two query heads, one key head of 4, 3 past tokens and 2 new ones; scales of channels or of all.
+ */
+START_TEST(caches_of_codes) {
+    enum { H = 2, D = 4, P = 3, S = 2 };
+    float x[S * H * D], kn[S * D], vn[S * D], ks[D], vs[D];
+    int8_t pk[P * D], pv[P * D];
+    double k[(P + S) * D], v[(P + S) * D], want[S * H * D];
+    int32_t length = P + S - 1, total = P + S;
+    const bool by_channel = _i == 0;
+    seed = (uint64_t)_i + 1;
+    fill(x, S * H * D);
+    fill(kn, S * D);
+    fill(vn, S * D);
+    fill_bytes((uint8_t *)pk, sizeof pk);
+    fill_bytes((uint8_t *)pv, sizeof pv);
+    for (int d = 0; d < D; d++) {
+        ks[d] = 0.011f + (by_channel ? 0.003f * (float)d : 0);
+        vs[d] = 0.007f + (by_channel ? 0.002f * (float)d : 0);
+    }
+    for (int i = 0; i < (P + S) * D; i++) {
+        const int d = i % D, at = i - P * D;
+        k[i] = (double)ks[d] * (at < 0 ? pk[i] : saturated((double)(kn[at] / ks[d]), -128, 127));
+        v[i] = (double)vs[d] * (at < 0 ? pv[i] : saturated((double)(vn[at] / vs[d]), -128, 127));
+    }
+    for (int i = 0; i < S * H; i++) {
+        double q[D];
+        for (int d = 0; d < D; d++) q[d] = (double)x[i * D + d];
+        attend(q, k, v, P + i / H + 1, D, want + i * D);
+    }
+    const char *type = by_channel ? "PER_CHANNEL" : "PER_TENSOR",
+               *dims = by_channel ? "1,1,1,4" : "1";
+    const size_t bytes = by_channel ? sizeof ks : sizeof *ks;
+    wire inputs =
+        W(front_input("x", 1, "1,2,8"), front_input("k", 1, "1,2,4"), front_input("v", 1, "1,2,4"),
+          front_input("pk", 3, "1,1,P,4"), front_input("pv", 3, "1,1,P,4"),
+          front_input("len", 6, "1"), front_input("total", 6, ""));
+    wire node = MS("GroupQueryAttention", "x,k,v,pk,pv,len,total,,,,,,ks,vs",
+                   W(front_int("num_heads", H), front_int("kv_num_heads", 1),
+                     front_int("kv_cache_bit_width", 8), front_string("k_quant_type", type),
+                     front_string("v_quant_type", type)));
+    const nb_tensor in[] = {TENSOR(NB_F32, x, 1, S, H * D), TENSOR(NB_F32, kn, 1, S, D),
+                            TENSOR(NB_F32, vn, 1, S, D),    TENSOR(NB_I8, pk, 1, 1, P, D),
+                            TENSOR(NB_I8, pv, 1, 1, P, D),  TENSOR(NB_I32, &length, 1),
+                            tensor(NB_I32, 0, NULL, &total)};
+    check("GroupQueryAttention",
+          model(inputs, W(front_weight("ks", 1, dims, ks, bytes),
+                          front_weight("vs", 1, dims, vs, bytes), node)),
+          in, want, 1e-5, 0);
+}
+END_TEST
+
+/* Two heads of 4 over 3 tokens, one of which the mask hides; or rows that see what is before. */
+START_TEST(qattention) {
+    enum { T = 3, IN = 5, H = 2, D = 4, W3 = 3 * H * D };
+    uint8_t x[T * IN], xz = 130;
+    int8_t w[IN * W3], wz = 3;
+    float xs = 0.02f, ws = 0.013f, bias[W3];
+    int32_t seen[T] = {1, 0, 1};
+    double qkv[T * W3], want[T * H * D];
+    seed = (uint64_t)_i + 1;
+    fill_bytes(x, sizeof x);
+    fill_bytes((uint8_t *)w, sizeof w);
+    fill(bias, W3);
+    for (int i = 0; i < T * W3; i++) {
+        int64_t sum = 0;
+        for (int k = 0; k < IN; k++) sum += (x[i / W3 * IN + k] - xz) * (w[k * W3 + i % W3] - wz);
+        qkv[i] = (double)sum * (double)xs * (double)ws + (double)bias[i % W3];
+    }
+    for (int i = 0; i < T * H; i++) {
+        const int t = i / H, h = i % H;
+        double k[T * D], v[T * D];
+        int keys = 0;
+        for (int j = 0; j < T; j++) {
+            if (_i == 0 ? !seen[j] : j > t) continue;
+            memcpy(k + keys * D, qkv + j * W3 + (H + h) * D, D * sizeof *k);
+            memcpy(v + keys++ * D, qkv + j * W3 + (2 * H + h) * D, D * sizeof *v);
+        }
+        attend(qkv + t * W3 + h * D, k, v, keys, D, want + i * D);
+    }
+    wire parts =
+        W(SIGNED("w", "5,24", w), FLOATS("b", "24", bias), front_weight("xs", 1, "", &xs, 4),
+          front_weight("ws", 1, "", &ws, 4), front_weight("xz", 2, "", &xz, 1),
+          front_weight("wz", 3, "", &wz, 1), front_weight("m", 6, "1,3", seen, sizeof seen));
+    wire node = MS("QAttention", _i == 0 ? "x,w,b,xs,ws,m,xz,wz" : "x,w,b,xs,ws,,xz,wz",
+                   W(front_int("num_heads", H), front_int("unidirectional", _i)));
+    const nb_tensor in = TENSOR(NB_U8, x, 1, T, IN);
+    check("QAttention", model(front_input("x", 2, "1,T,5"), W(parts, node)), &in, want, 1e-4, 1);
+}
+END_TEST
+
 /* ---- what does not fit ---------------------------------------------------------------------- */
 
 static void expect_help(wire m, nb_status status, const char *part, const char *help) {
@@ -608,6 +717,8 @@ Suite *nb_suite_front_quant(void) {
     tcase_add_test(tests, scaled_integer_products);
     tcase_add_loop_test(tests, qgemm, 0, 2);
     tcase_add_loop_test(tests, qlinear_others, 0, 5);
+    tcase_add_loop_test(tests, caches_of_codes, 0, 2);
+    tcase_add_loop_test(tests, qattention, 0, 2);
     tcase_add_test(tests, blocks_that_do_not_fit);
     tcase_add_test(tests, scales_that_do_not_fit);
     suite_add_tcase(suite, tests);
