@@ -34,8 +34,7 @@ const char *nb_product_obstacle(const nb_quant *a, const nb_quant *b, int64_t K)
         return "the activations are not i8, u8 or i16";
     if (a->storage == NB_U8 && a->granularity != NB_PER_TENSOR)
         return "the activations are u8 and not quantized per tensor";
-    if (a->zeros || (a->zero && a->storage == NB_I16))
-        return "the activations have a zero point";
+    if (a->zeros || (a->zero && a->storage == NB_I16)) return "the activations have a zero point";
     if (a->granularity == NB_PER_AXIS || a->granularity == NB_PER_GROUP)
         return "the activations are quantized along an axis";
     if (!nb_elem_is_integer(b->storage)) return "the weights are codes of floats";
