@@ -265,6 +265,26 @@ static nb_value *quantized_at_run_time(nb_importer *im, nb_value *x, const nb_sc
     return as(im, y, to);
 }
 
+/* Weights that are floats in the file, with their rounding beside them: codes as QuantizeLinear
+ * makes them. */
+static nb_value *codes_of_const(nb_importer *im, nb_value *x, const nb_quant *q) {
+    const nb_tensor t = nb_tensor_of_const(x);
+    const nb_codes c = nb_codes_expand(q, &t, im->arena);
+    const double low = (double)nb_elem_min(q->storage), high = (double)nb_elem_max(q->storage);
+    void *data;
+    nb_value *y = nb_new_const(im, nb_format(im->arena, "%s.codes", x->name), q->storage, t.rank,
+                               t.dims, &data);
+    for (int64_t i = 0; y && i < nb_tensor_count(&t); i++) {
+        const float v = rintf((float)nb_tensor_get(&t, i) / nb_codes_scale(&c, i));
+        const double code = (v == v ? (double)v : 0) + (double)nb_codes_zero(&c, i);
+        nb_elem_put(q->storage, data, i,
+                    (uint64_t)(int64_t)(code < low    ? low
+                                        : code > high ? high
+                                                      : code));
+    }
+    return y;
+}
+
 nb_value *nb_quantized(nb_importer *im, nb_value *x, const nb_scaling *scaling, nb_elem to,
                        nb_elem in) {
     nb_scaling s = *scaling;
@@ -273,6 +293,11 @@ nb_value *nb_quantized(nb_importer *im, nb_value *x, const nb_scaling *scaling, 
     if (f == WRONG || !check_zero(im, &s, to)) return NULL;
     nb_quant members;
     const bool bytes = to == NB_I8 || to == NB_U8;
+    const bool constant = nb_is_const(x) && nb_elem_is_integer(to) && x->type->elem == NB_F32;
+    if (constant && in == NB_F32 && describe(im, &s, f, to, &members)) {
+        const nb_quant *q = intern(im, &members);
+        return q ? codes_of_const(im, x, q) : NULL;
+    }
     if (f != ONE || !bytes || x->type->elem != NB_F32 || in != NB_F32 || !x->type->rank ||
         !describe(im, &s, f, to, &members))
         return quantized_at_run_time(im, x, &s, f, to, in);

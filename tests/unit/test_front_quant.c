@@ -636,6 +636,36 @@ START_TEST(qattention) {
 }
 END_TEST
 
+/* A weight that is floats in the file, rounded in rows, in blocks and as a whole by the graph. */
+START_TEST(weights_that_the_graph_rounds) {
+    enum { WIDE = 3, LONG = 4 };
+    float w[LONG * WIDE], x[2 * LONG], s[2 * WIDE] = {0.1f, 0.02f, 0.05f, 0.03f, 0.07f, 0.01f};
+    int8_t z[2 * WIDE] = {0, 5, -128, 1, 2, 3};
+    double want[2 * WIDE];
+    seed = (uint64_t)_i + 1;
+    fill(w, LONG * WIDE);
+    fill(x, 2 * LONG);
+    for (int i = 0; i < 2 * WIDE; i++) {
+        want[i] = 0;
+        for (int k = 0; k < LONG; k++) {
+            const int n = i % WIDE, at = _i == 0 ? 0 : _i == 1 ? n : k / 2 * WIDE + n;
+            const double code =
+                saturated(rint((double)(w[k * WIDE + n] / s[at])) + z[at], -128, 127);
+            want[i] += (double)x[i / WIDE * LONG + k] * (code - z[at]) * (double)s[at];
+        }
+    }
+    const char *dims = _i == 0 ? "" : _i == 1 ? "3" : "2,3";
+    const size_t n = _i == 0 ? 1 : _i == 1 ? 3 : 6;
+    wire how = W(front_int("axis", _i == 1 ? 1 : 0), front_int("block_size", _i == 2 ? 2 : 0));
+    wire parts =
+        W(FLOATS("w", "4,3", w), front_weight("s", 1, dims, s, 4 * n),
+          front_weight("z", 3, dims, z, n), front_node("QuantizeLinear", "w,s,z", "q", how),
+          front_node("DequantizeLinear", "q,s,z", "d", how), ONNX("MatMul", "x,d", NONE));
+    const nb_tensor in = TENSOR(NB_F32, x, 2, LONG);
+    check("rounded weights", model(front_input("x", 1, "M,4"), parts), &in, want, 1e-5, 0);
+}
+END_TEST
+
 /* ---- what does not fit ---------------------------------------------------------------------- */
 
 static void expect_help(wire m, nb_status status, const char *part, const char *help) {
@@ -719,6 +749,7 @@ Suite *nb_suite_front_quant(void) {
     tcase_add_loop_test(tests, qlinear_others, 0, 5);
     tcase_add_loop_test(tests, caches_of_codes, 0, 2);
     tcase_add_loop_test(tests, qattention, 0, 2);
+    tcase_add_loop_test(tests, weights_that_the_graph_rounds, 0, 3);
     tcase_add_test(tests, blocks_that_do_not_fit);
     tcase_add_test(tests, scales_that_do_not_fit);
     suite_add_tcase(suite, tests);
