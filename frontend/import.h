@@ -267,6 +267,9 @@ nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, con
                     bool keep);
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
 nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b);
+/* transpose; of dequantized constants the codes change places, so that they still meet matmul as
+ * dequantized codes. */
+nb_value *nb_permute(nb_importer *im, nb_value *x, const int64_t *perm);
 
 /* x as another element type, if it is not of it already. */
 nb_value *nb_as(nb_importer *im, nb_value *x, nb_elem elem);
@@ -279,6 +282,8 @@ nb_value *nb_repeat_heads(nb_importer *im, nb_value *x, int64_t groups, int64_t 
 nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
                     bool interleaved);
 
+/* softmax(x) along an axis; `flat`: along all from that one on, as before opset 13. */
+nb_status nb_softmax(nb_importer *im, nb_value *x, int64_t axis, bool flat, nb_value **y);
 /* log(softmax(x)) along an axis. */
 nb_value *nb_log_softmax(nb_importer *im, nb_value *x, int64_t axis);
 /* i64: where x is largest or smallest along `axis`, which gets length 1: the first such place, or

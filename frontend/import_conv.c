@@ -1,20 +1,14 @@
 /* Convolutions and pooling. Padding becomes an op of its own (pad), so that conv reads no element
  * that is not there; `auto_pad` becomes sizes, which are expressions when the input's are. Pooling
  * is a reduction of patches, each channel by itself. */
-#include "frontend/import.h"
+#include "frontend/conv.h"
 
 #include <math.h>
 #include <string.h>
 
 #define MOST_PAD INT32_MAX
 
-typedef struct conv {
-    nb_value *x;
-    int axes; /* that the kernel slides along */
-    const nb_dim *kernel[NB_MAX_RANK];
-    int64_t strides[NB_MAX_RANK], dilations[NB_MAX_RANK];
-    const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK]; /* of all axes of x */
-} conv;
+typedef nb_window conv;
 
 static nb_status check_kernel(nb_importer *im, const conv *c, const nb_value *w) {
     size_t n;
@@ -82,9 +76,12 @@ static nb_value *bordered(nb_importer *im, const conv *c, nb_value *x, const nb_
     return nb_end(&im->b);
 }
 
-nb_status nb_import_conv(nb_importer *im) {
-    conv c = {.x = nb_node_input(im, 0)};
-    nb_value *w = nb_node_input(im, 1);
+nb_value *nb_conv_bordered(nb_importer *im, const nb_window *c, nb_value *x, nb_value *value) {
+    return bordered(im, c, x, c->before, c->after, value);
+}
+
+nb_status nb_conv_read(nb_importer *im, nb_value *x, nb_value *w, nb_window *out) {
+    conv c = {.x = x};
     if (!c.x || !w) return NB_MALFORMED;
     int rank = c.x->type->rank;
     if (rank < 3 || w->type->rank != rank)
@@ -101,31 +98,44 @@ nb_status nb_import_conv(nb_importer *im) {
     int64_t groups = nb_node_int(im, "group", 1);
     NB_TRY(
         nb_unify(im, c.x->type->dims[1], nb_dim_mul(im->g, w->type->dims[1], nb_num(im, groups))));
-    nb_value *x = bordered(im, &c, c.x, c.before, c.after, NULL);
+    *out = c;
+    return NB_OK;
+}
+
+nb_value *nb_convolve(nb_importer *im, nb_value *x, nb_value *w, nb_value *bias) {
+    conv c;
+    if (nb_conv_read(im, x, w, &c) != NB_OK) return NULL;
+    const int64_t groups = nb_node_int(im, "group", 1);
+    if (nb_conv_is_product(&c, w, groups)) return nb_conv_product(im, &c, w, bias);
+    x = nb_conv_bordered(im, &c, x, NULL);
     nb_begin(&im->b, NB_OP_conv);
     nb_arg(&im->b, x);
     nb_arg(&im->b, w);
-    nb_arg(&im->b, nb_has_input(im, 2) ? nb_node_input(im, 2) : NULL);
+    nb_arg(&im->b, bias);
     nb_set_ints(&im->b, "strides", (size_t)c.axes, c.strides);
     nb_set_ints(&im->b, "dilations", (size_t)c.axes, c.dilations);
     nb_set_int(&im->b, "groups", groups);
-    return nb_node_output(im, 0, nb_end(&im->b));
+    return nb_end(&im->b);
+}
+
+nb_status nb_import_conv(nb_importer *im) {
+    nb_value *bias = nb_has_input(im, 2) ? nb_node_input(im, 2) : NULL;
+    if (nb_has_input(im, 2) && !bias) return NB_MALFORMED;
+    return nb_node_output(im, 0, nb_convolve(im, nb_node_input(im, 0), nb_node_input(im, 1), bias));
 }
 
 /* ---- pooling -------------------------------------------------------------------------------- */
 
-static nb_status read_pool(nb_importer *im, conv *c) {
+static nb_status read_pool(nb_importer *im, nb_value *x, conv *c) {
     size_t n;
     const int64_t *kernel = nb_node_ints(im, "kernel_shape", &n);
-    c->x = nb_node_input(im, 0);
+    c->x = x;
     if (!c->x) return NB_MALFORMED;
     c->axes = c->x->type->rank - 2;
     if (c->axes < 1 || n != (size_t)c->axes)
         return nb_node_error(im, NB_MALFORMED,
                              "kernel_shape has %zu numbers for a tensor of rank %d", n,
                              c->x->type->rank);
-    if (!nb_elem_is_float(c->x->type->elem))
-        return nb_node_error(im, NB_UNSUPPORTED, "pooling of integers");
     for (int d = 0; d < c->axes; d++) {
         if (kernel[d] < 1 || kernel[d] > MOST_PAD)
             return nb_node_error(im, NB_MALFORMED, "kernel_shape[%d] is %lld", d,
@@ -189,12 +199,14 @@ static nb_value *windows(nb_importer *im, const conv *c, nb_op_kind kind, nb_val
 
 nb_status nb_import_max_pool(nb_importer *im) {
     conv c = {0};
-    NB_TRY(read_pool(im, &c));
+    NB_TRY(read_pool(im, nb_node_input(im, 0), &c));
     if (im->node->n_output > 1 && im->node->output[1][0])
         return nb_node_error(im, NB_UNSUPPORTED, "the indices of the largest elements");
     for (int d = 0; d < c.axes && nb_node_int(im, "ceil_mode", 0); d++)
         c.after[d + 2] = nb_dim_add(im->g, c.after[d + 2], reach_beyond(im, &c, d));
-    nb_value *least = nb_scalar(im, c.x->type->elem, -INFINITY);
+    const nb_elem elem = c.x->type->elem;
+    nb_value *least =
+        nb_scalar(im, elem, nb_elem_is_float(elem) ? -(double)INFINITY : (double)nb_elem_min(elem));
     nb_value *x = bordered(im, &c, c.x, c.before, c.after, least);
     return nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_max, x));
 }
@@ -223,7 +235,7 @@ nb_status nb_import_lp_pool(nb_importer *im) {
     conv c = {0};
     double p;
     NB_TRY(read_power(im, &p));
-    NB_TRY(read_pool(im, &c));
+    NB_TRY(read_pool(im, nb_node_input(im, 0), &c));
     for (int d = 0; d < c.axes && nb_node_int(im, "ceil_mode", 0); d++)
         c.after[d + 2] = nb_dim_add(im->g, c.after[d + 2], reach_beyond(im, &c, d));
     nb_value *x = bordered(im, &c, to_power(im, c.x, p), c.before, c.after, NULL);
@@ -246,9 +258,11 @@ nb_status nb_import_global_lp_pool(nb_importer *im) {
 
 /* Sums by how many elements of a window count: those of x and, with `count_include_pad`, those of
  * the padding. Where all do, a mean. */
-nb_status nb_import_average_pool(nb_importer *im) {
+nb_status nb_average_pool(nb_importer *im, nb_value *input, nb_value **y) {
     conv c = {0};
-    NB_TRY(read_pool(im, &c));
+    NB_TRY(read_pool(im, input, &c));
+    if (!nb_elem_is_float(c.x->type->elem))
+        return nb_node_error(im, NB_MALFORMED, "means of integers");
     const bool padding_counts = nb_node_int(im, "count_include_pad", 0) != 0;
     const nb_dim *before[NB_MAX_RANK], *after[NB_MAX_RANK], *ones[NB_MAX_RANK];
     bool all = true;
@@ -267,7 +281,10 @@ nb_status nb_import_average_pool(nb_importer *im) {
         all = all && nb_dim_is(before[d], 0) && nb_dim_is(after[d], 0);
     }
     nb_value *x = bordered(im, &c, c.x, c.before, c.after, NULL);
-    if (all) return nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_mean, x));
+    if (all) {
+        *y = windows(im, &c, NB_OP_reduce_mean, x);
+        return NB_OK;
+    }
     nb_value *sums = windows(im, &c, NB_OP_reduce_sum, x);
     nb_value *one = nb_scalar(im, c.x->type->elem, 1);
     nb_begin(&im->b, NB_OP_expand);
@@ -275,7 +292,14 @@ nb_status nb_import_average_pool(nb_importer *im) {
     nb_set_dims(&im->b, "shape", (size_t)c.axes + 2, ones);
     nb_value *counted = bordered(im, &c, nb_end(&im->b), before, after, NULL);
     nb_value *counts = windows(im, &c, NB_OP_reduce_sum, counted);
-    return nb_node_output(im, 0, nb_binary(&im->b, NB_OP_div, sums, counts));
+    *y = nb_binary(&im->b, NB_OP_div, sums, counts);
+    return NB_OK;
+}
+
+nb_status nb_import_average_pool(nb_importer *im) {
+    nb_value *y;
+    NB_TRY(nb_average_pool(im, nb_node_input(im, 0), &y));
+    return nb_node_output(im, 0, y);
 }
 
 /* Of whole channels; the argument reduces. */

@@ -1,5 +1,5 @@
 /* com.microsoft RotaryEmbedding and GroupQueryAttention, as onnxruntime computes them. */
-#include "frontend/import.h"
+#include "frontend/quant.h"
 
 #include <math.h>
 #include <string.h>
@@ -93,6 +93,7 @@ typedef struct gqa {
     nb_value *length;          /* i64[B,1]: valid keys of each row, new ones included */
     nb_value *before;          /* i64[B,1]: valid keys of the cache */
     const nb_dim *past;        /* P */
+    nb_cache keys, values;
 } gqa;
 
 static nb_status check_attributes(nb_importer *im) {
@@ -102,14 +103,11 @@ static nb_status check_attributes(nb_importer *im) {
         return nb_node_error(im, NB_UNSUPPORTED, "softcap is not supported");
     if (nb_node_int(im, "smooth_softmax", 0))
         return nb_node_error(im, NB_UNSUPPORTED, "smooth_softmax is not supported");
-    if (nb_node_int(im, "qk_output", 0) || nb_node_int(im, "kv_cache_bit_width", 0) ||
-        strcmp(nb_node_string(im, "k_quant_type", "NONE"), "NONE") != 0 ||
-        strcmp(nb_node_string(im, "v_quant_type", "NONE"), "NONE") != 0)
-        return nb_node_error(im, NB_UNSUPPORTED,
-                             "scores as an output and quantized caches are not supported");
+    if (nb_node_int(im, "qk_output", 0))
+        return nb_node_error(im, NB_UNSUPPORTED, "scores as an output are not supported");
     if (im->node->n_output > 3 && *im->node->output[3])
         return nb_node_error(im, NB_UNSUPPORTED, "output 3 is not supported");
-    for (size_t i = 9; i < nb_node_inputs(im); i++) {
+    for (size_t i = 9; i < 12; i++) {
         if (nb_has_input(im, i))
             return nb_node_error(im, NB_UNSUPPORTED, "input %zu is not supported", i);
     }
@@ -205,15 +203,26 @@ static nb_value *positions(nb_importer *im, const gqa *a) {
                       nb_count_up(im, nb_num(im, 0), a->q->type->dims[2]));
 }
 
+/* Codes where there are scales, floats elsewhere. */
+static nb_status check_cache(nb_importer *im, const nb_cache *c, const nb_value *past) {
+    if (c->scale ? past->type->elem == NB_I8 : nb_elem_is_float(past->type->elem)) return NB_OK;
+    return nb_node_error(im, NB_MALFORMED, "the cache is %s, expected %s",
+                         nb_type_text(im->arena, past->type), c->scale ? "i8" : "floats");
+}
+
 nb_status nb_import_gqa(nb_importer *im) {
     gqa a = {0};
     NB_TRY(check_attributes(im));
     NB_TRY(read_heads(im, &a));
+    NB_TRY(nb_read_cache(im, "k_quant_type", 12, a.groups, a.size, &a.keys));
+    NB_TRY(nb_read_cache(im, "v_quant_type", 13, a.groups, a.size, &a.values));
     if (nb_has_input(im, 3)) {
         a.past_k = nb_node_input(im, 3);
         a.past_v = nb_node_input(im, 4);
         if (!a.past_k || !a.past_v || a.past_k->type->rank != 4 || a.past_v->type->rank != 4)
             return nb_node_error(im, NB_MALFORMED, "the caches are not of rank 4");
+        NB_TRY(check_cache(im, &a.keys, a.past_k));
+        NB_TRY(check_cache(im, &a.values, a.past_v));
         NB_TRY(nb_unify(im, a.past_k->type->dims[2], a.past_v->type->dims[2]));
     }
     a.past = a.past_k ? a.past_k->type->dims[2] : nb_num(im, 0);
@@ -228,19 +237,28 @@ nb_status nb_import_gqa(nb_importer *im) {
         a.q = nb_rotate(im, a.q, c, s, interleaved);
         a.k = nb_rotate(im, a.k, c, s, interleaved);
     }
+    a.k = nb_cache_codes(im, &a.keys, a.k);
+    a.v = nb_cache_codes(im, &a.values, a.v);
     nb_value *k = a.past_k ? nb_join(im, a.past_k, a.k, 2) : a.k,
              *v = a.past_v ? nb_join(im, a.past_v, a.v, 2) : a.v;
     float scale = nb_node_float(im, "scale", 0);
     nb_value *bias = mask(im, &a);
     nb_elem elem = a.q ? a.q->type->elem : NB_F32;
-    nb_value *qf = nb_as(im, a.q, NB_F32), *kf = nb_as(im, k, NB_F32), *vf = nb_as(im, v, NB_F32);
+    nb_value *qf = nb_cache_scaled(im, &a.keys, nb_as(im, a.q, NB_F32), a.heads);
+    nb_value *kf = a.keys.scale ? k : nb_as(im, k, NB_F32),
+             *vf = a.values.scale ? v : nb_as(im, v, NB_F32);
+    nb_value *k_scales = nb_cache_scales(im, &a.keys, k),
+             *v_scales = nb_cache_scales(im, &a.values, v);
     nb_begin(&im->b, NB_OP_attention);
     nb_arg(&im->b, qf);
     nb_arg(&im->b, kf);
     nb_arg(&im->b, vf);
     nb_arg(&im->b, bias);
+    nb_arg(&im->b, k_scales);
+    nb_arg(&im->b, v_scales);
     nb_set_float(&im->b, "scale", scale != 0.0f ? scale : 1.0f / sqrtf((float)a.size));
-    nb_value *y = bias ? nb_as(im, nb_end(&im->b), elem) : NULL;
+    nb_value *y = bias ? nb_end(&im->b) : NULL;
+    y = nb_as(im, nb_cache_scaled(im, &a.values, y, a.heads), elem);
     NB_TRY(nb_node_output(im, 0, nb_join_heads(im, y)));
     NB_TRY(nb_node_output(im, 1, k));
     return nb_node_output(im, 2, v);

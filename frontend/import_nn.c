@@ -62,14 +62,12 @@ static nb_value *hardmax(nb_importer *im, nb_value *x, int64_t axis) {
 static nb_value *(*const kinds[])(nb_importer *im, nb_value *x,
                                   int64_t axis) = {softmax, nb_log_softmax, hardmax};
 
-/* im->argument: which of the three. */
-nb_status nb_import_softmax(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    int64_t axis;
-    if (!x) return NB_MALFORMED;
-    NB_TRY(nb_axis(im, nb_node_int(im, "axis", im->opset < 13 ? 1 : -1), x->type->rank, &axis));
+/* `flat`: all axes from `axis` on are one, as before opset 13. */
+static nb_status softmax_along(nb_importer *im, int kind, nb_value *x, int64_t axis, bool flat,
+                               nb_value **out) {
+    NB_TRY(nb_axis(im, axis, x->type->rank, &axis));
     const nb_type *type = x->type;
-    bool old = im->opset < 13 && axis != type->rank - 1; /* then all axes from `axis` on are one */
+    bool old = flat && axis != type->rank - 1;
     if (old) {
         const nb_dim *dims[2] = {nb_num(im, 1), nb_num(im, 1)};
         for (int d = 0; d < type->rank; d++)
@@ -77,6 +75,20 @@ nb_status nb_import_softmax(nb_importer *im) {
         x = nb_reshape(&im->b, x, 2, dims);
         axis = 1;
     }
-    nb_value *y = x ? kinds[im->argument](im, x, axis) : NULL;
-    return nb_node_output(im, 0, old ? nb_reshape(&im->b, y, type->rank, type->dims) : y);
+    nb_value *y = x ? kinds[kind](im, x, axis) : NULL;
+    *out = old ? nb_reshape(&im->b, y, type->rank, type->dims) : y;
+    return NB_OK;
+}
+
+nb_status nb_softmax(nb_importer *im, nb_value *x, int64_t axis, bool flat, nb_value **y) {
+    return softmax_along(im, 0, x, axis, flat, y);
+}
+
+/* im->argument: which of the three. */
+nb_status nb_import_softmax(nb_importer *im) {
+    nb_value *x = nb_node_input(im, 0), *y;
+    if (!x) return NB_MALFORMED;
+    const bool flat = im->opset < 13;
+    NB_TRY(softmax_along(im, im->argument, x, nb_node_int(im, "axis", flat ? 1 : -1), flat, &y));
+    return nb_node_output(im, 0, y);
 }

@@ -242,7 +242,7 @@ nb_status nb_import_transpose(nb_importer *im) {
     if (perm && (int)n != x->type->rank)
         return nb_node_error(im, NB_MALFORMED, "perm has %zu entries for rank %d", n,
                              x->type->rank);
-    return nb_node_output(im, 0, nb_transpose(&im->b, x, perm ? perm : reversed));
+    return nb_node_output(im, 0, nb_permute(im, x, perm ? perm : reversed));
 }
 
 nb_status nb_import_concat(nb_importer *im) {

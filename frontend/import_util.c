@@ -1,6 +1,8 @@
 /* What the importers of operators share (import.h). */
 #include "frontend/import.h"
 
+#include "ir/codes.h"
+
 #include <string.h>
 
 #define MAX_ELEMENTS (INT64_C(1) << 40)
@@ -442,11 +444,30 @@ nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, con
     return nb_end(&im->b);
 }
 
+static bool is_permutation(const int64_t *perm, int rank) {
+    bool seen[NB_MAX_RANK] = {false};
+    for (int d = 0; d < rank; d++) {
+        if (perm[d] < 0 || perm[d] >= rank || seen[perm[d]]) return false;
+        seen[perm[d]] = true;
+    }
+    return true;
+}
+
+nb_value *nb_permute(nb_importer *im, nb_value *x, const int64_t *perm) {
+    if (!x) return NULL;
+    const bool made = x->def && x->def->kind == NB_OP_dequantize;
+    const nb_value *codes = made ? nb_in(x->def, 0) : NULL;
+    nb_value *moved = codes && nb_is_const(codes) && is_permutation(perm, x->type->rank)
+                          ? nb_codes_permuted(im->g, codes, perm, im->diags)
+                          : NULL;
+    return moved ? nb_unary(&im->b, NB_OP_dequantize, moved) : nb_transpose(&im->b, x, perm);
+}
+
 nb_value *nb_swap_axes(nb_importer *im, nb_value *x, int a, int b) {
     if (!x) return NULL;
     int64_t perm[NB_MAX_RANK];
     for (int d = 0; d < x->type->rank; d++) perm[d] = d == a ? b : d == b ? a : d;
-    return nb_transpose(&im->b, x, perm);
+    return nb_permute(im, x, perm);
 }
 
 /* Vectors become matrices and the added axis goes again, as NumPy's matmul does. */

@@ -25,4 +25,9 @@ float nb_codes_scale(const nb_codes *c, int64_t i);
 int64_t nb_codes_zero(const nb_codes *c, int64_t i);
 float nb_codes_real(const nb_codes *c, int64_t i);
 
+/* The constant of codes with axis i what axis perm[i] was, scales and zero points moved along; NULL
+ * when its scales are codes themselves, or without memory. */
+nb_value *nb_codes_permuted(nb_graph *g, const nb_value *codes, const int64_t *perm,
+                            nb_diags *diags);
+
 #endif

@@ -70,11 +70,17 @@ nb_status nb_eval_quantize(const nb_evaluating *e) {
     return NB_OK;
 }
 
+/* Zeros, f32, in the shape of the result. */
+static nb_tensor floats_like(const nb_evaluating *e) {
+    nb_tensor t = *e->out;
+    t.elem = NB_F32;
+    t.bytes = 4 * nb_tensor_count(e->out);
+    t.data = nb_alloc(e->arena, (size_t)t.bytes + 4);
+    return t;
+}
+
 nb_status nb_eval_qpatches(const nb_evaluating *e) {
-    nb_tensor patches = *e->out;
-    patches.elem = NB_F32;
-    patches.bytes = 4 * nb_tensor_count(e->out);
-    patches.data = nb_alloc(e->arena, (size_t)patches.bytes + 4);
+    nb_tensor patches = floats_like(e);
     nb_patches_of(e->op, &e->in[0], &patches);
     quantize(e, &patches);
     return NB_OK;
@@ -194,6 +200,7 @@ nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, c
             if (codes[k] > nb_quant_max(qa))
                 return nb_eval_error(e, "code %d of the activations is above %lld", codes[k],
                                      (long long)nb_quant_max(qa));
+            codes[k] -= (int32_t)qa->zero;
         }
         for (int64_t g = 0; g < groups; g++) {
             int64_t k = g * group, length = nb_min_i64(group, K - k);
@@ -214,8 +221,30 @@ nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, c
     return NB_OK;
 }
 
+/* The sums themselves. */
+static nb_status sums_of_codes(const nb_evaluating *e) {
+    const nb_tensor *a = &e->in[0], *b = &e->in[1];
+    const int64_t K = b->dims[0], N = b->dims[1], zero = nb_in(e->op, 0)->type->quant->zero;
+    const nb_codes c = nb_codes_expand(nb_in(e->op, 1)->type->quant, b, e->arena);
+    for (int64_t i = 0, n = nb_tensor_count(e->out); i < n; i++) {
+        int64_t sum = 0;
+        for (int64_t k = 0; k < K; k++) {
+            const int64_t at = k * N + i % N;
+            sum += (nb_tensor_get_int(a, i / N * K + k) - zero) *
+                   (nb_tensor_get_int(b, at) - nb_codes_zero(&c, at));
+        }
+        nb_tensor_set_int(e->out, i, sum);
+    }
+    return NB_OK;
+}
+
 nb_status nb_eval_qmatmul(const nb_evaluating *e) {
-    return nb_eval_product_of_codes(e, &e->in[0], nb_in(e->op, 0)->type->quant, &e->in[1],
+    if (nb_attr_bool(e->op, "sums")) return sums_of_codes(e);
+    const bool codes = nb_attr_of(e->op, "to")->set;
+    nb_tensor floats = codes ? floats_like(e) : *e->out;
+    NB_TRY(nb_eval_product_of_codes(e, &e->in[0], nb_in(e->op, 0)->type->quant, &e->in[1],
                                     nb_in(e->op, 1)->type->quant, nb_given(e, 2) ? &e->in[2] : NULL,
-                                    nb_given(e, 3) ? &e->in[3] : NULL, e->out);
+                                    nb_given(e, 3) ? &e->in[3] : NULL, &floats));
+    if (codes) quantize(e, &floats);
+    return NB_OK;
 }

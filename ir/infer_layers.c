@@ -109,10 +109,11 @@ nb_status nb_infer_patches(const nb_inferring *i) {
     const nb_type *x = nb_in_type(i, 0);
     const nb_attr *kernel = nb_attr_of(i->op, "kernel");
     const int axes = x->rank - 2;
-    if (x->quant || !nb_elem_is_float(x->elem) || axes < 1 || axes > MOST_AXES ||
-        !nb_dim_is_const(x->dims[1]))
-        return nb_infer_error(i, "takes floats x[B,C,D...] of rank 3 to %d, C known, found %s",
-                              MOST_AXES + 2, nb_in_text(i, 0));
+    if (x->quant || nb_elems[x->elem].bits < 8 || x->elem == NB_BOOL || axes < 1 ||
+        axes > MOST_AXES || !nb_dim_is_const(x->dims[1]))
+        return nb_infer_error(
+            i, "takes numbers of whole bytes x[B,C,D...] of rank 3 to %d, C known, found %s",
+            MOST_AXES + 2, nb_in_text(i, 0));
     if (kernel->ints.count != (size_t)axes)
         return nb_infer_error(i, "has %zu kernel lengths for %d axes", kernel->ints.count, axes);
     NB_TRY(check_steps(i, "strides", axes));
@@ -310,6 +311,21 @@ nb_status nb_infer_codes(const nb_inferring *i) {
     return NB_OK;
 }
 
+nb_status nb_infer_as_codes(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0);
+    const nb_attr *to = nb_attr_of(i->op, "to");
+    if (!to->set) return nb_infer_error(i, "needs attribute `to`");
+    const nb_quant *q = to->quant;
+    if (x->quant || x->elem != q->storage)
+        return nb_infer_error(i, "takes plain %s, found %s", nb_elems[q->storage].text,
+                              nb_in_text(i, 0));
+    if (q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK)
+        return nb_infer_error(i, "takes a descriptor that is not dynamic");
+    NB_TRY(check_quant(i, q, x));
+    i->types[0] = nb_type_with_quant(i->g, x, q);
+    return NB_OK;
+}
+
 nb_status nb_infer_scales(const nb_inferring *i) {
     const nb_type *x = nb_in_type(i, 0);
     const nb_quant *q = x->quant;
@@ -352,6 +368,21 @@ nb_status nb_infer_qmatmul(const nb_inferring *i) {
     if (residual && residual->type != y)
         return nb_infer_error(i, "the residual has the result's type %s, found %s",
                               nb_type_text(i->g->arena, y), nb_in_text(i, 3));
+    const nb_attr *to = nb_attr_of(i->op, "to");
+    if (nb_attr_bool(i->op, "sums")) {
+        if (bias || residual || to->set || a->quant->granularity != NB_PER_TENSOR ||
+            a->quant->storage == NB_I16 || b->quant->granularity == NB_PER_GROUP)
+            return nb_infer_error(i,
+                                  "gives sums of activations of 8 bits with one scale and weights "
+                                  "without groups, without bias, residual and `to`");
+        y = nb_type_with_elem(i->g, y, NB_I32);
+    } else if (to->set) {
+        NB_TRY(check_codes(i, to->quant, y));
+        if (to->quant->granularity != NB_PER_TENSOR ||
+            (to->quant->storage != NB_I8 && to->quant->storage != NB_U8))
+            return nb_infer_error(i, "makes codes of i8 or u8 with a scale for the tensor");
+        y = nb_type_with_quant(i->g, y, to->quant);
+    }
     i->types[0] = y;
     return NB_OK;
 }

@@ -27,9 +27,14 @@ int64_t nb_quant_max(const nb_quant *q) {
 /* Longest group whose integer sums are exact in 32 bits: 65536 * 128 * 255 < 2^31. */
 #define MAX_GROUP 65536
 
+int64_t nb_quant_offset(const nb_quant *q) { return q->zero - (q->storage == NB_U8 ? 128 : 0); }
+
 const char *nb_product_obstacle(const nb_quant *a, const nb_quant *b, int64_t K) {
-    if (a->storage != NB_I8 && a->storage != NB_I16) return "the activations are not i8 or i16";
-    if (a->zero || a->zeros) return "the activations have a zero point";
+    if (a->storage != NB_I8 && a->storage != NB_U8 && a->storage != NB_I16)
+        return "the activations are not i8, u8 or i16";
+    if (a->storage == NB_U8 && a->granularity != NB_PER_TENSOR)
+        return "the activations are u8 and not quantized per tensor";
+    if (a->zeros || (a->zero && a->storage == NB_I16)) return "the activations have a zero point";
     if (a->granularity == NB_PER_AXIS || a->granularity == NB_PER_GROUP)
         return "the activations are quantized along an axis";
     if (!nb_elem_is_integer(b->storage)) return "the weights are codes of floats";
@@ -41,8 +46,11 @@ const char *nb_product_obstacle(const nb_quant *a, const nb_quant *b, int64_t K)
     bool columns = b->granularity == NB_PER_AXIS && b->axis == 1;
     if (!groups && !columns && b->granularity != NB_PER_TENSOR)
         return "the scales of the weights lie along the axis that is summed over";
-    if (K > MAX_GROUP && !(groups && b->group <= MAX_GROUP))
-        return "a group of more than 65536 inputs is not exact in 32 bits";
+    const int64_t most = nb_quant_offset(a) ? MAX_GROUP / 2 : MAX_GROUP;
+    if (K > most && !(groups && b->group <= most))
+        return most == MAX_GROUP ? "a group of more than 65536 inputs is not exact in 32 bits"
+                                 : "a group of more than 32768 inputs is not exact in 32 bits, the "
+                                   "activations having a zero point";
     return NULL;
 }
 

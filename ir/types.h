@@ -182,6 +182,9 @@ const char *nb_quant_misfit(nb_graph *g, const nb_quant *q, const struct nb_type
 int64_t nb_quant_min(const nb_quant *q);
 int64_t nb_quant_max(const nb_quant *q);
 
+/* What is taken off codes as signed integers: the zero point, less the 128 that makes u8 signed. */
+int64_t nb_quant_offset(const nb_quant *q);
+
 /* Why activations of descriptor `a` and a matrix [K,N] of descriptor `b` do not multiply as
  * integers (NUMBERS.md, qmatmul), or NULL. The one place for this rule: shape inference,
  * fuse-dequant, evaluator and code generation ask it. */

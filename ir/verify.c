@@ -34,6 +34,7 @@ bool nb_legal_in(nb_op_kind kind, nb_stage stage) {
     case NB_OP_quantize:
     case NB_OP_dequantize:
     case NB_OP_codes:
+    case NB_OP_as_codes:
     case NB_OP_scales:
     case NB_OP_quantize_u4:
         return stage >= NB_STAGE_QDQ;

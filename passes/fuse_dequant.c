@@ -9,7 +9,8 @@
  * becomes
  *   %z: f32[B,2] = qmatmul %n.q, @w.q, bias=@bias
  *
- * Codes of patches are made without the patches themselves (qpatches).
+ * Where the result is quantized by one scale, the product makes the codes. Codes of patches are
+ * made without the patches themselves (qpatches).
  *
  * Where only the weights are codes, the product of floats reads them as they are. */
 #include "passes/linear.h"
@@ -78,6 +79,22 @@ static nb_value *add_residual(nb_match *m, nb_builder *b) {
     return qmatmul(b, nb_in(q, 0), nb_in(q, 1), nb_in(q, 2), nb_got(m, "r"));
 }
 
+static const char *can_round(const nb_match *m) {
+    const nb_op *q = nb_got_op(m, "q");
+    const nb_quant *to = nb_attr_of(m->root, "to")->quant;
+    if (nb_attr_bool(q, "sums")) return "it gives the sums themselves";
+    if (to->granularity != NB_PER_TENSOR) return "the codes have no one scale for the tensor";
+    return to->storage == NB_I8 || to->storage == NB_U8 ? NULL : "the codes are not i8 or u8";
+}
+
+static nb_value *round_product(nb_match *m, nb_builder *b) {
+    const nb_op *q = nb_got_op(m, "q");
+    nb_begin(b, NB_OP_qmatmul);
+    for (uint32_t i = 0; i < q->n_operands; i++) nb_arg(b, nb_in(q, i));
+    nb_set_quant(b, "to", nb_attr_of(m->root, "to")->quant);
+    return nb_end(b);
+}
+
 static const char *can_fuse_gather(const nb_match *m) {
     const nb_value *t = nb_got(m, "t");
     const nb_quant *q = t->type->quant;
@@ -130,6 +147,8 @@ static const nb_rule rules[] = {
     {"residual", "qmatmul(a, b, bias) + r  ->  qmatmul(a, b, bias, r)",
      PAT_OP("add", "", PAT_OP1("qmatmul", "q"), PAT_ANY("r")), .where = can_add_residual,
      .to = add_residual},
+    {"codes", "quantize(qmatmul(a, b, bias, r))  ->  qmatmul(a, b, bias, r) as codes",
+     PAT_OP("quantize", "", PAT_OP1("qmatmul", "q")), .where = can_round, .to = round_product},
     {"dq-gather", "gather(dq(t), i)  ->  qgather(t, i)",
      PAT_OP("gather", "", PAT_OP("dequantize", "", PAT_CONST("t")), PAT_ANY("i")),
      .where = can_fuse_gather, .to = to_qgather},

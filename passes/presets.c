@@ -31,7 +31,7 @@ extern const nb_pass nb_pass_cache_type;
 const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choices; }
 
 #define FRONT "simplify, raise, simplify"
-#define BACK  "fuse-dequant, simplify"
+#define BACK  "move-codes, fuse-dequant, simplify"
 /* Convolutions as linear layers, but those that would be too small anyway. */
 #define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}"
 
@@ -96,7 +96,8 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     /* Last, so that what is quantized, and how, does not depend on it. */
     const char *end = nb_format(arena, "%s%s, plan-memory", kv,
                                 options->last_logits ? ", last-logits{decoders}" : "");
-    if (!s.weight_bits) return nb_format(arena, "%s%s", front(options, arena), end);
+    /* Models that come quantized. */
+    if (!s.weight_bits) return nb_format(arena, "%s, " BACK "%s", front(options, arena), end);
     int64_t group = options->group >= 0 ? options->group : 32;
     const bool fixed = options->static_scales && s.act_bits == 8;
     return nb_format(arena,

@@ -174,6 +174,13 @@ static bool all_constant(const nb_op *op) {
     return true;
 }
 
+/* Is it what fuse-dequant looks for: codes that something multiplies, or looks rows up in? */
+static bool is_for_fusion(const nb_op *op) {
+    for (const nb_use *u = nb_out(op)->uses; u; u = u->next)
+        if (u->user->kind == NB_OP_matmul || u->user->kind == NB_OP_gather) return true;
+    return op->kind != NB_OP_dequantize;
+}
+
 /* Is the constant result worth its bytes? */
 static bool worth_folding(const nb_op *op, int64_t *bytes) {
     int64_t count, in = 0;
@@ -182,8 +189,7 @@ static bool worth_folding(const nb_op *op, int64_t *bytes) {
         !nb_elem_bytes_of(t->elem, count, bytes))
         return false;
     for (uint32_t i = 0; i < op->n_operands; i++) {
-        if (nb_in(op, i) && nb_in(op, i)->type->quant)
-            return false; /* dequantize is what fusion looks for */
+        if (nb_in(op, i) && nb_in(op, i)->type->quant && is_for_fusion(op)) return false;
         if (nb_in(op, i)) in += nb_in(op, i)->blob->size;
     }
     return *bytes <= in + FOLD_LIMIT;

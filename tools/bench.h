@@ -137,6 +137,9 @@ nbt_layers nbt_layers_of(nb_arena *arena, const nb_graph *planned, const nbt_pha
                          const nbt_limits *limits);
 /* "w4a16 groups of 32 with zero points", "w8 per row"; "" of a float layer. */
 const char *nbt_layer_detail(nb_arena *arena, const nb_op *op);
+/* Of a graph whose products make codes: which operations between codes stay in floats, or that none
+ * does (integers.c). */
+void nbt_print_integers(const nb_graph *g, nb_arena *arena);
 /* "128x4096x4096"; "" of what is no product. */
 const char *nbt_layer_shape(nb_arena *arena, const nbt_layer *layer);
 /* What binds it, short: "mem", "ops", "cache" or ""; in words. */

@@ -74,6 +74,7 @@ static void print_layers(nbt_args *args, const nb_graph *g) {
     nbt_size s = nbt_measure_size(g);
     printf("linear layers: %zu, quantized: %zu\n", n.linear, n.quantized);
     if (n.convolutions) printf("convolutions in float: %zu\n", n.convolutions);
+    nbt_print_integers(g, args->arena);
     printf("matrices: %lld weights, %lld bytes, %.2f bits per "
            "weight\n",
            (long long)s.weights, (long long)s.bytes, s.bits_per_weight);

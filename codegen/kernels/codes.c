@@ -158,7 +158,8 @@ cg_val nb_round_static(cg *g, const nb_quant *q, cg_val scale, cg_val values) {
 /* Constants were quantized when the model was compiled. */
 nb_status nb_accept_codes(const nb_op *op, nb_diags *diags) {
     const nb_quant *q = nb_out(op)->type->quant;
-    if (q->storage != NB_I8 && q->storage != NB_I16)
+    const bool dynamic = q->granularity != NB_PER_TENSOR;
+    if (q->storage != NB_I8 && q->storage != NB_I16 && (q->storage != NB_U8 || dynamic))
         return nb_refuse(op, diags, "codes of %s at run time", nb_elems[q->storage].text);
     if (q->granularity == NB_PER_AXIS || q->granularity == NB_PER_GROUP)
         return nb_refuse(op, diags, "run-time quantization along an axis");

@@ -18,6 +18,11 @@ void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user);
 /* How many they are (i64). */
 cg_val nb_conv_work(nb_lower *l);
 
+/* qpatches.c: patches of elements of 8 bits. */
+cg_val nb_byte_patches_items(nb_lower *l);
+cg_val nb_byte_patches_work(nb_lower *l);
+void nb_byte_patches_body(nb_lower *l, cg_val begin, cg_val end);
+
 /* conv_panels.c: 16 output channels at a time, for ops that have their weights in panels. */
 extern const struct nb_layout nb_conv_panels;
 bool nb_conv_has_panels(const nb_op *op);

@@ -1,6 +1,6 @@
 /* Data movement: patches, expand, slice, pad, concat, require. All are copies between two views
  * with the same dims; the views differ in base and strides. */
-#include "codegen/lower.h"
+#include "codegen/kernels/conv.h"
 #include "ir/conv.h"
 
 /* A constant of one element is the stream that copies it everywhere. */
@@ -217,6 +217,23 @@ static nb_stream_loop concat_loop(nb_lower *l, int phase) {
         nb_stream_body(l, &s, begin, end);                                      \
     }
 MOVE(patches, patches_loop(l))
+
+static bool has_bytes(const nb_lower *l) {
+    return nb_elems[l->in[0].buf.elem].bits == 8 && !l->in[0].immediate;
+}
+static cg_val any_patches_items(nb_lower *l, int phase) {
+    return has_bytes(l) ? nb_byte_patches_items(l) : patches_items(l, phase);
+}
+static cg_val any_patches_work(nb_lower *l, int phase) {
+    return has_bytes(l) ? nb_byte_patches_work(l) : patches_work(l, phase);
+}
+static void any_patches_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
+    if (has_bytes(l))
+        nb_byte_patches_body(l, begin, end);
+    else
+        patches_body(l, phase, begin, end);
+}
+
 MOVE(expand, expand_loop(l))
 MOVE(slice, slice_loop(l))
 MOVE(pad, pad_loop(l, phase))
@@ -231,8 +248,10 @@ static void concat_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     if (!is_in_place(l, phase)) concat_part_body(l, phase, begin, end);
 }
 
-const nb_lowering nb_lower_patches = {
-    .accept = nb_accept_plain, .items = patches_items, .work = patches_work, .body = patches_body};
+const nb_lowering nb_lower_patches = {.accept = nb_accept_plain,
+                                      .items = any_patches_items,
+                                      .work = any_patches_work,
+                                      .body = any_patches_body};
 const nb_lowering nb_lower_expand = {
     .accept = nb_accept_plain, .items = expand_items, .work = expand_work, .body = expand_body};
 const nb_lowering nb_lower_slice = {.accept = nb_accept_plain,

@@ -18,9 +18,20 @@ static int64_t inputs_that_fit(const nb_qshape *s) {
     return INT32_MAX / (largest_weight(s) << 15) / 64 * 64;
 }
 
+static int64_t offset_of(const nb_op *op) { return nb_quant_offset(nb_in(op, 0)->type->quant); }
+
+static nb_qshape weights_of(const nb_op *op) {
+    return nb_qshape_of(nb_in(op, 1), offset_of(op) != 0);
+}
+
 /* What constants decide. */
-static nb_qproduct shape_of(const cg_isa *isa, const nb_value *weight, nb_elem act, bool single) {
-    nb_qproduct p = {.s = nb_qshape_of(weight), .single = single, .wide = act == NB_I16};
+static nb_qproduct shape_of(const cg_isa *isa, const nb_op *op, bool single) {
+    const nb_elem act = nb_in(op, 0)->type->elem;
+    nb_qproduct p = {.s = weights_of(op),
+                     .single = single,
+                     .wide = act == NB_I16,
+                     .exact = nb_attr_bool(op, "sums"),
+                     .offset = offset_of(op)};
     p.dot = nb_dot_of(isa, p.s.bits, act, single);
     p.parts = nb_dot_parts(p.dot, p.s.bits);
     p.planes = p.wide && p.dot->act_bytes == 1 ? 2 : 1;
@@ -37,7 +48,7 @@ static nb_qproduct shape_of(const cg_isa *isa, const nb_value *weight, nb_elem a
 nb_qproduct nb_qproduct_of(nb_lower *l, bool single) {
     cg *g = l->g;
     const cg_buf *a = &l->in[0].buf;
-    nb_qproduct p = shape_of(cg_isa_of(g), nb_in(l->op, 1), a->elem, single);
+    nb_qproduct p = shape_of(cg_isa_of(g), l->op, single);
     p.l = l;
     p.rows = cg_buf_count_range(g, a, 0, a->rank - 1);
     if (!l->scratch) return p;
@@ -115,7 +126,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
 static cg_val items(nb_lower *l, int phase) {
     const cg_buf *a = &l->in[0].buf;
     if (phase == 0) return cg_buf_count_range(l->g, a, 0, a->rank - 1);
-    return cg_i64(l->g, nb_qshape_of(nb_in(l->op, 1)).panels);
+    return cg_i64(l->g, weights_of(l->op).panels);
 }
 
 static cg_val work(nb_lower *l, int phase) {
@@ -127,15 +138,15 @@ static cg_val work(nb_lower *l, int phase) {
 }
 
 static const nb_layout *layout(const nb_op *op, uint32_t index, const cg_cpu *cpu) {
-    (void)op;
     (void)cpu;
-    return index == 1 ? &nb_qpanels : NULL;
+    if (index != 1) return NULL;
+    return offset_of(op) ? &nb_qpanels_sums : &nb_qpanels;
 }
 
 static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     (void)cpu;
     nb_elem a = nb_in(op, 0)->type->elem, w = nb_in(op, 1)->type->elem;
-    if (a != NB_I8 && a != NB_I16)
+    if (a != NB_I8 && a != NB_U8 && a != NB_I16)
         return nb_refuse(op, diags, "activations of %s", nb_elems[a].text);
     if (!nb_elem_is_integer(w) || nb_elems[w].bits > 8)
         return nb_refuse(op, diags, "weights of %s", nb_elems[w].text);
@@ -145,14 +156,13 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
 /* The packed form that constants alone decide. */
 static const char *key(nb_arena *arena, const nb_op *op) {
     (void)arena;
-    return nb_qshape_of(nb_in(op, 1)).half ? "half" : "";
+    return weights_of(op).half ? "half" : "";
 }
 
 /* The query, key and value projections of a layer have one input, and so have gate and up. */
 static const char *prepared(nb_arena *arena, const nb_op *op, const cg_cpu *cpu) {
     const nb_value *a = nb_in(op, 0);
-    nb_qproduct one = shape_of(cpu->isa, nb_in(op, 1), a->type->elem, true),
-                p = shape_of(cpu->isa, nb_in(op, 1), a->type->elem, false);
+    nb_qproduct one = shape_of(cpu->isa, op, true), p = shape_of(cpu->isa, op, false);
     return nb_format(arena, "%p %s %s %lld %lld %lld %lld %lld", (const void *)a, p.dot->name,
                      one.dot->name, (long long)p.s.unit, (long long)p.s.group, (long long)p.span,
                      (long long)one.span, (long long)nb_qproduct_factor(&p));

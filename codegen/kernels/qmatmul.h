@@ -4,7 +4,8 @@
  * whole units (planes.h). A panel begins at a multiple of 64 bytes and has its groups one after the
  * other, so that all of it is one stream of memory. A group is a multiple of 8 bytes:
  *
- *   its units; 16 scales (f16 where that loses nothing, else f32); 16 zero points, if any
+ *   its units; 16 scales (f16 where that loses nothing, else f32); 16 zero points, if any; where
+ *   the activations have a zero point, 16 sums (i32) of the group's weights, less theirs
  *
  * Zero points take a byte each, or half of one where codes have at most 4 bits: those of the first
  * 8 columns are in the low nibbles.
@@ -27,9 +28,11 @@ typedef struct nb_qshape {
     bool zeros;     /* zero points differ between columns or groups */
     int64_t zero;   /* the one zero point otherwise */
     bool half;      /* scales are f16 */
+    bool sums;      /* with them stands the sum of each column, for activations with a zero point */
 } nb_qshape;
 
-nb_qshape nb_qshape_of(const nb_value *weight);
+/* As they are for activations with a zero point, or for others. */
+nb_qshape nb_qshape_of(const nb_value *weight, bool sums);
 /* Inputs of group g, and the same padded. */
 int64_t nb_qshape_length(const nb_qshape *s, int64_t g);
 int64_t nb_qshape_padded(const nb_qshape *s, int64_t g);
@@ -40,12 +43,13 @@ static inline int64_t nb_qshape_code_bytes(const nb_qshape *s, int64_t padded) {
 /* Where in a group of `length` inputs its scales and zero points begin, and where it ends. */
 int64_t nb_qshape_scales_at(const nb_qshape *s, int64_t length);
 int64_t nb_qshape_zeros_at(const nb_qshape *s, int64_t length);
+int64_t nb_qshape_sums_at(const nb_qshape *s, int64_t length);
 int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t length);
 static inline bool nb_qshape_small_zeros(const nb_qshape *s) { return s->bits <= 4; }
 int64_t nb_qshape_panel_bytes(const nb_qshape *s);
 /* Inputs of all groups, padded: the length of a prepared row of activations. */
 int64_t nb_qshape_row(const nb_qshape *s);
 
-extern const nb_layout nb_qpanels;
+extern const nb_layout nb_qpanels, nb_qpanels_sums;
 
 #endif

@@ -36,7 +36,7 @@ static nb_qshape shape_of(int64_t K, int64_t N, int bits, int64_t group) {
     return s;
 }
 
-nb_qshape nb_qshape_of(const nb_value *w) {
+nb_qshape nb_qshape_of(const nb_value *w, bool sums) {
     const nb_quant *q = w->type->quant;
     nb_qshape s =
         shape_of(w->type->dims[0]->value, w->type->dims[1]->value, nb_elems[w->type->elem].bits,
@@ -46,6 +46,7 @@ nb_qshape nb_qshape_of(const nb_value *w) {
     s.zeros = q->zeros != NULL;
     s.zero = q->zero;
     s.half = fit_half(q);
+    s.sums = sums;
     return s;
 }
 
@@ -64,9 +65,12 @@ int64_t nb_qshape_scales_at(const nb_qshape *s, int64_t length) {
 int64_t nb_qshape_zeros_at(const nb_qshape *s, int64_t length) {
     return nb_qshape_scales_at(s, length) + CG_LANES * (s->half ? 2 : 4);
 }
-int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t length) {
+int64_t nb_qshape_sums_at(const nb_qshape *s, int64_t length) {
     const int64_t zeros = nb_qshape_small_zeros(s) ? CG_LANES / 2 : CG_LANES;
     return nb_qshape_zeros_at(s, length) + (s->zeros ? zeros : 0);
+}
+int64_t nb_qshape_group_bytes(const nb_qshape *s, int64_t length) {
+    return nb_qshape_sums_at(s, length) + (s->sums ? CG_LANES * 4 : 0);
 }
 int64_t nb_qshape_panel_bytes(const nb_qshape *s) {
     if (s->groups == 0) return 0;
@@ -79,9 +83,16 @@ int64_t nb_qshape_row(const nb_qshape *s) {
     return (s->groups - 1) * nb_qshape_padded(s, 0) + nb_qshape_padded(s, s->groups - 1);
 }
 
+static bool size_of(const nb_qshape *s, int64_t *bytes) {
+    return nb_mul_i64(s->panels, nb_qshape_panel_bytes(s), bytes);
+}
 static bool size(const nb_value *w, int64_t *bytes) {
-    nb_qshape s = nb_qshape_of(w);
-    return nb_mul_i64(s.panels, nb_qshape_panel_bytes(&s), bytes);
+    const nb_qshape s = nb_qshape_of(w, false);
+    return size_of(&s, bytes);
+}
+static bool size_with_sums(const nb_value *w, int64_t *bytes) {
+    const nb_qshape s = nb_qshape_of(w, true);
+    return size_of(&s, bytes);
 }
 
 int64_t nb_linear_bytes(int64_t k, int64_t n, int bits, int64_t group, bool zeros) {
@@ -140,9 +151,13 @@ static void write_scales(const nb_qshape *s, const nb_quant *q, int64_t g, int64
         nb_sink_write(sink, scales, sizeof scales);
 }
 
-static void write_zeros(const nb_qshape *s, const nb_quant *q, int64_t g, int64_t n,
-                        nb_sink *sink) {
-    uint8_t zeros[CG_LANES] = {0};
+/* Zero points of 16 columns, as unsigned as codes are. */
+static void read_zeros(const nb_qshape *s, const nb_quant *q, int64_t g, int64_t n,
+                       uint8_t *zeros) {
+    if (!s->zeros) {
+        memset(zeros, (int)(s->zero + s->offset), CG_LANES);
+        return;
+    }
     /* Of one column's or tensor's zero points there is one row, as for scales. */
     int64_t at = scale_index(q, s, g, n), step = q->granularity == NB_PER_TENSOR ? 0 : 1;
     for (int64_t c = 0; c < CG_LANES && n + c < s->N; c++) {
@@ -150,12 +165,30 @@ static void write_zeros(const nb_qshape *s, const nb_quant *q, int64_t g, int64_
         read_codes(s, q->zeros->blob->data, at + c * step, 1, one);
         zeros[c] = one[0];
     }
+}
+
+static void write_zeros(const nb_qshape *s, const nb_quant *q, int64_t g, int64_t n,
+                        nb_sink *sink) {
+    uint8_t zeros[CG_LANES] = {0};
+    read_zeros(s, q, g, n, zeros);
     if (!nb_qshape_small_zeros(s)) {
         nb_sink_write(sink, zeros, sizeof zeros);
         return;
     }
     for (int c = 0; c < CG_LANES / 2; c++) zeros[c] |= (uint8_t)(zeros[CG_LANES / 2 + c] << 4);
     nb_sink_write(sink, zeros, CG_LANES / 2);
+}
+
+static void write_sums(const nb_qshape *s, const nb_value *w, int64_t g, int64_t n, nb_sink *sink) {
+    const int64_t length = nb_qshape_length(s, g);
+    uint8_t codes[CG_LANES] = {0}, zeros[CG_LANES] = {0};
+    int32_t sums[CG_LANES] = {0};
+    read_zeros(s, w->type->quant, g, n, zeros);
+    for (int64_t k = 0; k < length; k++) {
+        read_codes(s, w->blob->data, (g * s->group + k) * s->N + n, s->N - n, codes);
+        for (int64_t c = 0; c < CG_LANES && n + c < s->N; c++) sums[c] += codes[c] - zeros[c];
+    }
+    nb_sink_write(sink, sums, sizeof sums);
 }
 
 static void write_panel(const nb_qshape *s, const nb_value *w, int64_t n, nb_sink *sink) {
@@ -167,15 +200,28 @@ static void write_panel(const nb_qshape *s, const nb_value *w, int64_t n, nb_sin
             write_unit(s, w->blob->data, g * s->group + k, length - k, n, sink);
         write_scales(s, q, g, n, sink);
         if (s->zeros) write_zeros(s, q, g, n, sink);
+        if (s->sums) write_sums(s, w, g, n, sink);
     }
     nb_sink_zeros(sink, begin + nb_qshape_panel_bytes(s) - sink->written);
 }
 
+static void write_all(const nb_qshape *s, const nb_value *w, nb_sink *sink) {
+    for (int64_t p = 0; p < s->panels; p++) write_panel(s, w, p * CG_LANES, sink);
+}
 static void write(const nb_value *w, nb_arena *arena, nb_sink *sink) {
     (void)arena;
-    nb_qshape s = nb_qshape_of(w);
-    for (int64_t p = 0; p < s.panels; p++) write_panel(&s, w, p * CG_LANES, sink);
+    const nb_qshape s = nb_qshape_of(w, false);
+    write_all(&s, w, sink);
+}
+static void write_with_sums(const nb_value *w, nb_arena *arena, nb_sink *sink) {
+    (void)arena;
+    const nb_qshape s = nb_qshape_of(w, true);
+    write_all(&s, w, sink);
 }
 
 const nb_layout nb_qpanels = {
     .name = "q-panels", .holds_scales = true, .size = size, .write = write};
+const nb_layout nb_qpanels_sums = {.name = "q-panels-sums",
+                                   .holds_scales = true,
+                                   .size = size_with_sums,
+                                   .write = write_with_sums};

@@ -120,11 +120,17 @@ static void store_result(const panel *w, cg_val row) {
     if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
     cg_val real = real_row(p, row), v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64),
            scale = row_scale(p, real);
-    if (scale) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
+    if (p->exact) v = cg_bits(g, v);
+    if (scale && !p->exact) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
     if (l->in[2].value) v = cg_add(g, v, addend(g, &l->in[2], NULL, c));
     if (l->in[3].value) v = cg_add(g, v, addend(g, &l->in[3], real, c));
     cg_val stride = y->strides[y->rank - 1],
            to = cg_buf_step(g, y, cg_buf_row(g, y, 1, real), cg_mul(g, c.first, stride));
+    const nb_quant *q = l->out[0].value->type->quant;
+    if (q) {
+        cg_val made = cg_splat(g, nb_scale_at(l, &l->out[0], q, cg_i64(g, 0)), CG_LANES);
+        v = cg_narrow(g, nb_round_static(g, q, made, v), CG_I8);
+    }
     cg_buf_store_part(g, y, to, stride, v, c.left);
 }
 
@@ -135,11 +141,13 @@ static void add_total(const panel *w, cg_val row, cg_val group) {
     const nb_qtile t = tile_at(w, row, group);
     cg_val total = cg_offset(g, t.states, cg_i64(g, 64));
     cg_val skip = p->single ? cg_mul(g, row, t.apart) : cg_i64(g, 0);
+    cg_val from = cg_offset(g, t.scales, skip), by_zero = nb_qtile_columns(g, p, from);
     cg_val sum = cg_load(g, nb_qtile_total_type(p), total, 64),
-           scales = nb_qtile_scales(g, p, cg_offset(g, t.scales, skip)),
+           scales = nb_qtile_scales(g, p, from),
            act = t.act_scales ? cg_load(g, CG_S(CG_F32), t.act_scales, 0) : NULL,
            result = cg_load(g, CG_V(CG_F32), t.states, 64);
-    cg_store(g, nb_qtile_add_group(g, result, sum, scales, act), t.states, 64);
+    if (by_zero) sum = cg_add(g, sum, by_zero);
+    cg_store(g, nb_qtile_add_group(g, p, result, sum, scales, act), t.states, 64);
     cg_store(g, cg_zero(g, nb_qtile_total_type(p)), total, 64);
 }
 

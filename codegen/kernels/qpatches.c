@@ -1,4 +1,5 @@
-/* qpatches: codes of what a kernel sees, without writing down the floats in between.
+/* qpatches: codes of what a kernel sees, without writing down the floats in between. And patches of
+ * bytes, which go the same way.
  *
  * 16 places of the kernel next to each other are the lanes: what they see of one input lies side by
  * side in x. Codes of four words of 4 bytes for each of the 16 places are turned into 16 bytes of
@@ -6,6 +7,7 @@
  * before where the run is no multiple. A kernel of one element that moves by one sees x itself: its
  * places are one long axis. */
 #include "codegen/kernels/codes.h"
+#include "codegen/kernels/conv.h"
 #include "codegen/kernels/turn.h"
 #include "ir/conv.h"
 
@@ -14,8 +16,8 @@
 
 typedef struct reading {
     nb_lower *l;
-    const nb_quant *q;
-    cg_buf x, y; /* [B,C,D...]; codes [B,places of D...,inputs] */
+    const nb_quant *q; /* NULL: bytes stay as they are */
+    cg_buf x, y;       /* [B,C,D...]; codes [B,places of D...,inputs] */
     int axes;
     int64_t inputs; /* of a place */
     cg_val table;   /* i64[inputs]: how far each is from the first, or NULL: it is computed */
@@ -31,7 +33,8 @@ static int64_t kernel_length(const reading *r, int axis) {
     return nb_attr_of(r->l->op, "kernel")->ints.items[axis];
 }
 
-static bool is_dynamic(const reading *r) { return r->q->granularity == NB_PER_TOKEN; }
+static bool is_dynamic(const reading *r) { return r->q && r->q->granularity == NB_PER_TOKEN; }
+static int code_bytes(const reading *r) { return r->q ? nb_elems[r->q->storage].bits / 8 : 1; }
 
 /* Does each place see one element of each channel, side by side? */
 static bool is_pointwise(const reading *r) {
@@ -96,6 +99,7 @@ static cg_val load(const reading *r, cg_val k) {
 static cg_val code(const reading *r, cg_val k) {
     cg *g = r->l->g;
     cg_val v = load(r, k);
+    if (!r->q) return cg_zext(g, v, CG_I32);
     return is_dynamic(r) ? nb_round_dynamic(g, &r->made, v) : nb_round_static(g, r->q, r->scale, v);
 }
 
@@ -129,7 +133,7 @@ static void store_bytes(cg *g, cg_val bytes, cg_val to, int count) {
 /* Codes of inputs k .. k + count - 1, no more than fill 16 bytes. */
 static void store_codes(const reading *r, cg_val k, int count) {
     cg *g = r->l->g;
-    const int bytes = nb_elems[r->q->storage].bits / 8, each = 4 / bytes;
+    const int bytes = code_bytes(r), each = 4 / bytes;
     const int64_t mask = (INT64_C(1) << 8 * bytes) - 1;
     cg_val word[4];
     for (int w = 0; w < 4; w++) {
@@ -158,7 +162,7 @@ static void store_codes(const reading *r, cg_val k, int count) {
 static void sixteen(reading r, cg_val row, cg_val first, cg_val n) {
     cg *g = r.l->g;
     const cg_buf *y = &r.y;
-    const int each = 128 / nb_elems[r.q->storage].bits; /* in 16 bytes */
+    const int each = 16 / code_bytes(&r); /* in 16 bytes */
     cg_val step = cg_muli(g, r.x.strides[r.x.rank - 1], nb_conv_stride(r.l->op, r.axes - 1));
     cg_val number = cg_add(g, cg_mul(g, row, y->dims[y->rank - 2]), first);
     r.n = n;
@@ -223,7 +227,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     reading r = begin_reading(l);
-    if (!is_dynamic(&r))
+    if (r.q && !is_dynamic(&r))
         r.scale = cg_splat(g, nb_scale_at(l, &l->out[0], r.q, cg_i64(g, 0)), CG_LANES);
     make_table(&r);
     cg_val n = runs(&r), all = r.y.dims[r.y.rank - 2];
@@ -239,6 +243,10 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
     (void)cpu;
     return nb_accept_codes(op, diags);
 }
+
+cg_val nb_byte_patches_items(nb_lower *l) { return items(l, 0); }
+cg_val nb_byte_patches_work(nb_lower *l) { return work(l, 0); }
+void nb_byte_patches_body(nb_lower *l, cg_val begin, cg_val end) { body(l, 0, begin, end); }
 
 const nb_lowering nb_lower_qpatches = {
     .accept = accept, .items = items, .work = work, .body = body};

@@ -49,7 +49,17 @@ static void prepare_16(cg *g, void *user, cg_val i, cg_val n) {
     const cg_buf *a = &q->p->l->in[0].buf;
     cg_type type = CG_V(cg_storage_kind(a->elem));
     cg_val at = cg_index(g, q->span_from, type.kind, i), plane[2];
-    plane[0] = cg_sext(g, n ? cg_load_part(g, type, at, n) : cg_load(g, type, at, 0), CG_I32);
+    cg_val codes = n ? cg_load_part(g, type, at, n) : cg_load(g, type, at, 0);
+    if (a->elem == NB_U8) {
+        /* Less 128; lanes that are not there stay 0. */
+        cg_val lower = cg_xor(g, codes, cg_like(g, codes, 128));
+        if (n) {
+            cg_val there = cg_cmp(g, CG_LT, cg_iota(g, CG_I64), cg_splat(g, n, CG_LANES));
+            lower = cg_select(g, there, lower, codes);
+        }
+        codes = lower;
+    }
+    plane[0] = cg_sext(g, codes, CG_I32);
     if (q->p->planes == 2) {
         cg_val x = plane[0];
         plane[0] = cg_ashri(g, cg_addi(g, x, 128), 8);

@@ -25,6 +25,8 @@ typedef struct nb_qproduct {
     int parts;         /* of a unit */
     int planes;        /* of the codes: 1, or 2 (high, then low) */
     bool wide;         /* activations have 16 bits */
+    bool exact;        /* the result is the sums themselves, i32, of one group */
+    int64_t offset;    /* what is taken off each of them (nb_quant_offset), of 8 bits */
     int64_t row_words; /* of a prepared row's plane */
     int64_t block;     /* inputs whose unpacked weights fit the first-level cache beside others */
     int64_t span;      /* inputs of a sum at most, whole units, not more than a block */

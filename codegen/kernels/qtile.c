@@ -229,7 +229,15 @@ cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at) {
     return cg_f16_to_f32(g, cg_load(g, CG_V(CG_I16), at, 8));
 }
 
-cg_val nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale) {
+cg_val nb_qtile_columns(cg *g, const nb_qproduct *p, cg_val at) {
+    if (!p->offset) return NULL;
+    cg_val behind = cg_i64(g, nb_qshape_sums_at(&p->s, 0) - nb_qshape_scales_at(&p->s, 0));
+    return cg_muli(g, cg_load(g, CG_V(CG_I32), cg_offset(g, at, behind), 8), -p->offset);
+}
+
+cg_val nb_qtile_add_group(cg *g, const nb_qproduct *p, cg_val result, cg_val sum, cg_val scales,
+                          cg_val act_scale) {
+    if (p->exact) return cg_from_bits(g, sum); /* there is one group */
     cg_val f = cg_type_of(sum).kind == CG_I32 ? cg_sint_to_float(g, sum, CG_F32)
                                               : cg_float_to_float(g, sum, CG_F32);
     if (act_scale) f = cg_mul(g, f, cg_splat(g, act_scale, CG_LANES));
@@ -259,16 +267,21 @@ static void run_groups(tile *t) {
     CG_FOR(g, group, cg_i64(g, 0), t->arg[COUNT], cg_i64(g, 1)) {
         point_at(t, group, units);
         multiply_span(t, group, cg_i64(g, units));
-        cg_val scales = NULL, act_scale = NULL;
+        cg_val scales = NULL, columns = NULL, act_scale = NULL;
         for (int r = 0; r < t->n; r++) {
             cg_val skip = cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)),
                    act = of_row(t, ACT_SCALES, r, t->arg[ACT_ROW]);
-            if (r == 0 || t->p->single)
-                scales = nb_qtile_scales(g, p, cg_offset(g, of_panel(t, SCALES, r), skip));
+            if (r == 0 || t->p->single) {
+                cg_val at = cg_offset(g, of_panel(t, SCALES, r), skip);
+                scales = nb_qtile_scales(g, p, at);
+                columns = nb_qtile_columns(g, p, at);
+            }
             if (by_block) act_scale = cg_load(g, CG_S(CG_F32), cg_index(g, act, CG_F32, group), 0);
             cg_val result =
                 keeps ? cg_get(g, results[r]) : cg_load(g, CG_V(CG_F32), state(t, r), 64);
-            result = nb_qtile_add_group(g, result, span_sum(t, r), scales, act_scale);
+            cg_val sum = span_sum(t, r);
+            if (columns) sum = cg_add(g, sum, columns);
+            result = nb_qtile_add_group(g, p, result, sum, scales, act_scale);
             if (keeps)
                 cg_set(g, results[r], result);
             else
@@ -299,8 +312,12 @@ static const char *name_of(const tile *t) {
     nb_arena *arena = cg_arena(t->g);
     const char *sums = "span";
     if (t->length)
-        sums = nb_format(arena, "g%lld_%s%s", (long long)t->length, p->s.half ? "f16" : "f32",
-                         q->granularity == NB_PER_BLOCK ? "_blocks" : "");
+        sums = nb_format(arena, "g%lld_%s%s%s", (long long)t->length,
+                         p->exact    ? "i32"
+                         : p->s.half ? "f16"
+                                     : "f32",
+                         q->granularity == NB_PER_BLOCK ? "_blocks" : "",
+                         p->offset ? nb_format(arena, "_x%lld", (long long)p->offset) : "");
     return nb_format(arena, "tile_%s_w%da%d_%s%s_%s%d", p->dot->name, p->s.bits, p->wide ? 16 : 8,
                      sums, p->s.zeros ? "_zeros" : "", p->single ? "panels" : "rows", t->n);
 }

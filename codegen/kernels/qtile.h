@@ -4,7 +4,7 @@
  *
  * What it adds to lies in memory, a state for each row (or panel):
  *
- *   f32 [16]          the result so far, a sum over groups
+ *   f32 [16]          the result so far, a sum over groups; of exact sums i32, the sum
  *   i32 or f64 [16]   sum of the spans of a group, where groups have several (nb_qproduct.spans) */
 #ifndef NB_KERNELS_QTILE_H
 #define NB_KERNELS_QTILE_H
@@ -37,8 +37,12 @@ bool nb_qtile_is_packed(const nb_qproduct *p);
 /* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
  * Else: adds one span to the totals; `length` is not used. `n`: rows, or panels of a single row. */
 void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *t);
-/* result + scale(s) of the group * sum, 16 lanes of i32 or f64. */
-cg_val nb_qtile_add_group(cg *g, cg_val result, cg_val sum, cg_val scales, cg_val act_scale);
+/* result + scale(s) of the group * sum, 16 lanes of i32 or f64; of exact sums their bits. */
+cg_val nb_qtile_add_group(cg *g, const nb_qproduct *p, cg_val result, cg_val sum, cg_val scales,
+                          cg_val act_scale);
 cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at);
+/* What the activations' zero point takes off the sums of the group whose scales are at `at`: <16 x
+ * i32>, to be added; NULL when they have none. */
+cg_val nb_qtile_columns(cg *g, const nb_qproduct *p, cg_val at);
 
 #endif

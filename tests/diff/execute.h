@@ -7,7 +7,7 @@
 #include "ir/eval.h"
 #include "runtime/nb_model.h"
 
-#define DIFF_MAX_PORTS 10 /* inputs of a model, and as many outputs */
+#define DIFF_MAX_PORTS 12 /* inputs of a model, and as many outputs */
 
 /* Fills `outputs` (memory of `arena`) and `*result` with what run returned. With `split`, loops are
  * cut into uneven pieces that run in reverse order. NULL, or what went wrong. */

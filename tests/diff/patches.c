@@ -84,6 +84,7 @@ static void codes(size_t i, size_t act) {
 void diff_test_patches(void) {
     for (size_t i = 0; i < NB_COUNT(forms); i++) {
         floats(i, i % 4 == 3 ? NB_F16 : NB_F32);
+        floats(i, i % 2 ? NB_I8 : NB_U8);
         for (size_t act = 0; act < NB_COUNT(acts); act++) codes(i, act);
     }
 }

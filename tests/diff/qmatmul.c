@@ -170,6 +170,16 @@ static void extremes(void) {
          false},
     };
     for (size_t i = 0; i < NB_COUNT(cases); i++) check(&cases[i], "qmatmul, extreme");
+    /* Half as many inputs, and as far from zero points as there is. */
+    const product far = {&diff_acts[11],
+                         {COLUMNS(NB_U8), .zeros = DIFF_ZEROS, .contents = DIFF_ENDS},
+                         5,
+                         32768,
+                         3,
+                         NONE,
+                         NONE,
+                         false};
+    check(&far, "qmatmul, extreme");
     /* Of the largest codes as many products are added in 16 bits as fit. */
     static const nb_elem storages[] = {NB_U2, NB_U3, NB_U5, NB_U6, NB_U7};
     for (size_t i = 0; i < NB_COUNT(storages); i++) {
@@ -184,6 +194,54 @@ static void extremes(void) {
                                false};
             check(&p, "qmatmul, extreme");
         }
+    }
+}
+
+/* A product with one more attribute, of codes with every zero point. */
+static nb_value *special(diff *d, nb_value *a, nb_value *w, nb_value *bias, const nb_quant *to) {
+    nb_begin(&d->b, NB_OP_qmatmul);
+    nb_arg(&d->b, a);
+    nb_arg(&d->b, w);
+    nb_arg(&d->b, bias);
+    nb_arg(&d->b, NULL);
+    if (to)
+        nb_set_quant(&d->b, "to", nb_quant_intern(d->graph, to, "to", d->diags));
+    else
+        nb_set_bool(&d->b, "sums", true);
+    return nb_end(&d->b);
+}
+
+/* Results that are codes, or the sums themselves; activations that were plain integers. */
+static void results(void) {
+    static const nb_quant to[] = {{.storage = NB_I8, .scale = 0.9F, .zero = -128},
+                                  {.storage = NB_U8, .scale = 2.5F, .zero = 100},
+                                  {.storage = NB_I8, .scale = 0.01F}};
+    static const size_t acts[] = {0, 8, 9, 10, 11};
+    static const diff_codes kinds[] = {{COLUMNS(NB_I8)},
+                                       {COLUMNS(NB_U8), .zeros = DIFF_ZEROS},
+                                       {TENSOR(NB_I4)},
+                                       {TENSOR(NB_U8), .zeros = DIFF_ONE_ZERO}};
+    for (size_t i = 0; i < NB_COUNT(acts) * NB_COUNT(kinds); i++) {
+        const diff_act *act = &diff_acts[acts[i / NB_COUNT(kinds)]];
+        const diff_codes *kind = &kinds[i % NB_COUNT(kinds)];
+        const int64_t K = i % 3 ? 70 : 1300, N = i % 2 ? 19 : 32;
+        diff d;
+        diff_begin(&d, "qmatmul, results: %s by %s, K %lld", act->name, diff_codes_text(kind).text,
+                   (long long)K);
+        d.rows = true;
+        d.lengths = many_rows;
+        d.n_lengths = NB_COUNT(many_rows);
+        nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){-1, K});
+        nb_value *codes = nb_unary(&d.b, NB_OP_codes, diff_quantize(&d, x, &act->quant));
+        nb_begin(&d.b, NB_OP_as_codes);
+        nb_arg(&d.b, codes);
+        nb_set_quant(&d.b, "to", nb_quant_intern(d.graph, &act->quant, "a", d.diags));
+        nb_value *a = nb_end(&d.b), *w = diff_codes_const(&d, kind, 2, (int64_t[]){K, N});
+        nb_value *bias = diff_const(&d, NB_F32, 1, &N);
+        nb_value *y = special(&d, a, w, bias, &to[i % NB_COUNT(to)]);
+        diff_check_all(&d, 3,
+                       (nb_value *[]){nb_unary(&d.b, NB_OP_codes, y), diff_dequantize(&d, y),
+                                      special(&d, a, w, NULL, NULL)});
     }
 }
 
@@ -269,6 +327,7 @@ void diff_test_qmatmul(void) {
     pairs();
     edges();
     extremes();
+    results();
     shapes();
     branch(NB_F16, 16);
     branch(NB_F32, 5);

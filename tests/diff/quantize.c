@@ -20,6 +20,8 @@ static const diff_act acts[] = {
     {"i8 block 5", {.storage = NB_I8, .granularity = NB_PER_BLOCK, .group = 5, .amax_code = 127}},
     {"i16 block 33",
      {.storage = NB_I16, .granularity = NB_PER_BLOCK, .group = 33, .amax_code = 32639}},
+    {"u8 tensor", {.storage = NB_U8, .scale = 0.05F}},
+    {"u8 tensor zero", {.storage = NB_U8, .scale = 0.05F, .zero = 131}},
 };
 
 /* The row's length is known only at run time. */

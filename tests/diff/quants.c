@@ -23,6 +23,10 @@ const diff_act diff_acts[] = {
     {"i16 block 64", BLOCKS(NB_I16, 64, 32639)},
     {"i8 tensor, saturating", {.storage = NB_I8, .scale = 1e-6F}},
     {"i16 tensor, saturating", {.storage = NB_I16, .scale = 1e-9F}},
+    {"i8 tensor, zero -128", {.storage = NB_I8, .scale = 0.04F, .zero = -128}},
+    {"u8 tensor, zero 131", {.storage = NB_U8, .scale = 0.05F, .zero = 131}},
+    {"u8 tensor, zero 128", {.storage = NB_U8, .scale = 0.05F, .zero = 128}},
+    {"u8 tensor, saturating", {.storage = NB_U8, .scale = 1e-6F, .zero = 255}},
 };
 const size_t diff_n_acts = NB_COUNT(diff_acts);
 

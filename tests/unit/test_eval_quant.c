@@ -281,15 +281,50 @@ END_TEST
 
 START_TEST(products_that_are_none) {
     nb_value *w = eval_const(&t, NB_I8, per_tensor(NB_I8, 1, 0), DIMS(2, 1), 3, 4);
-    nb_value *a = eval_const(&t, NB_I8, per_tensor(NB_I8, 1, 5), DIMS(1, 2), 6, 7);
+    nb_value *a = eval_const(&t, NB_I16, per_tensor(NB_I16, 1, 5), DIMS(1, 2), 6, 7);
     expect_obstacle(a, w, "the activations have a zero point");
     /* ... but dequantized they are floats like others */
     eval_expect(&t, matmul(dequantize(a), dequantize(w)), "11");
     nb_value *blocks = quantize(eval_f32(&t, DIMS(1, 2), 127, 1), per_block(1));
     expect_obstacle(blocks, w, "are not the groups of the weights");
     eval_expect(&t, matmul(dequantize(blocks), dequantize(w)), "385");
-    nb_value *u8 = eval_const(&t, NB_U8, per_tensor(NB_U8, 1, 0), DIMS(1, 2), 6, 7);
-    expect_obstacle(u8, w, "the activations are not i8 or i16");
+    nb_value *u16 = eval_const(&t, NB_U16, per_tensor(NB_U16, 1, 0), DIMS(1, 2), 6, 7);
+    expect_obstacle(u16, w, "the activations are not i8, u8 or i16");
+}
+END_TEST
+
+/* (6 - 5) * 3 + (7 - 5) * 4, and of u8; as codes; as sums. */
+START_TEST(products_of_codes_with_zero_points) {
+    nb_value *w = eval_const(&t, NB_I8, per_tensor(NB_I8, 0.5f, 0), DIMS(2, 1), 3, 4);
+    nb_value *a = eval_const(&t, NB_I8, per_tensor(NB_I8, 2, 5), DIMS(1, 2), 6, 7);
+    nb_value *u = eval_const(&t, NB_U8, per_tensor(NB_U8, 2, 250), DIMS(1, 2), 255, 0);
+    eval_expect(&t, qmatmul(a, w, NULL, NULL), "11");
+    eval_expect(&t, qmatmul(u, w, NULL, NULL), "-985");
+    eval_expect(&t, matmul(dequantize(u), dequantize(w)), "-985");
+    nb_value *bias = eval_f32(&t, DIMS(1), 0.5);
+    const struct {
+        const nb_quant *to;
+        const char *want;
+    } made[] = {{per_tensor(NB_U8, 1, 3), "15"}, /* 11.5 to even */
+                {per_tensor(NB_I8, 0.05f, -100), "127"},
+                {per_tensor(NB_I8, -0.05f, 0), "-128"}};
+    for (size_t i = 0; i < NB_COUNT(made); i++) {
+        nb_begin(&t.b, NB_OP_qmatmul);
+        nb_value *const in[4] = {a, w, bias, NULL};
+        for (int k = 0; k < 4; k++) nb_arg(&t.b, in[k]);
+        nb_set_quant(&t.b, "to", made[i].to);
+        eval_expect(&t, nb_unary(&t.b, NB_OP_codes, nb_end(&t.b)), made[i].want);
+    }
+    nb_begin(&t.b, NB_OP_qmatmul);
+    nb_value *const in[4] = {u, w, NULL, NULL};
+    for (int k = 0; k < 4; k++) nb_arg(&t.b, in[k]);
+    nb_set_bool(&t.b, "sums", true);
+    eval_expect(&t, nb_end(&t.b), "-985");
+    nb_value *plain = eval_const(&t, NB_U8, NULL, DIMS(3), 1, 2, 255);
+    nb_begin(&t.b, NB_OP_as_codes);
+    nb_arg(&t.b, plain);
+    nb_set_quant(&t.b, "to", per_tensor(NB_U8, 0.5f, 1));
+    eval_expect(&t, dequantize(nb_end(&t.b)), "0 0.5 127");
 }
 END_TEST
 
@@ -349,6 +384,7 @@ Suite *nb_suite_eval_quant(void) {
     tcase_add_test(tests, products_in_groups);
     tcase_add_test(tests, long_sums);
     tcase_add_test(tests, products_that_are_none);
+    tcase_add_test(tests, products_of_codes_with_zero_points);
     tcase_add_test(tests, fused_equals_unfused);
     suite_add_tcase(suite, tests);
     return suite;

@@ -306,8 +306,13 @@ START_TEST(group_query_attention) {
                  "softcap");
     front_expect(attention(W(heads, groups, front_int("local_window_size", 128))), NB_UNSUPPORTED,
                  "local_window_size");
-    front_expect(attention(W(heads, groups, front_int("kv_cache_bit_width", 8))), NB_UNSUPPORTED,
-                 "quantized caches");
+    front_expect(attention(W(heads, groups, front_string("k_quant_type", "PER_TENSOR"))),
+                 NB_UNSUPPORTED, "a cache of 0 bits");
+    front_expect(attention(W(heads, groups, front_string("v_quant_type", "PER_TOKEN"))),
+                 NB_MALFORMED, "expected NONE, PER_TENSOR or PER_CHANNEL");
+    front_expect(attention(W(heads, groups, front_int("kv_cache_bit_width", 8),
+                             front_string("k_quant_type", "PER_TENSOR"))),
+                 NB_MALFORMED, "input 12 is missing");
     front_expect(attention(W(heads, groups, front_int("new_feature", 1))), NB_UNSUPPORTED,
                  "attribute \"new_feature\" is not known");
     front_expect(attention(W(heads, groups, front_int("do_rotary", 1))), NB_MALFORMED,

@@ -72,7 +72,7 @@ START_TEST(schemes) {
         parse("include{scheme=w8a8, until=quantize-weights}, calibrate, "
               "include{scheme=w8a8, from=quantize-weights, until=simplify}"),
         "simplify raise simplify conv-to-matmul smooth-fold calibrate quantize-weights "
-        "insert-qdq fuse-dequant");
+        "insert-qdq move-codes fuse-dequant");
     ck_assert_str_eq(parse("include{scheme=f32, from=plan-memory}"), "plan-memory");
 }
 END_TEST

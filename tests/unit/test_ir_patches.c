@@ -44,11 +44,13 @@ START_TEST(patches_of_kernels) {
     IR_SET_INTS(&t, "strides", 0, 1);
     ir_expect_error(&t, "strides[0] is 0");
     patches(NB_OP_patches, input(NB_F32, "B,S,32,32"));
-    ir_expect_error(&t, "takes floats x[B,C,D...] of rank 3 to 5, C known, found f32[B,S,32,32]");
+    ir_expect_error(
+        &t,
+        "takes numbers of whole bytes x[B,C,D...] of rank 3 to 5, C known, found f32[B,S,32,32]");
     patches(NB_OP_patches, input(NB_F32, "1,2,3,4,5,6"));
     ir_expect_error(&t, "of rank 3 to 5");
-    patches(NB_OP_patches, input(NB_I32, "B,6,32,S"));
-    ir_expect_error(&t, "takes floats");
+    patches(NB_OP_patches, input(NB_I4, "B,6,32,S"));
+    ir_expect_error(&t, "takes numbers of whole bytes");
 }
 END_TEST
 
