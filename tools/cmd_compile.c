@@ -1,5 +1,6 @@
-/* nibble compile: a model to an object, a shared library, assembly, LLVM IR, or planned .nir text.
- */
+/* nibble compile: a model to an object, a shared library, assembly, LLVM IR, planned .nir text, or
+ * an ONNX model again. */
+#include "frontend/frontend.h"
 #include "tools/bench.h"
 #include "tools/tensor_file.h"
 
@@ -12,32 +13,52 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct {
-    const char *kind, *ending;
+/* What is written: code, or the graph by a writer. */
+typedef struct kind {
+    const char *name, *ending;
+    nb_status (*write)(nbt_args *args, nb_graph *g, const char *path);
     nb_emit emit;
-} kinds[] = {{"so", ".so", NB_EMIT_SHARED},
-             {"obj", ".o", NB_EMIT_OBJECT},
-             {"asm", ".s", NB_EMIT_ASSEMBLY},
-             {"ll", ".ll", NB_EMIT_LLVM}};
-
-/* NB_COUNT(kinds) stands for .nir. */
-static nb_status choose_kind(nbt_args *args, const char *path, size_t *out) {
-    const char *kind = nbt_get(args, "emit");
-    for (*out = 0; *out < NB_COUNT(kinds); ++*out) {
-        if (kind ? strcmp(kind, kinds[*out].kind) == 0 : nbt_ends_with(path, kinds[*out].ending))
-            return NB_OK;
-    }
-    if (kind ? strcmp(kind, "nir") == 0 : nbt_ends_with(path, ".nir")) return NB_OK;
-    return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                    "what to write is one of so, obj, asm, ll, nir; found '%s'",
-                    kind ? kind : path);
-}
+} kind;
 
 nb_status nbt_write_nir(nbt_args *args, const nb_graph *g, const char *path) {
     nb_output f;
     NB_TRY(nb_output_open(path, args->diags, &f));
     nb_print(g, &(nb_print_options){0}, f.stream);
     return nb_output_close(&f, NB_OK);
+}
+
+static nb_status write_nir(nbt_args *args, nb_graph *g, const char *path) {
+    return nbt_write_nir(args, g, path);
+}
+
+static nb_status write_onnx(nbt_args *args, nb_graph *g, const char *path) {
+    const char *form = nbt_get(args, "form"), *data = nbt_get(args, "weights");
+    nb_export_options options = {.form = NB_ONNX_QDQ, .data = NB_ONNX_DATA_AUTO};
+    if (form && strcmp(form, "matmulnbits") == 0)
+        options.form = NB_ONNX_MATMUL_NBITS;
+    else if (form && strcmp(form, "qdq") != 0)
+        return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                        "--form is qdq or matmulnbits, found '%s'", form);
+    if (data)
+        options.data = strcmp(data, "embed") == 0 ? NB_ONNX_DATA_EMBEDDED : NB_ONNX_DATA_EXTERNAL;
+    return nb_export(g, &options, path, args->diags);
+}
+
+static const kind kinds[] = {
+    {"so", ".so", NULL, NB_EMIT_SHARED},        {"obj", ".o", NULL, NB_EMIT_OBJECT},
+    {"asm", ".s", NULL, NB_EMIT_ASSEMBLY},      {"ll", ".ll", NULL, NB_EMIT_LLVM},
+    {"nir", ".nir", write_nir, NB_EMIT_OBJECT}, {"onnx", ".onnx", write_onnx, NB_EMIT_OBJECT}};
+
+static nb_status choose_kind(nbt_args *args, const char *path, const kind **out) {
+    const char *name = nbt_get(args, "emit"), *names = "";
+    for (size_t i = 0; i < NB_COUNT(kinds); i++) {
+        *out = &kinds[i];
+        if (name ? strcmp(name, kinds[i].name) == 0 : nbt_ends_with(path, kinds[i].ending))
+            return NB_OK;
+        names = nb_format(args->arena, "%s%s%s", names, i ? ", " : "", kinds[i].name);
+    }
+    return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "what to write is one of %s; found '%s'",
+                    names, name ? name : path);
 }
 
 static void print_name(nbt_args *args, const nb_op *op) {
@@ -115,7 +136,7 @@ nb_status nbt_compile(nbt_args *args) {
     const char *in, *pipeline, *out = nbt_get(args, "output");
     const cg_cpu *cpu;
     nb_graph *g;
-    size_t kind = 0;
+    const kind *to;
     NB_TRY(nbt_pipeline_text(args, NULL, &pipeline));
     if (nbt_has(args, "print-recipe")) {
         print_recipe(pipeline);
@@ -128,7 +149,7 @@ nb_status nbt_compile(nbt_args *args) {
     NB_TRY(nbt_choose_cpu(args, "native", &cpu));
     NB_TRY(nbt_one_input(args, &in));
     if (!out) return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "expected -o OUT");
-    NB_TRY(choose_kind(args, out, &kind));
+    NB_TRY(choose_kind(args, out, &to));
     const char *weights = nbt_get(args, "weights");
     if (weights && strcmp(weights, "embed") != 0 && strcmp(weights, "file") != 0)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--weights is embed or file, found '%s'",
@@ -137,8 +158,8 @@ nb_status nbt_compile(nbt_args *args) {
     nb_status status = g->stage == NB_STAGE_PLANNED ? nbt_refuse_recipe(args, in)
                                                     : nbt_run_pipeline(args, g, pipeline);
     if (status == NB_OK && !nbt_has(args, "quiet")) print_layers(args, g);
-    if (status == NB_OK && kind == NB_COUNT(kinds)) {
-        status = nbt_write_nir(args, g, out);
+    if (status == NB_OK && to->write) {
+        status = to->write(args, g, out);
     } else if (status == NB_OK) {
         const char *name = nbt_get(args, "name"), *scheme = nbt_get(args, "scheme");
         nb_codegen_options code = {
@@ -147,12 +168,11 @@ nb_status nbt_compile(nbt_args *args) {
             .scheme = scheme};
         nbt_strings link = *nbt_all(args, "link");
         nb_vec_push(args->arena, &link, (const char *)NULL);
-        nb_emit_options emit = {.emit = kinds[kind].emit,
+        nb_emit_options emit = {.emit = to->emit,
                                 .link = link.items,
                                 .path = out,
                                 .embed_weights = weights && strcmp(weights, "embed") == 0,
-                                .header = kinds[kind].emit == NB_EMIT_OBJECT ||
-                                          kinds[kind].emit == NB_EMIT_SHARED};
+                                .header = to->emit == NB_EMIT_OBJECT || to->emit == NB_EMIT_SHARED};
         status = nb_emit_files(g, &code, &emit, args->arena, args->diags);
         if (status == NB_OK && !nbt_has(args, "quiet"))
             printf("wrote %s for %s (%s)\n", out, cpu->name, cpu->triple);
