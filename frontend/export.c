@@ -135,16 +135,15 @@ static const char *output_name(const nb_exporter *x, const nb_value *v) {
     return NULL;
 }
 
-/* The nodes of one op: the last has the name of the ONNX node that the op came from. */
+/* The nodes of one op: the main one, or else the last, has the name of the ONNX node that the op
+ * came from. */
 static void name_nodes(nb_exporter *x, size_t from) {
     const char *base = nb_loc_name(x->op->loc);
     if (!*base) base = nb_out(x->op)->name;
     for (size_t i = from; i < x->nodes.count; i++) {
         nb_onnx_node *n = x->nodes.items[i];
-        if (i + 1 < x->nodes.count)
-            n->name = nb_format(x->arena, "%s/%s_%zu", base, n->type, i - from);
-        else
-            n->name = base;
+        const bool main = x->main ? n == x->main : i + 1 == x->nodes.count;
+        n->name = main ? base : nb_format(x->arena, "%s/%s", base, n->type);
     }
 }
 
@@ -218,6 +217,7 @@ static nb_status add_nodes(nb_exporter *x) {
         if (op->kind == NB_OP_return) break;
         const size_t from = x->nodes.count;
         x->op = op;
+        x->main = NULL;
         const nb_status status = nb_export_rows[op->kind].fn(x);
         /* What depends on a refused op cannot be looked at. */
         if (status != NB_OK || x->diags->errors != before) return nb_diags_status(x->diags);

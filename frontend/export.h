@@ -66,6 +66,7 @@ typedef struct nb_initializer {
 /* A value of codes. They are made when they are asked for, in the form that is asked for. */
 typedef struct nb_coded {
     const nb_op *quantize; /* what makes them */
+    nb_port *source;       /* the floats that become codes; NULL: what `quantize` takes */
     nb_port *floats, *codes, *scale, *reals;
 } nb_coded;
 
@@ -81,8 +82,9 @@ typedef struct nb_exporter {
     nb_map names;  /* taken */
     NB_VEC(nb_onnx_node *) nodes;
     NB_VEC(nb_initializer *) tensors;
-    const nb_op *op;  /* at hand */
-    bool contributed; /* a com.microsoft operator is used */
+    const nb_op *op;    /* at hand */
+    nb_onnx_node *main; /* of the op at hand: the node that has its name; NULL: the last */
+    bool contributed;   /* a com.microsoft operator is used */
 } nb_exporter;
 
 typedef nb_status (*nb_export_fn)(nb_exporter *x);
@@ -155,7 +157,10 @@ nb_port *nb_port_codes(nb_exporter *x, nb_value *w, bool bytes);
 nb_port *nb_port_scales(nb_exporter *x, nb_value *w, bool column);
 nb_port *nb_port_zeros(nb_exporter *x, nb_value *w, bool bytes, bool column);
 nb_port *nb_port_reals(nb_exporter *x, nb_value *w);       /* dequantized, once */
+nb_coded *nb_codes_made(nb_exporter *x, nb_port *source);  /* by the op at hand */
 nb_port *nb_port_coded(nb_exporter *x, const nb_value *v); /* the same of codes made at run time */
+/* Codes in whole bytes of a constant or of static scales, and their zero point (NULL: 0). */
+nb_port *nb_port_integers(nb_exporter *x, nb_value *v, nb_port **zero);
 /* Does MatMulNBits take this matrix? */
 bool nb_fits_nbits(const nb_value *w);
 /* a . w by MatMulNBits; `level` is its accuracy_level. */

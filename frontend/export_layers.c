@@ -37,14 +37,33 @@ static nb_port *put_product(nb_exporter *x) {
     return NB_PUT(x, "MatMul", a, b);
 }
 
-/* matmul, and qmatmul with its bias and residual. */
-nb_status nb_export_matmul(nb_exporter *x) {
+/* The layer's own node, whatever is added behind it. */
+static nb_port *put_main(nb_exporter *x) {
     nb_port *y = put_product(x);
+    if (y) x->main = x->nodes.items[x->nodes.count - 1];
+    return y;
+}
+
+nb_status nb_export_matmul(nb_exporter *x) { return nb_export_result(x, 0, put_main(x)); }
+
+/* Sums of codes as they are. */
+static nb_port *put_sums(nb_exporter *x) {
+    nb_port *az, *bz, *a = nb_port_integers(x, nb_in(x->op, 0), &az),
+                      *b = nb_port_integers(x, nb_in(x->op, 1), &bz);
+    return a && b ? NB_PUT(x, "MatMulInteger", a, b, az, bz) : NULL;
+}
+
+/* With bias and residual; then maybe codes again. */
+nb_status nb_export_qmatmul(nb_exporter *x) {
+    if (nb_attr_bool(x->op, "sums")) return nb_export_result(x, 0, put_sums(x));
+    nb_port *y = put_main(x);
     for (size_t i = 2; y && i < x->op->n_operands; i++) {
         nb_port *addend = nb_operand(x, i);
         if (addend) y = NB_PUT(x, "Add", y, addend);
     }
-    return nb_export_result(x, 0, y);
+    if (!y || !nb_attr_of(x->op, "to")->set) return nb_export_result(x, 0, y);
+    nb_codes_made(x, y);
+    return NB_OK;
 }
 
 nb_status nb_export_conv(nb_exporter *x) {

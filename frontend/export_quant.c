@@ -12,16 +12,30 @@ static bool is_dynamic(const nb_quant *q) {
 }
 
 /* Nothing is written yet: whoever wants codes, scales or numbers does it. */
-nb_status nb_export_quantize(nb_exporter *x) {
+nb_coded *nb_codes_made(nb_exporter *x, nb_port *source) {
     nb_coded *c = NB_NEW(x->arena, nb_coded);
     c->quantize = x->op;
+    c->source = source;
     nb_map_set(&x->coded, nb_out(x->op), c);
+    return c;
+}
+
+nb_status nb_export_quantize(nb_exporter *x) {
+    nb_codes_made(x, NULL);
+    return NB_OK;
+}
+
+nb_status nb_export_as_codes(nb_exporter *x) {
+    nb_port *codes = nb_operand(x, 0);
+    if (!codes) return nb_diags_status(x->diags);
+    nb_codes_made(x, NULL)->codes = codes;
     return NB_OK;
 }
 
 /* What is quantized, in f32. */
 static nb_port *source_of(nb_exporter *x, const nb_coded *c) {
     const nb_op *at_hand = x->op;
+    if (c->source) return c->source;
     x->op = c->quantize;
     nb_port *v = x->op->kind == NB_OP_qpatches ? nb_put_patches(x) : nb_operand(x, 0);
     if (v && nb_in(x->op, 0)->type->elem != NB_F32) v = nb_put_cast(x, v, NB_F32);
@@ -146,6 +160,19 @@ nb_port *nb_port_coded(nb_exporter *x, const nb_value *v) {
                    ? from_blocks(x, NB_PUT(x, "Mul", c->floats, c->scale), v->type)
                    : NB_PUT(x, "DequantizeLinear", c->codes, scale_of(x, q), zero_of(x, q));
     return c->reals;
+}
+
+/* For MatMulInteger. */
+nb_port *nb_port_integers(nb_exporter *x, nb_value *v, nb_port **zero) {
+    const nb_quant *q = v->type->quant;
+    *zero = NULL;
+    if (nb_is_const(v)) {
+        *zero = nb_port_zeros(x, v, true, false);
+        return nb_port_codes(x, v, true);
+    }
+    const nb_coded *c = coded_of(x, v);
+    if (c && q->zero) *zero = zero_of(x, q);
+    return c ? c->codes : NULL;
 }
 
 nb_status nb_export_dequantize(nb_exporter *x) { return nb_export_result(x, 0, nb_operand(x, 0)); }

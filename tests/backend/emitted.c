@@ -5,9 +5,11 @@
  * A test that is not imported, or whose inputs are not its model's, is skipped (backend.c says
  * why).
  *
- *   emitted [TEST...] */
+ *   emitted [TEST or FOLDER/CASE...] */
 #include "frontend/frontend.h"
 #include "ir/eval.h"
+#include "ir/support/file.h"
+#include "ir/text.h"
 #include "passes/check.h"
 #include "passes/presets.h"
 
@@ -18,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define GOLDEN     NIBBLE_SOURCE_DIR "/tests/golden"
 #define DATA       "/usr/share/libonnx-testdata/data/node"
 #define MAX_INPUTS 16
 #define CLOSE      1e-5
@@ -26,9 +29,11 @@ typedef struct trial {
     const char *name, *file; /* file: the model written */
     nb_arena *arena;
     nb_diags *diags;
-    nb_tensor inputs[MAX_INPUTS];
+    nb_tensor *inputs;
     size_t n_inputs;
 } trial;
+
+static int passed, failed, skipped;
 
 /* The first error. */
 static const char *why(const trial *t) {
@@ -89,7 +94,7 @@ static const char *same_ports(const nb_graph *a, const nb_graph *b) {
 }
 
 /* "": the test's inputs are not the model's. */
-static const char *compare(trial *t, nb_graph *g, bool prepared) {
+static const char *compare(trial *t, nb_graph *g, bool prepared, bool loose) {
     const nb_export_options options = {.form = NB_ONNX_QDQ};
     nb_graph *again = NULL;
     nb_tensor *expected, *found;
@@ -102,24 +107,56 @@ static const char *compare(trial *t, nb_graph *g, bool prepared) {
     if (!reason) reason = same_ports(g, again);
     if (!reason) reason = evaluate(t, again, &found);
     for (size_t i = 0; !reason && i < g->outputs.count; i++)
-        if (!same(&expected[i], &found[i], false))
+        if (!same(&expected[i], &found[i], loose))
             reason = same(&expected[i], &found[i], true) ? "other bits" : "other numbers";
     nb_graph_destroy(again);
     return reason;
 }
 
 /* NULL: it passed; "": it is not imported. */
-static const char *run_trial(trial *t) {
+static const char *run_node_test(trial *t) {
     const char *model = nb_format(t->arena, "%s/%s/model.onnx", DATA, t->name), *reason;
     nb_graph *g = NULL;
+    t->inputs = NB_NEW_ARRAY(t->arena, nb_tensor, MAX_INPUTS);
     if (!load_inputs(t) || nb_import(model, NULL, NULL, t->diags, &g) != NB_OK) return "";
-    reason = compare(t, g, false);
+    reason = compare(t, g, false, false);
     if (!reason && run_pipeline(t, g)) {
-        reason = compare(t, g, true);
+        reason = compare(t, g, true, false);
         if (reason && *reason) reason = nb_format(t->arena, "behind the pipeline: %s", reason);
     }
     nb_graph_destroy(g);
-    return reason ? nb_strdup(t->arena, reason) : NULL;
+    return reason;
+}
+
+/* One of a golden file's graphs; what ONNX cannot say is refused as such. */
+static const char *run_graph(trial *t, const char *text, size_t size, const char *base) {
+    nb_graph *g = NULL;
+    const char *reason = "";
+    if (nb_parse(text, size, t->name, base, NULL, NULL, t->diags, &g) != NB_OK) return why(t);
+    t->n_inputs = g->body.n_params;
+    t->inputs = nb_made_up_inputs(g, t->arena);
+    if (t->inputs) reason = compare(t, g, false, true);
+    if (reason && *reason && nb_diags_status(t->diags) == NB_UNSUPPORTED) reason = "";
+    nb_graph_destroy(g);
+    return reason;
+}
+
+static void tell(const trial *t, const char *reason) {
+    passed += !reason;
+    failed += reason && *reason;
+    skipped += reason && !*reason;
+    if (reason && *reason) printf("FAILED %s: %s\n", t->name, reason);
+    unlink(t->file);
+}
+
+static const char *written; /* the model at hand */
+
+static trial new_trial(const char *name) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    return (trial){.name = nb_strdup(arena, name),
+                   .file = written,
+                   .arena = arena,
+                   .diags = nb_diags_create(arena, name)};
 }
 
 static bool wanted(const char *name, int argc, char **argv) {
@@ -128,32 +165,77 @@ static bool wanted(const char *name, int argc, char **argv) {
     return argc == 1;
 }
 
-static int is_test(const struct dirent *e) { return strncmp(e->d_name, "test_", 5) == 0; }
-
-int main(int argc, char **argv) {
-    struct dirent **tests;
-    char folder[] = "/tmp/nibble-emitted-XXXXXX";
-    int n = scandir(DATA, &tests, is_test, alphasort), passed = 0, failed = 0, skipped = 0;
-    if (n <= 0 || !mkdtemp(folder)) {
-        printf("%s is not there: install libonnx-testdata\n0 passed, 0 failed, 1 skipped\n", DATA);
-        return EXIT_SUCCESS;
+/* Both graphs of a file, which stand apart by a line of their own. */
+static void run_golden(const char *folder, const char *file) {
+    static const char line[] = "\n; ----\n";
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    const char *base = nb_format(arena, "%s/%s", GOLDEN, folder);
+    nb_file f;
+    if (nb_file_open(nb_format(arena, "%s/%s", base, file), nb_diags_create(arena, file), &f) !=
+        NB_OK)
+        return;
+    const char *text = nb_strndup(arena, (const char *)f.bytes, f.size), *end = strstr(text, line);
+    nb_file_close(&f);
+    trial t = new_trial(nb_format(arena, "%s/%s", folder, file));
+    tell(&t, run_graph(&t, text, end ? (size_t)(end - text + 1) : strlen(text), base));
+    nb_arena_destroy(t.arena);
+    if (end) {
+        t = new_trial(nb_format(arena, "%s/%s, behind its passes", folder, file));
+        tell(&t, run_graph(&t, end + strlen(line), strlen(end + strlen(line)), base));
+        nb_arena_destroy(t.arena);
     }
+    nb_arena_destroy(arena);
+}
+
+static int is_test(const struct dirent *e) { return strncmp(e->d_name, "test_", 5) == 0; }
+static int is_visible(const struct dirent *e) { return e->d_name[0] != '.'; }
+
+static int is_case(const struct dirent *e) {
+    const size_t n = strlen(e->d_name);
+    return n > 4 && strcmp(e->d_name + n - 4, ".nir") == 0;
+}
+
+static void run_golden_files(int argc, char **argv) {
+    struct dirent **folders, **files;
+    char path[4096];
+    const int n = scandir(GOLDEN, &folders, is_visible, alphasort);
     for (int i = 0; i < n; i++) {
-        nb_arena *arena = nb_arena_create(NULL, NULL);
-        trial t = {.name = tests[i]->d_name,
-                   .file = nb_format(arena, "%s/model.onnx", folder),
-                   .arena = arena,
-                   .diags = nb_diags_create(arena, tests[i]->d_name)};
-        const char *reason = wanted(t.name, argc, argv) ? run_trial(&t) : "";
-        passed += !reason;
-        failed += reason && *reason;
-        skipped += reason && !*reason;
-        if (reason && *reason) printf("FAILED %s: %s\n", t.name, reason);
-        unlink(t.file);
-        nb_arena_destroy(arena);
+        snprintf(path, sizeof path, "%s/%s", GOLDEN, folders[i]->d_name);
+        const int m = scandir(path, &files, is_case, alphasort);
+        for (int k = 0; k < m; k++) {
+            snprintf(path, sizeof path, "%s/%s", folders[i]->d_name, files[k]->d_name);
+            if (wanted(path, argc, argv)) run_golden(folders[i]->d_name, files[k]->d_name);
+            free(files[k]);
+        }
+        if (m >= 0) free(files);
+        free(folders[i]);
+    }
+    if (n >= 0) free(folders);
+}
+
+static void run_node_tests(int argc, char **argv) {
+    struct dirent **tests;
+    const int n = scandir(DATA, &tests, is_test, alphasort);
+    if (n <= 0) printf("%s is not there: install libonnx-testdata\n", DATA);
+    for (int i = 0; i < n; i++) {
+        trial t = new_trial(tests[i]->d_name);
+        if (wanted(t.name, argc, argv)) tell(&t, run_node_test(&t));
+        nb_arena_destroy(t.arena);
         free(tests[i]);
     }
-    free(tests);
+    if (n >= 0) free(tests);
+}
+
+int main(int argc, char **argv) {
+    char folder[] = "/tmp/nibble-emitted-XXXXXX", path[64];
+    if (!mkdtemp(folder)) {
+        perror(folder);
+        return EXIT_FAILURE;
+    }
+    snprintf(path, sizeof path, "%s/model.onnx", folder);
+    written = path;
+    run_node_tests(argc, argv);
+    run_golden_files(argc, argv);
     rmdir(folder);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
