@@ -2,6 +2,7 @@
 #include "frontend/import.h"
 
 #include "frontend/frontend.h"
+#include "frontend/gguf.h"
 #include "frontend/guard.h"
 #include "ir/eval.h"
 #include "ir/verify.h"
@@ -348,7 +349,9 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
                  .bytes = bytes,
                  .size = size};
     m.external.arena = m.arena;
-    nb_status status = import_model(&m, g);
+    const bool gguf = size >= 4 && memcmp(bytes, "GGUF", 4) == 0;
+    nb_status status =
+        gguf ? nb_import_gguf(bytes, size, g->file, m.arena, diags, g) : import_model(&m, g);
     nb_arena_destroy(m.arena);
     if (status == NB_OK)
         *out = g;
