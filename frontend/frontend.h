@@ -46,4 +46,9 @@ typedef struct nb_export_options {
 nb_status nb_export(nb_graph *g, const nb_export_options *options, const char *path,
                     nb_diags *diags);
 
+/* Writes a decoder of llama's kind as GGUF version 3 (frontend/README.md, "GGUF"): codes in blocks
+ * of GGUF's keep their bits, scales that are f32 are rounded to f16, and what has no block is F32.
+ * Whole or not at all. NB_UNSUPPORTED names the op that a llama decoder has not. */
+nb_status nb_export_gguf(nb_graph *g, const char *path, nb_diags *diags);
+
 #endif

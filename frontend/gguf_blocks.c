@@ -16,25 +16,18 @@
 
 #include <string.h>
 
-enum { BLOCK = 256, RUNS = 16 };
+enum { BLOCK = NB_GGUF_BLOCK, RUNS = NB_GGUF_RUNS };
 
-/* What a block holds. */
-typedef struct block {
-    int16_t codes[BLOCK];
-    int16_t scales[RUNS], minima[RUNS]; /* codes of them */
-    uint16_t scale, minimum;            /* f16 */
-} block;
-
-typedef struct nb_gguf_form {
-    nb_elem codes, scales; /* scales F16: one a block, no codes */
-    int64_t run;           /* elements that share a scale */
-    bool minima;
-    void (*read)(const uint8_t *from, block *to);
-} nb_gguf_form;
+typedef nb_gguf_block block;
 
 static uint16_t half(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
 /* ---- layouts -------------------------------------------------------------------------------- */
+
+static void write_half(uint16_t v, uint8_t *to) {
+    to[0] = (uint8_t)v;
+    to[1] = (uint8_t)(v >> 8);
+}
 
 static void read_nibbles(const uint8_t *from, int off, block *to) {
     for (int i = 0; i < 16; i++) {
@@ -115,14 +108,85 @@ static void read_q6_k(const uint8_t *from, block *to) {
     }
 }
 
-static const nb_gguf_form q4_0 = {NB_I4, NB_F16, 32, false, read_q4_0},
-                          q4_1 = {NB_U4, NB_F16, 32, true, read_q4_1},
-                          q5_0 = {NB_I5, NB_F16, 32, false, read_q5_0},
-                          q5_1 = {NB_U5, NB_F16, 32, true, read_q5_1},
-                          q8_0 = {NB_I8, NB_F16, 32, false, read_q8_0},
-                          q4_k = {NB_U4, NB_U6, 32, true, read_q4_k},
-                          q5_k = {NB_U5, NB_U6, 32, true, read_q5_k},
-                          q6_k = {NB_I6, NB_I8, 16, false, read_q6_k};
+/* ---- the way back: `to` is zeros ------------------------------------------------------------- */
+
+static void write_nibbles(const block *from, int off, uint8_t *to) {
+    for (int i = 0; i < 16; i++)
+        to[i] = (uint8_t)(((from->codes[i] + off) & 15) | ((from->codes[i + 16] + off) & 15) << 4);
+}
+
+static void write_fifth(const block *from, int off, uint8_t *to) {
+    for (int i = 0; i < 32; i++)
+        to[i / 8] = (uint8_t)(to[i / 8] | (from->codes[i] + off) >> 4 << i % 8);
+}
+
+static void write_q4_0(const block *from, uint8_t *to) {
+    write_half(from->scale, to);
+    write_nibbles(from, 8, to + 2);
+}
+
+static void write_q4_1(const block *from, uint8_t *to) {
+    write_half(from->scale, to);
+    write_half(from->minimum, to + 2);
+    write_nibbles(from, 0, to + 4);
+}
+
+static void write_q5_0(const block *from, uint8_t *to) {
+    write_half(from->scale, to);
+    write_fifth(from, 16, to + 2);
+    write_nibbles(from, 16, to + 6);
+}
+
+static void write_q5_1(const block *from, uint8_t *to) {
+    write_half(from->scale, to);
+    write_half(from->minimum, to + 2);
+    write_fifth(from, 0, to + 4);
+    write_nibbles(from, 0, to + 8);
+}
+
+static void write_q8_0(const block *from, uint8_t *to) {
+    write_half(from->scale, to);
+    for (int i = 0; i < 32; i++) to[2 + i] = (uint8_t)from->codes[i];
+}
+
+static void write_k(const block *from, uint8_t *fifth, uint8_t *low, uint8_t *to) {
+    write_half(from->scale, to);
+    write_half(from->minimum ^ 0x8000, to + 2);
+    for (int i = 0; i < 4; i++) {
+        to[4 + i] = (uint8_t)(from->scales[i] | from->scales[i + 4] >> 4 << 6);
+        to[8 + i] = (uint8_t)(from->minima[i] | from->minima[i + 4] >> 4 << 6);
+        to[12 + i] = (uint8_t)((from->scales[i + 4] & 15) | (from->minima[i + 4] & 15) << 4);
+    }
+    for (int i = 0; i < BLOCK; i++) {
+        const int quarter = i / 64, above = i % 64 / 32, at = i % 32;
+        uint8_t *l = &low[32 * quarter + at];
+        *l = (uint8_t)(*l | (from->codes[i] & 15) << 4 * above);
+        if (fifth) fifth[at] = (uint8_t)(fifth[at] | from->codes[i] >> 4 << (2 * quarter + above));
+    }
+}
+
+static void write_q4_k(const block *from, uint8_t *to) { write_k(from, NULL, to + 16, to); }
+static void write_q5_k(const block *from, uint8_t *to) { write_k(from, to + 16, to + 48, to); }
+
+static void write_q6_k(const block *from, uint8_t *to) {
+    write_half(from->scale, to + 208);
+    for (int i = 0; i < RUNS; i++) to[192 + i] = (uint8_t)from->scales[i];
+    for (int i = 0; i < BLOCK; i++) {
+        const int of = i / 128, quarter = i % 128 / 32, at = i % 32, code = from->codes[i] + 32;
+        uint8_t *l = &to[64 * of + 32 * (quarter % 2) + at], *h = &to[128 + 32 * of + at];
+        *l = (uint8_t)(*l | (code & 15) << 4 * (quarter / 2));
+        *h = (uint8_t)(*h | code >> 4 << 2 * quarter);
+    }
+}
+
+static const nb_gguf_form q4_0 = {NB_I4, NB_F16, 32, false, read_q4_0, write_q4_0},
+                          q4_1 = {NB_U4, NB_F16, 32, true, read_q4_1, write_q4_1},
+                          q5_0 = {NB_I5, NB_F16, 32, false, read_q5_0, write_q5_0},
+                          q5_1 = {NB_U5, NB_F16, 32, true, read_q5_1, write_q5_1},
+                          q8_0 = {NB_I8, NB_F16, 32, false, read_q8_0, write_q8_0},
+                          q4_k = {NB_U4, NB_U6, 32, true, read_q4_k, write_q4_k},
+                          q5_k = {NB_U5, NB_U6, 32, true, read_q5_k, write_q5_k},
+                          q6_k = {NB_I6, NB_I8, 16, false, read_q6_k, write_q6_k};
 
 static const nb_gguf_type types[] = {
     {0, "F32", 1, 4, NULL},          {1, "F16", 1, 2, NULL},
@@ -136,6 +200,12 @@ static const nb_gguf_type types[] = {
 const nb_gguf_type *nb_gguf_type_of(uint32_t number) {
     for (size_t i = 0; i < NB_COUNT(types); i++)
         if (types[i].number == number) return &types[i];
+    return NULL;
+}
+
+const nb_gguf_type *nb_gguf_type_named(const char *name) {
+    for (size_t i = 0; i < NB_COUNT(types); i++)
+        if (strcmp(types[i].name, name) == 0) return &types[i];
     return NULL;
 }
 

@@ -1,5 +1,5 @@
 /* nibble compile: a model to an object, a shared library, assembly, LLVM IR, planned .nir text, or
- * an ONNX model again. */
+ * a model again, ONNX or GGUF. */
 #include "frontend/frontend.h"
 #include "tools/bench.h"
 #include "tools/tensor_file.h"
@@ -44,10 +44,15 @@ static nb_status write_onnx(nbt_args *args, nb_graph *g, const char *path) {
     return nb_export(g, &options, path, args->diags);
 }
 
+static nb_status write_gguf(nbt_args *args, nb_graph *g, const char *path) {
+    return nb_export_gguf(g, path, args->diags);
+}
+
 static const kind kinds[] = {
-    {"so", ".so", NULL, NB_EMIT_SHARED},        {"obj", ".o", NULL, NB_EMIT_OBJECT},
-    {"asm", ".s", NULL, NB_EMIT_ASSEMBLY},      {"ll", ".ll", NULL, NB_EMIT_LLVM},
-    {"nir", ".nir", write_nir, NB_EMIT_OBJECT}, {"onnx", ".onnx", write_onnx, NB_EMIT_OBJECT}};
+    {"so", ".so", NULL, NB_EMIT_SHARED},          {"obj", ".o", NULL, NB_EMIT_OBJECT},
+    {"asm", ".s", NULL, NB_EMIT_ASSEMBLY},        {"ll", ".ll", NULL, NB_EMIT_LLVM},
+    {"nir", ".nir", write_nir, NB_EMIT_OBJECT},   {"onnx", ".onnx", write_onnx, NB_EMIT_OBJECT},
+    {"gguf", ".gguf", write_gguf, NB_EMIT_OBJECT}};
 
 static nb_status choose_kind(nbt_args *args, const char *path, const kind **out) {
     const char *name = nbt_get(args, "emit"), *names = "";

@@ -1,14 +1,17 @@
-/* GGUF: blocks against what ggml says they stand for, a decoder of one layer, and files that break
- * every rule: cut off anywhere, with counts, types, offsets and names that cannot be. */
+/* GGUF: blocks against what ggml says they stand for, a decoder of one layer in and out, and files
+ * that break every rule: cut off anywhere, with counts, types, offsets and names that cannot be. */
 #include "frontend/frontend.h"
 #include "frontend/gguf.h"
 #include "ir/eval.h"
 #include "ir/minifloat.h"
 #include "ir/reals.h"
+#include "ir/support/file.h"
 #include "tests/unit/test_front.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- a writer ------------------------------------------------------------------------------- */
 
@@ -153,6 +156,49 @@ START_TEST(decoder) {
 }
 END_TEST
 
+static nb_gguf opened(const void *bytes, size_t n) {
+    nb_gguf f = {.arena = front_arena(),
+                 .diags = nb_diags_create(front_arena(), "test"),
+                 .name = "test",
+                 .bytes = bytes,
+                 .size = n};
+    ck_assert_int_eq(nb_gguf_open(&f), NB_OK);
+    return f;
+}
+
+/* What was read is written with the same blocks; F16 becomes F32. */
+START_TEST(written_again) {
+    char path[] = "/tmp/nibble-gguf-XXXXXX";
+    static uint8_t again[sizeof file];
+    nb_diags *diags;
+    nb_graph *g;
+    write_file(NULL);
+    ck_assert_int_eq(import(size, &diags, &g), NB_OK);
+    const int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    nb_status status = nb_export_gguf(g, path, diags);
+    ck_assert_msg(status == NB_OK, "%s", status ? diags->list.items[0]->message : "");
+    const ssize_t n = read(fd, again, sizeof again); /* of the file before the rename */
+    close(fd);
+    ck_assert_int_eq(n, 0);
+    nb_file f;
+    ck_assert_int_eq(nb_file_open(path, diags, &f), NB_OK);
+    unlink(path);
+    nb_gguf a = opened(file, size), b = opened(f.bytes, f.size);
+    ck_assert_uint_ge(b.tensors.count, a.tensors.count);
+    for (size_t i = 0; i < a.tensors.count; i++) {
+        const nb_gguf_tensor *t = a.tensors.entries[i].value,
+                             *u = nb_map_get_str(&b.tensors, t->name, strlen(t->name));
+        ck_assert_msg(u != NULL, "%s", t->name);
+        if (t->type->number == 1) continue;
+        ck_assert_uint_eq(t->type->number, u->type->number);
+        ck_assert_msg(memcmp(t->data, u->data, (size_t)t->bytes) == 0, "%s", t->name);
+    }
+    nb_file_close(&f);
+    nb_graph_destroy(g);
+}
+END_TEST
+
 /* ---- blocks --------------------------------------------------------------------------------- */
 
 static uint64_t state;
@@ -231,9 +277,21 @@ static void check_blocks(uint32_t number, bool transposed) {
     nb_graph_destroy(g);
 }
 
+/* Every bit comes back. */
+static void check_layout(const nb_gguf_type *t) {
+    uint8_t bytes[NB_GGUF_BLOCK], again[NB_GGUF_BLOCK] = {0};
+    nb_gguf_block b = {0};
+    random_block(t, bytes);
+    t->form->read(bytes, &b);
+    t->form->write(&b, again);
+    ck_assert_msg(memcmp(bytes, again, (size_t)t->bytes) == 0, "%s", t->name);
+}
+
 START_TEST(blocks) {
     static const uint32_t numbers[] = {2, 3, 6, 7, 8, 12, 13, 14};
     state = 1;
+    for (size_t i = 0; i < NB_COUNT(numbers); i++)
+        for (int turn = 0; turn < 20; turn++) check_layout(nb_gguf_type_of(numbers[i]));
     for (size_t i = 0; i < NB_COUNT(numbers); i++)
         for (int turn = 0; turn < 8; turn++) check_blocks(numbers[i], turn % 2);
 }
@@ -316,6 +374,7 @@ Suite *nb_suite_gguf(void) {
     tcase_set_timeout(c, 60);
     tcase_add_checked_fixture(c, front_begin, front_end);
     tcase_add_test(c, decoder);
+    tcase_add_test(c, written_again);
     tcase_add_test(c, blocks);
     tcase_add_test(c, cut_off_anywhere);
     tcase_add_test(c, any_byte_changed);
