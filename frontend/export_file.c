@@ -100,6 +100,15 @@ static void put_values(nb_exporter *x, nb_wire *graph) {
     }
 }
 
+/* StringStringEntryProto. */
+static void put_entry(nb_exporter *x, nb_wire *message, uint32_t field, const char *key,
+                      const char *value) {
+    nb_wire entry = wire(x);
+    nb_wire_text(&entry, 1, key);
+    nb_wire_text(&entry, 2, value);
+    nb_wire_message(message, field, &entry);
+}
+
 /* TensorProto up to its bytes, or with where they are. */
 static void put_tensor(nb_exporter *x, part *p, const char *location) {
     const nb_initializer *t = p->tensor;
@@ -109,16 +118,9 @@ static void put_tensor(nb_exporter *x, part *p, const char *location) {
     nb_wire_int(&w, 2, nb_elems[t->elem].onnx);
     nb_wire_text(&w, 8, t->port->name);
     if (external) {
-        const char *const entries[3][2] = {
-            {"location", location},
-            {"offset", nb_format(x->arena, "%lld", (long long)t->offset)},
-            {"length", nb_format(x->arena, "%lld", (long long)t->bytes)}};
-        for (size_t i = 0; i < NB_COUNT(entries); i++) {
-            nb_wire entry = wire(x);
-            nb_wire_text(&entry, 1, entries[i][0]);
-            nb_wire_text(&entry, 2, entries[i][1]);
-            nb_wire_message(&w, 13, &entry);
-        }
+        put_entry(x, &w, 13, "location", location);
+        put_entry(x, &w, 13, "offset", nb_format(x->arena, "%lld", (long long)t->offset));
+        put_entry(x, &w, 13, "length", nb_format(x->arena, "%lld", (long long)t->bytes));
         nb_wire_int(&w, 14, 1);
     } else {
         nb_wire_length(&w, 9, (uint64_t)t->bytes);
@@ -230,6 +232,8 @@ nb_status nb_export_write(nb_exporter *x, const char *path) {
     nb_wire_text(&front, 2, "nibble");
     put_opset(x, &front, "", OPSET);
     if (x->contributed) put_opset(x, &front, "com.microsoft", 1);
+    for (size_t i = 0; i < x->g->metadata.count; i++)
+        put_entry(x, &front, 14, x->g->metadata.items[i].key, x->g->metadata.items[i].value);
     nb_wire_length(&front, 7, size);
     for (size_t i = 0; i < inner.count; i++) nb_vec_push(x->arena, &front, inner.items[i]);
     /* The model appears last: its data stands there then. */

@@ -312,6 +312,15 @@ static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
 
 /* ---- entry points --------------------------------------------------------------------------- */
 
+static void import_metadata(const Onnx__ModelProto *model, nb_graph *g) {
+    for (size_t i = 0; i < model->n_metadata_props; i++) {
+        const Onnx__StringStringEntryProto *p = model->metadata_props[i];
+        const nb_metadatum m = {nb_strdup(g->arena, p->key ? p->key : ""),
+                                nb_strdup(g->arena, p->value ? p->value : "")};
+        nb_vec_push(g->arena, &g->metadata, m);
+    }
+}
+
 static nb_status import_model(nb_onnx *m, nb_graph *g) {
     NB_TRY(nb_onnx_unpack(m));
     if (m->proto->n_functions)
@@ -328,6 +337,7 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
     im.b = (nb_builder){.graph = g, .diags = m->diags};
     const char *name = m->proto->graph->name;
     if (name && *name) g->name = nb_strdup(g->arena, name);
+    import_metadata(m->proto, g);
     return import_graph(&im, m->proto->graph);
 }
 

@@ -73,6 +73,25 @@ START_TEST(names_are_unique) {
 }
 END_TEST
 
+START_TEST(metadata_is_kept) {
+    const nb_metadatum m = {"author", "somebody, \xc3\xa9"};
+    nb_graph *again = NULL, *g = graph("nir 1\n"
+                                       "graph @g(%x: f32[B]) -> f32[B] {\n"
+                                       "  %y: f32[B] = neg %x\n"
+                                       "  return %y\n}\n");
+    nb_vec_push(g->arena, &g->metadata, m);
+    nb_graph *copy = nb_graph_clone(g);
+    ck_assert_int_eq(write_as(copy, (nb_export_options){.form = NB_ONNX_QDQ}), NB_OK);
+    ck_assert_int_eq(nb_import(path, NULL, NULL, diags, &again), NB_OK);
+    ck_assert_uint_eq(again->metadata.count, 1);
+    ck_assert_str_eq(again->metadata.items[0].key, m.key);
+    ck_assert_str_eq(again->metadata.items[0].value, m.value);
+    nb_graph_destroy(again);
+    nb_graph_destroy(copy);
+    nb_graph_destroy(g);
+}
+END_TEST
+
 #define WEIGHTS                                      \
     "nir 1\n"                                        \
     "graph @g(%x: f32[B,64]) -> f32[B,64] {\n"       \
@@ -178,6 +197,7 @@ Suite *nb_suite_export(void) {
     tcase_add_checked_fixture(c, open_folder, close_folder);
     tcase_add_test(c, every_operation_has_a_row);
     tcase_add_test(c, names_are_unique);
+    tcase_add_test(c, metadata_is_kept);
     tcase_add_test(c, external_data);
     tcase_add_test(c, embedded_data);
     tcase_add_test(c, what_cannot_be_written);
