@@ -2,6 +2,7 @@
 #include "frontend/import.h"
 
 #include "frontend/frontend.h"
+#include "frontend/gguf.h"
 #include "frontend/guard.h"
 #include "ir/eval.h"
 #include "ir/verify.h"
@@ -342,6 +343,15 @@ static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
 
 /* ---- entry points --------------------------------------------------------------------------- */
 
+static void import_metadata(const Onnx__ModelProto *model, nb_graph *g) {
+    for (size_t i = 0; i < model->n_metadata_props; i++) {
+        const Onnx__StringStringEntryProto *p = model->metadata_props[i];
+        const nb_metadatum m = {nb_strdup(g->arena, p->key ? p->key : ""),
+                                nb_strdup(g->arena, p->value ? p->value : "")};
+        nb_vec_push(g->arena, &g->metadata, m);
+    }
+}
+
 static nb_status import_model(nb_onnx *m, nb_graph *g) {
     NB_TRY(nb_onnx_unpack(m));
     nb_scope scope = {.values = {.arena = m->arena}};
@@ -360,6 +370,7 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
     im.b = (nb_builder){.graph = g, .diags = m->diags};
     const char *name = m->proto->graph->name;
     if (name && *name) g->name = nb_strdup(g->arena, name);
+    import_metadata(m->proto, g);
     return import_graph(&im, m->proto->graph);
 }
 
@@ -383,7 +394,9 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
                  .n_pins = n_pins,
                  .pins = pins};
     m.external.arena = m.arena;
-    nb_status status = import_model(&m, g);
+    const bool gguf = size >= 4 && memcmp(bytes, "GGUF", 4) == 0;
+    nb_status status =
+        gguf ? nb_import_gguf(bytes, size, g->file, m.arena, diags, g) : import_model(&m, g);
     nb_arena_destroy(m.arena);
     if (status == NB_OK)
         *out = g;

@@ -18,7 +18,6 @@ static const struct {
 } others[] = {
     {0, "PK\x03\x04", 4, "a zip archive (a PyTorch checkpoint?)"},
     {0, "\x80\x02", 2, "a Python pickle (an old PyTorch checkpoint?)"},
-    {0, "GGUF", 4, "a GGUF file"},
     {8, "{\"", 2, "a safetensors file"},
     {4, "TFL3", 4, "a TensorFlow Lite model"},
     {4, "ORTM", 4, "an ONNX Runtime .ort model; use the .onnx it was made from"},

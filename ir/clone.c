@@ -172,6 +172,11 @@ nb_graph *nb_graph_clone(const nb_graph *from) {
         nb_vec_push(g->arena, &g->outputs, nb_strdup(g->arena, from->outputs.items[i]));
     for (size_t i = 0; i < from->states.count; i++)
         nb_vec_push(g->arena, &g->states, from->states.items[i]);
+    for (size_t i = 0; i < from->metadata.count; i++) {
+        const nb_metadatum *m = &from->metadata.items[i];
+        const nb_metadatum copy = {nb_strdup(g->arena, m->key), nb_strdup(g->arena, m->value)};
+        nb_vec_push(g->arena, &g->metadata, copy);
+    }
     nb_arena_destroy(scratch);
     return g;
 }

@@ -248,6 +248,11 @@ typedef struct nb_state {
     bool appended; /* plan-memory: the output is the input's buffer with entries added */
 } nb_state;
 
+/* What a model says of itself, as ONNX keeps it; the text form has none of it. */
+typedef struct nb_metadatum {
+    const char *key, *value;
+} nb_metadatum;
+
 typedef struct nb_cleanup {
     void (*fn)(void *user);
     void *user;
@@ -261,6 +266,7 @@ struct nb_graph {
     nb_region body;               /* params are the inputs, the terminator's operands the outputs */
     NB_VEC(const char *) outputs; /* names of the outputs, as ONNX has them */
     NB_VEC(nb_state) states;
+    NB_VEC(nb_metadatum) metadata;
     NB_VEC(nb_symbol *) symbols;
     NB_VEC(nb_value *)
     constants; /* in order of creation; dead ones are dropped by nb_graph_sweep */

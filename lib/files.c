@@ -1,7 +1,6 @@
 /* Reading graphs, and what kinds of files there are to write (files.h). */
 #include "lib/files.h"
 
-#include "frontend/frontend.h"
 #include "ir/support/file.h"
 #include "ir/support/output.h"
 #include "ir/text.h"
@@ -14,11 +13,21 @@
 /* What .nir text begins with, behind comments that nobody writes there. */
 static const char magic[] = "nir ";
 
-static const nbl_kind kinds[] = {{"so", ".so", NB_EMIT_SHARED},
-                                 {"obj", ".o", NB_EMIT_OBJECT},
-                                 {"asm", ".s", NB_EMIT_ASSEMBLY},
-                                 {"ll", ".ll", NB_EMIT_LLVM},
-                                 {"nir", ".nir", -1}};
+static nb_status write_nir(nb_graph *g, const nbl_writing *w, nb_diags *diags) {
+    return nbl_write_nir(g, w->path, diags);
+}
+static nb_status write_onnx(nb_graph *g, const nbl_writing *w, nb_diags *diags) {
+    return nb_export(g, &w->onnx, w->path, diags);
+}
+static nb_status write_gguf(nb_graph *g, const nbl_writing *w, nb_diags *diags) {
+    return nb_export_gguf(g, w->path, diags);
+}
+
+static const nbl_kind kinds[] = {
+    {"so", ".so", NB_EMIT_SHARED, NULL},          {"obj", ".o", NB_EMIT_OBJECT, NULL},
+    {"asm", ".s", NB_EMIT_ASSEMBLY, NULL},        {"ll", ".ll", NB_EMIT_LLVM, NULL},
+    {"nir", ".nir", NB_EMIT_OBJECT, write_nir},   {"onnx", ".onnx", NB_EMIT_OBJECT, write_onnx},
+    {"gguf", ".gguf", NB_EMIT_OBJECT, write_gguf}};
 
 bool nbl_ends_with(const char *path, const char *ending) {
     size_t n = strlen(path), e = strlen(ending);
@@ -43,7 +52,7 @@ nb_status nbl_find_kind(const char *name, const char *path, nb_diags *diags, con
             return NB_OK;
     }
     return nb_error(diags, NB_USAGE, NB_NOWHERE,
-                    "what to write is one of so, obj, asm, ll, nir; found '%s'",
+                    "what to write is one of so, obj, asm, ll, nir, onnx, gguf; found '%s'",
                     name ? name : path);
 }
 
@@ -89,9 +98,9 @@ nb_status nbl_write_nir(const nb_graph *g, const char *path, nb_diags *diags) {
     return nb_output_close(&f, NB_OK);
 }
 
-nb_status nbl_write(const nb_graph *planned, const nbl_writing *w, nb_arena *arena,
-                    nb_diags *diags) {
-    const nb_emit emit = (nb_emit)w->kind->emit;
+nb_status nbl_write(nb_graph *g, const nbl_writing *w, nb_arena *arena, nb_diags *diags) {
+    if (w->kind->write) return w->kind->write(g, w, diags);
+    const nb_emit emit = w->kind->emit;
     const nb_codegen_options code = {
         .cpu = w->cpu,
         .name = nb_identifier(arena, w->name ? w->name : nbl_stem_of(arena, w->path)),
@@ -102,7 +111,7 @@ nb_status nbl_write(const nb_graph *planned, const nbl_writing *w, nb_arena *are
                                    .embed_weights = w->embed_weights,
                                    .header = emit == NB_EMIT_OBJECT || emit == NB_EMIT_SHARED};
     nbl_begin_code();
-    nb_status status = nb_emit_files(planned, &code, &files, arena, diags);
+    nb_status status = nb_emit_files(g, &code, &files, arena, diags);
     nbl_end_code();
     return status;
 }

@@ -3,6 +3,7 @@
 #define NBL_FILES_H
 
 #include "codegen/codegen.h"
+#include "frontend/frontend.h"
 
 /* By the name's ending, or else by content. `pins` as for nb_import_pinned. For `oom` see arena.h.
  */
@@ -15,26 +16,29 @@ nb_status nbl_read_bytes(const void *bytes, size_t size, const char *name, const
 /* Writes a whole .nir file, constants included. */
 nb_status nbl_write_nir(const nb_graph *g, const char *path, nb_diags *diags);
 
-/* What to write: by a name ("so", "obj", "asm", "ll", "nir"), or, when that is NULL, by the path's
- * ending; an error lists them. */
+/* What to write: by a name ("so", "obj", "asm", "ll", "nir", "onnx", "gguf"), or, when that is
+ * NULL, by the path's ending; an error lists them. */
+typedef struct nbl_writing nbl_writing;
 typedef struct nbl_kind {
     const char *name, *ending;
-    int emit; /* an nb_emit, -1: .nir text */
+    nb_emit emit; /* of code */
+    /* Of a graph of any stage, as it stands; NULL: code of a planned one. */
+    nb_status (*write)(nb_graph *g, const nbl_writing *w, nb_diags *diags);
 } nbl_kind;
 nb_status nbl_find_kind(const char *name, const char *path, nb_diags *diags, const nbl_kind **out);
 
-typedef struct nbl_writing {
+struct nbl_writing {
     const char *path;
-    const nbl_kind *kind; /* of code */
+    const nbl_kind *kind;
     const cg_cpu *cpu;
-    const char *name;        /* of the model, made an identifier; NULL: from the path */
-    const char *scheme;      /* for the descriptor, or NULL */
-    bool embed_weights;      /* else in a .nbw file beside it */
+    const char *name;   /* of the model, made an identifier; NULL: from the path */
+    const char *scheme; /* for the descriptor, or NULL */
+    bool embed_weights; /* else in a .nbw file beside it */
+    nb_export_options onnx;
     const char *const *link; /* as nb_emit_options has it, or NULL */
-} nbl_writing;
-/* Compiles a planned graph to a file; with a header beside a .so or .o. */
-nb_status nbl_write(const nb_graph *planned, const nbl_writing *w, nb_arena *arena,
-                    nb_diags *diags);
+};
+/* Writes a graph, planned for kinds of code; with a header beside a .so or .o. */
+nb_status nbl_write(nb_graph *g, const nbl_writing *w, nb_arena *arena, nb_diags *diags);
 
 bool nbl_ends_with(const char *path, const char *ending);
 /* The folder that a path is in; NULL: the working one. */

@@ -113,8 +113,8 @@ static nb_status compile_file(void *job, nb_diags *diags) {
     set_file(c, diags);
     NB_TRY(nbl_find_kind(c->options.emit, c->path, diags, &kind));
     NB_TRY(choose_cpu(&c->options, diags, &cpu));
-    /* A graph as text is written as it stands. */
-    if (kind->emit < 0) return nbl_write_nir(c->graph->graph, c->path, diags);
+    if (kind->write)
+        return kind->write(c->graph->graph, &(nbl_writing){.path = c->path, .kind = kind}, diags);
     nb_arena *arena = nb_arena_create(nbl_out_of_memory, NULL);
     nb_status status = write_planned(c, kind, cpu, arena, diags);
     nb_arena_destroy(arena);

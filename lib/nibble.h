@@ -209,7 +209,7 @@ typedef struct nibble_compile_options {
                            another target */
     int threads;        /* of nibble_model_run; 0: as many as CPUs this process may use */
     int embed_weights;  /* in files: inside the object instead of a .nbw file beside it */
-    const char *emit;   /* so, obj, asm, ll or nir; NULL: by the path's ending */
+    const char *emit;   /* so, obj, asm, ll, nir, onnx or gguf; NULL: by the path's ending */
     const char *name;   /* C identifier of the model in files; NULL: from the path */
     const char *const *link; /* as of --link: NULL, or NULL-terminated */
 } nibble_compile_options;

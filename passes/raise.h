@@ -6,6 +6,7 @@
 
 /* Each returns false after a recorded error and or-s `*changed`. */
 bool nb_raise_layers(nb_pass_ctx *ctx, bool *changed);    /* norms, silu, gelu: raise_layers.c */
+bool nb_raise_codes(nb_pass_ctx *ctx, bool *changed);     /* raise_codes.c */
 bool nb_raise_rotary(nb_pass_ctx *ctx, bool *changed);    /* raise_rotary.c */
 bool nb_raise_attention(nb_pass_ctx *ctx, bool *changed); /* raise_attention.c */
 void nb_raise_states(nb_pass_ctx *ctx, bool *changed);    /* raise_states.c */

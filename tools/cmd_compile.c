@@ -1,5 +1,5 @@
-/* nibble compile: a model to an object, a shared library, assembly, LLVM IR, or planned .nir text.
- */
+/* nibble compile: a model to an object, a shared library, assembly, LLVM IR, planned .nir text, or
+ * a model again, ONNX or GGUF. */
 #include "lib/files.h"
 #include "tools/bench.h"
 
@@ -95,11 +95,26 @@ static void print_recipe(const char *pipeline) {
     putchar('\n');
 }
 
+/* --form and --weights, of ONNX. */
+static nb_status read_onnx_options(nbt_args *args, nb_export_options *out) {
+    const char *form = nbt_get(args, "form"), *data = nbt_get(args, "weights");
+    *out = (nb_export_options){.form = NB_ONNX_QDQ, .data = NB_ONNX_DATA_AUTO};
+    if (data)
+        out->data = strcmp(data, "embed") == 0 ? NB_ONNX_DATA_EMBEDDED : NB_ONNX_DATA_EXTERNAL;
+    if (!form || strcmp(form, "qdq") == 0) return NB_OK;
+    out->form = NB_ONNX_MATMUL_NBITS;
+    return strcmp(form, "matmulnbits") == 0
+               ? NB_OK
+               : nb_error(args->diags, NB_USAGE, NB_NOWHERE,
+                          "--form is qdq or matmulnbits, found '%s'", form);
+}
+
 nb_status nbt_compile(nbt_args *args) {
     const char *in, *pipeline, *out = nbt_get(args, "output");
     const cg_cpu *cpu;
     nb_graph *g;
     const nbl_kind *kind;
+    nb_export_options onnx;
     NB_TRY(nbt_pipeline_text(args, NULL, &pipeline));
     if (nbt_has(args, "print-recipe")) {
         print_recipe(pipeline);
@@ -117,13 +132,12 @@ nb_status nbt_compile(nbt_args *args) {
     if (weights && strcmp(weights, "embed") != 0 && strcmp(weights, "file") != 0)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--weights is embed or file, found '%s'",
                         weights);
+    NB_TRY(read_onnx_options(args, &onnx));
     NB_TRY(nbt_read_graph(args, in, &g));
     nb_status status = g->stage == NB_STAGE_PLANNED ? nbt_refuse_recipe(args, in)
                                                     : nbt_run_pipeline(args, g, pipeline);
     if (status == NB_OK && !nbt_has(args, "quiet")) print_layers(args, g);
-    if (status == NB_OK && kind->emit < 0) {
-        status = nbl_write_nir(g, out, args->diags);
-    } else if (status == NB_OK) {
+    if (status == NB_OK) {
         nbt_strings link = *nbt_all(args, "link");
         nb_vec_push(args->arena, &link, (const char *)NULL);
         const nbl_writing w = {.path = out,
@@ -132,9 +146,10 @@ nb_status nbt_compile(nbt_args *args) {
                                .name = nbt_get(args, "name"),
                                .scheme = nbt_get(args, "scheme"),
                                .embed_weights = weights && strcmp(weights, "embed") == 0,
+                               .onnx = onnx,
                                .link = link.items};
         status = nbl_write(g, &w, args->arena, args->diags);
-        if (status == NB_OK && !nbt_has(args, "quiet"))
+        if (status == NB_OK && !kind->write && !nbt_has(args, "quiet"))
             printf("wrote %s for %s (%s)\n", out, cpu->name, cpu->triple);
     }
     nb_graph_destroy(g);

@@ -100,7 +100,6 @@ END_TEST
 
 START_TEST(other_files) {
     front_expect(RAW("PK\x03\x04...."), NB_MALFORMED, "found a zip archive");
-    front_expect(RAW("GGUF\3\0\0\0"), NB_MALFORMED, "found a GGUF file");
     front_expect(RAW("\x40\0\0\0\0\0\0\0{\"a\":1}"), NB_MALFORMED, "found a safetensors file");
     front_expect(RAW("\x1c\0\0\0TFL3"), NB_MALFORMED, "found a TensorFlow Lite");
     front_expect(RAW("{\"ir\": 1}"), NB_MALFORMED, "found JSON text");

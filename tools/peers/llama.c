@@ -4,6 +4,8 @@
  *       TYPE is a number of ggml; a figure is seconds for one product, of COPIES with a weight each
  *   llama DIR decode MODEL.gguf THREADS PROMPT TOKENS
  *       each turn feeds a prompt, then tokens; figures are seconds for a prompt and for a token
+ *   llama DIR logits MODEL.gguf THREADS CONTEXT VOCABULARY
+ *       tokens (i64) on stdin, in windows of CONTEXT; logits (f32) of all of them on stdout
  *
  * Only what is called is declared. Parameter blocks that the library itself fills are passed as
  * blocks of bytes larger than any version of them, of which the first numbers alone are known. */
@@ -231,11 +233,52 @@ static void decode(const char *dir, const char *path, int threads, int prompt, i
     }
 }
 
+/* Logits of all tokens: `outputs` marks them, where the batch has none. */
+static void logits(const char *dir, const char *path, int threads, int context_size, size_t width) {
+    void *llama = library(dir, "libllama.v");
+    FUNCTION(llama, block, llama_model_default_params, (void));
+    FUNCTION(llama, block, llama_context_default_params, (void));
+    FUNCTION(llama, object *, llama_model_load_from_file, (const char *, block));
+    FUNCTION(llama, object *, llama_init_from_model, (object *, block));
+    FUNCTION(llama, void, llama_set_n_threads, (object *, int32_t, int32_t));
+    FUNCTION(llama, object *, llama_get_memory, (object *));
+    FUNCTION(llama, void, llama_memory_clear, (object *, bool));
+    FUNCTION(llama, batch, llama_batch_get_one, (int32_t *, int32_t));
+    FUNCTION(llama, int32_t, llama_decode, (object *, batch));
+    FUNCTION(llama, void, llama_log_set, (void (*)(int, const char *, void *), void *));
+    FUNCTION(llama, float *, llama_get_logits, (object *));
+    const size_t n = (size_t)context_size;
+    int64_t *wide = peer_memory(n * sizeof *wide);
+    int32_t *ids = peer_memory(n * sizeof *ids);
+    int8_t *outputs = peer_memory(n);
+    memset(outputs, 1, n);
+    cpu_device(dir);
+    llama_log_set(quiet, NULL);
+    object *model = llama_model_load_from_file(path, llama_model_default_params());
+    if (!model) peer_fail(path, "cannot be loaded");
+    block options = llama_context_default_params();
+    options.numbers[0] = options.numbers[1] = options.numbers[2] = (uint32_t)n;
+    object *context = llama_init_from_model(model, options);
+    if (!context) peer_fail(path, "no context");
+    llama_set_n_threads(context, threads, threads);
+    for (size_t got; (got = fread(wide, 8, n, stdin)) > 1;) {
+        for (size_t i = 0; i < got; i++) ids[i] = (int32_t)wide[i];
+        llama_memory_clear(llama_get_memory(context), true);
+        batch b = llama_batch_get_one(ids, (int32_t)got);
+        b.pointers[5] = outputs;
+        if (llama_decode(context, b) != 0) peer_fail(path, "decoding failed");
+        if (fwrite(llama_get_logits(context), sizeof(float), got * width, stdout) != got * width)
+            peer_fail("stdout", "cannot write");
+    }
+}
+
 int main(int argc, char **argv) {
     bool product = argc == 9 && strcmp(argv[2], "matmul") == 0;
-    if (!product && !(argc == 7 && strcmp(argv[2], "decode") == 0)) {
+    bool all = argc == 7 && strcmp(argv[2], "logits") == 0;
+    if (!product && !all && !(argc == 7 && strcmp(argv[2], "decode") == 0)) {
         fprintf(stderr, "usage: llama DIR matmul TYPE M K N COPIES THREADS\n"
-                        "       llama DIR decode MODEL.gguf THREADS PROMPT TOKENS\n");
+                        "       llama DIR decode MODEL.gguf THREADS PROMPT TOKENS\n"
+                        "       llama DIR logits MODEL.gguf THREADS CONTEXT VOCABULARY\n");
         return 2;
     }
     base = library(argv[1], "libggml-base");
@@ -247,6 +290,8 @@ int main(int argc, char **argv) {
                    .n = atoll(argv[6]),
                    .copies = atoi(argv[7])};
         matmul(argv[1], &s, atoi(argv[8]));
+    } else if (all) {
+        logits(argv[1], argv[3], atoi(argv[4]), atoi(argv[5]), (size_t)atoll(argv[6]));
     } else {
         decode(argv[1], argv[3], atoi(argv[4]), atoi(argv[5]), atoi(argv[6]));
     }

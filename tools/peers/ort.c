@@ -6,6 +6,11 @@
  *       a decoder: each turn feeds a prompt, then tokens; figures are seconds for each
  *   ort LIBRARY tiny MODEL THREADS PROMPT OUT
  *       see tiny.h
+ *   ort LIBRARY logits MODEL THREADS CONTEXT LEVEL
+ *       a decoder: tokens (i64) on stdin, in windows of CONTEXT; its logits (f32) on stdout. LEVEL
+ *       is onnxruntime's of optimization: 0 keeps the model's arithmetic, 99 is everything
+ *   ort LIBRARY once MODEL THREADS DIMS LEVEL
+ *       its one input (f32, DIMS as 1,3,48,320) on stdin, its first output on stdout
  *
  * The API is a table of functions whose places never change; PLACES lists those that are called. */
 #include "tiny.h"
@@ -83,10 +88,12 @@ static const char *open_library(const char *path) {
     return base()->version();
 }
 
+static int optimization = 99; /* everything */
+
 static void open_session(const char *model, int threads) {
     ort_object *options, *allocator;
     ok(ort.create_options(&options));
-    ok(ort.set_optimization(options, 99)); /* 99: everything */
+    ok(ort.set_optimization(options, optimization));
     ok(ort.set_intra_threads(options, threads));
     ok(ort.set_inter_threads(options, 1));
     ok(ort.create_session(environment, model, options, &session));
@@ -229,6 +236,65 @@ static void decode(const char *version, const char *prompt, const char *tokens) 
     }
 }
 
+/* ---- logits --------------------------------------------------------------------------------- */
+
+/* The first output, f32, goes to stdout. */
+static void run_and_write(ort_value **in) {
+    ort_value *out[MAX_NAMES] = {0};
+    ort_object *type;
+    size_t count;
+    void *data;
+    run(in, out);
+    ok(ort.value_type(out[0], &type));
+    ok(ort.elements(type, &count));
+    ok(ort.tensor_data(out[0], &data));
+    if (fwrite(data, sizeof(float), count, stdout) != count) peer_fail("stdout", "cannot write");
+    for (size_t i = 0; i < n_outputs; i++) ort.release_value(out[i]);
+}
+
+/* One window without a past. */
+static void window(const int64_t *ids, int64_t n, const int64_t *ones, const int64_t *positions) {
+    static float nothing;
+    ort_value *in[MAX_NAMES];
+    int64_t row[2] = {1, n}, dims[MAX_RANK];
+    for (size_t i = 0; i < n_inputs; i++) {
+        const int64_t *from = strstr(inputs[i], "mask")       ? ones
+                              : strstr(inputs[i], "position") ? positions
+                              : strstr(inputs[i], "ids")      ? ids
+                                                              : NULL;
+        size_t rank = input_dims(i, dims);
+        dims[0] = 1;
+        dims[rank > 2 ? 2 : 0] = rank > 2 ? 0 : 1;
+        in[i] = from ? tensor((void *)(uintptr_t)from, (size_t)n * 8, row, 2, ELEM_INT64)
+                     : tensor(&nothing, 0, dims, rank, ELEM_FLOAT);
+    }
+    run_and_write(in);
+    for (size_t i = 0; i < n_inputs; i++) ort.release_value(in[i]);
+}
+
+static void once(const char *shape) {
+    int64_t dims[MAX_RANK];
+    size_t rank = 0, count = 1;
+    for (const char *at = shape; at && rank < MAX_RANK; at = strchr(at, ','), at = at ? at + 1 : at)
+        count *= (size_t)(dims[rank++] = atoll(at));
+    float *x = peer_memory(count * sizeof *x);
+    if (n_inputs != 1) peer_fail("once", "the model has other than one input");
+    if (fread(x, sizeof *x, count, stdin) != count) peer_fail("stdin", "too short");
+    ort_value *in = tensor(x, count * sizeof *x, dims, rank, ELEM_FLOAT);
+    run_and_write(&in);
+}
+
+static void logits(const char *context) {
+    const size_t n = (size_t)atoll(context);
+    int64_t *ids = peer_memory(n * 8), *ones = peer_memory(n * 8), *positions = peer_memory(n * 8);
+    for (size_t i = 0; i < n; i++) {
+        ones[i] = 1;
+        positions[i] = (int64_t)i;
+    }
+    for (size_t got; (got = fread(ids, 8, n, stdin)) > 1;)
+        window(ids, (int64_t)got, ones, positions);
+}
+
 /* ---- tiny models ---------------------------------------------------------------------------- */
 
 static int tiny_threads;
@@ -313,7 +379,9 @@ int main(int argc, char **argv) {
     if (argc < 6 || (strcmp(argv[2], "matmul") != 0 && argc < 7)) {
         fprintf(stderr, "usage: ort LIBRARY matmul MODEL THREADS ROWS\n"
                         "       ort LIBRARY decode MODEL THREADS PROMPT TOKENS\n"
-                        "       ort LIBRARY tiny MODEL THREADS PROMPT OUT\n");
+                        "       ort LIBRARY tiny MODEL THREADS PROMPT OUT\n"
+                        "       ort LIBRARY logits MODEL THREADS CONTEXT LEVEL\n"
+                        "       ort LIBRARY once MODEL THREADS DIMS LEVEL\n");
         return 2;
     }
     const char *version = open_library(argv[1]);
@@ -322,8 +390,14 @@ int main(int argc, char **argv) {
         tiny(argv[3], atoi(argv[4]), argv[5], argv[6]);
         return 0;
     }
+    const int whole = strcmp(argv[2], "logits") == 0, single = strcmp(argv[2], "once") == 0;
+    if (whole || single) optimization = atoi(argv[6]);
     open_session(argv[3], atoi(argv[4]));
-    if (strcmp(argv[2], "decode") == 0)
+    if (whole)
+        logits(argv[5]);
+    else if (single)
+        once(argv[5]);
+    else if (strcmp(argv[2], "decode") == 0)
         decode(version, argv[5], argv[6]);
     else
         matmul(version, argv[5]);

@@ -1,0 +1,180 @@
+/* Data movement, and values made of dimensions, as ONNX. */
+#include "frontend/export.h"
+#include "ir/conv.h"
+
+nb_status nb_export_reshape(nb_exporter *x) {
+    const nb_attr *shape = nb_attr_of(x->op, "shape");
+    nb_port *v = nb_operand(x, 0);
+    return nb_export_result(
+        x, 0,
+        v ? nb_put_reshape(x, v, nb_in(x->op, 0)->type, shape->dims.count, shape->dims.items)
+          : NULL);
+}
+
+nb_status nb_export_transpose(nb_exporter *x) {
+    const nb_attr *perm = nb_attr_of(x->op, "perm");
+    nb_port *v = nb_operand(x, 0);
+    return nb_export_result(x, 0,
+                            v ? nb_put_transpose(x, v, perm->ints.count, perm->ints.items) : NULL);
+}
+
+nb_status nb_export_expand(nb_exporter *x) {
+    const nb_attr *shape = nb_attr_of(x->op, "shape");
+    nb_port *v = nb_operand(x, 0), *to = nb_port_dims(x, shape->dims.count, shape->dims.items);
+    return nb_export_result(x, 0, v && to ? NB_PUT(x, "Expand", v, to) : NULL);
+}
+
+nb_status nb_export_concat(nb_exporter *x) {
+    const uint32_t n = x->op->n_operands;
+    nb_port **in = (nb_port **)nb_alloc_array(x->arena, n + 1, sizeof *in);
+    for (uint32_t i = 0; i < n; i++) {
+        in[i] = nb_operand(x, i);
+        if (!in[i]) return nb_export_result(x, 0, NULL);
+    }
+    nb_port *y = nb_put_node(x, "Concat", n, in);
+    nb_put_attr(x, NB_ATTR_I("axis", nb_attr_int(x->op, "axis")));
+    return nb_export_result(x, 0, y);
+}
+
+/* Behind the last of `count` elements. Going down, -1 would mean the last one: sizes are taken off,
+ * which ONNX adds to what is negative. */
+static const nb_dim *end_of(nb_exporter *x, const nb_dim *start, const nb_dim *count, int64_t step,
+                            const nb_dim *size) {
+    nb_graph *g = x->g;
+    const nb_dim *end = nb_dim_add(g, start, nb_dim_mul(g, count, nb_dim_const(g, step)));
+    return step > 0 ? end : nb_dim_sub(g, end, size);
+}
+
+/* Axes that are taken whole are left out. */
+nb_status nb_export_slice(nb_exporter *x) {
+    const nb_attr *start = nb_attr_of(x->op, "start"), *count = nb_attr_of(x->op, "count"),
+                  *step = nb_attr_of(x->op, "step");
+    const nb_type *t = nb_in(x->op, 0)->type;
+    const nb_dim *starts[NB_MAX_RANK], *ends[NB_MAX_RANK];
+    int64_t axes[NB_MAX_RANK], steps[NB_MAX_RANK];
+    size_t n = 0;
+    bool ones = true;
+    for (int d = 0; d < t->rank; d++) {
+        const int64_t by = step->ints.count ? step->ints.items[d] : 1;
+        if (by == 1 && count->dims.items[d] == t->dims[d] && nb_dim_is(start->dims.items[d], 0))
+            continue;
+        starts[n] = start->dims.items[d];
+        ends[n] = end_of(x, starts[n], count->dims.items[d], by, t->dims[d]);
+        axes[n] = d;
+        steps[n++] = by;
+        ones = ones && by == 1;
+    }
+    nb_port *v = nb_operand(x, 0);
+    if (!n) return nb_export_result(x, 0, v);
+    nb_port *from = nb_port_dims(x, n, starts), *to = nb_port_dims(x, n, ends);
+    if (!v || !from || !to) return nb_export_result(x, 0, NULL);
+    return nb_export_result(x, 0,
+                            NB_PUT(x, "Slice", v, from, to, nb_port_i64s(x, n, axes),
+                                   ones ? NULL : nb_port_i64s(x, n, steps)));
+}
+
+/* ONNX counts in i32 and i64 only. */
+static nb_port *index_operand(nb_exporter *x, size_t i) {
+    nb_port *p = nb_operand(x, i);
+    const nb_elem e = nb_in(x->op, i)->type->elem;
+    return !p || e == NB_I64 || e == NB_I32 ? p : nb_put_cast(x, p, NB_I64);
+}
+
+nb_status nb_export_gather(nb_exporter *x) {
+    nb_port *v = nb_operand(x, 0), *index = index_operand(x, 1),
+            *y = v && index ? NB_PUT(x, "Gather", v, index) : NULL;
+    if (y) nb_put_attr(x, NB_ATTR_I("axis", nb_attr_int(x->op, "axis")));
+    return nb_export_result(x, 0, y);
+}
+
+nb_status nb_export_scatter(nb_exporter *x) {
+    const char *how = nb_export_rows[x->op->kind].operator;
+    const int64_t behind = -1;
+    nb_port *v = nb_operand(x, 0), *index = nb_operand(x, 1), *updates = nb_operand(x, 2);
+    if (!v || !index || !updates) return nb_export_result(x, 0, NULL);
+    if (nb_in(x->op, 1)->type->elem != NB_I64) index = nb_put_cast(x, index, NB_I64);
+    index = NB_PUT(x, "Unsqueeze", index, nb_port_i64s(x, 1, &behind));
+    nb_port *y = NB_PUT(x, "ScatterND", v, index, updates);
+    nb_put_attr(x, NB_ATTR_S("reduction", how));
+    return nb_export_result(x, 0, y);
+}
+
+nb_status nb_export_pad(nb_exporter *x) {
+    const nb_attr *before = nb_attr_of(x->op, "before"), *after = nb_attr_of(x->op, "after");
+    const nb_dim *dims[2 * NB_MAX_RANK];
+    const size_t n = before->dims.count;
+    for (size_t d = 0; d < n; d++) {
+        dims[d] = before->dims.items[d];
+        dims[n + d] = after->dims.items[d];
+    }
+    nb_port *v = nb_operand(x, 0), *pads = nb_port_dims(x, 2 * n, dims);
+    return nb_export_result(x, 0, v && pads ? NB_PUT(x, "Pad", v, pads, nb_operand(x, 1)) : NULL);
+}
+
+nb_status nb_export_dims(nb_exporter *x) {
+    const nb_attr *values = nb_attr_of(x->op, "values");
+    nb_port *list = nb_port_dims(x, values->dims.count, values->dims.items);
+    if (list && nb_attr_bool(x->op, "scalar"))
+        list = NB_PUT(x, "Reshape", list, nb_port_i64s(x, 0, NULL));
+    return nb_export_result(x, 0, list);
+}
+
+/* Range takes scalars. */
+static nb_port *scalar_dim(nb_exporter *x, const nb_dim *d) {
+    if (nb_dim_is_const(d)) return nb_port_i64(x, d->value);
+    nb_port *p = nb_port_dims(x, 1, &d);
+    return p ? NB_PUT(x, "Reshape", p, nb_port_i64s(x, 0, NULL)) : NULL;
+}
+
+nb_status nb_export_iota(nb_exporter *x) {
+    const nb_dim *start = nb_attr_of(x->op, "start")->dims.items[0],
+                 *count = nb_attr_of(x->op, "count")->dims.items[0],
+                 *step = nb_dim_const(x->g, nb_attr_int(x->op, "step"));
+    nb_port *from = scalar_dim(x, start),
+            *to = scalar_dim(x, nb_dim_add(x->g, start, nb_dim_mul(x->g, count, step))),
+            *by = scalar_dim(x, step);
+    return nb_export_result(x, 0, from && to && by ? NB_PUT(x, "Range", from, to, by) : NULL);
+}
+
+/* The places of x that a kernel sees along an axis: [n places, kernel]. */
+static nb_port *places(nb_exporter *x, const nb_dim *n, int64_t kernel, int64_t stride,
+                       int64_t dilation) {
+    int64_t *offsets = NB_NEW_ARRAY(x->arena, int64_t, (size_t)kernel);
+    const int64_t behind = 1;
+    for (int64_t k = 0; k < kernel; k++) offsets[k] = k * dilation;
+    const nb_dim *step = nb_dim_const(x->g, stride);
+    nb_port *to = scalar_dim(x, nb_dim_mul(x->g, n, step));
+    if (!to) return NULL;
+    nb_port *first = NB_PUT(x, "Range", nb_port_i64(x, 0), to, nb_port_i64(x, stride));
+    first = NB_PUT(x, "Unsqueeze", first, nb_port_i64s(x, 1, &behind));
+    return NB_PUT(x, "Add", first, nb_port_i64s(x, (size_t)kernel, offsets));
+}
+
+/* x[B,C,D...] -> [B,C,D',K,...] by a Gather for each axis -> [B,D'...,C,K...] -> [B,D'...,C*K]. */
+static nb_port *put_patches(nb_exporter *x, nb_port *v) {
+    const nb_op *op = x->op;
+    const nb_type *y = nb_out(op)->type;
+    const nb_attr *kernel = nb_attr_of(op, "kernel");
+    const int axes = nb_in(op, 0)->type->rank - 2;
+    int64_t perm[2 * NB_MAX_RANK];
+    perm[0] = 0;
+    perm[1 + axes] = 1;
+    for (int d = 0; d < axes; d++) {
+        nb_port *at = places(x, y->dims[1 + d], kernel->ints.items[d], nb_conv_stride(op, d),
+                             nb_conv_dilation(op, d));
+        if (!at) return NULL;
+        v = NB_PUT(x, "Gather", v, at);
+        nb_put_attr(x, NB_ATTR_I("axis", 2 + 2 * d));
+        perm[1 + d] = 2 + 2 * d;
+        perm[2 + axes + d] = 3 + 2 * d;
+    }
+    v = nb_put_transpose(x, v, (size_t)(2 + 2 * axes), perm);
+    return nb_put_reshape(x, v, NULL, (size_t)y->rank, y->dims);
+}
+
+nb_port *nb_put_patches(nb_exporter *x) {
+    nb_port *v = nb_operand(x, 0);
+    return v ? put_patches(x, v) : NULL;
+}
+
+nb_status nb_export_patches(nb_exporter *x) { return nb_export_result(x, 0, nb_put_patches(x)); }
