@@ -9,6 +9,25 @@
  * (operators that Nibble lacks, all listed), NB_LIMIT. For `oom` see arena.h. */
 nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
 
+/* An operator that Nibble lacks, and what stands for it. */
+struct nb_builder;
+typedef struct nb_custom_op {
+    const char *domain, *op; /* the domain is not ONNX's own */
+    uint32_t inputs;         /* that each node has */
+    /* Attributes, as nb_op_def of nb_pass.h has them: "axis:i=-1 pads:I alpha:f". NULL: none. */
+    const char *attributes;
+    /* Builds what a node's output is; NULL after a diagnostic. Operands are the inputs, then
+     * constants of attributes of floats; numbers are integers of attributes. */
+    nb_value *(*make)(const struct nb_custom_op *self, struct nb_builder *b,
+                      nb_value *const *operands, size_t n_operands, const int64_t *numbers,
+                      size_t n_numbers);
+    const void *user; /* for make */
+} nb_custom_op;
+
+/* nb_import with more operators, which come before those of the table. */
+nb_status nb_import_with(const char *path, const nb_custom_op *custom, size_t n_custom,
+                         nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
+
 /* The same from memory, which must outlive the graph. External data is looked up in `directory`;
  * NULL refuses it. `name` is for messages. */
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,

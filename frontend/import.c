@@ -311,7 +311,8 @@ static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
 
 /* ---- entry points --------------------------------------------------------------------------- */
 
-static nb_status import_model(nb_onnx *m, nb_graph *g) {
+static nb_status import_model(nb_onnx *m, nb_graph *g, const nb_custom_op *custom,
+                              size_t n_custom) {
     NB_TRY(nb_onnx_unpack(m));
     if (m->proto->n_functions)
         return nb_error(m->diags, NB_UNSUPPORTED, (nb_where){.file = m->name, .offset = -1},
@@ -322,8 +323,11 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
                       .arena = m->arena,
                       .values = {.arena = m->arena},
                       .rows = {.arena = m->arena},
-                      .errors_before = m->diags->errors};
+                      .errors_before = m->diags->errors,
+                      .custom = custom,
+                      .n_custom = n_custom};
     nb_import_index(&im);
+    nb_import_index_custom(&im);
     im.b = (nb_builder){.graph = g, .diags = m->diags};
     const char *name = m->proto->graph->name;
     if (name && *name) g->name = nb_strdup(g->arena, name);
@@ -331,8 +335,8 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
 }
 
 static nb_status import_file(nb_file *file, const void *bytes, size_t size, const char *name,
-                             const char *directory, nb_oom_fn oom, void *user, nb_diags *diags,
-                             nb_graph **out) {
+                             const char *directory, const nb_custom_op *custom, size_t n_custom,
+                             nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
     nb_graph *g = nb_graph_create("model", oom, user);
     g->file = nb_strdup(g->arena, name);
     if (file) {
@@ -348,7 +352,7 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
                  .bytes = bytes,
                  .size = size};
     m.external.arena = m.arena;
-    nb_status status = import_model(&m, g);
+    nb_status status = import_model(&m, g, custom, n_custom);
     nb_arena_destroy(m.arena);
     if (status == NB_OK)
         *out = g;
@@ -359,17 +363,23 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
 
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,
                           nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
-    return import_file(NULL, bytes, size, name, directory, oom, user, diags, out);
+    return import_file(NULL, bytes, size, name, directory, NULL, 0, oom, user, diags, out);
 }
 
 nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
+    return nb_import_with(path, NULL, 0, oom, user, diags, out);
+}
+
+nb_status nb_import_with(const char *path, const nb_custom_op *custom, size_t n_custom,
+                         nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
     nb_file file;
     NB_TRY(nb_file_open(path, diags, &file));
     const char *slash = strrchr(path, '/');
     char *directory = slash
                           ? nb_strndup(diags->arena, path, (size_t)(slash - path) + (slash == path))
                           : nb_strdup(diags->arena, "");
-    return import_file(&file, file.bytes, file.size, path, directory, oom, user, diags, out);
+    return import_file(&file, file.bytes, file.size, path, directory, custom, n_custom, oom, user,
+                       diags, out);
 }
 
 static nb_status unpack_tensor(nb_onnx *m, nb_onnx_tensor *out) {

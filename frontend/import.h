@@ -7,6 +7,7 @@
 #ifndef NB_IMPORT_H
 #define NB_IMPORT_H
 
+#include "frontend/frontend.h"
 #include "frontend/model.h"
 #include "ir/build.h"
 #include "ir/symbolic.h"
@@ -32,17 +33,21 @@ struct nb_importer {
     nb_map values;   /* ONNX name -> nb_value* */
     nb_map rows;     /* "domain::Op" -> nb_import_row* */
     const Onnx__NodeProto *node;
-    const nb_import_row *row;  /* of the node's operator */
-    size_t index;              /* of the node */
-    int64_t opset;             /* of the node's domain */
-    int argument;              /* of the row */
-    size_t errors, first_diag; /* before the node */
-    size_t errors_before;      /* before the import */
+    const nb_import_row *row;   /* of the node's operator */
+    size_t index;               /* of the node */
+    int64_t opset;              /* of the node's domain */
+    int argument;               /* of the row */
+    size_t errors, first_diag;  /* before the node */
+    size_t errors_before;       /* before the import */
+    const nb_custom_op *custom; /* [n_custom] operators that others bring */
+    size_t n_custom;
 };
 
 /* ---- the table ---- */
 /* Fills im->rows. */
 void nb_import_index(nb_importer *im);
+/* Adds rows for im->custom (import_custom.c); a node's `argument` is the operator's number. */
+void nb_import_index_custom(nb_importer *im);
 /* "" for ai.onnx */
 const char *nb_node_domain(const Onnx__NodeProto *n);
 /* NULL when the operator is not supported at the model's opset. */

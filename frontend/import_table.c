@@ -65,7 +65,8 @@ static nb_status list_unsupported(nb_importer *im, const nb_map *counts, size_t 
              "%zu operator%s in %zu node%s not supported at opset %lld: %s", kinds,
              kinds == 1 ? "" : "s", nodes, nodes == 1 ? " is" : "s are",
              (long long)nb_onnx_opset(im->m, ""), list);
-    nb_help(im->diags, "`nibble inspect --operators` lists what is supported");
+    nb_help(im->diags,
+            "`nibble inspect --operators` lists what is supported; plug-ins may bring others");
     return NB_UNSUPPORTED;
 }
 

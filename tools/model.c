@@ -10,6 +10,7 @@
 #include "passes/linear.h"
 #include "passes/presets.h"
 #include "tools/bench.h"
+#include "tools/custom_ops.h"
 #include "tools/dump.h"
 #include "tools/progress.h"
 #include "tools/samples.h"
@@ -53,7 +54,11 @@ nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
         return nb_parse(text, size, path, base ? base : ".", nbt_out_of_memory, NULL, args->diags,
                         out);
     }
-    return nb_import(path, nbt_out_of_memory, NULL, args->diags, out);
+    nb_registry *registry;
+    const nb_custom_op *custom;
+    NB_TRY(nbt_make_registry(args, &registry));
+    const size_t n = nbt_custom_ops(registry, &custom);
+    return nb_import_with(path, custom, n, nbt_out_of_memory, NULL, args->diags, out);
 }
 
 void nbt_print_cpus(void) {
