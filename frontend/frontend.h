@@ -28,7 +28,20 @@ typedef struct nb_custom_op {
 nb_status nb_import_with(const char *path, const nb_custom_op *custom, size_t n_custom,
                          nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
 
-/* The same from memory, which must outlive the graph. External data is looked up in `directory`;
+/* How often a model has an operator. */
+typedef struct nb_operator_use {
+    const char *name; /* "Conv", "com.microsoft::MatMulNBits" */
+    const char *node; /* the first, "" when it has no name */
+    size_t nodes;
+    bool supported; /* at the model's opset */
+} nb_operator_use;
+
+/* The operators of a model in the order in which they come first, whether it can be imported or
+ * not. In memory of the diagnostics. */
+nb_status nb_import_survey(const char *path, const nb_custom_op *custom, size_t n_custom,
+                           nb_diags *diags, const nb_operator_use **out, size_t *n);
+
+/* nb_import from memory, which must outlive the graph. External data is looked up in `directory`;
  * NULL refuses it. `name` is for messages. */
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,
                           nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);

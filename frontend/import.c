@@ -361,6 +361,30 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
     return status;
 }
 
+nb_status nb_import_survey(const char *path, const nb_custom_op *custom, size_t n_custom,
+                           nb_diags *diags, const nb_operator_use **out, size_t *n) {
+    nb_file file;
+    NB_TRY(nb_file_open(path, diags, &file));
+    nb_arena *arena = nb_arena_create_like(diags->arena);
+    nb_onnx m = {
+        .arena = arena, .diags = diags, .name = path, .bytes = file.bytes, .size = file.size};
+    nb_status status = nb_onnx_unpack(&m);
+    if (status == NB_OK) {
+        nb_importer im = {.m = &m,
+                          .diags = diags,
+                          .arena = arena,
+                          .rows = {.arena = arena},
+                          .custom = custom,
+                          .n_custom = n_custom};
+        nb_import_index(&im);
+        nb_import_index_custom(&im);
+        status = nb_import_count_operators(&im, m.proto->graph, out, n);
+    }
+    nb_arena_destroy(arena);
+    nb_file_close(&file);
+    return status;
+}
+
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,
                           nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
     return import_file(NULL, bytes, size, name, directory, NULL, 0, oom, user, diags, out);

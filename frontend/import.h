@@ -52,6 +52,10 @@ void nb_import_index_custom(nb_importer *im);
 const char *nb_node_domain(const Onnx__NodeProto *n);
 /* NULL when the operator is not supported at the model's opset. */
 const nb_import_row *nb_import_find(const nb_importer *im, const Onnx__NodeProto *n);
+/* What operators the nodes are, supported or not; in memory of the diagnostics. NB_MALFORMED of
+ * nodes without one, or of a set that the model does not import. */
+nb_status nb_import_count_operators(nb_importer *im, const Onnx__GraphProto *graph,
+                                    const nb_operator_use **out, size_t *n);
 /* Every unsupported operator with its count, in one error. */
 nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph);
 /* Inputs, outputs and attributes of the node at hand against its row. */

@@ -53,12 +53,17 @@ static nb_where in_file(const nb_importer *im) {
     return (nb_where){.file = im->m->name, .offset = -1};
 }
 
-static nb_status list_unsupported(nb_importer *im, const nb_map *counts, size_t nodes) {
+static nb_status list_unsupported(nb_importer *im, const nb_operator_use *uses, size_t n) {
     const char *list = "";
-    size_t kinds = counts->count;
-    for (size_t i = 0; i < kinds && i < MOST_NAMED; i++)
-        list = nb_format(im->arena, "%s%s%.*s %zu", list, i ? ", " : "", 200,
-                         (const char *)counts->entries[i].key, *(size_t *)counts->entries[i].value);
+    size_t kinds = 0, nodes = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (uses[i].supported) continue;
+        nodes += uses[i].nodes;
+        if (kinds++ >= MOST_NAMED) continue;
+        list = nb_format(im->arena, "%s%s%.*s %zu", list, *list ? ", " : "", 200, uses[i].name,
+                         uses[i].nodes);
+    }
+    if (kinds == 0) return NB_OK;
     if (kinds > MOST_NAMED)
         list = nb_format(im->arena, "%s and %zu others", list, kinds - MOST_NAMED);
     nb_error(im->diags, NB_UNSUPPORTED, in_file(im),
@@ -70,29 +75,45 @@ static nb_status list_unsupported(nb_importer *im, const nb_map *counts, size_t 
     return NB_UNSUPPORTED;
 }
 
-nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
-    nb_map counts = {.arena = im->arena};
-    size_t nodes = 0;
+nb_status nb_import_count_operators(nb_importer *im, const Onnx__GraphProto *graph,
+                                    const nb_operator_use **out, size_t *n) {
+    nb_map places = {.arena = im->arena}; /* name -> place in the list + 1 */
+    nb_arena *arena = im->diags->arena;
+    NB_VEC(nb_operator_use) list = {0};
     for (size_t i = 0; i < graph->n_node; i++) {
-        const Onnx__NodeProto *n = graph->node[i];
-        if (!n->op_type || !*n->op_type)
+        const Onnx__NodeProto *node = graph->node[i];
+        const char *name = node->name ? node->name : "";
+        if (!node->op_type || !*node->op_type)
             return nb_error(im->diags, NB_MALFORMED, in_file(im), "node #%zu \"%s\" has no op_type",
-                            i, n->name ? n->name : "");
-        if (nb_import_find(im, n)) continue;
-        const char *key = full_name(im->arena, nb_node_domain(n), n->op_type);
-        if (nb_map_get_str(&im->rows, key, strlen(key)) && !nb_onnx_opset(im->m, n->domain))
+                            i, name);
+        const char *key = full_name(arena, nb_node_domain(node), node->op_type);
+        const bool supported = nb_import_find(im, node) != NULL;
+        if (!supported && nb_map_get_str(&im->rows, key, strlen(key)) &&
+            !nb_onnx_opset(im->m, node->domain))
             return nb_error(im->diags, NB_MALFORMED, in_file(im),
                             "node #%zu \"%s\" (%s): the model does not import operator set \"%s\"",
-                            i, n->name ? n->name : "", n->op_type, nb_node_domain(n));
-        size_t *count = nb_map_get_str(&counts, key, strlen(key));
-        if (!count) {
-            count = NB_NEW(im->arena, size_t);
-            nb_map_set_str(&counts, key, strlen(key), count);
+                            i, name, node->op_type, nb_node_domain(node));
+        uintptr_t place = (uintptr_t)nb_map_get_str(&places, key, strlen(key));
+        if (!place) {
+            const nb_operator_use use = {.name = nb_strdup(arena, key),
+                                         .node = nb_strdup(arena, name),
+                                         .supported = supported};
+            nb_vec_push(arena, &list, use);
+            place = list.count;
+            nb_map_set_str(&places, key, strlen(key), (void *)place);
         }
-        ++*count;
-        nodes++;
+        list.items[place - 1].nodes++;
     }
-    return nodes ? list_unsupported(im, &counts, nodes) : NB_OK;
+    *out = list.items;
+    *n = list.count;
+    return NB_OK;
+}
+
+nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
+    const nb_operator_use *uses;
+    size_t n;
+    NB_TRY(nb_import_count_operators(im, graph, &uses, &n));
+    return list_unsupported(im, uses, n);
 }
 
 /* ---- does a node fit its row? --------------------------------------------------------------- */

@@ -10,7 +10,8 @@
  * The evaluator and models in memory call the C function. `lower` builds the same from Nibble's own
  * operations, so that nothing has to be linked with a compiled file:
  *
- *   nibble compile model.onnx -o model.so --load ./hard-gate.so --passes "lower-calls, simplify, plan-memory" */
+ *   nibble compile model.onnx -o model.so --load ./hard-gate.so --passes "lower-calls, simplify,
+ * plan-memory" */
 #include "nb_pass.h"
 
 #define F32 1
