@@ -9,13 +9,50 @@
  * (operators that Nibble lacks, all listed), NB_LIMIT. For `oom` see arena.h. */
 nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
 
-/* The same with inputs that are numbers from now on: `pins` are "NAME=NUMBER", and all elements of
- * the input are that number. What they decide, which branch of an If runs, is decided at import.
- * NB_USAGE for names that no input has. */
-nb_status nb_import_pinned(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
-                           void *user, nb_diags *diags, nb_graph **out);
+/* An operator that Nibble lacks, and what stands for it. */
+struct nb_builder;
+typedef struct nb_custom_op {
+    const char *domain, *op; /* the domain is not ONNX's own */
+    uint32_t inputs;         /* that each node has */
+    /* Attributes, as nb_op_def of nb_pass.h has them: "axis:i=-1 pads:I alpha:f". NULL: none. */
+    const char *attributes;
+    /* Builds what a node's output is; NULL after a diagnostic. Operands are the inputs, then
+     * constants of attributes of floats; numbers are integers of attributes. */
+    nb_value *(*make)(const struct nb_custom_op *self, struct nb_builder *b,
+                      nb_value *const *operands, size_t n_operands, const int64_t *numbers,
+                      size_t n_numbers);
+    const void *user; /* for make */
+} nb_custom_op;
 
-/* The same from memory, which must outlive the graph. External data is looked up in `directory`;
+typedef struct nb_import_options {
+    const nb_custom_op
+        *custom; /* [n_custom] more operators, which come before those of the table */
+    size_t n_custom;
+    /* [n_pins] inputs that are numbers from now on, "NAME=NUMBER": all elements are that number.
+     * What they decide, which branch of an If runs, is decided at import. NB_USAGE for names that
+     * no input has. */
+    const char *const *pins;
+    size_t n_pins;
+} nb_import_options;
+
+/* nb_import with options; NULL: none. */
+nb_status nb_import_with(const char *path, const nb_import_options *options, nb_oom_fn oom,
+                         void *user, nb_diags *diags, nb_graph **out);
+
+/* How often a model has an operator. */
+typedef struct nb_operator_use {
+    const char *name; /* "Conv", "com.microsoft::MatMulNBits" */
+    const char *node; /* the first, "" when it has no name */
+    size_t nodes;
+    bool supported; /* at the model's opset */
+} nb_operator_use;
+
+/* The operators of a model in the order in which they come first, whether it can be imported or
+ * not. In memory of the diagnostics. */
+nb_status nb_import_survey(const char *path, const nb_custom_op *custom, size_t n_custom,
+                           nb_diags *diags, const nb_operator_use **out, size_t *n);
+
+/* nb_import from memory, which must outlive the graph. External data is looked up in `directory`;
  * NULL refuses it. `name` is for messages. */
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,
                           nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);

@@ -352,7 +352,7 @@ static void import_metadata(const Onnx__ModelProto *model, nb_graph *g) {
     }
 }
 
-static nb_status import_model(nb_onnx *m, nb_graph *g) {
+static nb_status import_model(nb_onnx *m, nb_graph *g, const nb_import_options *options) {
     NB_TRY(nb_onnx_unpack(m));
     nb_scope scope = {.values = {.arena = m->arena}};
     nb_importer im = {.m = m,
@@ -364,8 +364,11 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
                       .functions = {.arena = m->arena},
                       .looked_at = {.arena = m->arena},
                       .sequences = {.arena = m->arena},
-                      .errors_before = m->diags->errors};
+                      .errors_before = m->diags->errors,
+                      .custom = options->custom,
+                      .n_custom = options->n_custom};
     nb_import_index(&im);
+    nb_import_index_custom(&im);
     NB_TRY(nb_function_index(&im));
     im.b = (nb_builder){.graph = g, .diags = m->diags};
     const char *name = m->proto->graph->name;
@@ -375,8 +378,8 @@ static nb_status import_model(nb_onnx *m, nb_graph *g) {
 }
 
 static nb_status import_file(nb_file *file, const void *bytes, size_t size, const char *name,
-                             const char *directory, size_t n_pins, const char *const *pins,
-                             nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
+                             const char *directory, const nb_import_options *options, nb_oom_fn oom,
+                             void *user, nb_diags *diags, nb_graph **out) {
     nb_graph *g = nb_graph_create("model", oom, user);
     g->file = nb_strdup(g->arena, name);
     if (file) {
@@ -391,12 +394,12 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
                  .directory = directory,
                  .bytes = bytes,
                  .size = size,
-                 .n_pins = n_pins,
-                 .pins = pins};
+                 .n_pins = options->n_pins,
+                 .pins = options->pins};
     m.external.arena = m.arena;
     const bool gguf = size >= 4 && memcmp(bytes, "GGUF", 4) == 0;
-    nb_status status =
-        gguf ? nb_import_gguf(bytes, size, g->file, m.arena, diags, g) : import_model(&m, g);
+    nb_status status = gguf ? nb_import_gguf(bytes, size, g->file, m.arena, diags, g)
+                            : import_model(&m, g, options);
     nb_arena_destroy(m.arena);
     if (status == NB_OK)
         *out = g;
@@ -405,25 +408,54 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
     return status;
 }
 
+nb_status nb_import_survey(const char *path, const nb_custom_op *custom, size_t n_custom,
+                           nb_diags *diags, const nb_operator_use **out, size_t *n) {
+    nb_file file;
+    NB_TRY(nb_file_open(path, diags, &file));
+    nb_arena *arena = nb_arena_create_like(diags->arena);
+    nb_onnx m = {
+        .arena = arena, .diags = diags, .name = path, .bytes = file.bytes, .size = file.size};
+    nb_status status = nb_onnx_unpack(&m);
+    if (status == NB_OK) {
+        nb_importer im = {.m = &m,
+                          .diags = diags,
+                          .arena = arena,
+                          .rows = {.arena = arena},
+                          .functions = {.arena = arena},
+                          .looked_at = {.arena = arena},
+                          .custom = custom,
+                          .n_custom = n_custom};
+        nb_import_index(&im);
+        nb_import_index_custom(&im);
+        status = nb_function_index(&im);
+        if (status == NB_OK) status = nb_import_count_operators(&im, m.proto->graph, out, n);
+    }
+    nb_arena_destroy(arena);
+    nb_file_close(&file);
+    return status;
+}
+
 nb_status nb_import_bytes(const void *bytes, size_t size, const char *name, const char *directory,
                           nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
-    return import_file(NULL, bytes, size, name, directory, 0, NULL, oom, user, diags, out);
+    return import_file(NULL, bytes, size, name, directory, &(nb_import_options){0}, oom, user,
+                       diags, out);
 }
 
 nb_status nb_import(const char *path, nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out) {
-    return nb_import_pinned(path, 0, NULL, oom, user, diags, out);
+    return nb_import_with(path, NULL, oom, user, diags, out);
 }
 
-nb_status nb_import_pinned(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
-                           void *user, nb_diags *diags, nb_graph **out) {
+nb_status nb_import_with(const char *path, const nb_import_options *options, nb_oom_fn oom,
+                         void *user, nb_diags *diags, nb_graph **out) {
+    const nb_import_options none = {0};
     nb_file file;
     NB_TRY(nb_file_open(path, diags, &file));
     const char *slash = strrchr(path, '/');
     char *directory = slash
                           ? nb_strndup(diags->arena, path, (size_t)(slash - path) + (slash == path))
                           : nb_strdup(diags->arena, "");
-    return import_file(&file, file.bytes, file.size, path, directory, n_pins, pins, oom, user,
-                       diags, out);
+    return import_file(&file, file.bytes, file.size, path, directory, options ? options : &none,
+                       oom, user, diags, out);
 }
 
 static nb_status unpack_tensor(nb_onnx *m, nb_onnx_tensor *out) {

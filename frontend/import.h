@@ -7,6 +7,7 @@
 #ifndef NB_IMPORT_H
 #define NB_IMPORT_H
 
+#include "frontend/frontend.h"
 #include "frontend/model.h"
 #include "ir/build.h"
 #include "ir/symbolic.h"
@@ -57,10 +58,10 @@ struct nb_importer {
     nb_call *call;    /* NULL: in the model's own graph */
     size_t n_nodes;   /* imported so far, those of functions at each call */
     const Onnx__NodeProto *node;
-    const nb_import_row *row;  /* of the node's operator; NULL: it calls a function */
-    size_t index;              /* of the node */
-    int64_t opset;             /* of the node's domain */
-    int argument;              /* of the row */
+    const nb_import_row *row; /* of the node's operator; NULL: it calls a function */
+    size_t index;             /* of the node */
+    int64_t opset;            /* of the node's domain */
+    int argument;             /* of the row */
     /* What inputs of the node are taken to be that only a run knows, and what each run is checked
      * for (import_assume.c). */
     struct {
@@ -69,18 +70,27 @@ struct nb_importer {
     } assumed[4];
     nb_value *holds[4];
     size_t n_holds;
-    size_t errors, first_diag; /* before the node */
-    size_t errors_before;      /* before the import */
+    size_t errors, first_diag;  /* before the node */
+    size_t errors_before;       /* before the import */
+    const nb_custom_op *custom; /* [n_custom] operators that others bring */
+    size_t n_custom;
 };
 
 /* ---- the table ---- */
 /* Fills im->rows. */
 void nb_import_index(nb_importer *im);
+/* Adds rows for im->custom (import_custom.c); a node's `argument` is the operator's number. */
+void nb_import_index_custom(nb_importer *im);
 /* "" for ai.onnx */
 const char *nb_node_domain(const Onnx__NodeProto *n);
 /* NULL when the operator is not supported at the model's opset. */
 const nb_import_row *nb_import_find(const nb_importer *im, const Onnx__NodeProto *n);
-/* Every unsupported operator with its count, those of graphs inside too, in one error. */
+/* What operators the nodes are, those of graphs inside and of functions too, supported or not; in
+ * memory of the diagnostics. NB_MALFORMED of nodes without one, or of a set that the model does not
+ * import. */
+nb_status nb_import_count_operators(nb_importer *im, const Onnx__GraphProto *graph,
+                                    const nb_operator_use **out, size_t *n);
+/* Every unsupported operator with its count, in one error. */
 nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph);
 /* Inputs, outputs and attributes of the node at hand against its row. */
 nb_status nb_import_check_node(nb_importer *im);

@@ -53,76 +53,104 @@ static nb_where in_file(const nb_importer *im) {
     return (nb_where){.file = im->m->name, .offset = -1};
 }
 
-static nb_status list_unsupported(nb_importer *im, const nb_map *counts, size_t nodes) {
+static nb_status list_unsupported(nb_importer *im, const nb_operator_use *uses, size_t n) {
     const char *list = "";
-    size_t kinds = counts->count;
-    for (size_t i = 0; i < kinds && i < MOST_NAMED; i++)
-        list = nb_format(im->arena, "%s%s%.*s %zu", list, i ? ", " : "", 200,
-                         (const char *)counts->entries[i].key, *(size_t *)counts->entries[i].value);
+    size_t kinds = 0, nodes = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (uses[i].supported) continue;
+        nodes += uses[i].nodes;
+        if (kinds++ >= MOST_NAMED) continue;
+        list = nb_format(im->arena, "%s%s%.*s %zu", list, *list ? ", " : "", 200, uses[i].name,
+                         uses[i].nodes);
+    }
+    if (kinds == 0) return NB_OK;
     if (kinds > MOST_NAMED)
         list = nb_format(im->arena, "%s and %zu others", list, kinds - MOST_NAMED);
     nb_error(im->diags, NB_UNSUPPORTED, in_file(im),
              "%zu operator%s in %zu node%s not supported at opset %lld: %s", kinds,
              kinds == 1 ? "" : "s", nodes, nodes == 1 ? " is" : "s are",
              (long long)nb_onnx_opset(im->m, ""), list);
-    nb_help(im->diags, "`nibble inspect --operators` lists what is supported");
+    nb_help(im->diags,
+            "`nibble inspect --operators` lists what is supported; plug-ins may bring others");
     return NB_UNSUPPORTED;
 }
 
-static nb_status count_unsupported(nb_importer *im, size_t n_nodes, Onnx__NodeProto *const *list,
-                                   nb_map *counts, size_t *nodes);
+/* The operators that were met. */
+typedef struct census {
+    nb_map places; /* name -> place in the list + 1 */
+    NB_VEC(nb_operator_use) list;
+} census;
+
+static nb_status count_nodes(nb_importer *im, size_t n, Onnx__NodeProto *const *nodes, census *c);
 
 /* A function is looked at once, whoever calls it. */
-static nb_status count_in_function(nb_importer *im, const Onnx__FunctionProto *f, nb_map *counts,
-                                   size_t *nodes) {
+static nb_status count_in_function(nb_importer *im, const Onnx__FunctionProto *f, census *c) {
     if (nb_map_get(&im->looked_at, f)) return NB_OK;
     nb_map_set(&im->looked_at, f, (void *)(uintptr_t)f);
     nb_call call = {.function = f, .outer = im->call};
     im->call = &call;
-    nb_status status = count_unsupported(im, f->n_node, f->node, counts, nodes);
+    nb_status status = count_nodes(im, f->n_node, f->node, c);
     im->call = call.outer;
     return status;
 }
 
-/* Of a graph and those that are attributes in it; the guard bounds how deep they are. */
-static nb_status count_unsupported(nb_importer *im, size_t n_nodes, Onnx__NodeProto *const *list,
-                                   nb_map *counts, size_t *nodes) {
-    for (size_t i = 0; i < n_nodes; i++) {
-        const Onnx__NodeProto *n = list[i];
-        if (!n->op_type || !*n->op_type)
-            return nb_error(im->diags, NB_MALFORMED, in_file(im), "node #%zu \"%s\" has no op_type",
-                            i, n->name ? n->name : "");
-        for (size_t a = 0; a < n->n_attribute; a++)
-            if (n->attribute[a]->g)
-                NB_TRY(count_unsupported(im, n->attribute[a]->g->n_node, n->attribute[a]->g->node,
-                                         counts, nodes));
-        if (nb_import_find(im, n)) continue;
-        const Onnx__FunctionProto *f = nb_function_find(im, n);
-        if (f) {
-            NB_TRY(count_in_function(im, f, counts, nodes));
-            continue;
-        }
-        const char *key = full_name(im->arena, nb_node_domain(n), n->op_type);
-        if (nb_map_get_str(&im->rows, key, strlen(key)) && !nb_import_opset(im, n->domain))
-            return nb_error(im->diags, NB_MALFORMED, in_file(im),
-                            "node #%zu \"%s\" (%s): the model does not import operator set \"%s\"",
-                            i, n->name ? n->name : "", n->op_type, nb_node_domain(n));
-        size_t *count = nb_map_get_str(counts, key, strlen(key));
-        if (!count) {
-            count = NB_NEW(im->arena, size_t);
-            nb_map_set_str(counts, key, strlen(key), count);
-        }
-        ++*count;
-        ++*nodes;
+static void count_one(nb_importer *im, const Onnx__NodeProto *node, bool supported, census *c) {
+    nb_arena *arena = im->diags->arena;
+    const char *key = full_name(arena, nb_node_domain(node), node->op_type);
+    uintptr_t place = (uintptr_t)nb_map_get_str(&c->places, key, strlen(key));
+    if (!place) {
+        const nb_operator_use use = {.name = nb_strdup(arena, key),
+                                     .node = nb_strdup(arena, node->name ? node->name : ""),
+                                     .supported = supported};
+        nb_vec_push(arena, &c->list, use);
+        place = c->list.count;
+        nb_map_set_str(&c->places, key, strlen(key), (void *)place);
     }
+    c->list.items[place - 1].nodes++;
+}
+
+static nb_status count_node(nb_importer *im, const Onnx__NodeProto *node, size_t index, census *c) {
+    const char *name = node->name ? node->name : "";
+    if (!node->op_type || !*node->op_type)
+        return nb_error(im->diags, NB_MALFORMED, in_file(im), "node #%zu \"%s\" has no op_type",
+                        index, name);
+    for (size_t a = 0; a < node->n_attribute; a++) {
+        const Onnx__GraphProto *g = node->attribute[a]->g;
+        if (g) NB_TRY(count_nodes(im, g->n_node, g->node, c));
+    }
+    const bool supported = nb_import_find(im, node) != NULL;
+    const Onnx__FunctionProto *f = supported ? NULL : nb_function_find(im, node);
+    if (f) return count_in_function(im, f, c);
+    const char *key = full_name(im->arena, nb_node_domain(node), node->op_type);
+    if (!supported && nb_map_get_str(&im->rows, key, strlen(key)) &&
+        !nb_import_opset(im, node->domain))
+        return nb_error(im->diags, NB_MALFORMED, in_file(im),
+                        "node #%zu \"%s\" (%s): the model does not import operator set \"%s\"",
+                        index, name, node->op_type, nb_node_domain(node));
+    count_one(im, node, supported, c);
+    return NB_OK;
+}
+
+/* Of a graph and those that are attributes in it; the guard bounds how deep they are. */
+static nb_status count_nodes(nb_importer *im, size_t n, Onnx__NodeProto *const *nodes, census *c) {
+    for (size_t i = 0; i < n; i++) NB_TRY(count_node(im, nodes[i], i, c));
+    return NB_OK;
+}
+
+nb_status nb_import_count_operators(nb_importer *im, const Onnx__GraphProto *graph,
+                                    const nb_operator_use **out, size_t *n) {
+    census c = {.places = {.arena = im->arena}};
+    NB_TRY(count_nodes(im, graph->n_node, graph->node, &c));
+    *out = c.list.items;
+    *n = c.list.count;
     return NB_OK;
 }
 
 nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
-    nb_map counts = {.arena = im->arena};
-    size_t nodes = 0;
-    NB_TRY(count_unsupported(im, graph->n_node, graph->node, &counts, &nodes));
-    return nodes ? list_unsupported(im, &counts, nodes) : NB_OK;
+    const nb_operator_use *uses;
+    size_t n;
+    NB_TRY(nb_import_count_operators(im, graph, &uses, &n));
+    return list_unsupported(im, uses, n);
 }
 
 /* ---- does a node fit its row? --------------------------------------------------------------- */

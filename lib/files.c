@@ -66,14 +66,15 @@ static bool begins_with_magic(const char *path) {
     return begins;
 }
 
-nb_status nbl_read_graph(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
+nb_status nbl_read_graph(const char *path, const nb_import_options *options, nb_oom_fn oom,
                          void *user, nb_diags *diags, nb_graph **out) {
     struct stat st;
     diags->file = nb_strdup(diags->arena, path);
     if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) ||
         !(nbl_ends_with(path, ".nir") || begins_with_magic(path)))
-        return nb_import_pinned(path, n_pins, pins, oom, user, diags, out);
-    if (n_pins) return nb_error(diags, NB_USAGE, NB_NOWHERE, "--pin is about ONNX models");
+        return nb_import_with(path, options, oom, user, diags, out);
+    if (options && options->n_pins)
+        return nb_error(diags, NB_USAGE, NB_NOWHERE, "--pin is about ONNX models");
     nb_file file;
     NB_TRY(nb_file_open(path, diags, &file));
     const char *folder = nbl_folder_of(diags->arena, path);

@@ -5,9 +5,9 @@
 #include "codegen/codegen.h"
 #include "frontend/frontend.h"
 
-/* By the name's ending, or else by content. `pins` as for nb_import_pinned. For `oom` see arena.h.
+/* By the name's ending, or else by content. `options` as for nb_import_with. For `oom` see arena.h.
  */
-nb_status nbl_read_graph(const char *path, size_t n_pins, const char *const *pins, nb_oom_fn oom,
+nb_status nbl_read_graph(const char *path, const nb_import_options *options, nb_oom_fn oom,
                          void *user, nb_diags *diags, nb_graph **out);
 /* The same of bytes, by content; those of a model must outlive the graph. Files are looked for in
  * `directory`, NULL: refused. */

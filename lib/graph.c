@@ -49,7 +49,7 @@ static nb_status load(void *job, nb_diags *diags) {
     reading *r = job;
     nb_graph *g = NULL;
     NB_TRY(nbl_given(r->path, "path", diags));
-    NB_TRY(nbl_read_graph(r->path, 0, NULL, nbl_out_of_memory, NULL, diags, &g));
+    NB_TRY(nbl_read_graph(r->path, NULL, nbl_out_of_memory, NULL, diags, &g));
     return wrap(g, NULL, diags, r->out);
 }
 

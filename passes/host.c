@@ -312,6 +312,23 @@ static void fact(nb_pass_ctx *ctx, const nb_op *op, const char *name, double val
     nb_vec_push(arena, &s->env->facts, f);
 }
 
+NB_PRINTF(5, 6)
+static void refused(nb_pass_ctx *ctx, const nb_op *op, const char *rule, const char *equation,
+                    const char *fmt, ...) {
+    if (!rule || !*rule || !equation || !fmt || (op && !nb_is_in_graph(op))) {
+        MISUSE(ctx,
+               "expected an op of the graph or NULL, the name of a rule, an equation and a text");
+        return;
+    }
+    if (!nb_is_heard(ctx)) return;
+    va_list args;
+    va_start(args, fmt);
+    nb_refused(ctx, op, rule, equation, "%s", nb_vformat(nb_state_of(ctx)->scratch, fmt, args));
+    va_end(args);
+}
+
+static int is_heard(nb_pass_ctx *ctx) { return nb_is_heard(ctx); }
+
 static void *scratch(nb_pass_ctx *ctx, size_t size) {
     if (size >= SCRATCH_LIMIT) {
         MISUSE(ctx, "%zu bytes are more than there can be", size);
@@ -394,4 +411,6 @@ const nb_pass_host nb_host = {
     .call = nb_host_call,
     .note = note,
     .report_value = report_value,
+    .refused = refused,
+    .is_heard = is_heard,
 };

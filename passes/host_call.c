@@ -60,6 +60,19 @@ static bool operands_fit(nb_pass_ctx *ctx, const nb_op_def *def, nb_value *const
     return true;
 }
 
+static nb_value *build_call(nb_pass_ctx *ctx, nb_builder *b, const nb_op_def *def,
+                            nb_value *const *operands, const int64_t *numbers, size_t n_numbers) {
+    const nb_type *type = nb_call_type(ctx, def, operands, numbers, n_numbers);
+    if (!type) return NULL;
+    nb_begin(b, NB_OP_call);
+    for (size_t i = 0; i < def->operands; i++) nb_arg(b, operands[i]);
+    nb_set_str(b, "function", def->name);
+    nb_set_elem(b, "to", type->elem);
+    nb_set_dims(b, "shape", (size_t)type->rank, type->dims);
+    if (n_numbers) nb_set_ints(b, "numbers", n_numbers, numbers);
+    return nb_end(b);
+}
+
 nb_value *nb_host_call(nb_pass_ctx *ctx, nb_op *before, const char *name, nb_value *const *operands,
                        size_t n_operands, const int64_t *numbers, size_t n_numbers) {
     const nb_op_def *def = name ? nb_registry_find_op(nb_state_of(ctx)->env->registry, name) : NULL;
@@ -71,18 +84,28 @@ nb_value *nb_host_call(nb_pass_ctx *ctx, nb_op *before, const char *name, nb_val
         return NULL;
     }
     if (!operands_fit(ctx, def, operands, n_operands)) return NULL;
-    const nb_type *type = nb_call_type(ctx, def, operands, numbers, n_numbers);
-    if (!type) return NULL;
     const nb_loc *loc = nb_state_of(ctx)->rewriting;
     nb_builder b = nb_pass_builder(ctx, before, loc ? loc : before->loc);
-    nb_begin(&b, NB_OP_call);
-    for (size_t i = 0; i < n_operands; i++) nb_arg(&b, operands[i]);
-    nb_set_str(&b, "function", name);
-    nb_set_elem(&b, "to", type->elem);
-    nb_set_dims(&b, "shape", (size_t)type->rank, type->dims);
-    if (n_numbers) nb_set_ints(&b, "numbers", n_numbers, numbers);
-    nb_value *v = nb_end(&b);
+    nb_value *v = build_call(ctx, &b, def, operands, numbers, n_numbers);
     if (!v) nb_state_of(ctx)->failed = true;
+    return v;
+}
+
+/* ---- calls without a pass ------------------------------------------------------------------- */
+
+static const nb_pass asking = {.size = sizeof asking, .name = "call", .summary = ""};
+
+nb_value *nb_make_call(nb_builder *b, const nb_op_def *def, nb_value *const *operands, size_t n,
+                       const int64_t *numbers, size_t n_numbers) {
+    nb_pass_env env = {.diags = b->diags, .arena = b->diags->arena};
+    nb_pass_state state = {
+        .env = &env, .pass = &asking, .scratch = nb_arena_create_like(env.arena)};
+    nb_pass_ctx ctx = {
+        .size = sizeof ctx, .host = &nb_host, .host_data = &state, .graph = b->graph};
+    nb_value *v = operands_fit(&ctx, def, operands, n)
+                      ? build_call(&ctx, b, def, operands, numbers, n_numbers)
+                      : NULL;
+    nb_arena_destroy(state.scratch);
     return v;
 }
 
@@ -105,7 +128,6 @@ static bool check_call(nb_pass_ctx *ctx, const nb_op *op, const nb_op_def *def) 
 
 nb_status nb_check_calls(nb_graph *graph, nb_pass_env *env) {
     if (!env->registry || env->registry->ops.count == 0) return NB_OK;
-    const nb_pass asking = {.size = sizeof asking, .name = "call", .summary = ""};
     nb_pass_state state = {
         .env = env, .pass = &asking, .scratch = nb_arena_create_like(env->arena)};
     nb_pass_ctx ctx = {.size = sizeof ctx, .host = &nb_host, .host_data = &state, .graph = graph};

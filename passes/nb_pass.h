@@ -23,7 +23,12 @@
  * The ABI: structs that begin with `size` only grow at their end; the others, which stand in
  * arrays, keep their size within a major number. A plug-in may be older or newer than the host as
  * long as the major numbers are equal; NB_HAS tells whether the host has a member. Major 0 may
- * still change between releases. */
+ * still change between releases. What minor numbers brought:
+ *   0.1  passes, options, walking, editing, constants, runs
+ *   0.2  fact
+ *   0.3  operations of one's own; rewrite rows; quantizations and codes; large constants;
+ * statistics; selectors; bodies of ops; names, places, notes 0.4  refused, is_heard; nodes of ONNX
+ * that become operations of one's own */
 #ifndef NB_PASS_H
 #define NB_PASS_H
 
@@ -35,7 +40,7 @@ extern "C" {
 #endif
 
 #define NB_PASS_ABI_MAJOR 0
-#define NB_PASS_ABI_MINOR 3
+#define NB_PASS_ABI_MINOR 4
 
 #if defined(__GNUC__)
 #define NB_EXPORT __attribute__((visibility("default")))
@@ -163,6 +168,15 @@ typedef struct nb_op_def {
      * returns it; the pass lower-calls does that. NULL after a diagnostic. A NULL function: the C
      * function is linked into the model. */
     nb_value *(*lower)(nb_pass_ctx *ctx, nb_op *op);
+    /* Since 0.4: "domain::Op". While the plug-in is loaded, nodes of that operator are imported as
+     * calls, whatever its version; they have one output. NULL: none are. */
+    const char *onnx;
+    /* Since 0.4: the node's attributes, "axis:i=-1 pads:I alpha:f=0.5", separated by blanks: a
+     * name, the kind, and what it is when a node lacks it, without which a node must have it.
+     * Integers (i) and lists of them (I) become `numbers`, in this order. A float (f) or a list of
+     * them (F) becomes a constant, f32[] or f32[n]: operands behind the node's inputs, which count
+     * in `operands`. NULL: the operator has no attributes. */
+    const char *attributes;
 } nb_op_def;
 
 /* What a shared object brings. It exports one, named NB_PLUGIN_SYMBOL. */
@@ -402,6 +416,16 @@ struct nb_pass_host {
     /* The same as report, at a value: where it was made, or the constant's origin. */
     void (*report_value)(nb_pass_ctx *ctx, nb_level level, const nb_value *value, const char *fmt,
                          ...);
+
+    /* ---- since 0.4: what a pass did not do ---- */
+    /* A rewrite that nearly fired at `op` (NULL: of the whole graph), and why it was refused, for
+     * `nibble explain`: the name of the rule, what it makes of what ("" when that is no equation),
+     * and the reason, as of printf. It costs nothing when nobody listens. Rows of rewrite() tell
+     * theirs by themselves. */
+    void (*refused)(nb_pass_ctx *ctx, const nb_op *op, const char *rule, const char *equation,
+                    const char *fmt, ...);
+    /* Does anybody listen? For reasons that take time to find. */
+    int (*is_heard)(nb_pass_ctx *ctx);
 };
 
 #ifdef __cplusplus

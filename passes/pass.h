@@ -155,6 +155,10 @@ struct nb_builder nb_pass_builder(nb_pass_ctx *ctx, nb_op *before, const nb_loc 
 
 /* ---- operations of plug-ins (host_call.c) --------------------------------------------------- */
 
+/* Builds a call with the result type that the operation's shape rule gives; NULL after a
+ * diagnostic. For who makes graphs, which are no passes. */
+nb_value *nb_make_call(struct nb_builder *b, const nb_op_def *def, nb_value *const *operands,
+                       size_t n, const int64_t *numbers, size_t n_numbers);
 /* Every call in the graph whose operation is known has the result type that its shape rule gives:
  * the C function relies on it, and a graph may come from a file. NB_MALFORMED otherwise. */
 nb_status nb_check_calls(nb_graph *graph, nb_pass_env *env);

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <dlfcn.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* How long the structs were in the oldest header that works: what follows may be missing. */
@@ -92,6 +93,53 @@ static bool is_identifier(const char *name) {
     return true;
 }
 
+/* Of nb_op_def.attributes: how many become operands; SIZE_MAX: it is no list of attributes. */
+static size_t float_attributes(const char *text) {
+    size_t floats = 0;
+    for (const char *p = text; *p; p += strspn(p, " ")) {
+        const size_t name = strcspn(p, ": ");
+        if (!name || p[name] != ':' || !p[name + 1] || !strchr("iIfF", p[name + 1]))
+            return SIZE_MAX;
+        const char kind = p[name + 1];
+        floats += kind == 'f' || kind == 'F';
+        p += name + 2;
+        if (*p == '=') {
+            char *end;
+            if (kind == 'i') (void)!strtoll(p + 1, &end, 10);
+            if (kind == 'f') (void)!strtof(p + 1, &end);
+            if (kind == 'I' || kind == 'F' || end == p + 1) return SIZE_MAX;
+            p = end;
+        }
+        if (*p && *p != ' ') return SIZE_MAX;
+    }
+    return floats;
+}
+
+/* The operator of ONNX whose nodes become calls. */
+static nb_status check_onnx(const nb_registry *registry, const nb_op_def *op, nb_where where,
+                            nb_diags *diags) {
+    const char *colons = op->onnx ? strstr(op->onnx, "::") : NULL;
+    const size_t floats = op->attributes ? float_attributes(op->attributes) : 0;
+    if (!op->onnx && !op->attributes) return NB_OK;
+    if (!colons || colons == op->onnx || !colons[2])
+        return nb_error(diags, NB_USAGE, where,
+                        "operation '%s': expected an operator as \"domain::Op\", found \"%s\"",
+                        op->name, op->onnx ? op->onnx : "");
+    if (floats > op->operands) {
+        nb_error(diags, NB_USAGE, where, "operation '%s': cannot read attributes \"%s\"", op->name,
+                 op->attributes);
+        nb_help(diags, "write \"axis:i=-1 pads:I alpha:f\"; each of kind f or F is an operand");
+        return NB_USAGE;
+    }
+    for (size_t i = 0; i < registry->ops.count; i++) {
+        const char *other = registry->ops.items[i]->onnx;
+        if (other && strcmp(other, op->onnx) == 0)
+            return nb_error(diags, NB_USAGE, where, "operations '%s' and '%s' both stand for %s",
+                            registry->ops.items[i]->name, op->name, op->onnx);
+    }
+    return NB_OK;
+}
+
 /* `handle` is NULL for a plug-in in memory, whose functions cannot be looked for. */
 static nb_status check_op(const nb_registry *registry, const nb_op_def *op, size_t i, void *handle,
                           nb_where where, nb_diags *diags) {
@@ -123,6 +171,7 @@ static nb_status add(nb_registry *registry, const nb_plugin *plugin, void *handl
         const nb_op_def *op = plugin->ops[i];
         NB_TRY(check_op(registry, op, i, handle, where, diags));
         op = grown(registry->arena, op, op->size, sizeof *op);
+        NB_TRY(check_onnx(registry, op, where, diags));
         nb_vec_push(registry->arena, &registry->ops, op);
     }
     return NB_OK;

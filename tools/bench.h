@@ -102,6 +102,12 @@ nb_status nbt_runs(nbt_args *args, nb_session *session, int64_t n, double *each)
 nb_status nbt_warm_up(nbt_args *args, nb_session *session, int64_t *group);
 /* Measures the model and prints it, with its operations if that is wanted (cmd_bench.c). */
 nb_status nbt_bench_report(nbt_args *args);
+/* A symbolic dimension, and the size it has unless --dim says another, within its bounds. */
+typedef struct nbt_symbol {
+    const char *name;
+    int64_t min, max, usual;
+} nbt_symbol;
+nb_status nbt_choose_symbols(nbt_args *args, const nbt_symbol *symbols, size_t n, int64_t *out);
 /* What `nibble bench --json` prints (cmd_bench.c); `limits` NULL: without layers. */
 json_t *nbt_bench_json(nb_arena *arena, const nbt_measured *b, const nbt_limits *limits);
 
@@ -135,6 +141,9 @@ typedef struct nbt_layers {
 } nbt_layers;
 nbt_layers nbt_layers_of(nb_arena *arena, const nb_graph *planned, const nbt_phase *phase,
                          const nbt_limits *limits);
+/* Sizes, bytes and operations of one op; `limit` is for nbt_find_limit. */
+nbt_layer nbt_measure_op(const nb_op *op, const int64_t *symbols);
+void nbt_find_limit(const nb_op *op, const nbt_limits *limits, nbt_layer *l);
 /* "w4a16 groups of 32 with zero points", "w8 per row"; "" of a float layer. */
 const char *nbt_layer_detail(nb_arena *arena, const nb_op *op);
 /* Of a graph whose products make codes: which operations between codes stay in floats, or that none

@@ -139,36 +139,41 @@ static void fill(nb_elem elem, void *data, int64_t n, uint64_t *state) {
 
 /* --batch for all symbols, --dim for single ones. */
 static nb_status choose_symbols(nbt_args *args, const nb_model *m, int64_t batch, int64_t *out) {
-    const nbt_strings *named = nbt_all(args, "dim");
+    nbt_symbol *list = NB_NEW_ARRAY(args->arena, nbt_symbol, (size_t)m->n_symbols + 1);
     for (uint32_t i = 0; i < m->n_symbols; i++) {
         const nb_model_symbol *s = &m->symbols[i];
-        out[i] = batch < s->min ? s->min : batch > s->max ? s->max : batch;
+        list[i] = (nbt_symbol){s->name, s->min, s->max, batch};
     }
+    return nbt_choose_symbols(args, list, m->n_symbols, out);
+}
+
+nb_status nbt_choose_symbols(nbt_args *args, const nbt_symbol *symbols, size_t n, int64_t *out) {
+    const nbt_strings *named = nbt_all(args, "dim");
+    for (size_t i = 0; i < n; i++)
+        out[i] = nb_min_i64(nb_max_i64(symbols[i].usual, symbols[i].min), symbols[i].max);
     for (size_t k = 0; k < named->count; k++) {
         const char *text = named->items[k], *equals = strrchr(text, '=');
         char *end = NULL;
         long long value = equals ? strtoll(equals + 1, &end, 10) : 0;
-        uint32_t i = 0;
+        size_t i = 0;
         if (!equals || end == equals + 1 || *end)
             return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
                             "--dim takes NAME=NUMBER, found '%s'", text);
-        while (i < m->n_symbols &&
-               (strlen(m->symbols[i].name) != (size_t)(equals - text) ||
-                strncmp(m->symbols[i].name, text, (size_t)(equals - text)) != 0))
+        while (i < n && (strlen(symbols[i].name) != (size_t)(equals - text) ||
+                         strncmp(symbols[i].name, text, (size_t)(equals - text)) != 0))
             i++;
-        if (i < m->n_symbols && value >= m->symbols[i].min && value <= m->symbols[i].max) {
+        if (i < n && value >= symbols[i].min && value <= symbols[i].max) {
             out[i] = value;
             continue;
         }
         nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                 i < m->n_symbols ? "--dim %s: the model does not take this number"
-                                  : "--dim %s: the model has no such dimension",
+                 i < n ? "--dim %s: the model does not take this number"
+                       : "--dim %s: the model has no such dimension",
                  text);
         const char *names = "";
-        for (i = 0; i < m->n_symbols; i++)
-            names =
-                nb_format(args->arena, "%s%s%s (%" PRId64 "..%" PRId64 ")", names, i ? ", " : "",
-                          m->symbols[i].name, m->symbols[i].min, m->symbols[i].max);
+        for (i = 0; i < n; i++)
+            names = nb_format(args->arena, "%s%s%s (%" PRId64 "..%" PRId64 ")", names,
+                              i ? ", " : "", symbols[i].name, symbols[i].min, symbols[i].max);
         nb_help(args->diags, "its dimensions: %s", *names ? names : "none is symbolic");
         return NB_USAGE;
     }

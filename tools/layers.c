@@ -75,9 +75,19 @@ static int64_t last_of(const nb_type *t, const int64_t *symbols) {
     return t->rank ? size_of(t->dims[t->rank - 1], symbols) : 1;
 }
 
+/* Rows are places, columns channels. */
+static void measure_conv(const nb_op *op, const int64_t *symbols, nbt_layer *l) {
+    const nb_type *w = nb_in(op, 1)->type;
+    l->n = size_of(w->dims[0], symbols);
+    l->k = count_of(w, symbols) / nb_max_i64(1, l->n);
+    l->m = count_of(nb_out(op)->type, symbols) / nb_max_i64(1, l->n);
+    l->ops = 2.0 * (double)l->m * (double)l->k * (double)l->n;
+}
+
 /* Rows, columns and the length of the sums between them. Of attention: all queries, the keys they
  * look at, and the size of a head. */
 static void measure_product(const nb_op *op, const int64_t *symbols, nbt_layer *l) {
+    if (op->kind == NB_OP_conv) measure_conv(op, symbols, l);
     if (op->kind != NB_OP_matmul && op->kind != NB_OP_qmatmul && op->kind != NB_OP_attention)
         return;
     bool attends = op->kind == NB_OP_attention;
@@ -136,6 +146,19 @@ static int64_t bytes_moved(const nb_op *op, const int64_t *symbols) {
     return taken + given;
 }
 
+static void measure(const nb_op *op, const int64_t *symbols, nbt_layer *l) {
+    measure_product(op, symbols, l);
+    for (uint32_t i = 0; i < op->n_operands && (l->k || looks_up(op)); i++)
+        l->bytes += bytes_read(op, i, symbols);
+    l->moved = bytes_moved(op, symbols);
+}
+
+nbt_layer nbt_measure_op(const nb_op *op, const int64_t *symbols) {
+    nbt_layer l = {0};
+    measure(op, symbols, &l);
+    return l;
+}
+
 /* ---- limits -------------------------------------------------------------------------------- */
 
 static double peak_of(const nb_op *op, const nbt_limits *limits) {
@@ -144,7 +167,7 @@ static double peak_of(const nb_op *op, const nbt_limits *limits) {
     return q && nb_elems[q->storage].bits < 8 ? limits->dot_small : limits->dot;
 }
 
-static void find_limit(const nb_op *op, const nbt_limits *limits, nbt_layer *l) {
+void nbt_find_limit(const nb_op *op, const nbt_limits *limits, nbt_layer *l) {
     const double times[] = {[NBT_BOUND_NONE] = 0,
                             [NBT_BOUND_MEMORY] = 1e-9 * (double)l->bytes / limits->read,
                             [NBT_BOUND_ARITHMETIC] = 1e-9 * l->ops / peak_of(op, limits),
@@ -211,11 +234,8 @@ nbt_layers nbt_layers_of(nb_arena *arena, const nb_graph *g, const nbt_phase *ph
                          .detail = nbt_layer_detail(arena, op),
                          .seconds = phase->op_seconds[index],
                          .count = 1};
-        measure_product(op, phase->symbols, l);
-        for (uint32_t i = 0; i < op->n_operands && (l->k || looks_up(op)); i++)
-            l->bytes += bytes_read(op, i, phase->symbols);
-        l->moved = bytes_moved(op, phase->symbols);
-        find_limit(op, limits, l);
+        measure(op, phase->symbols, l);
+        nbt_find_limit(op, limits, l);
         nbt_layer_add(kind_of(&out, l), l);
         nbt_layer_add(&out.all, l);
     }

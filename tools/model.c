@@ -9,6 +9,7 @@
 #include "passes/linear.h"
 #include "passes/presets.h"
 #include "tools/bench.h"
+#include "tools/custom_ops.h"
 #include "tools/dump.h"
 #include "tools/progress.h"
 #include "tools/samples.h"
@@ -35,8 +36,11 @@ bool nbt_is_compiled(const char *path) {
 
 nb_status nbt_read_graph(nbt_args *args, const char *path, nb_graph **out) {
     const nbt_strings *pins = nbt_all(args, "pin");
-    return nbl_read_graph(path, pins->count, pins->items, nbt_out_of_memory, NULL, args->diags,
-                          out);
+    nb_import_options options = {.pins = pins->items, .n_pins = pins->count};
+    nb_registry *registry;
+    NB_TRY(nbt_make_registry(args, &registry));
+    options.n_custom = nbt_custom_ops(registry, &options.custom);
+    return nbl_read_graph(path, &options, nbt_out_of_memory, NULL, args->diags, out);
 }
 
 void nbt_print_cpus(void) {

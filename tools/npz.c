@@ -1,6 +1,8 @@
 /* NumPy's .npz: a zip archive with one NAME.npy for each array (numpy.savez, savez_compressed). */
+#include "ir/support/output.h"
 #include "tools/tensor_file.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <zip.h>
 
@@ -53,6 +55,48 @@ nb_status nbt_read_npz(const char *path, nb_arena *arena, nb_diags *diags, nbt_n
     nb_status status = NB_OK;
     for (zip_int64_t i = 0; i < n && status == NB_OK; i++)
         status = read_entry(archive, (zip_uint64_t)i, path, arena, diags, &(*out)[i]);
+    zip_discard(archive);
+    return status;
+}
+
+/* The archive owns the bytes from here on. */
+static nb_status add_entry(zip_t *archive, const char *path, const nbt_named_tensor *array,
+                           nb_diags *diags) {
+    char *bytes = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&bytes, &size);
+    if (!f) return nb_io_error(diags, path, "write");
+    const bool printed = nbt_print_npy(f, &array->tensor);
+    fclose(f);
+    if (!printed) {
+        free(bytes);
+        return nb_error(diags, NB_UNSUPPORTED, at(path), "%s of '%s' has no NumPy type",
+                        nb_elems[array->tensor.elem].text, array->name);
+    }
+    const char *name = nb_format(diags->arena, "%s.npy", array->name);
+    zip_source_t *source = zip_source_buffer(archive, bytes, size, 1);
+    if (source && zip_file_add(archive, name, source, ZIP_FL_ENC_UTF_8 | ZIP_FL_OVERWRITE) >= 0)
+        return NB_OK;
+    if (source)
+        zip_source_free(source);
+    else
+        free(bytes);
+    return nb_error(diags, NB_IO, at(path), "cannot add '%s': %s", array->name,
+                    zip_strerror(archive));
+}
+
+/* libzip writes a file of its own, which takes the place of the old one when it is whole. */
+nb_status nbt_write_npz(const char *path, const nbt_named_tensor *arrays, size_t n,
+                        nb_diags *diags) {
+    int code;
+    zip_t *archive = zip_open(path, ZIP_CREATE | ZIP_TRUNCATE, &code);
+    if (!archive) return nb_error(diags, NB_IO, at(path), "cannot write the archive");
+    nb_status status = NB_OK;
+    for (size_t i = 0; i < n && status == NB_OK; i++)
+        status = add_entry(archive, path, &arrays[i], diags);
+    if (status == NB_OK && zip_close(archive) == 0) return NB_OK;
+    if (status == NB_OK)
+        status = nb_error(diags, NB_IO, at(path), "cannot write: %s", zip_strerror(archive));
     zip_discard(archive);
     return status;
 }

@@ -127,15 +127,16 @@ static void write_elements(FILE *f, const nb_tensor *t) {
     if (t->elem != NB_BF16 && t->bytes) fwrite(t->data, 1, (size_t)t->bytes, f);
 }
 
-nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
-    const char *descr = NULL;
-    nb_elem elem = t->elem == NB_BF16 ? NB_F32 : t->elem;
+static const char *descriptor_of(nb_elem elem) {
     for (size_t k = 0; k < NB_COUNT(descriptors); k++) {
-        if (descriptors[k].elem == elem) descr = descriptors[k].descr;
+        if (descriptors[k].elem == elem) return descriptors[k].descr;
     }
-    if (!descr)
-        return nb_error(diags, NB_UNSUPPORTED, at(path), "%s has no NumPy type",
-                        nb_elems[t->elem].text);
+    return NULL;
+}
+
+bool nbt_print_npy(FILE *f, const nb_tensor *t) {
+    const char *descr = descriptor_of(t->elem == NB_BF16 ? NB_F32 : t->elem);
+    if (!descr) return false;
     char header[512];
     int n = snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': (",
                      descr);
@@ -146,8 +147,6 @@ nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
                                       : "");
     n += snprintf(header + n, sizeof header - (size_t)n, "), }");
     int padded = (10 + n + 1 + 63) / 64 * 64 - 10;
-    nb_output f;
-    NB_TRY(nb_output_open(path, diags, &f));
     unsigned char front[10] = {0x93,
                                'N',
                                'U',
@@ -158,10 +157,22 @@ nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
                                0,
                                (unsigned char)(padded & 255),
                                (unsigned char)(padded >> 8)};
-    fwrite(front, 1, sizeof front, f.stream);
-    fprintf(f.stream, "%-*s\n", padded - 1, header);
-    write_elements(f.stream, t);
-    return nb_output_close(&f, NB_OK);
+    fwrite(front, 1, sizeof front, f);
+    fprintf(f, "%-*s\n", padded - 1, header);
+    write_elements(f, t);
+    return true;
+}
+
+static nb_status no_numpy_type(const char *path, const nb_tensor *t, nb_diags *diags) {
+    return nb_error(diags, NB_UNSUPPORTED, at(path), "%s has no NumPy type",
+                    nb_elems[t->elem].text);
+}
+
+nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags) {
+    nb_output f;
+    NB_TRY(nb_output_open(path, diags, &f));
+    const bool printed = nbt_print_npy(f.stream, t);
+    return nb_output_close(&f, printed ? NB_OK : no_numpy_type(path, t, diags));
 }
 
 nb_status nbt_read_tokens(const char *path, nb_arena *arena, nb_diags *diags, int64_t **tokens,

@@ -4,6 +4,8 @@
 
 #include "ir/eval.h"
 
+#include <stdio.h>
+
 typedef struct nbt_named_tensor {
     const char *name;
     nb_tensor tensor;
@@ -19,6 +21,11 @@ nb_status nbt_read_npz(const char *path, nb_arena *arena, nb_diags *diags, nbt_n
                        size_t *count);
 /* bf16, which NumPy lacks, is written as f32. */
 nb_status nbt_write_npy(const char *path, const nb_tensor *t, nb_diags *diags);
+/* An .npz archive, whole or not at all. */
+nb_status nbt_write_npz(const char *path, const nbt_named_tensor *arrays, size_t n,
+                        nb_diags *diags);
+/* What an .npy file of the tensor holds; false: NumPy has no such type. */
+bool nbt_print_npy(FILE *f, const nb_tensor *t);
 /* A file's bytes, NUL-terminated. */
 nb_status nbt_read_file(const char *path, nb_arena *arena, nb_diags *diags, char **text,
                         size_t *size);

@@ -46,10 +46,25 @@ NB_EXPORT void nb_call_twice(void);
 void nb_call_twice(void) {}
 static const nb_op_def unnamed = {.size = sizeof(nb_op_def), .name = "9", .summary = "-"},
                        missing = {.size = sizeof(nb_op_def), .name = "missing", .summary = "-"},
-                       twice = {.size = sizeof(nb_op_def), .name = "twice", .summary = "-"};
+                       twice = {.size = sizeof(nb_op_def), .name = "twice", .summary = "-"},
+                       nowhere = {.size = sizeof(nb_op_def),
+                                  .name = "twice",
+                                  .summary = "-",
+                                  .onnx = "Twice"},
+                       unread = {.size = sizeof(nb_op_def),
+                                 .name = "twice",
+                                 .summary = "-",
+                                 .operands = 1,
+                                 .onnx = "here::Twice",
+                                 .attributes = "axis:i=x"},
+                       floats = {.size = sizeof(nb_op_def),
+                                 .name = "twice",
+                                 .summary = "-",
+                                 .onnx = "here::Twice",
+                                 .attributes = "axis:i alpha:f"};
 static const nb_op_def *const ops[] = OPS;
 /* Each plug-in uses one of them. */
-const nb_op_def *const all_ops[] = {&unnamed, &missing, &twice};
+const nb_op_def *const all_ops[] = {&unnamed, &missing, &twice, &nowhere, &unread, &floats};
 #endif
 
 #ifdef BROKEN_SYMBOL

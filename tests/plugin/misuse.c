@@ -202,6 +202,20 @@ static void report_at_value(nb_pass_ctx *ctx) {
     H->report_value(ctx, NB_LEVEL_ERROR, k(ctx), "look at @%s", H->value_name(k(ctx)));
     H->note(ctx, "and at %s", "this");
 }
+static void refused_no_rule(nb_pass_ctx *ctx) { H->refused(ctx, neg(ctx), NULL, "", "why not"); }
+static void refused_no_equation(nb_pass_ctx *ctx) {
+    H->refused(ctx, NULL, "rule", NULL, "why not");
+}
+static void refused_no_text(nb_pass_ctx *ctx) {
+    const char *none = NULL;
+    H->refused(ctx, NULL, "rule", "", none, 0);
+}
+static void refused_removed(nb_pass_ctx *ctx) {
+    nb_op *op = neg(ctx);
+    H->replace_uses(ctx, H->result(op, 0), x(ctx));
+    H->remove_op(ctx, op);
+    H->refused(ctx, op, "rule", "", "why not");
+}
 static void scratch_huge(nb_pass_ctx *ctx) { H->scratch(ctx, SIZE_MAX); }
 static void sample_nowhere(nb_pass_ctx *ctx) { H->sample(ctx, 0, NULL); }
 
@@ -503,6 +517,10 @@ const misuse misuses[] = {
     {"report-value-no-text", "host->report_value", report_value_no_text},
     {"help-no-text", "host->help", help_no_text},
     {"note-no-text", "host->note", note_no_text},
+    {"refused-no-rule", "host->refused", refused_no_rule},
+    {"refused-no-equation", "host->refused", refused_no_equation},
+    {"refused-no-text", "host->refused", refused_no_text},
+    {"refused-removed", "host->refused", refused_removed},
     {"report-at-value", "look at @k", report_at_value},
     {"scratch-huge", "host->scratch", scratch_huge},
     {"sample-nowhere", "without giving a reason", sample_nowhere},

@@ -129,7 +129,7 @@ static const struct {
     const char *path, *message;
     nb_status status;
 } broken[] = {
-    {PLUGIN_ABI, "plug-in has pass ABI 1.3, this nibble has 0.3", NB_USAGE},
+    {PLUGIN_ABI, "plug-in has pass ABI 1.4, this nibble has 0.4", NB_USAGE},
     {PLUGIN_SIZE, "plug-in has pass ABI", NB_USAGE},
     {PLUGIN_SYMBOL, "no symbol 'nb_plugin_v0' in this file", NB_USAGE},
     {PLUGIN_NAME, "pass number 1 lacks a member", NB_USAGE},
@@ -141,6 +141,9 @@ static const struct {
     {PLUGIN_OP_NAME, "operation number 0 lacks a member", NB_USAGE},
     {PLUGIN_OP_FUNCTION, "no function 'nb_call_missing'", NB_USAGE},
     {PLUGIN_OP_TWICE, "an operation named 'twice' exists already", NB_USAGE},
+    {PLUGIN_OP_ONNX, "expected an operator as \"domain::Op\", found \"Twice\"", NB_USAGE},
+    {PLUGIN_OP_ATTRIBUTES, "cannot read attributes \"axis:i=x\"", NB_USAGE},
+    {PLUGIN_OP_FLOATS, "cannot read attributes \"axis:i alpha:f\"", NB_USAGE},
     {"/nonexistent/plugin.so", "cannot load plug-in", NB_IO},
     {"nonexistent.so", "cannot load plug-in", NB_IO},
     {"/", "cannot load plug-in", NB_IO},
@@ -448,6 +451,45 @@ START_TEST(status_of_error) {
 }
 END_TEST
 
+/* ---- what was not done ---------------------------------------------------------------------- */
+
+static const char *heard_text;
+
+static void hear(void *user, const nb_near_miss *miss) {
+    (void)user;
+    heard_text = nb_format(arena, "%s/%s/%s/%s/%s", miss->pass, miss->rule, miss->equation,
+                           miss->op ? nb_out(miss->op)->name : "graph", miss->why);
+}
+
+static nb_pass_result refuses(nb_pass_ctx *ctx) {
+    const nb_pass_host *h = ctx->host;
+    nb_op *neg = h->first_op(ctx->graph);
+    if (!NB_HAS(h, is_heard)) return NB_PASS_FAILED;
+    h->refused(ctx, neg, "fold-neg", "neg(neg(x)) -> x", "'%s' is %d", "n", 1);
+    if (h->is_heard(ctx)) h->fact(ctx, NULL, "asked", 1);
+    return NB_PASS_UNCHANGED;
+}
+
+START_TEST(tells_near_misses) {
+    const nb_pass pass = {
+        .size = sizeof pass, .name = "refuser", .summary = "refuses", .run = refuses};
+    const nb_step step = {.pass = &pass};
+    nb_pipeline pipeline = {0};
+    nb_vec_push(arena, &pipeline.steps, step);
+    nb_graph *g = parse(chain);
+    nb_pass_env silent = {.registry = registry, .diags = diags, .arena = arena}, listening = silent;
+    listening.near_miss = hear;
+    heard_text = NULL;
+    ck_assert_int_eq(nb_pipeline_run(&pipeline, g, &silent), NB_OK);
+    ck_assert_ptr_null(heard_text);
+    ck_assert_uint_eq(silent.facts.count, 0);
+    ck_assert_int_eq(nb_pipeline_run(&pipeline, g, &listening), NB_OK);
+    ck_assert_str_eq(heard_text, "refuser/fold-neg/neg(neg(x)) -> x/n/'n' is 1");
+    ck_assert_uint_eq(listening.facts.count, 1);
+    nb_graph_destroy(g);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("plugin");
     TCase *c = tcase_create("plugin");
@@ -468,6 +510,7 @@ int main(void) {
     tcase_add_test(c, used);
     tcase_add_test(c, misused);
     tcase_add_test(c, status_of_error);
+    tcase_add_test(c, tells_near_misses);
     suite_add_tcase(s, c);
     SRunner *runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);

@@ -106,7 +106,9 @@ END_TEST
 static void expect_pinned(const char *pin, nb_status status, const char *part) {
     nb_diags *diags = nb_diags_create(front_arena(), NULL);
     nb_graph *g = NULL;
-    nb_status got = nb_import_pinned(in_folder("m.onnx"), 1, &pin, NULL, NULL, diags, &g);
+    nb_status got =
+        nb_import_with(in_folder("m.onnx"), &(nb_import_options){.pins = &pin, .n_pins = 1}, NULL,
+                       NULL, diags, &g);
     const char *text = diags->list.count ? nb_diag_render(front_arena(), diags->list.items[0]) : "";
     ck_assert_msg(got == status && strstr(text, part), "%s: status %d, %s", pin, (int)got, text);
     nb_graph_destroy(g);
@@ -125,7 +127,10 @@ START_TEST(pinned_inputs_are_numbers) {
     nb_diags *diags = nb_diags_create(front_arena(), NULL);
     nb_graph *g;
     const char *pins[] = {"c=false", "v=-7"};
-    ck_assert_int_eq(nb_import_pinned(in_folder("m.onnx"), 2, pins, NULL, NULL, diags, &g), NB_OK);
+    ck_assert_int_eq(nb_import_with(in_folder("m.onnx"),
+                                    &(nb_import_options){.pins = pins, .n_pins = 2}, NULL, NULL,
+                                    diags, &g),
+                     NB_OK);
     ck_assert_uint_eq(g->body.n_params, 1);
     NB_FOR_OPS(op, &g->body) ck_assert(op->kind != NB_OP_if && op->kind != NB_OP_relu);
     float x[4] = {1, 2, 3, 4};
