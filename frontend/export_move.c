@@ -111,6 +111,18 @@ nb_status nb_export_pad(nb_exporter *x) {
     return nb_export_result(x, 0, v && pads ? NB_PUT(x, "Pad", v, pads, nb_operand(x, 1)) : NULL);
 }
 
+/* No node refuses a run, but for places that are not there: the second of one. */
+nb_status nb_export_require(nb_exporter *x) {
+    const int64_t first = 0;
+    nb_port *v = nb_operand(x, 0), *holds = nb_operand(x, 1);
+    if (!v || !holds) return nb_export_result(x, 0, NULL);
+    nb_port *all = NB_PUT(x, "ReduceMin", nb_put_cast(x, holds, NB_I64));
+    nb_put_attr(x, NB_ATTR_I("keepdims", 0));
+    nb_port *at = NB_PUT(x, "Sub", nb_port_i64(x, 1), all);
+    nb_port *one = NB_PUT(x, "Unsqueeze", v, nb_port_i64s(x, 1, &first));
+    return nb_export_result(x, 0, NB_PUT(x, "Gather", one, at));
+}
+
 nb_status nb_export_dims(nb_exporter *x) {
     const nb_attr *values = nb_attr_of(x->op, "values");
     nb_port *list = nb_port_dims(x, values->dims.count, values->dims.items);

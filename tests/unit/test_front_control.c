@@ -147,8 +147,9 @@ START_TEST(refused_ifs) {
                  "1 outputs, expected 0 and 2");
     front_expect(
         model("B,4", front_node("If", "c", "y",
-                                branches(good, W(front_node("Det", "x", "b", NONE), result("b"))))),
-        NB_UNSUPPORTED, "Det 1");
+                                branches(good, W(front_node("ImageDecoder", "x", "b", NONE),
+                                                 result("b"))))),
+        NB_UNSUPPORTED, "ImageDecoder 1");
     front_expect(model("B,4", W(front_node("If", "c", "y", branches(good, good)),
                                 front_node("Relu", "a", "z", NONE))),
                  NB_MALFORMED, "input 0 \"a\" is not defined");
@@ -320,8 +321,8 @@ START_TEST(functions) {
                  "3 inputs and 1 outputs, the function has 2 and 1");
     front_expect(W(trips(call("Other", "x", "y", NONE)), scaled), NB_UNSUPPORTED, "local::Other 1");
     front_expect(W(trips(call("Bad", "x", "y", NONE)),
-                   function("Bad", ab, "y", step(front_node("Det", "a", "y", NONE)))),
-                 NB_UNSUPPORTED, "Det 1");
+                   function("Bad", ab, "y", step(front_node("ImageDecoder", "a", "y", NONE)))),
+                 NB_UNSUPPORTED, "ImageDecoder 1");
     front_expect(W(trips(call("Hole", "x", "y", NONE)),
                    function("Hole", ab, "y", step(front_node("Neg", "a", "z", NONE)))),
                  NB_MALFORMED, "does not define its output \"y\"");
