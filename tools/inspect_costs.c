@@ -111,10 +111,10 @@ static nb_status read_machine(nbt_args *args, const char *path, nbt_limits *out)
     if (!j) return nb_error(args->diags, NB_MALFORMED, where, "no JSON: %s", why.text);
     const char *cpu = "";
     const bool whole =
-        json_unpack(j, "{s:s, s:i, s:F, s:F, s:F, s:F}", "cpu", &cpu, "threads", &out->threads,
+        json_unpack(j, "{s:s, s:i, s:F, s:F, s:F, s:F, s:F}", "cpu", &cpu, "threads", &out->threads,
                     "read_gb_s", &out->read, "dot_gop_s", &out->dot, "dot_small_gop_s",
-                    &out->dot_small, "fma_gflop_s", &out->fma) == 0 &&
-        out->read > 0 && out->dot > 0 && out->dot_small > 0 && out->fma > 0;
+                    &out->dot_small, "fma_gflop_s", &out->fma, "cache_gb_s", &out->cache) == 0 &&
+        out->read > 0 && out->dot > 0 && out->dot_small > 0 && out->fma > 0 && out->cache > 0;
     out->cpu = nb_escape(args->arena, cpu, strlen(cpu));
     json_decref(j);
     if (whole) return NB_OK;
