@@ -78,7 +78,7 @@ static nb_status read_zeros(nb_importer *im, size_t i, blocks *b) {
 }
 
 static unsigned field(const uint8_t *bytes, int64_t i, int bits) {
-    return bytes[i * bits / 8] >> i * bits % 8 & ((1u << bits) - 1);
+    return (unsigned)bytes[i * bits / 8] >> i * bits % 8 & ((1u << bits) - 1);
 }
 
 /* Zero point of block k of output n. */

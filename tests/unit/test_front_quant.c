@@ -98,7 +98,7 @@ static double saturated(double v, double low, double high) {
 enum { K = 40, N = 6, M = 3, BLOCK = 16, BLOCKS = 3 };
 
 static unsigned bits_at(const uint8_t *bytes, int64_t i, int bits) {
-    return bytes[i * bits / 8] >> i * bits % 8 & ((1u << bits) - 1);
+    return (unsigned)bytes[i * bits / 8] >> i * bits % 8 & ((1u << bits) - 1);
 }
 
 typedef enum zeros { NO_ZEROS, PACKED, HALVES } zeros;
