@@ -126,10 +126,12 @@ matched_op p p
 call p ppspzpz
 note v pss
 report_value v pipss
+refused v ppssss
+is_heard i p
 """
 
 
-ABI_MAJOR, ABI_MINOR = 0, 3  # NB_PASS_ABI_MAJOR and _MINOR that this was written for
+ABI_MAJOR, ABI_MINOR = 0, 4  # NB_PASS_ABI_MAJOR and _MINOR that this was written for
 
 
 def rows(table):
