@@ -21,6 +21,8 @@ nb_value *nb_conv_bordered(nb_importer *im, const nb_window *c, nb_value *x, nb_
 /* The node's convolution of x by w, + bias[M] or NULL. Of dequantized weights, and codes or floats,
  * it is a product of patches, so that integers multiply where they can. NULL after an error. */
 nb_value *nb_convolve(nb_importer *im, nb_value *x, nb_value *w, nb_value *bias);
+/* What the window sees of x: [B,places...,C*K]. */
+nb_value *nb_conv_patches(nb_importer *im, const nb_window *c, nb_value *x);
 /* The node's AveragePool of x. */
 nb_status nb_average_pool(nb_importer *im, nb_value *x, nb_value **y);
 

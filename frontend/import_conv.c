@@ -180,14 +180,8 @@ static nb_value *windows(nb_importer *im, const conv *c, nb_op_kind kind, nb_val
     dims[0] = nb_dim_mul(im->g, batch, channels);
     dims[1] = nb_num(im, 1);
     x = nb_reshape(&im->b, x, rank, dims);
-    int64_t kernel[NB_MAX_RANK], last = rank - 1;
-    for (int d = 0; d < c->axes; d++) kernel[d] = c->kernel[d]->value;
-    nb_begin(&im->b, NB_OP_patches);
-    nb_arg(&im->b, x);
-    nb_set_ints(&im->b, "kernel", (size_t)c->axes, kernel);
-    nb_set_ints(&im->b, "strides", (size_t)c->axes, c->strides);
-    nb_set_ints(&im->b, "dilations", (size_t)c->axes, c->dilations);
-    nb_value *y = nb_end(&im->b);
+    const int64_t last = rank - 1;
+    nb_value *y = nb_conv_patches(im, c, x);
     if (!y) return NULL;
     y = nb_reduce(im, kind, y, 1, &last, false);
     if (!y) return NULL;

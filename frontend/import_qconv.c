@@ -23,8 +23,7 @@ bool nb_conv_is_product(const nb_window *c, const nb_value *w, int64_t groups) {
     return q->granularity == NB_PER_TENSOR || (q->granularity == NB_PER_AXIS && q->axis == 0);
 }
 
-/* [B,places...,C*K] */
-static nb_value *patches(nb_importer *im, const nb_window *c, nb_value *x) {
+nb_value *nb_conv_patches(nb_importer *im, const nb_window *c, nb_value *x) {
     int64_t kernel[NB_MAX_RANK];
     for (int d = 0; d < c->axes; d++) kernel[d] = c->kernel[d]->value;
     nb_begin(&im->b, NB_OP_patches);
@@ -65,10 +64,10 @@ static nb_value *inputs(nb_importer *im, const nb_window *c) {
     const nb_value *codes = made && made->kind == NB_OP_dequantize ? nb_in(made, 0) : NULL;
     const nb_quant *q = codes ? codes->type->quant : NULL;
     if (!q || q->granularity != NB_PER_TENSOR || (q->storage != NB_I8 && q->storage != NB_U8))
-        return patches(im, c, nb_conv_bordered(im, c, c->x, NULL));
+        return nb_conv_patches(im, c, nb_conv_bordered(im, c, c->x, NULL));
     nb_value *plain = nb_unary(&im->b, NB_OP_codes, nb_in(made, 0));
     nb_value *zero = nb_scalar(im, q->storage, (double)q->zero);
-    nb_value *seen = patches(im, c, nb_conv_bordered(im, c, plain, zero));
+    nb_value *seen = nb_conv_patches(im, c, nb_conv_bordered(im, c, plain, zero));
     nb_begin(&im->b, NB_OP_as_codes);
     nb_arg(&im->b, seen);
     nb_set_quant(&im->b, "to", q);
@@ -141,7 +140,7 @@ nb_status nb_import_conv_integer(nb_importer *im) {
     for (int64_t g = 0; g < groups && padded; g++) {
         const bool each = wz && wz->type->rank == 1 && wz->type->dims[0] == rows;
         nb_value *wg = part(im, w, 0, g * M, M), *zg = each ? part(im, wz, 0, g * M, M) : wz;
-        nb_value *seen = patches(im, &c, part(im, padded, 1, g * C, C));
+        nb_value *seen = nb_conv_patches(im, &c, part(im, padded, 1, g * C, C));
         nb_value *p =
             wg && seen ? nb_integer_product(im, seen, xz, plain_matrix(im, wg), zg) : NULL;
         p = channels_second(im, c.axes, p);

@@ -2,6 +2,7 @@
  * and constants and in attributes, and all of them change together. Where sizes hang together (128
  * channels are 4 heads of 32) several change at once; inference tells which do. Constants keep the
  * elements in front. */
+#include "ir/interner.h"
 #include "tools/reduce.h"
 
 #include <stdlib.h>
@@ -65,23 +66,7 @@ size_t nbt_list_sizes(const nb_graph *g, nb_arena *arena, int64_t **sizes) {
 static const nb_dim *change_dim(nb_graph *g, const nbt_resize *r, const nb_dim *d) {
     if (d->kind == NB_DIM_CONST) return nb_dim_const(g, resized(r, d->value));
     if (d->kind == NB_DIM_SYMBOL) return d;
-    const nb_dim *a = change_dim(g, r, d->a), *b = change_dim(g, r, d->b);
-    switch (d->kind) {
-    case NB_DIM_ADD:
-        return nb_dim_add(g, a, b);
-    case NB_DIM_MUL:
-        return nb_dim_mul(g, a, b);
-    case NB_DIM_FLOORDIV:
-        return nb_dim_floordiv(g, a, b);
-    case NB_DIM_CEILDIV:
-        return nb_dim_ceildiv(g, a, b);
-    case NB_DIM_MIN:
-        return nb_dim_min(g, a, b);
-    case NB_DIM_MAX:
-        return nb_dim_max(g, a, b);
-    default:
-        return d;
-    }
+    return nb_dim_binary(g, d->kind, change_dim(g, r, d->a), change_dim(g, r, d->b));
 }
 
 static const nb_type *change_type(nb_graph *g, const nbt_resize *r, const nb_type *t) {
