@@ -44,7 +44,6 @@ typedef struct input {
     NB_VEC(nb_use *) readers; /* of what it dequantizes to */
     double loss;
     size_t place; /* in the graph's order */
-    bool wide;
 } input;
 
 typedef struct search {
@@ -169,7 +168,6 @@ static bool widen(nb_pass_ctx *ctx, input *in) {
     nb_set_name(ctx->graph, x, nb_out(in->dequantize)->name);
     in->quantize = codes->def;
     in->dequantize = x->def;
-    in->wide = true;
     read_instead(in, x);
     return true;
 }
