@@ -15,7 +15,6 @@
 #include "passes/output_loss.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define WIDE_CODE 32639 /* as insert-qdq{act=i16} has it */
 
@@ -76,16 +75,22 @@ static void read_instead(const input *in, nb_value *x) {
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
-/* Which inputs are in codes is said by one constant. Only its bytes change, so that the model is
- * compiled once. */
-static nb_value *add_table(const search *s) {
+/* Which inputs are in codes: `only`, or none (SIZE_MAX). */
+static nb_blob *flags_of(const search *s, size_t only) {
     void *data;
     nb_blob *blob = nb_blob_create((int64_t)s->inputs.count, &data);
     if (!blob) {
         nb_error(nb_diags_of(s->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for a table");
         return NULL;
     }
-    memset(data, false, s->inputs.count);
+    for (size_t i = 0; i < s->inputs.count; i++) ((bool *)data)[i] = i == only;
+    return blob;
+}
+
+/* They are said by one constant. Only its bytes change, so that the model is compiled once. */
+static nb_value *add_table(const search *s) {
+    nb_blob *blob = flags_of(s, SIZE_MAX);
+    if (!blob) return NULL;
     nb_graph *g = s->ctx->graph;
     const nb_dim *n = nb_dim_const(g, (int64_t)s->inputs.count);
     return nb_graph_add_const(g, "in_codes", nb_type_intern(g, NB_BOOL, NULL, 1, &n), blob, NULL);
@@ -115,14 +120,8 @@ static bool add_choice(const search *s, nb_value *table, size_t i) {
 /* With input `only` in codes; negative after an error. Bytes of constants do not change: others
  * take their place. */
 static double loss_with(const search *s, nb_value *table, size_t only) {
-    void *data;
-    nb_blob *own = table->blob, *other = nb_blob_create(own->size, &data);
-    if (!other) {
-        nb_error(nb_diags_of(s->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for a table");
-        return -1;
-    }
-    memset(data, false, (size_t)own->size);
-    ((bool *)data)[only] = true;
+    nb_blob *own = table->blob, *other = flags_of(s, only);
+    if (!other) return -1;
     table->blob = other;
     const double loss = nb_output_loss_now(&s->model);
     table->blob = own;
