@@ -2,13 +2,14 @@
  *
  * Work comes in blocks of rows that share one key head: positions of a prompt, query heads, or
  * both. Keys come in runs: the first tile of rows turns them round, 16 to a panel, so that they are
- * lanes, and each tile takes its dot products from the panels. Behind the last run the maxima are
- * known, and runs of exponentials and values follow, in order. Every key is read once for a block,
- * every value once for a tile. Working memory is a part of the scratch for each thread. */
+ * lanes, and each tile takes its dot products from the panels; a tile that is alone takes them as
+ * it turns them, without a way through memory. Behind the last run the maxima are known, and runs
+ * of exponentials and values follow, in order. Every key is read once for a block, every value once
+ * for a tile. Working memory is a part of the scratch for each thread. */
 #include "codegen/kernels/attention.h"
 
 #define MAX_HEAD   1024
-#define MAX_HEIGHT 4
+#define MAX_HEIGHT 8
 /* What memory is asked for lies so far behind what is read. */
 #define AHEAD_BYTES 8192
 
@@ -49,9 +50,9 @@ static nb_attention view_of(nb_lower *l) {
      * is broadcast. */
     int registers = isa->vector_bytes < 64 ? 64 / isa->vector_bytes : 1;
     a.vectors = 1;
-    while (a.vectors < 4 * MAX_HEIGHT && 2 * a.vectors * registers <= isa->registers - 4)
-        a.vectors *= 2;
+    while (a.vectors < 16 && 2 * a.vectors * registers <= isa->registers - 4) a.vectors *= 2;
     a.height = (int)nb_min_i64(MAX_HEIGHT, a.vectors);
+    a.direct = isa->vector_bytes == 64 && !nb_is_u4(a.k);
     a.most = pad(g, cg_smin(g, rows, cg_i64(g, NB_ATTENTION_ROWS)), a.height);
     int64_t codes = nb_is_u4(a.k) ? 2 : 1, /* in an element */
         key_bytes = nb_max_i64(1, head_size(l->op) / codes * nb_elems[a.k->elem].bits / 8);
@@ -111,8 +112,8 @@ static cg_val scratch(nb_lower *l) {
 
 /* ---- a block -------------------------------------------------------------------------------- */
 
-/* All rows of the block in tiles of one height: as many rows as there are, if there is a tile of
- * just these, or else the most. */
+/* All rows of the block in tiles of one height: of 1, 2, 4 ... rows, whichever first holds all of
+ * them, or else of the most. */
 static void each_tile(nb_attention *a, void (*tiles)(nb_attention *a, int height), int height) {
     cg *g = a->l->g;
     if (height == a->height) {
@@ -159,13 +160,20 @@ static void begin_rows(nb_attention *a) {
     pack_queries(a);
 }
 
+static void dots_of_several(nb_attention *a, int height) {
+    cg *g = a->l->g;
+    nb_attention_dots(a, cg_i64(g, 0), height, NB_KEYS_TURN);
+    CG_FOR(g, row, cg_i64(g, height), a->rows, cg_i64(g, height)) {
+        nb_attention_dots(a, row, height, NB_KEYS_TURNED);
+    }
+}
+
 static void dots(nb_attention *a, int height) {
     cg *g = a->l->g;
-    nb_attention_dots(a, cg_i64(g, 0), height, true);
-    if (height < a->height) return;
-    CG_FOR(g, row, cg_i64(g, height), a->rows, cg_i64(g, height)) {
-        nb_attention_dots(a, row, height, false);
-    }
+    cg_val alone = cg_i1(g, a->direct);
+    if (a->direct && height == a->height) alone = cg_cmpi(g, CG_LE, a->rows, height);
+    CG_IF(g, alone) { nb_attention_dots(a, cg_i64(g, 0), height, NB_KEYS_TURN_AND_USE); }
+    CG_ELSE(g) { dots_of_several(a, height); }
 }
 
 static void weigh(nb_attention *a, int height) {
@@ -223,11 +231,9 @@ static void attend(nb_attention *a, cg_val block) {
     a->first = cg_muli(g, cg_urem(g, block, a->blocks), NB_ATTENTION_ROWS);
     a->rows =
         cg_smin(g, cg_i64(g, NB_ATTENTION_ROWS), cg_sub(g, cg_mul(g, a->share, a->S), a->first));
-    a->padded = a->rows;
-    if (a->height > 1) {
-        cg_val small = cg_cmpi(g, CG_LE, a->rows, a->height / 2);
-        a->padded = cg_select(g, small, a->rows, pad(g, a->rows, a->height));
-    }
+    a->padded = pad(g, a->rows, a->height);
+    for (int height = a->height / 2; height; height /= 2) /* as each_tile chooses */
+        a->padded = cg_select(g, cg_cmpi(g, CG_LE, a->rows, height), cg_i64(g, height), a->padded);
     begin_rows(a);
     nb_attention_find_visible(a);
     each_run(a, run_of_keys);

@@ -24,6 +24,7 @@ typedef struct nb_attention {
     bool masked;   /* by a tensor, not by one number known now */
     int vectors;   /* accumulators of 16 lanes that stay in registers */
     int height;    /* most rows of a tile */
+    bool direct;   /* keys of a tile that is alone are used as they are turned */
     int64_t ahead; /* keys and values between those at hand and those that memory is asked for */
     cg_val H, G, S, T, D, E;
     cg_val share;      /* query heads that share a key head */
@@ -72,11 +73,15 @@ typedef struct nb_panel {
 
 /* `turns`: they will be turned; otherwise only `to` is set. */
 nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns);
-/* Elements that nb_attention_turn takes at once. */
+/* Elements, and keys, that nb_attention_turn takes at once. */
+#define NB_ATTENTION_TURNED 32
 int nb_attention_turned(const nb_attention *a);
-/* Turns 16 keys round: to[d][lane] = element d of key `lane`, for so many d; asks memory for as
- * much. nb_attention_turn_one: for a single d. */
-void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d);
+int nb_attention_turned_keys(cg *g);
+/* out[e][lane] = element d + e of key `first` + lane of the panel. */
+void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d, int first, cg_val *out);
+/* Asks memory for as much as a panel's nb_attention_turn reads. */
+void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d);
+/* to[d][lane] = element d of key `lane`, for a single d. */
 void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
 /* `vectors` vectors of value `i` of the run from element `e` on; `n` NULL, or 1..15 elements of
  * one. Asks memory for as much. */
@@ -110,8 +115,15 @@ void nb_attention_weigh_visible(const nb_attention *a);
 
 /* ---- arithmetic (attention_tile.c): tiles of `rows` rows from `row` on, one run -------------- */
 
-/* Dot products. The first tile turns the keys, and the other ones find them there. */
-void nb_attention_dots(const nb_attention *a, cg_val row, int rows, bool first);
+/* Where a tile's keys come from. */
+typedef enum nb_keys {
+    NB_KEYS_TURNED,      /* the first tile has turned them and kept them */
+    NB_KEYS_TURN,        /* it turns them, and keeps them for the other tiles */
+    NB_KEYS_TURN_AND_USE /* no other tile needs them: they stay in registers */
+} nb_keys;
+
+/* Dot products. */
+void nb_attention_dots(const nb_attention *a, cg_val row, int rows, nb_keys source);
 /* All rows: dot products become scores; their largest. */
 void nb_attention_finish_scores(const nb_attention *a);
 /* All rows: the largest of all scores, behind the last run. */

@@ -25,8 +25,10 @@ cg_val nb_attention_real(cg *g, cg_val x, cg_val scale, cg_val minimum) {
     return minimum ? cg_add(g, x, minimum) : x;
 }
 
+/* Into the second-level cache: what is asked for into the first one waits for one of its few
+ * buffers, which hold less than memory could bring meanwhile. */
 static void ask(cg *g, cg_val pointer, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64) cg_prefetch(g, cg_offset(g, pointer, cg_i64(g, i)), 3);
+    for (int64_t i = 0; i < bytes; i += 64) cg_prefetch(g, cg_offset(g, pointer, cg_i64(g, i)), 2);
 }
 
 /* ---- runs ----------------------------------------------------------------------------------- */
@@ -92,7 +94,7 @@ nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns) {
 }
 
 /* Keys that are turned at once: those that fill a register with 4 words of each. */
-static int turned_keys(cg *g) { return cg_isa_of(g)->vector_bytes == 64 ? 16 : 8; }
+int nb_attention_turned_keys(cg *g) { return cg_isa_of(g)->vector_bytes == 64 ? 16 : 8; }
 
 /* x[i] holds words 0..3 of key i, then those of every fourth key after it, of `n` keys; y[w]
  * becomes word w of all. */
@@ -117,21 +119,22 @@ static void turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]) {
  * bits an element has, the fewer shuffles. */
 static int parts_in_word(const cg_buf *k) { return nb_is_u4(k) ? 8 : 4 / bytes_of(k); }
 
-/* out[i] becomes element i of each of the words, in f32. */
-static void parts_of_words(cg *g, const cg_buf *k, cg_val words, cg_val *out) {
-    static const int apart[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
+/* out[i] becomes element i of each of `n` words, in f32. */
+static void parts_of_words(cg *g, const cg_buf *k, cg_val words, int n, cg_val *out) {
     const cg_kind kind = cg_storage_kind(k->elem);
-    const int n = parts_in_word(k);
-    /* With registers of 8 words, f16 that lie side by side are converted by one instruction. */
+    const int parts = parts_in_word(k);
+    /* f16 that lie side by side are converted by one instruction. */
     cg_val halves = NULL;
-    if (k->elem == NB_F16 && turned_keys(g) == 8) {
-        halves = cg_bitcast(g, words, CG_V(CG_I16));
-        halves = cg_shuffle(g, halves, NULL, CG_LANES, apart);
+    if (k->elem == NB_F16) {
+        int apart[2 * CG_LANES];
+        for (int i = 0; i < 2 * n; i++) apart[i] = 2 * (i % n) + i / n;
+        halves = cg_bitcast(g, words, (cg_type){CG_I16, 2 * n});
+        halves = cg_shuffle(g, halves, NULL, 2 * n, apart);
     }
-    for (int i = 0; i < n; i++) {
-        cg_val part = cg_lshri(g, words, 32 / n * i);
-        cg_val bits = halves        ? cg_slice(g, halves, 8 * i, 8)
-                      : n == 1      ? cg_from_bits(g, words)
+    for (int i = 0; i < parts; i++) {
+        cg_val part = cg_lshri(g, words, 32 / parts * i);
+        cg_val bits = halves        ? cg_slice(g, halves, n * i, n)
+                      : parts == 1  ? cg_from_bits(g, words)
                       : nb_is_u4(k) ? cg_andi(g, part, 15)
                                     : cg_narrow(g, part, kind);
         out[i] = as_float(g, cg_decode(g, k->elem, bits));
@@ -145,36 +148,36 @@ static cg_val within(cg *g, const cg_buf *k, cg_val d) {
     return nb_is_u4(k) ? cg_lshri(g, d, 1) : d;
 }
 
-void nb_attention_turn(const nb_attention *a, const nb_panel *panel, cg_val d) {
+void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d) {
+    cg *g = a->l->g;
+    /* As many bytes as are read here: keys lie one behind the other. */
+    cg_val at = cg_muli(g, within(g, a->k, d), CG_LANES);
+    ask(g, element(g, a->k, p->next, at), 16 * CG_LANES);
+}
+
+void nb_attention_turn(const nb_attention *a, const nb_panel *panel, cg_val d, int first,
+                       cg_val *out) {
     cg *g = a->l->g;
     const cg_buf *k = a->k;
-    const int parts = parts_in_word(k);
+    const int parts = parts_in_word(k), keys = nb_attention_turned_keys(g);
     const cg_type words = {CG_I32, 4};
     nb_panel p = *panel;
-    cg_val at = within(g, k, d), from = element(g, k, p.from, at);
-    /* As many bytes as are read here: keys lie one behind the other. */
-    ask(g, element(g, k, p.next, cg_muli(g, at, CG_LANES)), 16 * CG_LANES);
-    const int keys = turned_keys(g);
-    for (int first = 0; first < CG_LANES; first += keys) {
-        cg_val word[CG_LANES] = {0}, y[4], z[8];
-        for (int i = 0; i < keys; i++) {
-            cg_val key = element(g, k, from, cg_muli(g, a->keys_stride, first + i));
-            word[i] = cg_load(g, words, key, bytes_of(k));
-        }
-        for (int i = 0; i < 4; i++) {
-            const cg_val every_fourth[4] = {word[i], word[i + 4], word[i + 8], word[i + 12]};
-            word[i] = cg_join_all(g, every_fourth, keys / 4);
-        }
-        turn_words(g, keys, word, y);
-        for (int e = 0; e < 4 * parts; e++) {
-            if (e % parts == 0) parts_of_words(g, k, y[e / parts], z);
-            if (nb_is_u4(k) && e % CG_LANES == 0) nb_attention_load_scales(a, &p, cg_addi(g, d, e));
-            cg_val to = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), first),
-                   scale = p.scales ? cg_slice(g, p.scales, first, keys) : NULL,
-                   minimum = p.minima ? cg_slice(g, p.minima, first, keys) : NULL;
-            cg_store(g, nb_attention_real(g, z[e % parts], scale, minimum),
-                     nb_floats_at(g, p.to, to), 4 * keys);
-        }
+    cg_val from = element(g, k, p.from, within(g, k, d)), word[CG_LANES] = {0}, y[4];
+    for (int i = 0; i < keys; i++) {
+        cg_val key = element(g, k, from, cg_muli(g, a->keys_stride, first + i));
+        word[i] = cg_load(g, words, key, bytes_of(k));
+    }
+    for (int i = 0; i < 4; i++) {
+        const cg_val every_fourth[4] = {word[i], word[i + 4], word[i + 8], word[i + 12]};
+        word[i] = cg_join_all(g, every_fourth, keys / 4);
+    }
+    turn_words(g, keys, word, y);
+    for (int w = 0; w < 4; w++) parts_of_words(g, k, y[w], keys, &out[w * parts]);
+    for (int e = 0; e < 4 * parts; e++) {
+        if (nb_is_u4(k) && e % CG_LANES == 0) nb_attention_load_scales(a, &p, cg_addi(g, d, e));
+        cg_val scale = p.scales ? cg_slice(g, p.scales, first, keys) : NULL,
+               minimum = p.minima ? cg_slice(g, p.minima, first, keys) : NULL;
+        out[e] = nb_attention_real(g, out[e], scale, minimum);
     }
 }
 

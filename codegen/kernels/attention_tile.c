@@ -10,42 +10,85 @@ static cg_val load16(cg *g, cg_val p) { return cg_load(g, CG_V(CG_F32), p, 64); 
 
 /* ---- scores --------------------------------------------------------------------------------- */
 
-/* Element d of the queries by that of the keys of n panels. */
-static void multiply(const nb_attention *a, cg_val row, int rows, cg_val d, const nb_panel *keys,
-                     int n, const cg_var *dot) {
+/* Element d of the queries by that of the keys of one panel; `dot` is the first row's, those of the
+ * others lie n apart. */
+static void multiply(const nb_attention *a, cg_val row, int rows, cg_val d, cg_val key,
+                     const cg_var *dot, int n) {
     cg *g = a->l->g;
-    cg_val key[NB_ATTENTION_PANELS],
-        queries = nb_floats_at(g, a->queries, cg_add(g, cg_mul(g, d, a->padded), row));
-    for (int p = 0; p < n; p++)
-        key[p] = load16(g, nb_floats_at(g, keys[p].to, cg_muli(g, d, CG_LANES)));
+    cg_val queries = nb_floats_at(g, a->queries, cg_add(g, cg_mul(g, d, a->padded), row));
     for (int r = 0; r < rows; r++) {
         cg_val q = cg_load(g, CG_S(CG_F32), nb_floats_at(g, queries, cg_i64(g, r)), 4),
                x = splat(g, q);
-        for (int p = 0; p < n; p++)
-            cg_set(g, dot[r * n + p], cg_fma(g, x, key[p], cg_get(g, dot[r * n + p])));
+        cg_set(g, dot[r * n], cg_fma(g, x, key, cg_get(g, dot[r * n])));
     }
 }
 
-void nb_attention_dots(const nb_attention *a, cg_val row, int rows, bool first) {
+/* The same for n panels that hold their keys. */
+static void multiply_kept(const nb_attention *a, cg_val row, int rows, cg_val d,
+                          const nb_panel *keys, int n, const cg_var *dot) {
     cg *g = a->l->g;
+    for (int p = 0; p < n; p++) {
+        cg_val key = load16(g, nb_floats_at(g, keys[p].to, cg_muli(g, d, CG_LANES)));
+        multiply(a, row, rows, d, key, &dot[p], n);
+    }
+}
+
+/* Turns elements from d on of a panel's keys, and keeps them there. */
+static void turn_and_keep(const nb_attention *a, const nb_panel *p, cg_val d) {
+    cg *g = a->l->g;
+    const int lanes = nb_attention_turned_keys(g), n = nb_attention_turned(a);
+    nb_attention_ask_keys(a, p, d);
+    for (int first = 0; first < CG_LANES; first += lanes) {
+        cg_val x[NB_ATTENTION_TURNED];
+        nb_attention_turn(a, p, d, first, x);
+        for (int e = 0; e < n; e++) {
+            cg_val to = cg_addi(g, cg_muli(g, cg_addi(g, d, e), CG_LANES), first);
+            cg_store(g, x[e], nb_floats_at(g, p->to, to), 4 * lanes);
+        }
+    }
+}
+
+/* Dot products of the elements from d on, as many as are turned at once. */
+static void dots_of_turned(const nb_attention *a, cg_val row, int rows, nb_keys source, cg_val d,
+                           const nb_panel *keys, int n, const cg_var *dot) {
+    cg *g = a->l->g;
+    const int turned = nb_attention_turned(a);
+    if (source == NB_KEYS_TURN) {
+        for (int p = 0; p < n; p++) turn_and_keep(a, &keys[p], d);
+        CG_FOR(g, e, d, cg_addi(g, d, turned), cg_i64(g, 1)) {
+            multiply_kept(a, row, rows, e, keys, n, dot);
+        }
+        return;
+    }
+    for (int p = 0; p < n; p++) {
+        cg_val x[NB_ATTENTION_TURNED];
+        nb_attention_ask_keys(a, &keys[p], d);
+        nb_attention_turn(a, &keys[p], d, 0, x);
+        for (int e = 0; e < turned; e++) multiply(a, row, rows, cg_addi(g, d, e), x[e], &dot[p], n);
+    }
+}
+
+void nb_attention_dots(const nb_attention *a, cg_val row, int rows, nb_keys source) {
+    cg *g = a->l->g;
+    const bool turns = source != NB_KEYS_TURNED;
     int n = (int)nb_min_i64(NB_ATTENTION_PANELS, nb_max_i64(1, a->vectors / rows)),
         turned = nb_attention_turned(a);
-    cg_val zero = cg_i64(g, 0), one = cg_i64(g, 1);
+    /* One panel's sums of 8 rows keep the adders busy; with two, each query would stay in a
+     * register for both, and there are not so many. */
+    if (source == NB_KEYS_TURN_AND_USE && rows >= 8) n = 1;
+    cg_val zero = cg_i64(g, 0);
     CG_FOR(g, panel, zero, cg_i64(g, NB_ATTENTION_PANELS), cg_i64(g, n)) {
         nb_panel keys[NB_ATTENTION_PANELS];
         cg_var dot[MAX_VECTORS];
-        cg_val whole = first ? cg_andi(g, a->D, -turned) : zero;
+        cg_val whole = turns ? cg_andi(g, a->D, -turned) : zero;
         for (int i = 0; i < rows * n; i++) dot[i] = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
-        for (int p = 0; p < n; p++) keys[p] = nb_attention_panel(a, cg_addi(g, panel, p), first);
-        if (first) CG_FOR(g, d, zero, whole, cg_i64(g, turned)) {
-                for (int p = 0; p < n; p++) nb_attention_turn(a, &keys[p], d);
-                CG_FOR(g, e, d, cg_addi(g, d, turned), one) {
-                    multiply(a, row, rows, e, keys, n, dot);
-                }
+        for (int p = 0; p < n; p++) keys[p] = nb_attention_panel(a, cg_addi(g, panel, p), turns);
+        if (turns) CG_FOR(g, d, zero, whole, cg_i64(g, turned)) {
+                dots_of_turned(a, row, rows, source, d, keys, n, dot);
             }
-        CG_FOR(g, d, whole, a->D, one) {
-            for (int p = 0; p < n && first; p++) nb_attention_turn_one(a, &keys[p], d);
-            multiply(a, row, rows, d, keys, n, dot);
+        CG_FOR(g, d, whole, a->D, cg_i64(g, 1)) {
+            for (int p = 0; p < n && turns; p++) nb_attention_turn_one(a, &keys[p], d);
+            multiply_kept(a, row, rows, d, keys, n, dot);
         }
         for (int i = 0; i < rows * n; i++) {
             cg_val t = cg_add(g, a->t, cg_muli(g, cg_addi(g, panel, i % n), CG_LANES));

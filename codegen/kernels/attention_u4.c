@@ -85,7 +85,7 @@ void nb_attention_unpack_values(const nb_attention *a) {
                next = cg_offset(g, a->next, row),
                to = nb_floats_at(g, a->values, cg_mul(g, i, a->Epad));
         CG_FOR(g, at, zero, v->dims[3], cg_i64(g, 64)) {
-            cg_prefetch(g, cg_offset(g, next, at), 3);
+            cg_prefetch(g, cg_offset(g, next, at), 2);
         }
         CG_FOR(g, k, zero, a->v_scales->dims[2], one) {
             cg_val e = cg_mul(g, k, size);
