@@ -44,7 +44,8 @@ int64_t nbl_group(double each) { return each < 2e-5 ? 1 + (int64_t)(2e-4 / (each
 /* ---- one run at the shapes of a sample ---------------------------------------------------------
  */
 
-nbl_sample nbl_first_sample(const nb_graph *g, const nb_sample *samples, size_t n, nb_arena *arena) {
+nbl_sample nbl_first_sample(const nb_graph *g, const nb_sample *samples, size_t n,
+                            nb_arena *arena) {
     if (!n) return (nbl_sample){0};
     const char **names =
         (const char **)nb_alloc_array(arena, (size_t)g->body.n_params + 1, sizeof *names);

@@ -3,10 +3,10 @@
 #include "tools/bench.h"
 
 #include "codegen/limits.h"
+#include "lib/timing.h"
 #include "runtime/cpu.h"
 #include "runtime/pool.h"
 #include "tools/json.h"
-#include "lib/timing.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,10 +6,10 @@
 #include "tools/bench.h"
 
 #include "ir/build.h"
+#include "lib/timing.h"
 #include "passes/presets.h"
 #include "runtime/cpu.h"
 #include "tools/json.h"
-#include "lib/timing.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,9 +2,9 @@
  * What failing means a command says (--test), or a bound (--numeric). */
 #include "ir/support/output.h"
 #include "lib/files.h"
+#include "lib/timing.h"
 #include "passes/check.h"
 #include "tools/reduce.h"
-#include "lib/timing.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,8 +7,8 @@
  * `git bisect run`, that nothing can be said. */
 #include "ir/support/output.h"
 #include "ir/text.h"
-#include "tools/reduce.h"
 #include "lib/timing.h"
+#include "tools/reduce.h"
 
 #include <errno.h>
 #include <fcntl.h>
