@@ -1,7 +1,6 @@
 # What `cmake --install` puts in place: the program, libnibble with nibble.h, nb_pass.h, the runtime
 # with its headers, a CMake package (find_package(Nibble)), pkg-config files, the Python module, the
-# guide to passes and its examples. All of it
-# may be moved as a whole afterwards.
+# guides with their examples and the model they work on. All of it may be moved as a whole afterwards.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -16,7 +15,10 @@ string(REPLACE "\"passes/nb_pass.h\"" "\"nb_pass.h\"" header "${header}")
 file(WRITE ${PROJECT_BINARY_DIR}/installed/nibble.h "${header}")
 install(FILES ${PROJECT_BINARY_DIR}/installed/nibble.h passes/nb_pass.h DESTINATION ${NIBBLE_INCLUDE_DIR})
 install(FILES runtime/nb_runtime.h runtime/nb_model.h DESTINATION ${NIBBLE_INCLUDE_DIR}/runtime)
-install(FILES passes/WRITING_PASSES.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES passes/WRITING_PASSES.md tools/INSPECTING.md lib/USING.md LICENSE
+  DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES tests/models/sample/sample.onnx tests/models/sample/eval.npy tests/models/sample/calib.npy
+  tests/plugin/outliers.c DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble/sample)
 install(DIRECTORY tests/install/library DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble/examples)
 install(DIRECTORY tests/plugin/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble)
 

@@ -63,13 +63,18 @@ void nb_graph_rest(const nb_graph *g) {
     for (size_t i = 0; i < g->constants.count; i++) nb_blob_rest(g->constants.items[i]->blob);
 }
 
-nb_value *nb_graph_add_const(nb_graph *g, const char *name, const nb_type *type, nb_blob *blob,
-                             const nb_loc *loc) {
-    nb_value *v = nb_value_create(g, name, type, true);
+nb_value *nb_graph_add_const_named(nb_graph *g, const char *name, size_t length,
+                                   const nb_type *type, nb_blob *blob, const nb_loc *loc) {
+    nb_value *v = nb_value_create_named(g, name, length, type, true);
     v->blob = blob;
     v->loc = loc;
     nb_vec_push(g->arena, &g->constants, v);
     return v;
+}
+
+nb_value *nb_graph_add_const(nb_graph *g, const char *name, const nb_type *type, nb_blob *blob,
+                             const nb_loc *loc) {
+    return nb_graph_add_const_named(g, name, strlen(name), type, blob, loc);
 }
 
 static nb_value *small_const(nb_graph *g, const char *name, nb_elem elem, int rank,

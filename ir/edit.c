@@ -64,7 +64,7 @@ void nb_op_remove(nb_op *op) {
     for (uint32_t i = 0; i < op->n_operands; i++) unlink_use(&op->operands[i]);
     for (uint32_t i = 0; i < op->n_results; i++) {
         assert(!op->results[i]->uses);
-        nb_value_forget_name(op->parent->graph, op->results[i], false);
+        nb_value_forget_name(op->results[i]);
     }
     for (uint32_t r = 0; r < op->n_regions; r++) {
         while (op->regions[r]->last) nb_op_remove(op->regions[r]->last);
@@ -146,7 +146,7 @@ static size_t sweep_constants(nb_graph *g, const bool *live) {
             g->constants.items[kept++] = c;
             continue;
         }
-        nb_value_forget_name(g, c, true);
+        nb_value_forget_name(c);
         nb_blob_release(c->blob);
     }
     g->constants.count = kept;

@@ -118,64 +118,77 @@ void nb_graph_substitute(nb_graph *g, const nb_symbol *symbol, const nb_dim *by)
 
 /* ---- names --------------------------------------------------------------------------------- */
 
-typedef struct name_use {
-    const char *text;
-    bool taken;
-    uint32_t next; /* number to try next behind this name */
-} name_use;
-
-static name_use *name_entry(nb_map *map, const char *name) {
-    nb_map_entry *entry = nb_map_add_str(map, name, strlen(name));
-    name_use *n = entry->value;
+static nb_name *name_entry(nb_map *map, const char *name, size_t length) {
+    nb_map_entry *entry = nb_map_add_str(map, name, length);
+    nb_name *n = entry->value;
     if (!n) {
-        entry->value = n = NB_NEW(map->arena, name_use);
-        *n = (name_use){.text = entry->key, .next = 1};
+        entry->value = n = NB_NEW(map->arena, nb_name);
+        *n = (nb_name){.text = entry->key, .next = 1};
     }
     return n;
 }
 
 /* Of the name itself, or else of the first with a number behind it that is free. */
-static name_use *free_name(nb_map *names, const char *name) {
-    name_use *base = name_entry(names, name), *n = base;
-    while (n->taken) n = name_entry(names, nb_format(names->arena, "%s_%u", name, base->next++));
+static nb_name *free_name(nb_map *names, const char *name, size_t length) {
+    nb_name *base = name_entry(names, name, length), *n = base;
+    while (n->taken) {
+        const char *next = nb_format(names->arena, "%s_%u", base->text, base->next++);
+        n = name_entry(names, next, strlen(next));
+    }
     return n;
 }
 
-const char *nb_name_take(nb_map *names, const char *name) {
-    name_use *n = free_name(names, name);
+nb_name *nb_name_take(nb_map *names, const char *name, size_t length) {
+    nb_name *n = free_name(names, name, length);
     n->taken = true;
-    return n->text;
+    return n;
 }
 
-void nb_name_free(nb_map *names, const char *name) { name_entry(names, name)->taken = false; }
+void nb_name_free(nb_name *name) {
+    name->taken = false;
+    name->value = NULL;
+}
 
-static nb_map *names_of(nb_graph *g, bool constant) {
+static nb_map *names_of(const nb_graph *g, bool constant) {
     return constant ? &g->interner->consts : &g->interner->values;
 }
 
 const char *nb_unique_name(nb_graph *g, const char *name, bool constant) {
-    return free_name(names_of(g, constant), name)->text;
+    return free_name(names_of(g, constant), name, strlen(name))->text;
+}
+
+static void take_name(nb_graph *g, nb_value *v, const char *name, size_t length, bool constant) {
+    v->entry = nb_name_take(names_of(g, constant), name, length);
+    v->entry->value = v;
+    v->name = v->entry->text;
 }
 
 void nb_set_name(nb_graph *g, nb_value *v, const char *name) {
     if (strcmp(v->name, name) == 0) return;
-    nb_map *names = names_of(g, nb_is_const(v));
-    const char *fresh = nb_name_take(names, name);
-    nb_name_free(names, v->name);
-    v->name = fresh;
+    nb_name *old = v->entry;
+    take_name(g, v, name, strlen(name), nb_is_const(v));
+    nb_name_free(old);
 }
 
-nb_value *nb_value_create(nb_graph *g, const char *name, const nb_type *type, bool constant) {
+nb_value *nb_value_create_named(nb_graph *g, const char *name, size_t length, const nb_type *type,
+                                bool constant) {
     nb_value *v = NB_NEW(g->arena, nb_value);
     v->type = type;
     v->id = g->n_values++;
-    v->name = nb_name_take(names_of(g, constant), name);
+    take_name(g, v, name, length, constant);
     return v;
 }
 
-void nb_value_forget_name(nb_graph *g, const nb_value *v, bool constant) {
-    nb_name_free(names_of(g, constant), v->name);
+nb_value *nb_value_create(nb_graph *g, const char *name, const nb_type *type, bool constant) {
+    return nb_value_create_named(g, name, strlen(name), type, constant);
 }
+
+nb_value *nb_value_named(const nb_graph *g, const char *name, size_t length, bool constant) {
+    const nb_name *n = nb_map_get_str(names_of(g, constant), name, length);
+    return n ? n->value : NULL;
+}
+
+void nb_value_forget_name(nb_value *v) { nb_name_free(v->entry); }
 
 /* ---- inputs and outputs -------------------------------------------------------------------- */
 

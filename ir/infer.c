@@ -99,7 +99,10 @@ nb_status nb_infer(nb_graph *g, const nb_op *op, const nb_type **types, nb_diags
     NB_TRY(nb_infer_bodies(&i));
     NB_TRY(check_attrs(&i));
     NB_TRY(rules[op->kind](&i));
-    for (uint32_t r = 0; r < nb_result_count(op); r++) NB_TRY(check_dims(&i, types[r]));
+    const nb_type *first = op->n_operands && nb_in(op, 0) ? nb_in_type(&i, 0) : NULL;
+    for (uint32_t r = 0, n = nb_result_count(op); r < n; r++)
+        if (types[r] != first)
+            NB_TRY(check_dims(&i, types[r])); /* else it was when that was made */
     return NB_OK;
 }
 
@@ -192,6 +195,10 @@ static nb_status infer_binary(const nb_inferring *i, bool compare) {
     if (a->elem != b->elem || !in_domain(a->elem, d))
         return nb_infer_error(i, "takes two tensors of %s of the same type, found %s and %s",
                               domain_text[d], nb_in_text(i, 0), nb_in_text(i, 1));
+    if (!compare && (a == b || b->rank == 0)) { /* the usual operands, without a search for it */
+        i->types[0] = a;
+        return NB_OK;
+    }
     const nb_dim *dims[NB_MAX_RANK];
     int rank;
     if (!nb_infer_axes(i, a, b, 0, &rank, dims)) return NB_MALFORMED;

@@ -155,13 +155,14 @@ typedef struct nb_storage {
 /* A tensor: a region's parameter, a constant, or a result of an op. */
 struct nb_value {
     const nb_type *type;
-    const char *name;  /* without % or @; unique among values, or among constants, of the graph */
-    nb_op *def;        /* the op, or NULL */
-    uint32_t index;    /* result number, parameter number */
-    uint32_t id;       /* unique in the graph, never reused: index for a pass' side tables */
-    nb_blob *blob;     /* a constant's data; NULL otherwise */
-    const nb_loc *loc; /* a constant's origin (an op's values: op->loc) */
-    nb_region *region; /* whose parameter it is, or NULL */
+    const char *name; /* without % or @; unique among values, or among constants, of the graph */
+    struct nb_name *entry; /* of the name, in the graph's table: private to ir/ */
+    nb_op *def;            /* the op, or NULL */
+    uint32_t index;        /* result number, parameter number */
+    uint32_t id;           /* unique in the graph, never reused: index for a pass' side tables */
+    nb_blob *blob;         /* a constant's data; NULL otherwise */
+    const nb_loc *loc;     /* a constant's origin (an op's values: op->loc) */
+    nb_region *region;     /* whose parameter it is, or NULL */
     nb_use *uses;
     nb_storage storage;
 };

@@ -64,11 +64,20 @@ bool nb_want_end(nb_parser *p) {
     return true;
 }
 
+nb_value *nb_known_value(nb_parser *p, const nb_token *t, bool constant) {
+    nb_value *poison = nb_map_get_str(&p->poisoned[constant], t->text, t->size);
+    return poison ? poison : nb_value_named(p->g, t->text, t->size, constant);
+}
+
+void nb_poison_name(nb_parser *p, const nb_token *t, bool constant) {
+    nb_map_set_str(&p->poisoned[constant], t->text, t->size, &p->poison);
+}
+
 nb_value *nb_find_const(nb_parser *p, const nb_token *t) {
-    nb_value *v = nb_map_get_str(&p->constants, t->text, t->size);
+    nb_value *v = nb_known_value(p, t, true);
     if (v) return v;
     nb_parse_error(p, t, "constant '@%s' is not declared", nb_token_name(p, t));
-    if (nb_map_get_str(&p->values, t->text, t->size))
+    if (nb_known_value(p, t, false))
         nb_help(p->diags, "there is a value '%%%s'", nb_token_name(p, t));
     return NULL;
 }
@@ -92,10 +101,10 @@ static bool want_inputs(nb_parser *p) {
         nb_typed_name n = {0};
         if (p->inputs.count && !nb_want_punct(p, ',')) return false;
         if (!want_typed_name(p, NB_TOKEN_VALUE, &n)) return false;
-        if (nb_map_get_str(&p->values, n.name.text, n.name.size))
+        if (nb_known_value(p, &n.name, false))
             return nb_parse_error(p, &n.name, "two inputs are named '%%%s'",
                                   nb_token_name(p, &n.name));
-        nb_map_set_str(&p->values, n.name.text, n.name.size, &p->poison);
+        nb_poison_name(p, &n.name, false);
         nb_vec_push(p->scratch, &p->inputs, n);
     }
     nb_lex(&p->lex);
@@ -221,10 +230,10 @@ static void end_declarations(nb_parser *p) {
         nb_typed_name *n = &p->inputs.items[i];
         n->known = type_at(p, &n->type);
         if (!n->known) continue;
-        nb_value *v = nb_value_create(p->g, nb_token_name(p, &n->name), n->known, false);
+        nb_value *v = nb_value_create_named(p->g, n->name.text, n->name.size, n->known, false);
         nb_region_add_param(&p->g->body, v);
         v->storage = n->storage;
-        nb_map_set_str(&p->values, n->name.text, n->name.size, v);
+        nb_map_set_str(&p->poisoned[false], n->name.text, n->name.size, NULL);
     }
     p->any_symbol = false;
     for (size_t i = 0; i < p->outputs.count; i++)
@@ -259,7 +268,7 @@ static void check_outputs(nb_parser *p, const nb_token *ret) {
 
 static void check_state(nb_parser *p, nb_pending_state *s) {
     const nb_graph *g = p->g;
-    const nb_value *input = nb_map_get_str(&p->values, s->input.text, s->input.size);
+    const nb_value *input = nb_known_value(p, &s->input, false);
     uintptr_t number =
         (uintptr_t)nb_map_get_str(&p->output_numbers, s->output.text, s->output.size);
     bool known = input && input->region == &g->body;
@@ -380,14 +389,12 @@ nb_status nb_parse(const char *text, size_t length, const char *name, const char
                    .name = name,
                    .base = base,
                    .lex = nb_lexer_make(scratch, text, length)};
-    nb_map *maps[] = {&p.values,   &p.constants, &p.quants, &p.types,         &p.dims,
-                      &p.op_kinds, &p.names,     &p.files,  &p.output_numbers};
+    nb_map *maps[] = {&p.poisoned[0], &p.poisoned[1], &p.quants, &p.types,         &p.dims,
+                      &p.op_kinds,    &p.names,       &p.files,  &p.output_numbers};
     for (size_t i = 0; i < NB_COUNT(maps); i++) maps[i]->arena = scratch;
     p.names.keys = g->arena;
     /* Lines of large graphs are some 200 bytes. */
     const size_t lines = length / 200 + 1;
-    nb_map_reserve(&p.values, lines);
-    nb_map_reserve(&p.names, lines);
     nb_map_reserve(&g->interner->values, lines);
     for (uintptr_t k = 0; k < NB_OP_COUNT; k++)
         nb_map_set_str(&p.op_kinds, nb_ops[k].name, strlen(nb_ops[k].name), (void *)(k + 1));

@@ -314,17 +314,8 @@ static void remember_codes(nb_parser *p, nb_value *v, nb_pending_quant *q) {
     p->coded[p->n_coded++] = (struct nb_coded){v, q};
 }
 
-/* const @name: type = data [at ...] [in ...] */
-bool nb_parse_const(nb_parser *p) {
-    nb_lex(&p->lex);
-    nb_token name = p->lex.token;
-    if (name.kind != NB_TOKEN_CONST) return nb_parse_expected(p, "@name");
-    nb_map_entry *entry = nb_map_add_str(&p->constants, name.text, name.size);
-    const char *text = entry->key;
-    if (entry->value)
-        return nb_parse_error(p, &name, "'@%s' is declared twice", nb_token_name(p, &name));
-    entry->value = &p->poison;
-    nb_lex(&p->lex);
+/* `: type = data [at ...] [in ...]` of the constant. */
+static bool read_const(nb_parser *p, const nb_token *name) {
     if (!nb_want_punct(p, ':')) return false;
     nb_token at = p->lex.token;
     const nb_type *type = nb_want_type(p);
@@ -336,10 +327,22 @@ bool nb_parse_const(nb_parser *p) {
         nb_blob_release(blob);
         return false;
     }
-    nb_value *v = nb_graph_add_const(p->g, text, type, blob, loc);
+    nb_value *v = nb_graph_add_const_named(p->g, name->text, name->size, type, blob, loc);
     v->storage = storage;
-    nb_map_set_str(&p->constants, name.text, name.size, v);
     if (at.kind == NB_TOKEN_QUANT)
         remember_codes(p, v, nb_map_get_str(&p->quants, at.text, at.size));
     return true;
+}
+
+/* const @name: type = data [at ...] [in ...] */
+bool nb_parse_const(nb_parser *p) {
+    nb_lex(&p->lex);
+    nb_token name = p->lex.token;
+    if (name.kind != NB_TOKEN_CONST) return nb_parse_expected(p, "@name");
+    if (nb_known_value(p, &name, true))
+        return nb_parse_error(p, &name, "'@%s' is declared twice", nb_token_name(p, &name));
+    nb_lex(&p->lex);
+    const bool ok = read_const(p, &name);
+    if (!ok) nb_poison_name(p, &name, true);
+    return ok;
 }

@@ -28,10 +28,12 @@ static bool want_names(nb_parser *p, bool dashed, char separator, const char *co
         nb_token t = p->lex.token;
         if (t.kind != NB_TOKEN_STRING && !(dashed && t.kind == NB_TOKEN_WORD))
             return nb_parse_expected(p, dashed ? "a pass" : "a node's name in quotes");
-        const char *name = take_name(p, &t);
+        nb_lex(&p->lex);
+        /* A node by itself needs no table: it is named once here, and hardly ever again. */
+        const bool alone = !dashed && !p->listed.count && !nb_at_punct(&p->lex, separator);
+        const char *name = alone ? nb_strndup(p->g->arena, t.text, t.size) : take_name(p, &t);
         if (!name) return false;
         nb_vec_push(p->scratch, &p->listed, name);
-        nb_lex(&p->lex);
     } while (nb_at_punct(&p->lex, separator));
     const size_t bytes = p->listed.count * sizeof(char *);
     *n = (uint32_t)p->listed.count;
@@ -39,14 +41,34 @@ static bool want_names(nb_parser *p, bool dashed, char separator, const char *co
     return true;
 }
 
-bool nb_want_loc(nb_parser *p, const nb_loc **loc) {
-    bool at = nb_at_word(&p->lex, "at");
-    *loc = NULL;
-    if (!at && !nb_at_word(&p->lex, "via")) return true;
-    nb_loc *l = NB_NEW(p->g->arena, nb_loc);
-    *loc = l;
-    if (at && !want_names(p, false, '+', &l->at, &l->n_at)) return false;
+static bool read_loc(nb_parser *p, nb_loc *l) {
+    if (nb_at_word(&p->lex, "at") && !want_names(p, false, '+', &l->at, &l->n_at)) return false;
     return !nb_at_word(&p->lex, "via") || want_names(p, true, ',', &l->via, &l->n_via);
+}
+
+/* Is the location here spelled as the last one was, up to and with what begins the next token? */
+static bool is_last_loc(const nb_parser *p, const char *from) {
+    return p->loc_size && (size_t)(p->lex.end - from) >= p->loc_size &&
+           memcmp(from, p->loc_text, p->loc_size) == 0;
+}
+
+bool nb_want_loc(nb_parser *p, const nb_loc **loc) {
+    *loc = NULL;
+    if (!nb_at_word(&p->lex, "at") && !nb_at_word(&p->lex, "via")) return true;
+    const char *from = p->lex.token.begin;
+    if (is_last_loc(p, from)) { /* ops that came of one node stand together */
+        *loc = p->loc;
+        p->lex.at = from + p->loc_size - 1;
+        nb_lex(&p->lex);
+        return true;
+    }
+    nb_loc *l = NB_NEW(p->g->arena, nb_loc);
+    if (!read_loc(p, l)) return false;
+    *loc = p->loc = l;
+    p->loc_text = from;
+    const bool ends = p->lex.token.kind == NB_TOKEN_NEWLINE || nb_at_word(&p->lex, "in");
+    p->loc_size = ends ? (size_t)(p->lex.token.begin - from) + 1 : 0;
+    return true;
 }
 
 bool nb_want_storage(nb_parser *p, nb_storage *storage, size_t n) {

@@ -33,11 +33,11 @@ static nb_value *want_value(nb_parser *p, statement *s) {
     if (t.kind == NB_TOKEN_CONST) {
         v = nb_find_const(p, &t);
     } else if (t.kind == NB_TOKEN_VALUE) {
-        v = nb_map_get_str(&p->values, t.text, t.size);
+        v = nb_known_value(p, &t, false);
         if (!v && p->header_failed) v = &p->poison;
         if (!v) {
             nb_parse_error(p, &t, "'%%%s' is not defined", nb_token_name(p, &t));
-            if (nb_map_get_str(&p->constants, t.text, t.size))
+            if (nb_known_value(p, &t, true))
                 nb_help(p->diags, "there is a constant '@%s'", nb_token_name(p, &t));
         }
     } else {
@@ -245,7 +245,7 @@ bool nb_want_result(nb_parser *p, size_t first) {
     nb_token t = p->lex.token;
     if (p->results.count - first == NB_MAX_RESULTS)
         return nb_parse_error(p, &t, "too many results");
-    bool twice = nb_map_get_str(&p->values, t.text, t.size) != NULL;
+    bool twice = nb_known_value(p, &t, false) != NULL;
     for (size_t i = 0; i < p->results.count; i++) {
         const nb_token *name = &p->results.items[i].name;
         twice = twice || (name->size == t.size && memcmp(name->text, t.text, t.size) == 0);
@@ -337,8 +337,8 @@ static nb_op *make_op(nb_parser *p, const statement *s) {
     op->loc = s->loc;
     op->parent = p->region;
     op->n_regions = (uint32_t)s->regions.count;
-    op->regions =
-        (nb_region **)nb_alloc_array(p->g->arena, s->regions.count + 1, sizeof *op->regions);
+    if (!op->n_regions) return op;
+    op->regions = (nb_region **)nb_alloc_array(p->g->arena, s->regions.count, sizeof *op->regions);
     for (size_t i = 0; i < s->regions.count; i++) {
         op->regions[i] = s->regions.items[i];
         op->regions[i]->parent = op;
@@ -348,7 +348,7 @@ static nb_op *make_op(nb_parser *p, const statement *s) {
 }
 
 static bool check_types(nb_parser *p, const statement *s, const nb_op *op) {
-    const nb_type *types[NB_MAX_RESULTS] = {NULL};
+    const nb_type *types[NB_MAX_RESULTS];
     if (nb_infer(p->g, op, types, p->trial) != NB_OK) return nb_parse_trial(p, &s->op);
     if (nb_result_count(op) != s->n_results)
         return nb_parse_error(p, &s->op, "%zu results are named, %s returns %u", s->n_results,
@@ -372,15 +372,16 @@ bool nb_parse_op(nb_parser *p) {
     if (op && !check_types(p, &s, op)) ok = false;
     if (op) {
         op->n_results = (uint32_t)s.n_results;
-        op->results = (nb_value **)nb_alloc_array(p->g->arena, s.n_results + 1, sizeof(nb_value *));
+        op->results = (nb_value **)nb_alloc_array(p->g->arena, s.n_results, sizeof(nb_value *));
     }
     /* Results are known from here on, if only by their type. */
     for (size_t i = 0; i < s.n_results; i++) {
         const nb_parsed_result *r = result_of(p, &s, i);
-        nb_map_entry *entry = nb_map_add_str(&p->values, r->name.text, r->name.size);
-        nb_value *v = &p->poison;
-        if (r->type) v = nb_value_create(p->g, entry->key, r->type, false);
-        entry->value = v;
+        if (!r->type) {
+            nb_poison_name(p, &r->name, false);
+            continue;
+        }
+        nb_value *v = nb_value_create_named(p->g, r->name.text, r->name.size, r->type, false);
         if (!op) continue;
         v->def = op;
         v->index = (uint32_t)i;

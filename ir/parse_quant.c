@@ -187,7 +187,7 @@ static void type_codes(nb_parser *p, bool plain) {
         if (q->quant)
             v->type = nb_type_with_quant(p->g, v->type, q->quant);
         else
-            nb_map_set_str(&p->constants, v->name, strlen(v->name), &p->poison);
+            nb_poison_name(p, &(nb_token){.text = v->name, .size = strlen(v->name)}, true);
     }
 }
 

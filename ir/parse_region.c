@@ -14,12 +14,10 @@ static bool want_params(nb_parser *p, nb_region *region) {
     }
     for (size_t i = first; i < p->results.count; i++) {
         const nb_parsed_result *r = &p->results.items[i];
-        nb_value *v = &p->poison;
-        if (r->type) {
-            v = nb_region_add(region, nb_token_name(p, &r->name), r->type);
-            v->storage = r->storage;
-        }
-        nb_map_set_str(&p->values, r->name.text, r->name.size, v);
+        if (r->type)
+            nb_region_add(region, nb_token_name(p, &r->name), r->type)->storage = r->storage;
+        else
+            nb_poison_name(p, &r->name, false);
     }
     p->results.count = first;
     return ok && nb_want_punct(p, ')');

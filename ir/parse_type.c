@@ -279,15 +279,29 @@ static const nb_type *read_type(nb_parser *p) {
     return nb_type_intern(p->g, elem, q ? q->quant : NULL, (int)rank, dims);
 }
 
+/* The type that is spelled here, up to a bracket, if one was before; *length: of the spelling, 0
+ * when it has no end that is near. */
+static const nb_type *known_type(nb_parser *p, const char *from, size_t *length) {
+    const size_t left = (size_t)(p->lex.end - from);
+    *length = p->type_size;
+    if (p->type_size && left >= p->type_size && memcmp(from, p->type_text, p->type_size) == 0)
+        return p->type;
+    const char *close = memchr(from, ']', left);
+    *length = close ? (size_t)(close - from) + 1 : 0;
+    if (*length > NB_TEXT_MAX_DIM) *length = 0;
+    return *length ? nb_map_get_str(&p->types, from, *length) : NULL;
+}
+
 const nb_type *nb_want_type(nb_parser *p) {
     nb_token t = p->lex.token;
     const char *from = t.begin;
-    const char *close = memchr(from, ']', (size_t)(p->lex.end - from));
-    size_t length = close ? (size_t)(close - from) + 1 : 0;
-    if (length > NB_TEXT_MAX_DIM) length = 0;
-    const nb_type *type = length ? nb_map_get_str(&p->types, from, length) : NULL;
+    size_t length;
+    const nb_type *type = known_type(p, from, &length);
     if (type) {
-        p->lex.at = close + 1;
+        p->type = type;
+        p->type_text = from;
+        p->type_size = length;
+        p->lex.at = from + length;
         nb_lex(&p->lex);
         return type;
     }

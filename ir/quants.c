@@ -154,7 +154,7 @@ static nb_quant normalised(const nb_quant *q) {
 const nb_quant *nb_quant_adopt(nb_graph *g, const nb_quant *members, const char *hint) {
     nb_quant key = normalised(members), *fresh = NB_NEW(g->arena, nb_quant);
     *fresh = key;
-    fresh->name = nb_name_take(&g->interner->codes, hint);
+    fresh->name = nb_name_take(&g->interner->codes, hint, strlen(hint))->text;
     nb_map_set_str(&g->interner->quants, (const char *)&key, sizeof key, fresh);
     nb_vec_push(g->arena, &g->quants, fresh);
     return fresh;
@@ -181,7 +181,7 @@ void nb_quants_sweep(nb_graph *g, const bool *live) {
         }
         nb_quant key = normalised(q);
         nb_map_set_str(&g->interner->quants, (const char *)&key, sizeof key, NULL);
-        nb_name_free(&g->interner->codes, q->name);
+        nb_name_free(nb_map_get_str(&g->interner->codes, q->name, strlen(q->name)));
     }
     g->quants.count = kept;
 }

@@ -33,8 +33,7 @@ void nb_region_close(nb_region *region) {
 
 void nb_region_discard(nb_region *region) {
     while (region->last) nb_op_remove(region->last);
-    for (uint32_t i = 0; i < region->n_params; i++)
-        nb_value_forget_name(region->graph, region->params[i], false);
+    for (uint32_t i = 0; i < region->n_params; i++) nb_value_forget_name(region->params[i]);
     region->n_params = 0;
     nb_region_close(region);
 }
@@ -54,7 +53,7 @@ void nb_op_drop_operand(nb_op *op, uint32_t index, uint32_t param) {
     nb_set_operand(&op->operands[--op->n_operands], NULL);
     for (uint32_t r = 0; r < op->n_regions; r++) {
         nb_region *region = op->regions[r];
-        nb_value_forget_name(region->graph, region->params[param], false);
+        nb_value_forget_name(region->params[param]);
         for (uint32_t i = param; i + 1 < region->n_params; i++) {
             region->params[i] = region->params[i + 1];
             region->params[i]->index = i;

@@ -35,7 +35,7 @@ static void drop_params(nb_graph *g, const nb_value **sources, nb_arena *scratch
     for (uint32_t i = 0; i < g->body.n_params; i++) {
         nb_value *v = g->body.params[i];
         if (!v->uses && !tells_symbol(v, known)) {
-            nb_value_forget_name(g, v, false);
+            nb_value_forget_name(v);
             continue;
         }
         v->index = n;

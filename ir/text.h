@@ -56,6 +56,11 @@ char *nb_print_parts(nb_arena *arena, const nb_graph *g, const nb_print_options 
 nb_status nb_parse(const char *text, size_t length, const char *name, const char *base,
                    nb_oom_fn oom, void *user, nb_diags *diags, nb_graph **out);
 
+/* Is the text of what reads back from the graph's text the same? NB_INTERNAL when it is not. Large
+ * constants stand as their first element, repeated; graphs whose constants take more than 64 MiB
+ * are taken for right. */
+nb_status nb_check_text(const nb_graph *g, nb_diags *diags);
+
 /* A dimension expression of nb_dim_text's form over the graph's symbols; NULL after an error. */
 const nb_dim *nb_parse_dim(nb_graph *g, const char *text, size_t length, nb_diags *diags);
 

@@ -70,7 +70,9 @@ bool nb_lex_skip_header(nb_lexer *l);
 static inline bool nb_at_punct(const nb_lexer *l, char c) {
     return l->token.kind == NB_TOKEN_PUNCT && *l->token.begin == c;
 }
-bool nb_token_is(const nb_token *t, const char *text);
+static inline bool nb_token_is(const nb_token *t, const char *text) {
+    return strlen(text) == t->size && memcmp(text, t->text, t->size) == 0;
+}
 static inline bool nb_at_word(const nb_lexer *l, const char *word) {
     return l->token.kind == NB_TOKEN_WORD && nb_token_is(&l->token, word);
 }
@@ -111,12 +113,18 @@ typedef struct nb_parser {
     nb_diags *diags;
     nb_diags *trial; /* what the graph says; repeated with a position */
     const char *name, *base;
-    nb_map values, constants; /* name -> nb_value */
-    nb_map quants;            /* name -> nb_pending_quant */
-    nb_map types, dims;       /* as it stands in the text -> nb_type, nb_dim */
-    nb_map op_kinds;          /* name -> kind + 1 */
-    nb_map names;             /* ONNX nodes and passes -> number of the location that named them */
+    nb_map poisoned[2];    /* names whose statement failed or is to come: values, constants */
+    nb_map quants;         /* name -> nb_pending_quant */
+    nb_map types, dims;    /* as it stands in the text -> nb_type, nb_dim */
+    const char *type_text; /* of the last of those types */
+    size_t type_size;      /* 0: there was none */
+    const nb_type *type;
+    nb_map op_kinds; /* name -> kind + 1 */
+    nb_map names;    /* of lists in locations -> number of the location that named them */
     NB_VEC(const char *) listed; /* of the location that is read */
+    const char *loc_text;        /* the last location as it stands in the text */
+    size_t loc_size;             /* 0: there was none */
+    const nb_loc *loc;           /* what it says */
     nb_map files;                /* name -> nb_text_file */
     nb_map output_numbers;       /* name -> number + 1 */
     nb_value poison;
@@ -162,6 +170,10 @@ bool nb_accept_punct(nb_parser *p, char c);
 bool nb_want_int(nb_parser *p, int64_t min, int64_t max, int64_t *out);
 /* The current token's spelling as an integer; false (no error) when it is none or does not fit. */
 bool nb_digits(const char *text, size_t length, int64_t *out);
+/* The value, or constant, of that name: `poison` when its statement failed, NULL when there was
+ * none. */
+nb_value *nb_known_value(nb_parser *p, const nb_token *t, bool constant);
+void nb_poison_name(nb_parser *p, const nb_token *t, bool constant);
 /* A declared constant of that name, `poison`, or NULL after an error. */
 nb_value *nb_find_const(nb_parser *p, const nb_token *t);
 /* True when the statement ends here. */

@@ -39,13 +39,17 @@ void nb_put_int(nb_writer *w, int64_t value) {
 void nb_put_string(nb_writer *w, const char *text) {
     static const char digits[] = "0123456789abcdef";
     nb_put(w, "\"", 1);
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if (*c < 0x20 || *c >= 0x7f)
-            nb_put(w, (char[]){'\\', 'x', digits[*c >> 4], digits[*c & 15]}, 4);
-        else if (*c == '"' || *c == '\\')
-            nb_put(w, (char[]){'\\', (char)*c}, 2);
+    for (const char *from = text;;) {
+        const char *to = from;
+        while (*to >= 0x20 && *to < 0x7f && *to != '"' && *to != '\\') to++;
+        nb_put(w, from, (size_t)(to - from));
+        if (!*to) break;
+        const unsigned char c = (unsigned char)*to;
+        if (c == '"' || c == '\\')
+            nb_put(w, (char[]){'\\', (char)c}, 2);
         else
-            nb_put(w, (const char *)c, 1);
+            nb_put(w, (char[]){'\\', 'x', digits[c >> 4], digits[c & 15]}, 4);
+        from = to + 1;
     }
     nb_put(w, "\"", 1);
 }

@@ -14,7 +14,7 @@ typedef struct checker {
     bool form_only;
     nb_arena *arena;
     const nb_value **defined; /* by id: constants, parameters and results so far */
-    nb_map names, types;      /* names of values; types whose symbols were checked */
+    nb_map types;             /* whose symbols were checked */
     size_t uses, slots;       /* uses in the lists of values; operand slots that have a value */
 } checker;
 
@@ -93,15 +93,15 @@ static void check_uses(checker *c, const nb_value *v) {
 }
 
 /* Everything about a value but how it was made; from here on it is defined. */
-static void check_value(checker *c, const nb_value *v, nb_map *names, const char *sigil) {
+static void check_value(checker *c, const nb_value *v, const char *sigil) {
     if (v->id >= c->g->n_values || c->defined[v->id]) {
         fault(c, v->def, "id %u of '%s%s' is not its own", v->id, sigil, v->name);
         return;
     }
     c->defined[v->id] = v;
-    if (nb_map_get_str(names, v->name, strlen(v->name)))
+    /* The table has each name once. */
+    if (v->entry->text != v->name || v->entry->value != v)
         fault(c, v->def, "two values are named '%s%s'", sigil, v->name);
-    nb_map_set_str(names, v->name, strlen(v->name), (void *)(uintptr_t)v);
     check_uses(c, v);
     check_type(c, v);
     if (c->g->stage == NB_STAGE_PLANNED && v->storage.kind == NB_STORE_NONE)
@@ -141,7 +141,7 @@ static void check_scales(checker *c, const nb_quant *q) {
 }
 
 static void check_constants(checker *c) {
-    nb_map names = {.arena = c->arena}, quants = {.arena = c->arena};
+    nb_map quants = {.arena = c->arena};
     for (size_t i = 0; i < c->g->constants.count; i++) {
         const nb_value *v = c->g->constants.items[i];
         int64_t count, bytes;
@@ -149,7 +149,7 @@ static void check_constants(checker *c) {
             !nb_elem_bytes_of(v->type->elem, count, &bytes) || bytes != v->blob->size)
             fault(c, NULL, "constant '@%s' of type %s has %lld bytes", v->name,
                   nb_type_text(c->arena, v->type), (long long)v->blob->size);
-        check_value(c, v, &names, "@");
+        check_value(c, v, "@");
     }
     for (size_t i = 0; i < c->g->quants.count; i++) {
         const nb_quant *q = c->g->quants.items[i];
@@ -192,7 +192,7 @@ static void check_attrs(checker *c, const nb_op *op) {
 }
 
 static void check_results(checker *c, const nb_op *op) {
-    const nb_type *types[NB_MAX_RESULTS] = {NULL};
+    const nb_type *types[NB_MAX_RESULTS];
     if (op->n_results != nb_result_count(op)) {
         fault(c, op, "%u results, expected %u", op->n_results, nb_result_count(op));
         return;
@@ -224,7 +224,7 @@ static void check_op(checker *c, const nb_op *op, const nb_region *body) {
     for (uint32_t i = 0; i < op->n_results; i++) {
         if (op->results[i]->def != op || op->results[i]->index != i)
             fault(c, op, "'%%%s' does not know its op", op->results[i]->name);
-        check_value(c, op->results[i], &c->names, "%");
+        check_value(c, op->results[i], "%");
     }
 }
 
@@ -234,7 +234,7 @@ static void check_params(checker *c, const nb_region *body) {
     for (uint32_t i = 0; i < body->n_params; i++) {
         if (body->params[i]->region != body || body->params[i]->index != i)
             fault(c, body->parent, "input '%%%s' does not know its place", body->params[i]->name);
-        check_value(c, body->params[i], &c->names, "%");
+        check_value(c, body->params[i], "%");
     }
 }
 
@@ -279,16 +279,11 @@ static void check_states(checker *c) {
 
 static nb_status verify(const nb_graph *g, nb_diags *diags, bool form_only) {
     nb_arena *arena = nb_arena_create_like(g->arena);
-    checker c = {.g = g,
-                 .form_only = form_only,
-                 .diags = diags,
-                 .arena = arena,
-                 .names = {.arena = arena},
-                 .types = {.arena = arena}};
+    checker c = {
+        .g = g, .form_only = form_only, .diags = diags, .arena = arena, .types = {.arena = arena}};
     size_t errors = diags->errors;
     c.defined =
         (const nb_value **)nb_alloc_array(arena, (size_t)g->n_values + 1, sizeof *c.defined);
-    nb_map_reserve(&c.names, (size_t)g->n_values + 1);
     check_symbols(&c);
     check_constants(&c);
     check_region(&c, &g->body);

@@ -45,7 +45,7 @@ extern "C" {
 #endif
 
 #define NIBBLE_API_MAJOR 0
-#define NIBBLE_API_MINOR 1
+#define NIBBLE_API_MINOR 2
 
 #if defined(__GNUC__)
 #define NIBBLE_API __attribute__((visibility("default")))
@@ -164,17 +164,22 @@ typedef struct nibble_pass_options {
     const char *const *plugins;
     const nb_plugin *const *in_memory;
     const char *directory; /* where files of `include` are looked for; NULL: the working one */
-    int verify_each;       /* verify the graph after each pass */
+    int verify_each;       /* verify the graph after each pass, and that its text reads back */
     int check_each;        /* check after each pass that it kept its promises about outputs */
     /* Called after each pass; NULL: nobody watches. It must not change the graph. */
     void (*after)(void *user, const nibble_pass_event *event);
     void *user; /* given back to `after` */
+    /* Since 0.2, of nibble_run_scheme, which then needs samples: bits for each layer by what it
+     * loses, as --budget chooses them, "4.7bpw" or "12ms"; NULL: all layers alike. */
+    const char *budget;
 } nibble_pass_options;
 
 /* Runs a pipeline, "simplify, raise, quantize-weights{bits=8}", or a recipe, which is the same with
- * a line for each pass and comments behind '#'. Calibration executes compiled code. After an error
- * the graph is as the pass before left it or as the one that failed did: free it. `options` may be
- * NULL. A pass that wants the time of a run (choose-bits{budget-ms=...}) reports an error. */
+ * a line for each pass and comments behind '#'. Calibration executes compiled code. A pass that
+ * wants the time of a run, choose-bits{budget-ms=12}, gets it measured on this machine at the
+ * shapes of the first sample: for a decoder's step, one of a single token with the caches of those
+ * before it. After an error the graph is as the pass before left it or as the one that failed did:
+ * free it. `options` may be NULL. */
 NIBBLE_API nibble_status nibble_run_passes(nibble_graph *graph, const char *pipeline,
                                            const nibble_pass_options *options, nibble_diags *diags);
 /* What a scheme stands for ("f32", "w8a16", "w8a8", "w4a16", "w4a8"), for the caller to free.

@@ -1,5 +1,6 @@
 /* Pipelines over the library's graphs (nibble.h). */
 #include "lib/private.h"
+#include "lib/stopwatch.h"
 
 #include "passes/presets.h"
 
@@ -73,10 +74,16 @@ static void after_pass(void *user, const nb_pass_event *e) {
     r->options.after(r->options.user, &event);
 }
 
-static nb_status pipeline_of(const char *scheme, bool calibrated, nb_arena *arena, nb_diags *diags,
-                             const char **out) {
-    const nb_preset_options preset = {.group = -1, .calibrated = calibrated};
+static nb_status pipeline_of(const running *r, nb_arena *arena, nb_diags *diags, const char **out) {
+    const char *scheme = r->scheme, *budget = r->options.budget;
+    nb_preset_options preset = {.group = -1, .calibrated = r->options.n_samples > 0};
     NB_TRY(nbl_given(scheme, "scheme", diags));
+    if (budget) preset.budget = nb_budget_option(budget, arena);
+    if (budget && !preset.budget)
+        return nb_error(diags, NB_USAGE, NB_NOWHERE,
+                        "a budget is bits per weight, like 4.7bpw, or milliseconds of a run, like "
+                        "12ms; found '%s'",
+                        budget);
     *out = nb_preset(scheme, &preset, arena);
     if (*out) return NB_OK;
     return nb_error(diags, NB_USAGE, NB_NOWHERE, "there is no scheme '%s'; schemes are %s", scheme,
@@ -89,14 +96,18 @@ static nb_status run_passes(void *job, nb_diags *diags) {
     nb_arena *arena = r->graph->arena;
     nb_pass_env env = {.diags = diags, .arena = arena};
     nbl_runner runner;
+    nbl_stopwatch stopwatch = {.arena = arena, .diags = diags};
     nb_pipeline pipeline;
     const char *text = r->pipeline;
-    if (!text) NB_TRY(pipeline_of(r->scheme, r->options.n_samples > 0, arena, diags, &text));
+    if (!text) NB_TRY(pipeline_of(r, arena, diags, &text));
     diags->file = r->graph->graph->file ? r->graph->graph->file : "graph";
     diags->file = nb_strdup(diags->arena, diags->file);
     NB_TRY(make_registry(r, diags, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, arena, diags, &pipeline));
     NB_TRY(read_samples(r, diags, &env));
+    stopwatch.given = nbl_first_sample(r->graph->graph, env.samples, env.n_samples, arena);
+    env.run_seconds = nbl_run_seconds;
+    env.seconds_user = &stopwatch;
     env.verify_each = r->options.verify_each != 0;
     env.check_each = r->options.check_each != 0;
     if (r->options.after) env.after = after_pass;
@@ -125,7 +136,7 @@ static nb_status scheme_pipeline(void *job, nb_diags *diags) {
     running *r = job;
     const char *text;
     nb_arena *arena = nb_arena_create(nbl_out_of_memory, NULL);
-    nb_status status = pipeline_of(r->scheme, r->options.n_samples > 0, arena, diags, &text);
+    nb_status status = pipeline_of(r, arena, diags, &text);
     if (status == NB_OK) *r->text = strdup(text);
     nb_arena_destroy(arena);
     return status == NB_OK && !*r->text ? NB_LIMIT : status;

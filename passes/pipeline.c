@@ -93,6 +93,7 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
     /* The host table cannot see all that a pass may get wrong, such as an order of ops. */
     if (status == NB_OK && (env->verify_each || nb_registry_is_loaded(env->registry, step->pass))) {
         status = (env->verify_each ? nb_verify : nb_verify_form)(graph, env->diags);
+        if (status == NB_OK && env->verify_each) status = nb_check_text(graph, env->diags);
         if (status != NB_OK) nb_note(env->diags, "after pass '%s'", step->pass->name);
     }
     if (status == NB_OK && before && result == NB_PASS_CHANGED)
@@ -125,6 +126,7 @@ static void drop_originals(nb_pass_env *env) {
 nb_status nb_pipeline_run(const nb_pipeline *pipeline, nb_graph *graph, nb_pass_env *env) {
     if (!env->stats.arena) env->stats.arena = env->arena;
     nb_status status = nb_check_calls(graph, env);
+    if (status == NB_OK && env->verify_each) status = nb_check_text(graph, env->diags);
     drop_originals(env);
     for (size_t i = 0; i < pipeline->steps.count && status == NB_OK; i++) {
         env->keep_originals = originals_are_needed(pipeline, i + 1);

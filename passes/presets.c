@@ -7,6 +7,7 @@
 
 #include "passes/pass.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Of fewer weights a quantized layer is slower than a float one: on x86-64-v3 one of 16 x 16 takes
@@ -27,6 +28,22 @@ bool nb_scheme_find(const char *name, nb_scheme *out) {
 }
 
 extern const nb_pass nb_pass_cache_type;
+
+/* NUMBER and its unit; false: it is something else. */
+static bool read_budget(const char *text, const char *unit, double least, double most,
+                        double *value) {
+    char *end;
+    *value = strtod(text, &end);
+    return end != text && strcmp(end, unit) == 0 && *value >= least && *value <= most;
+}
+
+const char *nb_budget_option(const char *text, nb_arena *arena) {
+    double value;
+    if (read_budget(text, "ms", 1e-6, 1e6, &value))
+        return nb_format(arena, "budget-ms=%.9g", value);
+    if (read_budget(text, "bpw", 2, 32, &value)) return nb_format(arena, "budget=%.9g", value);
+    return NULL;
+}
 
 const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choices; }
 

@@ -22,6 +22,10 @@ typedef struct nb_scheme {
 /* False when there is none of that name. */
 bool nb_scheme_find(const char *name, nb_scheme *out);
 
+/* "4.7bpw" (bits per weight, 2 to 32) or "12ms" (a run's milliseconds) as nb_preset_options.budget
+ * has it: "budget=4.7", "budget-ms=12"; NULL: it is neither. */
+const char *nb_budget_option(const char *text, nb_arena *arena);
+
 /* Names of element types that caches can have, NULL behind the last. */
 const char *const *nb_kv_types(void);
 

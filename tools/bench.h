@@ -2,9 +2,9 @@
 #ifndef NBT_BENCH_H
 #define NBT_BENCH_H
 
+#include "lib/stopwatch.h"
 #include "tools/json.h"
 #include "tools/model.h"
-#include "tools/timing.h"
 
 /* --matmul M,K,N: one linear layer. */
 nb_status nbt_bench_matmul(nbt_args *args);
@@ -30,27 +30,12 @@ nb_status nbt_measure_limits(nbt_args *args, nbt_limits *out);
 json_t *nbt_limits_json(const nbt_limits *limits);
 void nbt_print_limits(const nbt_limits *limits);
 
-/* ---- times of ops (recorder.c) ------------------------------------------------------------- */
-
-/* Takes the time of each op of models that were compiled with marks, run after run. */
-typedef struct nbt_recorder {
-    size_t n_ops, n_runs, max_runs; /* runs beyond the last are not kept */
-    double *samples;                /* [n_ops][max_runs] */
-    double last;
-} nbt_recorder;
-nbt_recorder nbt_recorder_of(nb_arena *arena, const nb_model *m, size_t runs);
-/* The session's runs go to r, NULL: to nobody; nbt_recorded says that one is complete. */
-void nbt_record(nb_session *session, nbt_recorder *r);
-void nbt_recorded(nbt_recorder *r);
-/* Of each op, by its index; zeros without runs. */
-double *nbt_recorder_medians(nb_arena *arena, nbt_recorder *r);
-
 /* ---- one run of the smallest kind (run_seconds.c) ------------------------------------------- */
 
 /* What is timed, and how: as the command's options say, or as the runtime does by itself. */
 typedef struct nbt_stopwatch {
     nbt_args *args;
-    const nb_sample *sample; /* gives shapes, and tokens of a prompt */
+    nbl_sample given; /* gives shapes, and tokens of a prompt */
 } nbt_stopwatch;
 /* An error when code for --cpu does not run here, or an option is wrong. */
 nb_status nbt_check_stopwatch(nbt_args *args);
@@ -74,7 +59,7 @@ const char *nbt_where_text(nb_arena *arena, nbt_weights w);
 typedef struct nbt_phase {
     const char *name;   /* "prompt", "decode", "run" */
     int64_t tokens;     /* that a run takes in, over the batch; 0: no decoder */
-    nbt_times times;    /* of one run */
+    nbl_times times;    /* of one run */
     int64_t *symbols;   /* values of the graph's symbols in the run in the middle */
     double *op_seconds; /* median for each op, by its index; NULL unless the model is profiled */
 } nbt_phase;
@@ -96,10 +81,6 @@ nb_status nbt_bench_model(nbt_args *args, const char *path, nbt_measured *out);
 void nbt_bench_close(nbt_measured *b);
 /* Everything it takes is tokens, mask, positions or a state. */
 bool nbt_is_decoder(const nbt_model *model);
-/* `n` runs in a row; states begin anew. */
-nb_status nbt_runs(nbt_args *args, nb_session *session, int64_t n, double *each);
-/* Runs it twice; *group: how many short runs to time at once, or the clock would be measured. */
-nb_status nbt_warm_up(nbt_args *args, nb_session *session, int64_t *group);
 /* Measures the model and prints it, with its operations if that is wanted (cmd_bench.c). */
 nb_status nbt_bench_report(nbt_args *args);
 /* A symbolic dimension, and the size it has unless --dim says another, within its bounds. */
@@ -174,6 +155,6 @@ void nbt_random_floats(float *out, int64_t n, float low, float high, uint64_t *s
 /* How many copies of `bytes` bytes make each of them cold in every cache when its turn comes. */
 int nbt_cold_copies(int64_t bytes);
 /* Runs the session many times; the times are of one of `copies` equal parts of a run. */
-nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbt_times *out);
+nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbl_times *out);
 
 #endif

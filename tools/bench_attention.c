@@ -221,7 +221,7 @@ static nb_status check(nbt_args *args, const shape *s, nb_session *session, cons
 }
 
 static nb_status measure(nbt_args *args, const shape *s, nb_session *session, const caches *c,
-                         nbt_times *out) {
+                         nbl_times *out) {
     nb_error_text err;
     nb_tensor q = queries(args, s, s->S);
     uint64_t state = 1181783497276652981u;
@@ -240,7 +240,7 @@ static nb_status measure(nbt_args *args, const shape *s, nb_session *session, co
     return nbt_time_runs(args, session, s->copies, out);
 }
 
-static void report(nbt_args *args, const shape *s, int threads, nbt_times t) {
+static void report(nbt_args *args, const shape *s, int threads, nbl_times t) {
     int64_t bytes = 2 * cache_bytes(s);
     double gbps = 1e-9 * (double)bytes / t.median,
            gflops = 4e-9 * (double)(s->B * s->H * s->S) * (double)(s->T * s->D) / t.median;
@@ -311,7 +311,7 @@ nb_status nbt_bench_attention(nbt_args *args) {
     if (status == NB_OK)
         status = nbl_runtime_error(args->diags,
                                    nb_session_create(program.loaded, &options, &session, err), err);
-    nbt_times times;
+    nbl_times times;
     if (status == NB_OK) status = measure(args, &s, session, &kept, &times);
     if (status == NB_OK) report(args, &s, threads, times);
     nb_session_destroy(session);

@@ -40,15 +40,15 @@ int nbt_cold_copies(int64_t bytes) {
     return (int)nb_min_i64(256, nb_ceildiv(want, nb_max_i64(1, bytes)));
 }
 
-nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbt_times *out) {
+nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbl_times *out) {
     nb_error_text err;
-    double seconds[ROUNDS], begin = nbt_now();
+    double seconds[ROUNDS], begin = nbl_now();
     size_t n = 0;
-    while (n < ROUNDS && (n < 3 || nbt_now() - begin < SECONDS)) {
-        double start = nbt_now();
+    while (n < ROUNDS && (n < 3 || nbl_now() - begin < SECONDS)) {
+        double start = nbl_now();
         NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
-        seconds[n++] = (nbt_now() - start) / copies;
+        seconds[n++] = (nbl_now() - start) / copies;
     }
-    *out = nbt_times_of(seconds, n);
+    *out = nbl_times_of(seconds, n);
     return NB_OK;
 }

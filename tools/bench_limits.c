@@ -3,10 +3,10 @@
 #include "tools/bench.h"
 
 #include "codegen/limits.h"
+#include "lib/timing.h"
 #include "runtime/cpu.h"
 #include "runtime/pool.h"
 #include "tools/json.h"
-#include "tools/timing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,12 +43,12 @@ static void task(const nb_frame *frame, int64_t begin, int64_t end) {
 }
 
 static double seconds_of(nb_pool *pool, int threads, const job *j) {
-    double start = nbt_now();
+    double start = nbl_now();
     if (pool)
         nb_pool_for(pool, threads, task, &j->frame);
     else
         task(&j->frame, 0, threads);
-    return nbt_now() - start;
+    return nbl_now() - start;
 }
 
 /* Work per second over all threads, the best of many short rounds: other programs disturb most of

@@ -6,10 +6,10 @@
 #include "tools/bench.h"
 
 #include "ir/build.h"
+#include "lib/timing.h"
 #include "passes/presets.h"
 #include "runtime/cpu.h"
 #include "tools/json.h"
-#include "tools/timing.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -160,7 +160,7 @@ static nb_status check(nbt_args *args, const layer *w, nb_session *session, cons
     return status;
 }
 
-static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nbt_times *out) {
+static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nbl_times *out) {
     nb_error_text err;
     nb_tensor x = floats(args->arena, w->M, w->K);
     uint64_t state = 1181783497276652981u;
@@ -173,7 +173,7 @@ static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nb
     return nbt_time_runs(args, session, w->copies, out);
 }
 
-static void report(nbt_args *args, const layer *w, int threads, nbt_weights where, nbt_times t) {
+static void report(nbt_args *args, const layer *w, int threads, nbt_weights where, nbl_times t) {
     int64_t bytes = where.bytes / w->copies;
     double gbps = 1e-9 * (double)bytes / t.median,
            gops = 2e-9 * (double)w->M * (double)w->K * (double)w->N / t.median;
@@ -237,7 +237,7 @@ nb_status nbt_bench_matmul(nbt_args *args) {
     if (status == NB_OK)
         status = nbl_runtime_error(args->diags,
                                    nb_session_create(program.loaded, &options, &session, err), err);
-    nbt_times times;
+    nbl_times times;
     if (status == NB_OK) status = measure(args, &w, session, &times);
     if (status == NB_OK) report(args, &w, threads, nbt_where(&program), times);
     nb_session_destroy(session);

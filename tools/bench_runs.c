@@ -46,14 +46,14 @@ typedef struct decoding {
     nb_arena *arena;
     nbt_decoder d;
     const int64_t *tokens;              /* batch * prompt */
-    nbt_recorder *on_prompt, *on_token; /* NULL: whole runs are timed */
+    nbl_recorder *on_prompt, *on_token; /* NULL: whole runs are timed */
 } decoding;
 
-static nb_status feed(decoding *w, int64_t n, nbt_recorder *r) {
+static nb_status feed(decoding *w, int64_t n, nbl_recorder *r) {
     const float *logits;
-    nbt_record(w->d.session, r);
+    nbl_record(w->d.session, r);
     NB_TRY(nbt_decoder_feed(&w->d, w->tokens, w->b->batch, n, &logits));
-    if (r) nbt_recorded(r);
+    if (r) nbl_recorded(r);
     return NB_OK;
 }
 
@@ -61,18 +61,18 @@ static nb_status one_round(decoding *w, double *prefill, double *token) {
     nbt_measured *b = w->b;
     const nb_model *m = nb_loaded_model(b->model.program.loaded);
     NB_TRY(nbt_decoder_reset(&w->d));
-    double start = nbt_now();
+    double start = nbl_now();
     NB_TRY(feed(w, b->prompt, w->on_prompt));
-    *prefill = nbt_now() - start;
+    *prefill = nbl_now() - start;
     b->last_logits = w->d.rows < b->prompt;
     if (w->on_prompt) b->phases[0].symbols = copy_symbols(w->arena, m, w->d.session);
-    start = nbt_now();
+    start = nbl_now();
     for (int64_t i = 0; i < b->out; i++) {
         NB_TRY(feed(w, 1, w->on_token));
         if (w->on_token && i == b->out / 2)
             b->phases[1].symbols = copy_symbols(w->arena, m, w->d.session);
     }
-    *token = b->out ? (nbt_now() - start) / (double)b->out : 0;
+    *token = b->out ? (nbl_now() - start) / (double)b->out : 0;
     return NB_OK;
 }
 
@@ -82,8 +82,8 @@ static nb_status measure_decoder(decoding *w, bool profile) {
     const nb_model *m = nb_loaded_model(b->model.program.loaded);
     size_t n = (size_t)b->rounds;
     double *prefill = NB_NEW_ARRAY(w->arena, double, n), *token = NB_NEW_ARRAY(w->arena, double, n);
-    nbt_recorder prompt = nbt_recorder_of(w->arena, m, profile ? n : 0),
-                 tokens = nbt_recorder_of(w->arena, m, profile ? n * (size_t)b->out : 0);
+    nbl_recorder prompt = nbl_recorder_of(w->arena, m, profile ? n : 0),
+                 tokens = nbl_recorder_of(w->arena, m, profile ? n * (size_t)b->out : 0);
     double ignored[2];
     NB_TRY(one_round(w, &ignored[0], &ignored[1]));
     for (size_t i = 0; i < n; i++) {
@@ -93,10 +93,10 @@ static nb_status measure_decoder(decoding *w, bool profile) {
         w->on_token = &tokens;
         if (profile) NB_TRY(one_round(w, &ignored[0], &ignored[1]));
     }
-    b->phases[0].times = nbt_times_of(prefill, n);
-    b->phases[1].times = nbt_times_of(token, n);
-    if (profile) b->phases[0].op_seconds = nbt_recorder_medians(w->arena, &prompt);
-    if (profile) b->phases[1].op_seconds = nbt_recorder_medians(w->arena, &tokens);
+    b->phases[0].times = nbl_times_of(prefill, n);
+    b->phases[1].times = nbl_times_of(token, n);
+    if (profile) b->phases[0].op_seconds = nbl_recorder_medians(w->arena, &prompt);
+    if (profile) b->phases[1].op_seconds = nbl_recorder_medians(w->arena, &tokens);
     return NB_OK;
 }
 
@@ -203,23 +203,17 @@ static nb_status set_inputs(nbt_args *args, const nbt_measured *b, nb_session *s
     return NB_OK;
 }
 
-nb_status nbt_runs(nbt_args *args, nb_session *session, int64_t n, double *each) {
+/* `n` runs in a row; states begin anew. */
+static nb_status time_runs(nbt_args *args, nb_session *session, int64_t n, double *each) {
     nb_error_text err;
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         NB_TRY(nbl_runtime_error(args->diags, nb_session_reset(session, err), err));
-        double start = nbt_now();
+        const double start = nbl_now();
         NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
-        sum += nbt_now() - start;
+        sum += nbl_now() - start;
     }
     *each = sum / (double)n;
-    return NB_OK;
-}
-
-nb_status nbt_warm_up(nbt_args *args, nb_session *session, int64_t *group) {
-    double each;
-    for (int i = 0; i < 2; i++) NB_TRY(nbt_runs(args, session, 1, &each));
-    *group = each < 2e-5 ? 1 + (int64_t)(2e-4 / (each + 1e-8)) : 1;
     return NB_OK;
 }
 
@@ -231,15 +225,15 @@ static nb_status run_plain(nbt_args *args, nbt_measured *b, nb_session *session)
     NB_TRY(set_inputs(args, b, session));
     size_t n = (size_t)b->rounds;
     double each, *seconds = NB_NEW_ARRAY(args->arena, double, n);
-    int64_t group;
-    NB_TRY(nbt_warm_up(args, session, &group));
-    for (size_t i = 0; i < n; i++) NB_TRY(nbt_runs(args, session, group, &seconds[i]));
-    p->times = nbt_times_of(seconds, n);
+    for (int i = 0; i < 2; i++) NB_TRY(time_runs(args, session, 1, &each));
+    const int64_t group = nbl_group(each);
+    for (size_t i = 0; i < n; i++) NB_TRY(time_runs(args, session, group, &seconds[i]));
+    p->times = nbl_times_of(seconds, n);
     if (!nbt_wants_layers(args)) return NB_OK;
-    nbt_recorder r = nbt_recorder_of(args->arena, m, n);
-    nbt_record(session, &r);
-    for (; r.n_runs < r.max_runs; nbt_recorded(&r)) NB_TRY(nbt_runs(args, session, 1, &each));
-    p->op_seconds = nbt_recorder_medians(args->arena, &r);
+    nbl_recorder r = nbl_recorder_of(args->arena, m, n);
+    nbl_record(session, &r);
+    for (; r.n_runs < r.max_runs; nbl_recorded(&r)) NB_TRY(time_runs(args, session, 1, &each));
+    p->op_seconds = nbl_recorder_medians(args->arena, &r);
     p->symbols = copy_symbols(args->arena, m, session);
     return NB_OK;
 }

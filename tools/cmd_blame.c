@@ -56,7 +56,8 @@ static void print_passes(const blamed *b) {
         printf("no pass loses anything: at most %.0e is rounding of f32\n", NBT_NO_LOSS);
         return;
     }
-    printf("first bad pass: %s, found in %zu runs\n", bad->name, b->passes.runs);
+    printf("first bad pass: %s, found in %zu run%s\n", bad->name, b->passes.runs,
+           b->passes.runs == 1 ? "" : "s");
     if (bad->broken) printf("  --check-each: %s\n", shown(b, bad->broken));
 }
 

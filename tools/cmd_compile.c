@@ -136,6 +136,8 @@ nb_status nbt_compile(nbt_args *args) {
     NB_TRY(nbt_read_graph(args, in, &g));
     nb_status status = g->stage == NB_STAGE_PLANNED ? nbt_refuse_recipe(args, in)
                                                     : nbt_run_pipeline(args, g, pipeline);
+    /* Pipelines of one's own, and those that blame prints, may end before that. */
+    if (status == NB_OK && !kind->write && g->stage != NB_STAGE_PLANNED) status = nbt_plan(args, g);
     if (status == NB_OK && !nbt_has(args, "quiet")) print_layers(args, g);
     if (status == NB_OK) {
         nbt_strings link = *nbt_all(args, "link");

@@ -2,9 +2,9 @@
  * What failing means a command says (--test), or a bound (--numeric). */
 #include "ir/support/output.h"
 #include "lib/files.h"
+#include "lib/timing.h"
 #include "passes/check.h"
 #include "tools/reduce.h"
-#include "tools/timing.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -76,7 +76,7 @@ static nb_status write_result(const nbt_reduction *r, const nbt_size_of_graph *b
 }
 
 static nb_status reduce(nbt_reduction *r, const nb_graph *whole) {
-    const double start = nbt_now();
+    const double start = nbl_now();
     int64_t most = MOST_TESTS;
     NB_TRY(nbt_integer(r->args, "max-tests", 1, INT32_MAX, &most));
     r->most = (size_t)most;
@@ -93,7 +93,7 @@ static nb_status reduce(nbt_reduction *r, const nb_graph *whole) {
         r->size.parts[NBT_SIZE_SAMPLES] = nbt_count_elements(&r->samples);
     const nbt_size_of_graph before = r->size;
     nbt_reduce_graph(r);
-    return write_result(r, &before, nbt_now() - start);
+    return write_result(r, &before, nbl_now() - start);
 }
 
 static nb_status check_options(nbt_args *args) {

@@ -1,7 +1,7 @@
 /* Progress on standard error (progress.h). */
 #include "tools/progress.h"
 
-#include "tools/timing.h"
+#include "lib/timing.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +32,7 @@ static void show(const nbt_progress *p, const char *what, size_t done, size_t to
 
 void nbt_show_progress(void *user, const char *what, size_t done, size_t total) {
     nbt_progress *p = user;
-    double now = nbt_now();
+    double now = nbl_now();
     if (p->quiet) return;
     if (p->start == 0 || done <= p->last) {
         nbt_end_progress(p);

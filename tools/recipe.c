@@ -57,14 +57,6 @@ static nb_status choose_act(nbt_args *args, nb_preset_options *options) {
     return NB_USAGE;
 }
 
-/* NUMBER and its unit; false: it is something else. */
-static bool read_budget(const char *text, const char *unit, double least, double most,
-                        double *value) {
-    char *end;
-    *value = strtod(text, &end);
-    return end != text && strcmp(end, unit) == 0 && *value >= least && *value <= most;
-}
-
 /* --budget and --max-kld, as options of choose-bits. Layers are measured on samples. */
 static nb_status choose_budget(nbt_args *args, nb_preset_options *options) {
     const char *budget = nbt_get(args, "budget"), *kld = nbt_get(args, "max-kld");
@@ -73,18 +65,15 @@ static nb_status choose_budget(nbt_args *args, nb_preset_options *options) {
     NB_TRY(nbt_number(args, "max-kld", 1e-9, 100, &value));
     if (budget && kld)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--budget and --max-kld are two aims");
-    const char *option = budget ? "budget" : "max-kld";
-    if (budget && read_budget(budget, "ms", 1e-6, 1e6, &value)) {
-        NB_TRY(nbt_check_stopwatch(args));
-        option = "budget-ms";
-    } else if (budget && !read_budget(budget, "bpw", 2, 32, &value)) {
+    options->budget = budget ? nb_budget_option(budget, args->arena)
+                             : nb_format(args->arena, "max-kld=%.9g", value);
+    if (!options->budget)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
                         "--budget takes bits per weight, like 4.7bpw, or milliseconds of a run, "
                         "like 12ms; found '%s'",
                         budget);
-    }
-    options->budget = nb_format(args->arena, "%s=%.9g", option, value);
-    return NB_OK;
+    const bool timed = strncmp(options->budget, "budget-ms", strlen("budget-ms")) == 0;
+    return timed ? nbt_check_stopwatch(args) : NB_OK;
 }
 
 /* What says how a model is made from the graph it was; a pipeline takes the place of those behind

@@ -7,8 +7,8 @@
  * `git bisect run`, that nothing can be said. */
 #include "ir/support/output.h"
 #include "ir/text.h"
+#include "lib/timing.h"
 #include "tools/reduce.h"
-#include "tools/timing.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +51,7 @@ static void become_child(void (*work)(void *user), void *user) {
 
 nbt_end_of_run nbt_run_child(void (*work)(void *user), void *user, double timeout) {
     nbt_end_of_run end = {.status = -1};
-    const double start = nbt_now();
+    const double start = nbl_now();
     fflush(NULL);
     const pid_t child = fork();
     if (child < 0) return end;
@@ -60,7 +60,7 @@ nbt_end_of_run nbt_run_child(void (*work)(void *user), void *user, double timeou
     for (long pause = 200000; waitpid(child, &end.status, WNOHANG) == 0;) {
         const struct timespec nap = {.tv_nsec = pause};
         end.interrupted = nbt_is_interrupted();
-        end.timed_out = timeout > 0 && nbt_now() - start > timeout;
+        end.timed_out = timeout > 0 && nbl_now() - start > timeout;
         if (end.interrupted || end.timed_out) {
             kill(-child, SIGKILL);
             waitpid(child, &end.status, 0);
@@ -70,7 +70,7 @@ nbt_end_of_run nbt_run_child(void (*work)(void *user), void *user, double timeou
         if (pause < 10000000) pause += pause / 4;
     }
     kill(-child, SIGKILL); /* what it left running */
-    end.seconds = nbt_now() - start;
+    end.seconds = nbl_now() - start;
     return end;
 }
 

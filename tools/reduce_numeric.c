@@ -69,8 +69,18 @@ static const metric metrics[] = {
 typedef struct report {
     bool known;
     double value;
-    char why[240];
+    bool inputs_do; /* there is no number, and the inputs are to blame */
+    char why[400];
 } report;
+
+/* There is no number: false. */
+NB_PRINTF(2, 3) static bool say_why(report *r, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(r->why, sizeof r->why, fmt, args);
+    va_end(args);
+    return false;
+}
 
 typedef struct numeric_test {
     nbt_test test;
@@ -102,13 +112,55 @@ static nb_status run_passes(const numeric_test *t, nb_graph *g, nb_arena *arena)
     return g->stage == NB_STAGE_PLANNED ? NB_OK : nbt_plan(t->args, g);
 }
 
-static bool all_finite(const nb_tensor *t) {
+/* The first element that is infinite or no number; -1: none is. */
+static int64_t not_finite(const nb_tensor *t) {
     const float *x = t->data;
     const int64_t n = nb_tensor_count(t);
     for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(x[i])) return false;
+        if (!isfinite(x[i])) return i;
     }
-    return true;
+    return -1;
+}
+
+/* A tap: the first value that is not finite. */
+static void find_source(void *user, const nb_value *value, const nb_tensor *tensor) {
+    const nb_value **first = user;
+    if (!*first && tensor->elem == NB_F32 && not_finite(tensor) >= 0) *first = value;
+}
+
+/* The op that is the first to make what is not finite of these inputs; NULL: none. */
+static const nb_op *source_of(const numeric_test *t, const nb_sample *sample, nb_arena *arena) {
+    const nb_graph *g = t->graph;
+    const nb_value *first = NULL;
+    nb_tap *taps = NB_NEW_ARRAY(arena, nb_tap, (size_t)g->n_values + 1);
+    nb_tensor *outputs = NB_NEW_ARRAY(arena, nb_tensor, g->outputs.count + 1);
+    size_t n = 0;
+    NB_FOR_OPS(op, &g->body) {
+        for (uint32_t i = 0; i < op->n_results; i++) {
+            const nb_type *type = op->results[i]->type;
+            if (type->elem == NB_F32 && !type->quant)
+                taps[n++] = (nb_tap){op->results[i], find_source, &first};
+        }
+    }
+    const nb_status status =
+        nb_eval(g, sample->inputs, outputs, taps, n, arena, nb_diags_create(arena, NULL));
+    return status == NB_OK && first ? first->def : NULL;
+}
+
+/* Output `name` is not finite before any pass. */
+static bool refuse_inputs(const numeric_test *t, size_t sample, const char *name,
+                          const nb_tensor *wanted, report *r) {
+    nb_arena *arena = t->args->arena;
+    const int64_t at = not_finite(wanted);
+    const nb_op *op = source_of(t, &t->samples->items[sample], arena);
+    const char *made_by = "";
+    if (op)
+        made_by = nb_format(arena, "; '%s' (%s) is the first operation to make such a number",
+                            *nb_loc_name(op->loc) ? nb_loc_name(op->loc) : nb_out(op)->name,
+                            nb_info(op)->name);
+    r->inputs_do = true;
+    return say_why(r, "output '%s' is %g at element %lld in sample %zu, before any pass%s", name,
+                   (double)((const float *)wanted->data)[at], (long long)at, sample + 1, made_by);
 }
 
 static bool is_state(const nb_graph *g, size_t output) {
@@ -119,8 +171,8 @@ static bool is_state(const nb_graph *g, size_t output) {
 }
 
 /* Adds what the outputs that are measured differ by; false: there is one that cannot be. */
-static bool add_outputs(const numeric_test *t, const nb_graph *after, const nb_tensor *wanted,
-                        const nb_tensor *found, sums *s) {
+static bool add_outputs(const numeric_test *t, const nb_graph *after, size_t sample,
+                        const nb_tensor *wanted, const nb_tensor *found, sums *s, report *r) {
     const nb_counted counted = nb_output_that_counts(t->graph);
     bool any = false;
     for (size_t i = 0; i < t->graph->outputs.count; i++) {
@@ -131,12 +183,18 @@ static bool add_outputs(const numeric_test *t, const nb_graph *after, const nb_t
         for (size_t k = 0; k < after->outputs.count; k++) {
             if (strcmp(after->outputs.items[k], name) == 0) f = &found[k];
         }
-        if (!f || f->elem != NB_F32 || nb_tensor_count(f) != nb_tensor_count(w) || !all_finite(w))
-            return false;
+        if (!f) return say_why(r, "the passes leave no output '%s'", name);
+        if (f->elem != NB_F32 || nb_tensor_count(f) != nb_tensor_count(w))
+            return say_why(r,
+                           "output '%s' has %lld elements of %s behind the passes, %lld of f32 "
+                           "before them",
+                           name, (long long)nb_tensor_count(f), nb_elems[f->elem].text,
+                           (long long)nb_tensor_count(w));
+        if (not_finite(w) >= 0) return refuse_inputs(t, sample, name, w, r);
         add_pair(s, w, f, t->metric->rows, counted.output == i && counted.probabilities);
         any = true;
     }
-    return any;
+    return any || say_why(r, "no output of f32 is left for %s", t->metric->name);
 }
 
 static nb_status compare(const numeric_test *t, const nb_graph *after, nbt_model *m, report *r) {
@@ -151,7 +209,7 @@ static nb_status compare(const numeric_test *t, const nb_graph *after, nbt_model
         NB_TRY(
             nb_eval(t->graph, t->samples->items[i].inputs, wanted, NULL, 0, arena, t->args->diags));
         NB_TRY(nbt_run_model(t->args, m, like.items[i].inputs, found, arena));
-        r->known = add_outputs(t, after, wanted, found, &s);
+        r->known = add_outputs(t, after, i, wanted, found, &s, r);
     }
     r->value = t->metric->of(&s);
     return NB_OK;
@@ -177,11 +235,10 @@ static void measure_and_tell(void *user) {
     report r = {.known = false};
     args.diags = nb_diags_create(args.arena, t.graph->file);
     t.args = &args;
-    if (measure(&t, &r) != NB_OK) r.known = false;
-    if (!r.known)
-        snprintf(r.why, sizeof r.why, "%s",
-                 args.diags->list.count ? args.diags->list.items[0]->message
-                                        : "an output is missing or not a number");
+    if (measure(&t, &r) != NB_OK)
+        r.known = say_why(&r, "%s",
+                          args.diags->list.count ? args.diags->list.items[0]->message
+                                                 : "the measurement fails");
     if (write(t.pipe[1], &r, sizeof r) != sizeof r) _exit(1);
 }
 
@@ -241,7 +298,12 @@ static nb_status not_failing(const numeric_test *t, const nbt_end_of_run *end, c
              : WIFSIGNALED(end->status) ? strsignal(WTERMSIG(end->status))
              : *r->why                  ? r->why
                                         : "the measurement fails");
-    nb_help(diags, "--test takes any command, and counts crashes and time-outs too");
+    if (!r->inputs_do)
+        nb_help(diags, "--test takes any command, and counts crashes and time-outs too");
+    else if (nbt_has(t->args, "tokens") || nbt_has(t->args, "calib"))
+        nb_help(diags, "leave that sample out, or find with --test what makes it so");
+    else
+        nb_help(diags, "these inputs are made up: give the model its own with --calib FILE.npz");
     return NB_CHECK_FAILED;
 }
 

@@ -62,6 +62,11 @@ nb_arena *nb_arena_create_like(const nb_arena *parent) {
     return nb_arena_create(parent->oom, parent->user);
 }
 
+nb_oom_fn nb_arena_oom(const nb_arena *arena, void **user) {
+    *user = arena->user;
+    return arena->oom;
+}
+
 void nb_arena_destroy(nb_arena *arena) {
     if (arena == NULL) return;
     for (chunk *c = arena->first, *next; c != NULL; c = next) {

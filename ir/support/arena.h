@@ -17,6 +17,8 @@ nb_arena *nb_arena_create(nb_oom_fn oom, void *user);
 /* A new arena with the same out-of-memory handler as `parent`; destroyed separately. */
 nb_arena *nb_arena_create_like(const nb_arena *parent);
 void nb_arena_destroy(nb_arena *arena);
+/* The handler, NULL when there is none, and what it is called with. */
+nb_oom_fn nb_arena_oom(const nb_arena *arena, void **user);
 
 /* `size` bytes, zeroed. */
 void *nb_alloc(nb_arena *arena, size_t size);

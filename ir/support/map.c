@@ -101,6 +101,7 @@ void nb_map_set(nb_map *map, const void *key, void *value) {
 }
 
 void *nb_map_get_str(const nb_map *map, const char *key, size_t length) {
+    if (map->count == 0) return NULL; /* a hash costs more than most questions are worth */
     nb_map_entry *entry = find_str(map, key, length, nb_hash(key, length));
     return entry == NULL ? NULL : entry->value;
 }

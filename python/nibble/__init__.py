@@ -163,12 +163,15 @@ class Graph:
         after(name, result, seconds): called after each pass."""
         return self._run(_lib.nibble_run_passes, pipeline, passes, plugins, samples, directory, verify, check, after)
 
-    def quantize(self, scheme, samples=(), after=None):
-        """Runs the pipeline of a scheme: w8a16, w8a8, w4a16, w4a8, or f32."""
-        return self._run(_lib.nibble_run_scheme, scheme, (), (), samples, None, False, False, after)
+    def quantize(self, scheme, samples=(), after=None, budget=None):
+        """Runs the pipeline of a scheme: w8a16, w8a8, w4a16, w4a8, or f32.
 
-    def _run(self, function, text, passes, plugins, samples, directory, verify, check, after):
-        options = abi.PassOptions(verify_each=verify, check_each=check, directory=_encode(directory))
+        budget: "4.7bpw" or "12ms", with samples: bits for each layer by what it loses."""
+        return self._run(_lib.nibble_run_scheme, scheme, (), (), samples, None, False, False, after, budget)
+
+    def _run(self, function, text, passes, plugins, samples, directory, verify, check, after, budget=None):
+        options = abi.PassOptions(verify_each=verify, check_each=check, directory=_encode(directory),
+                                  budget=_encode(budget))
         ports, keep, failed = self.inputs, [], []
         if samples:
             options.samples = arrays = (abi.Array * (len(samples) * len(ports)))()

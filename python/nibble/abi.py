@@ -176,7 +176,7 @@ class PassOptions(Sized):
     _fields_ = [("size", c.c_uint32), ("samples", c.POINTER(Array)), ("n_samples", c.c_size_t),
                 ("plugins", c.POINTER(c.c_char_p)), ("in_memory", c.POINTER(c.c_void_p)),
                 ("directory", c.c_char_p), ("verify_each", c.c_int), ("check_each", c.c_int),
-                ("after", AFTER), ("user", c.c_void_p)]
+                ("after", AFTER), ("user", c.c_void_p), ("budget", c.c_char_p)]
 
 
 class CompileOptions(Sized):

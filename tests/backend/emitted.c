@@ -46,7 +46,8 @@ static bool run_pipeline(trial *t, nb_graph *g) {
     nb_registry *registry = nb_registry_create(t->arena);
     nb_preset_options options = {.group = -1};
     nb_pipeline pipeline;
-    nb_pass_env env = {.registry = registry, .diags = t->diags, .arena = t->arena};
+    nb_pass_env env = {
+        .registry = registry, .diags = t->diags, .arena = t->arena, .verify_each = true};
     return nb_pipeline_parse(registry, nb_preset("f32", &options, t->arena), t->arena, t->diags,
                              &pipeline) == NB_OK &&
            nb_pipeline_run(&pipeline, g, &env) == NB_OK;

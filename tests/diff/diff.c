@@ -113,7 +113,8 @@ static bool same(const diff *d, const char *cpu, size_t output, const nb_tensor 
 
 static bool plan(diff *d) {
     nb_registry *registry = nb_registry_create(d->arena);
-    nb_pass_env env = {.registry = registry, .diags = d->diags, .arena = d->arena};
+    nb_pass_env env = {
+        .registry = registry, .diags = d->diags, .arena = d->arena, .verify_each = true};
     nb_pipeline pipeline = {0};
     return nb_pipeline_parse(registry, "plan-memory", d->arena, d->diags, &pipeline) == NB_OK &&
            nb_pipeline_run(&pipeline, d->graph, &env) == NB_OK;

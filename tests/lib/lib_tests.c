@@ -378,6 +378,43 @@ START_TEST(samples_that_are_wrong) {
 }
 END_TEST
 
+/* A budget is met by what is measured here; of a state, by what the sample holds of it. */
+START_TEST(budgets) {
+    enum { WIDE = 64, STEPS = 16, PAST = 5 };
+    static const char layers[] =
+        "nir 1\ngraph @g(%x: f32[S,64], %past: f32[P,64]) -> (y: f32[S,64], present: f32[P+S,64]) "
+        "{\n"
+        "  state past -> present axis 0\n"
+        "  const @v: f32[64,64] = random(1, -1..1)\n  const @w: f32[64,64] = random(2, -1..1)\n"
+        "  %m: f32[S,64] = matmul %x, @v\n  %t: f32[S,64] = tanh %m\n"
+        "  %k: f32[P+S,64] = concat %past, %t {axis=0}\n  %s: f32[64] = reduce_sum %k {axes=[0]}\n"
+        "  %a: f32[S,64] = add %t, %s\n  %y: f32[S,64] = matmul %a, @w\n"
+        "  return %y, %k\n}\n";
+    static float x[STEPS * WIDE], past[PAST * WIDE];
+    for (int i = 0; i < STEPS * WIDE; i++) x[i] = (float)(i * 37 % 101 - 50) / 64;
+    for (int i = 0; i < PAST * WIDE; i++) past[i] = x[i];
+    nb_array in[2] = {{.elem = 1, .rank = 2, .dims = {STEPS, WIDE}, .data = x},
+                      {.elem = 1, .rank = 2, .dims = {PAST, WIDE}, .data = past}};
+    nibble_pass_options options = {.size = sizeof options, .samples = in, .n_samples = 1};
+    static const struct {
+        const char *budget, *says;
+        nibble_status status;
+    } cases[] = {{"1e5ms", "choose-bits: 2 layers with 8.500 bits per weight, a run of", NIBBLE_OK},
+                 {"6bpw", "choose-bits: 2 layers with", NIBBLE_OK},
+                 {"1e-6ms", "a run takes at least", NIBBLE_CHECK_FAILED},
+                 {"12", "a budget is bits per weight, like 4.7bpw, or milliseconds", NIBBLE_USAGE}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        parse(layers);
+        options.budget = cases[i].budget;
+        ck_assert_int_eq(nibble_run_scheme(graph, "w4a16", &options, diags), cases[i].status);
+        ck_assert_msg(said(cases[i].says), "%s: %s", cases[i].budget, nibble_diags_text(diags, 0));
+        nibble_graph_free(graph);
+        graph = NULL;
+        nibble_diags_clear(diags);
+    }
+}
+END_TEST
+
 static nb_pass_result greet(nb_pass_ctx *ctx) {
     ctx->host->report(ctx, NB_LEVEL_INFO, NULL, "hello from %s", (const char *)ctx->user);
     return NB_PASS_UNCHANGED;
@@ -460,6 +497,7 @@ int main(void) {
                                   lists,
                                   sample,
                                   samples_that_are_wrong,
+                                  budgets,
                                   pass_in_memory,
                                   several_threads};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) tcase_add_test(c, tests[i]);

@@ -198,7 +198,7 @@ function layOut(node, lifted) {
     return;
   }
   if (!node.open) {
-    const small = node.count + ' ops' + markText(node.marks);
+    const small = countText(node);
     node.w = Math.max(7.3 * (node.name.length + 2), 6.8 * small.length, 90) + 24;
     node.h = CLOSED;
     return;
@@ -344,7 +344,7 @@ class Picture {
       g.append(svg('text', { x: kind === 'leaf' || kind === 'port' ? 9 : 12, y: 16 },
         (kind === 'open' ? '- ' : kind === 'closed' ? '+ ' : '') + node.name));
       if (kind === 'closed')
-        g.append(svg('text', { x: 12, y: 32, class: 'small' }, node.count + ' ops' + markText(node.marks)));
+        g.append(svg('text', { x: 12, y: 32, class: 'small' }, countText(node)));
       if (node.part && kind === 'leaf') g.append(svg('title', {}, node.part.text.trim()));
       g.addEventListener('click', event => {
         event.stopPropagation();
@@ -376,6 +376,10 @@ class Picture {
       into.append(svg('path', { d, class: near ? 'near' : '' }));
     }
   }
+}
+
+function countText(node) {
+  return node.count + (node.count === 1 ? ' op' : ' ops') + markText(node.marks);
 }
 
 function markText(m) {

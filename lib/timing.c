@@ -1,10 +1,10 @@
 /* Time (timing.h). */
-#include "tools/timing.h"
+#include "lib/timing.h"
 
 #include <stdlib.h>
 #include <time.h>
 
-double nbt_now(void) {
+double nbl_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -15,7 +15,7 @@ static int ascending(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-nbt_times nbt_times_of(double *seconds, size_t n) {
+nbl_times nbl_times_of(double *seconds, size_t n) {
     qsort(seconds, n, sizeof *seconds, ascending);
-    return (nbt_times){.min = seconds[0], .median = seconds[n / 2], .max = seconds[n - 1]};
+    return (nbl_times){.min = seconds[0], .median = seconds[n / 2], .max = seconds[n - 1]};
 }
