@@ -273,6 +273,9 @@ nb_value *nb_zero_pad(nb_importer *im, nb_value *x, int axis, int64_t before, in
 /* i64[n] of dimensions, or a scalar of one. */
 nb_value *nb_make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar);
 nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis);
+/* Zeros of [n,...] with the slices `updates` put there at `index`, by a kind of scatter. */
+nb_value *nb_put_rows(nb_importer *im, nb_op_kind kind, const nb_dim *n, nb_value *index,
+                      nb_value *updates);
 nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, const int64_t *axes,
                     bool keep);
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
@@ -316,7 +319,8 @@ typedef struct nb_form {
     const char *op;
     nb_value *(*of)(nb_importer *im, nb_value *x);
 } nb_form;
-/* Output 0 of the node by the form of its name; x must be floats. */
+/* Output 0 of the node by the form of its name; x must be floats, those of 16 bits are computed in
+ * f32. */
 nb_status nb_apply_form(nb_importer *im, size_t n, const nb_form *forms);
 
 #define IMPORT(domain, op, first, last, least, most, outputs, attributes, function, argument) \
