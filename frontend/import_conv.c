@@ -124,6 +124,17 @@ nb_status nb_import_conv(nb_importer *im) {
     return nb_node_output(im, 0, nb_convolve(im, nb_node_input(im, 0), nb_node_input(im, 1), bias));
 }
 
+/* + an addend of the result's shape, and an activation. */
+nb_status nb_import_fused_conv(nb_importer *im) {
+    const Onnx__AttributeProto *numbers = nb_node_attr(im, "activation_params");
+    nb_value *bias = nb_has_input(im, 2) ? nb_node_input(im, 2) : NULL;
+    if (nb_has_input(im, 2) && !bias) return NB_MALFORMED;
+    nb_value *y = nb_convolve(im, nb_node_input(im, 0), nb_node_input(im, 1), bias);
+    if (nb_has_input(im, 3) && y) y = nb_combine(im, NB_OP_add, y, nb_node_input(im, 3));
+    y = nb_activated(im, y, numbers ? numbers->n_floats : 0, numbers ? numbers->floats : NULL);
+    return nb_node_output(im, 0, y);
+}
+
 /* ---- pooling -------------------------------------------------------------------------------- */
 
 static nb_status read_pool(nb_importer *im, nb_value *x, conv *c) {

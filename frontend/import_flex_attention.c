@@ -22,20 +22,8 @@ static nb_status read_flex(nb_importer *im, flex *f) {
             return nb_node_error(im, NB_MALFORMED, "input %zu is %s, expected floats of rank 4", i,
                                  nb_type_text(im->arena, (*in[i])->type));
     }
-    for (int d = 0; d < 3; d++) NB_TRY(nb_unify(im, f->k->type->dims[d], f->v->type->dims[d]));
-    NB_TRY(nb_unify(im, f->q->type->dims[0], f->k->type->dims[0]));
-    NB_TRY(nb_unify(im, f->q->type->dims[3], f->k->type->dims[3]));
-    const nb_dim *heads = f->q->type->dims[1], *groups = f->k->type->dims[1],
-                 *size = f->q->type->dims[3];
-    if (!nb_dim_is_const(heads) || !nb_dim_is_const(groups) || !nb_dim_is_const(size))
-        return nb_node_error(im, NB_UNSUPPORTED,
-                             "the number of heads and their size must be known");
-    if (groups->value < 1 || heads->value % groups->value)
-        return nb_node_error(im, NB_MALFORMED, "%lld heads of queries, %lld of keys",
-                             (long long)heads->value, (long long)groups->value);
-    f->heads = heads->value;
-    f->groups = groups->value;
-    f->scale = (double)nb_node_float(im, "scale", 1 / sqrtf((float)size->value));
+    NB_TRY(nb_check_heads(im, f->q, f->k, f->v, &f->heads, &f->groups));
+    f->scale = (double)nb_node_float(im, "scale", 1 / sqrtf((float)f->q->type->dims[3]->value));
     const int64_t asked = nb_node_int(im, "softmax_precision", 0);
     f->elem = f->q->type->elem == NB_F64 || asked == nb_elems[NB_F64].onnx ? NB_F64 : NB_F32;
     return NB_OK;
