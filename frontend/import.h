@@ -273,6 +273,9 @@ nb_value *nb_zero_pad(nb_importer *im, nb_value *x, int axis, int64_t before, in
 /* i64[n] of dimensions, or a scalar of one. */
 nb_value *nb_make_dims(nb_importer *im, size_t n, const nb_dim *const *dims, bool scalar);
 nb_value *nb_take(nb_importer *im, nb_value *x, nb_value *index, int axis);
+/* Zeros of [n,...] with the slices `updates` put there at `index`, by a kind of scatter. */
+nb_value *nb_put_rows(nb_importer *im, nb_op_kind kind, const nb_dim *n, nb_value *index,
+                      nb_value *updates);
 nb_value *nb_reduce(nb_importer *im, nb_op_kind kind, nb_value *x, size_t n, const int64_t *axes,
                     bool keep);
 nb_value *nb_multiply(nb_importer *im, nb_value *a, nb_value *b); /* matmul */
@@ -286,11 +289,20 @@ nb_value *nb_as(nb_importer *im, nb_value *x, nb_elem elem);
 /* [B,S,H*D] -> [B,H,S,D], and back. */
 nb_value *nb_split_heads(nb_importer *im, nb_value *x, int64_t heads, int64_t size);
 nb_value *nb_join_heads(nb_importer *im, nb_value *x);
+/* q[B,H,S,D], k[B,G,T,D], v[B,G,T,E]: makes equal what must be, and says H and G, of which the
+ * former is a multiple. */
+nb_status nb_check_heads(nb_importer *im, nb_value *q, nb_value *k, nb_value *v, int64_t *heads,
+                         int64_t *groups);
 /* [B,G,..] -> [B,H,..], rank 4: each of the groups for all heads that share it. */
 nb_value *nb_repeat_heads(nb_importer *im, nb_value *x, int64_t groups, int64_t heads);
 /* x [B,H,S,D] rotated in f32 by tables [B|1,S,D/2]; of x's type. */
 nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
                     bool interleaved);
+
+/* What a com.microsoft attention adds to scores of q[B,H,S,D] by k[B,H,T,D], f32 that broadcasts to
+ * [B,H,S,T]: its mask (an input), `unidirectional`, and a bias (an input); *out NULL: nothing. */
+nb_status nb_ms_bias(nb_importer *im, const nb_value *q, const nb_value *k, size_t mask_at,
+                     size_t bias_at, nb_value **out);
 
 /* softmax(x) along an axis; `flat`: along all from that one on, as before opset 13. */
 nb_status nb_softmax(nb_importer *im, nb_value *x, int64_t axis, bool flat, nb_value **y);
@@ -311,12 +323,17 @@ typedef struct nb_cell_function {
 /* In whatever case; NULL when there is none of that name. */
 const nb_cell_function *nb_cell_function_named(const char *name);
 
+/* What attribute `activation` of a fused operator, which has these numbers, makes of x; x without
+ * one. */
+nb_value *nb_activated(nb_importer *im, nb_value *x, size_t n, const float *numbers);
+
 /* Operators that are functions of one float: what the one of that name makes of x. */
 typedef struct nb_form {
     const char *op;
     nb_value *(*of)(nb_importer *im, nb_value *x);
 } nb_form;
-/* Output 0 of the node by the form of its name; x must be floats. */
+/* Output 0 of the node by the form of its name; x must be floats, those of 16 bits are computed in
+ * f32. */
 nb_status nb_apply_form(nb_importer *im, size_t n, const nb_form *forms);
 
 #define IMPORT(domain, op, first, last, least, most, outputs, attributes, function, argument) \

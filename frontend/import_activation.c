@@ -141,6 +141,21 @@ const nb_cell_function *nb_cell_function_named(const char *name) {
     return NULL;
 }
 
+nb_value *nb_activated(nb_importer *im, nb_value *x, size_t n, const float *numbers) {
+    const char *name = nb_node_string(im, "activation", "");
+    if (!*name || !x) return x;
+    if (strcmp(name, "Clip") == 0 && n == 2)
+        return at_most(im, at_least(im, x, (double)numbers[0]), (double)numbers[1]);
+    const nb_cell_function *f = nb_cell_function_named(name);
+    if (!f) {
+        nb_node_error(im, NB_UNSUPPORTED, "activation '%s' is not supported", name);
+        return NULL;
+    }
+    if (f->kind != NB_OP_COUNT) return nb_unary(&im->b, f->kind, x);
+    return f->of(im, x, (double)(n > 0 ? numbers[0] : f->alpha),
+                 (double)(n > 1 ? numbers[1] : f->beta));
+}
+
 nb_status nb_import_prelu(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0), *slope = nb_node_input(im, 1);
     if (!x || !slope) return NB_MALFORMED;

@@ -291,6 +291,21 @@ static bool frame_length(assuming *a) {
     return true;
 }
 
+/* Of MelWeightMatrix: the number of bands, and the length whose spectrum has so many bins. */
+static bool bands(assuming *a) {
+    if (a->n != 1 || a->rank != 2) return false;
+    a->want[0] = a->out[1];
+    return true;
+}
+
+static bool spectrum_length(assuming *a) {
+    const int64_t odd = 2 * a->out[0] - 1;
+    if (a->n != 1 || a->rank != 2) return false;
+    a->want[0] = odd - 1;
+    a->holds = either(a, equals(a, a->want), equals(a, &odd));
+    return true;
+}
+
 static bool image_shape(assuming *a) {
     if ((int)a->n != a->rank - 2) return false;
     memcpy(a->want, a->out + 2, a->n * sizeof *a->want);
@@ -316,6 +331,8 @@ static const struct {
     {"MaxUnpool", 2, output_shape},
     {"AffineGrid", 1, grid_size},
     {"STFT", 3, frame_length},
+    {"MelWeightMatrix", 0, bands},
+    {"MelWeightMatrix", 1, spectrum_length},
     {"HannWindow", 0, output_shape},
     {"HammingWindow", 0, output_shape},
     {"BlackmanWindow", 0, output_shape},

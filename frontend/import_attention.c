@@ -34,6 +34,23 @@ static nb_value *behind_past(nb_importer *im, nb_value *x, size_t past) {
     return NULL;
 }
 
+nb_status nb_check_heads(nb_importer *im, nb_value *q, nb_value *k, nb_value *v, int64_t *heads,
+                         int64_t *groups) {
+    for (int d = 0; d < 3; d += 2) NB_TRY(nb_unify(im, k->type->dims[d], v->type->dims[d]));
+    NB_TRY(nb_unify(im, q->type->dims[0], k->type->dims[0]));
+    NB_TRY(nb_unify(im, q->type->dims[3], k->type->dims[3]));
+    const nb_dim *n = q->type->dims[1], *shared = k->type->dims[1];
+    if (!nb_dim_is_const(n) || !nb_dim_is_const(shared) || !nb_dim_is_const(q->type->dims[3]))
+        return nb_node_error(im, NB_UNSUPPORTED,
+                             "the number of heads and their size must be known");
+    if (shared != v->type->dims[1] || shared->value < 1 || n->value % shared->value)
+        return nb_node_error(im, NB_MALFORMED, "%lld heads of queries, %lld of keys",
+                             (long long)n->value, (long long)shared->value);
+    *heads = n->value;
+    *groups = shared->value;
+    return NB_OK;
+}
+
 static nb_status read_operands(nb_importer *im, attending *a) {
     a->q = heads_apart(im, nb_node_input(im, 0), "q_num_heads");
     a->k = heads_apart(im, nb_node_input(im, 1), "kv_num_heads");
@@ -44,21 +61,9 @@ static nb_status read_operands(nb_importer *im, attending *a) {
     a->k = behind_past(im, a->k, 4);
     a->v = behind_past(im, a->v, 5);
     if (!a->k || !a->v) return NB_MALFORMED;
-    for (int d = 0; d < 3; d += 2) NB_TRY(nb_unify(im, a->k->type->dims[d], a->v->type->dims[d]));
-    NB_TRY(nb_unify(im, a->q->type->dims[0], a->k->type->dims[0]));
-    NB_TRY(nb_unify(im, a->q->type->dims[3], a->k->type->dims[3]));
-    const nb_dim *heads = a->q->type->dims[1], *groups = a->k->type->dims[1],
-                 *size = a->q->type->dims[3];
-    if (!nb_dim_is_const(heads) || !nb_dim_is_const(groups) || !nb_dim_is_const(size))
-        return nb_node_error(im, NB_UNSUPPORTED,
-                             "the number of heads and their size must be known");
-    if (groups != a->v->type->dims[1] || groups->value < 1 || heads->value % groups->value)
-        return nb_node_error(im, NB_MALFORMED, "%lld heads of queries, %lld of keys",
-                             (long long)heads->value, (long long)groups->value);
-    a->heads = heads->value;
-    a->groups = groups->value;
+    NB_TRY(nb_check_heads(im, a->q, a->k, a->v, &a->heads, &a->groups));
     a->past = nb_has_input(im, 4) ? nb_node_input(im, 4)->type->dims[2] : nb_num(im, 0);
-    a->scale = nb_node_float(im, "scale", 1 / sqrtf((float)size->value));
+    a->scale = nb_node_float(im, "scale", 1 / sqrtf((float)a->q->type->dims[3]->value));
     a->softcap = nb_node_float(im, "softcap", 0);
     if (!nb_has_input(im, 6)) return NB_OK;
     a->valid = nb_node_input(im, 6);

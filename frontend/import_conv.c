@@ -124,6 +124,17 @@ nb_status nb_import_conv(nb_importer *im) {
     return nb_node_output(im, 0, nb_convolve(im, nb_node_input(im, 0), nb_node_input(im, 1), bias));
 }
 
+/* + an addend of the result's shape, and an activation. */
+nb_status nb_import_fused_conv(nb_importer *im) {
+    const Onnx__AttributeProto *numbers = nb_node_attr(im, "activation_params");
+    nb_value *bias = nb_has_input(im, 2) ? nb_node_input(im, 2) : NULL;
+    if (nb_has_input(im, 2) && !bias) return NB_MALFORMED;
+    nb_value *y = nb_convolve(im, nb_node_input(im, 0), nb_node_input(im, 1), bias);
+    if (nb_has_input(im, 3) && y) y = nb_combine(im, NB_OP_add, y, nb_node_input(im, 3));
+    y = nb_activated(im, y, numbers ? numbers->n_floats : 0, numbers ? numbers->floats : NULL);
+    return nb_node_output(im, 0, y);
+}
+
 /* ---- pooling -------------------------------------------------------------------------------- */
 
 static nb_status read_pool(nb_importer *im, nb_value *x, conv *c) {
@@ -169,40 +180,82 @@ static const nb_dim *reach_beyond(nb_importer *im, const conv *c, int d) {
     return nb_dim_max(g, nb_dim_sub(g, end, all), nb_num(im, 0));
 }
 
-/* Each window of each channel of x, reduced: x[B,C,D...] is [B*C,1,D...], since patches join
- * channels. */
-static nb_value *windows(nb_importer *im, const conv *c, nb_op_kind kind, nb_value *x) {
+/* What windows see of each channel of x by itself, [B*C,places...,K]: x[B,C,D...] is [B*C,1,D...],
+ * since patches join channels. */
+static nb_value *channel_patches(nb_importer *im, const conv *c, nb_value *x) {
     if (!x) return NULL;
     const int rank = x->type->rank;
     const nb_dim *dims[NB_MAX_RANK];
     memcpy(dims, x->type->dims, sizeof dims);
-    const nb_dim *batch = dims[0], *channels = dims[1];
-    dims[0] = nb_dim_mul(im->g, batch, channels);
+    dims[0] = nb_dim_mul(im->g, dims[0], dims[1]);
     dims[1] = nb_num(im, 1);
-    x = nb_reshape(&im->b, x, rank, dims);
-    const int64_t last = rank - 1;
-    nb_value *y = nb_conv_patches(im, c, x);
+    return nb_conv_patches(im, c, nb_reshape(&im->b, x, rank, dims));
+}
+
+/* What is [B*C,places...], or with an axis of length 1 behind, as [B,C,places...] of x[B,C,...]. */
+static nb_value *channels_apart(nb_importer *im, const nb_value *x, nb_value *y) {
     if (!y) return NULL;
-    y = nb_reduce(im, kind, y, 1, &last, false);
-    if (!y) return NULL;
-    dims[0] = batch;
-    dims[1] = channels;
-    for (int d = 0; d < c->axes; d++) dims[d + 2] = y->type->dims[d + 1];
+    const int rank = x->type->rank;
+    const nb_dim *dims[NB_MAX_RANK] = {x->type->dims[0], x->type->dims[1]};
+    for (int d = 2; d < rank; d++) dims[d] = y->type->dims[d - 1];
     return nb_reshape(&im->b, y, rank, dims);
+}
+
+/* Each window of each channel of x, reduced. */
+static nb_value *windows(nb_importer *im, const conv *c, nb_op_kind kind, nb_value *x) {
+    const int64_t last = c->axes + 1;
+    nb_value *seen = channel_patches(im, c, x);
+    return seen ? channels_apart(im, x, nb_reduce(im, kind, seen, 1, &last, false)) : NULL;
+}
+
+/* a * size, a + size */
+static nb_value *with_size(nb_importer *im, nb_op_kind kind, nb_value *a, const nb_dim *size) {
+    return nb_combine(im, kind, a, nb_make_dims(im, 1, &size, true));
+}
+
+/* i64[B,C,places...]: where in the whole of x the elements are that `best`, of the same shape, says
+ * by their number in the window. With `storage_order` the first axis of an image counts fastest. */
+static nb_value *places_in_whole(nb_importer *im, const conv *c, nb_value *best) {
+    const bool first_fastest = nb_node_int(im, "storage_order", 0) != 0;
+    const nb_dim *const *lengths = c->x->type->dims, *one = nb_num(im, 1);
+    const int rank = c->axes + 2;
+    nb_value *flat = NULL;
+    for (int d = c->axes - 1; d >= 0 && best; d--) {
+        nb_value *at = with_size(im, NB_OP_mod, best, c->kernel[d]);
+        best = with_size(im, NB_OP_div, best, c->kernel[d]);
+        nb_value *start = nb_positions(im, rank, d + 2, at ? at->type->dims[d + 2] : one);
+        at = nb_combine(im, NB_OP_add, nb_times(im, at, (double)c->dilations[d]),
+                        nb_times(im, start, (double)c->strides[d]));
+        at = with_size(im, NB_OP_sub, at, c->before[d + 2]);
+        /* Where all are as small as what stands for the padding. */
+        at = with_size(im, NB_OP_min, at, nb_dim_sub(im->g, lengths[d + 2], one));
+        at = nb_combine(im, NB_OP_max, at, nb_scalar(im, NB_I64, 0));
+        const nb_dim *stride = one;
+        for (int e = first_fastest ? 0 : d + 1; e < (first_fastest ? d : c->axes); e++)
+            stride = nb_dim_mul(im->g, stride, lengths[e + 2]);
+        at = with_size(im, NB_OP_mul, at, stride);
+        flat = flat ? nb_combine(im, NB_OP_add, flat, at) : at;
+    }
+    const nb_dim *image = one;
+    for (int d = 2; d < rank; d++) image = nb_dim_mul(im->g, image, lengths[d]);
+    nb_value *which = with_size(im, NB_OP_mul, nb_positions(im, rank, 0, lengths[0]), lengths[1]);
+    which = nb_combine(im, NB_OP_add, which, nb_positions(im, rank, 1, lengths[1]));
+    return nb_combine(im, NB_OP_add, flat, with_size(im, NB_OP_mul, which, image));
 }
 
 nb_status nb_import_max_pool(nb_importer *im) {
     conv c = {0};
     NB_TRY(read_pool(im, nb_node_input(im, 0), &c));
-    if (im->node->n_output > 1 && im->node->output[1][0])
-        return nb_node_error(im, NB_UNSUPPORTED, "the indices of the largest elements");
     for (int d = 0; d < c.axes && nb_node_int(im, "ceil_mode", 0); d++)
         c.after[d + 2] = nb_dim_add(im->g, c.after[d + 2], reach_beyond(im, &c, d));
     const nb_elem elem = c.x->type->elem;
     nb_value *least =
         nb_scalar(im, elem, nb_elem_is_float(elem) ? -(double)INFINITY : (double)nb_elem_min(elem));
     nb_value *x = bordered(im, &c, c.x, c.before, c.after, least);
-    return nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_max, x));
+    NB_TRY(nb_node_output(im, 0, windows(im, &c, NB_OP_reduce_max, x)));
+    if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
+    nb_value *best = nb_best_place(im, channel_patches(im, &c, x), c.axes + 1, true, false);
+    return nb_node_output(im, 1, places_in_whole(im, &c, channels_apart(im, c.x, best)));
 }
 
 /* The p-norm of each window: (sum |x|^p)^(1/p). */

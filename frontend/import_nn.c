@@ -13,7 +13,7 @@ static nb_value *scaled(nb_importer *im, nb_value *x, float factor) {
 }
 
 /* alpha * op(A) op(B) + beta * C */
-nb_status nb_import_gemm(nb_importer *im) {
+static nb_status gemm(nb_importer *im, nb_value **out) {
     nb_value *a = nb_node_input(im, 0), *b = nb_node_input(im, 1);
     if (!a || !b) return NB_MALFORMED;
     if (a->type->rank != 2 || b->type->rank != 2)
@@ -25,7 +25,23 @@ nb_status nb_import_gemm(nb_importer *im) {
     if (nb_has_input(im, 2) && y)
         y = nb_combine(im, NB_OP_add, y,
                        scaled(im, nb_node_input(im, 2), nb_node_float(im, "beta", 1)));
+    *out = y;
+    return NB_OK;
+}
+
+nb_status nb_import_gemm(nb_importer *im) {
+    nb_value *y;
+    NB_TRY(gemm(im, &y));
     return nb_node_output(im, 0, y);
+}
+
+nb_status nb_import_fused_gemm(nb_importer *im) {
+    const nb_cell_function *f = nb_cell_function_named(nb_node_string(im, "activation", "Relu"));
+    const float numbers[] = {nb_node_float(im, "activation_alpha", f ? f->alpha : 0),
+                             nb_node_float(im, "activation_beta", f ? f->beta : 0)};
+    nb_value *y;
+    NB_TRY(gemm(im, &y));
+    return nb_node_output(im, 0, nb_activated(im, y, NB_COUNT(numbers), numbers));
 }
 
 nb_status nb_import_fused_matmul(nb_importer *im) {

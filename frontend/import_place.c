@@ -41,9 +41,8 @@ nb_status nb_import_center_crop_pad(nb_importer *im) {
 
 /* ---- Col2Im --------------------------------------------------------------------------------- */
 
-/* Zeros of [n, width]; rows `updates` put there or added. */
-static nb_value *put_rows(nb_importer *im, nb_op_kind kind, const nb_dim *n, nb_value *index,
-                          nb_value *updates) {
+nb_value *nb_put_rows(nb_importer *im, nb_op_kind kind, const nb_dim *n, nb_value *index,
+                      nb_value *updates) {
     if (!index || !updates) return NULL;
     const nb_dim *dims[NB_MAX_RANK];
     memcpy(dims, updates->type->dims, sizeof dims);
@@ -218,7 +217,7 @@ nb_status nb_import_col2im(nb_importer *im) {
                  *full[NB_MAX_RANK] = {batch, channels};
     x = nb_reshape(&im->b, x, 3, apart);
     nb_value *rows = nb_transpose(&im->b, x, (const int64_t[]){2, 0, 1});
-    nb_value *y = put_rows(im, NB_OP_scatter_add, nb_num(im, c.n_image), places, rows);
+    nb_value *y = nb_put_rows(im, NB_OP_scatter_add, nb_num(im, c.n_image), places, rows);
     y = nb_transpose(&im->b, y, (const int64_t[]){1, 2, 0});
     for (int d = 0; d < c.axes; d++)
         full[d + 2] = nb_num(im, c.image[d] + c.before[d] + c.after[d]);
@@ -255,8 +254,8 @@ nb_status nb_import_max_unpool(nb_importer *im) {
                 nb_num(im, kernel[d - 2] - before[d - 2] - after[d - 2]));
         all = nb_dim_mul(g, all, shape[d]);
     }
-    nb_value *y = put_rows(im, NB_OP_scatter, all, nb_reshape(&im->b, index, 1, &count),
-                           nb_reshape(&im->b, x, 1, &count));
+    nb_value *y = nb_put_rows(im, NB_OP_scatter, all, nb_reshape(&im->b, index, 1, &count),
+                              nb_reshape(&im->b, x, 1, &count));
     y = nb_reshape(&im->b, y, rank, shape);
     if (!nb_has_input(im, 2)) return nb_node_output(im, 0, y);
     const nb_dim *const *wanted;

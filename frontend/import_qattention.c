@@ -13,59 +13,6 @@ static nb_value *heads_of(nb_importer *im, nb_value *x, int64_t from, int64_t he
     return nb_swap_axes(im, x, 1, 2);
 }
 
-/* f32 that broadcasts to [B,H,S,S]: 0 where `seen` holds. */
-static nb_value *bias_of(nb_importer *im, nb_value *seen) {
-    const double hidden = (double)nb_node_float(im, "mask_filter_value", -10000.0F);
-    return seen ? nb_choose(im, seen, nb_scalar(im, NB_F32, 0), nb_scalar(im, NB_F32, hidden))
-                : NULL;
-}
-
-/* Keys that a mask i32[B,T] has ones for, or those before the ends i32[B]. */
-static nb_value *given_mask(nb_importer *im, nb_value *mask, const nb_value *x) {
-    const nb_dim *one = nb_num(im, 1), *batch = x->type->dims[0], *keys = x->type->dims[1];
-    if (!nb_elem_is_integer(mask->type->elem) || mask->type->rank < 1 || mask->type->rank > 2 ||
-        nb_unify(im, mask->type->dims[0], batch) != NB_OK ||
-        (mask->type->rank == 2 && nb_unify(im, mask->type->dims[1], keys) != NB_OK)) {
-        nb_node_error(im, NB_UNSUPPORTED, "a mask of type %s, expected i32[B] or i32[B,T]",
-                      nb_type_text(im->arena, mask->type));
-        return NULL;
-    }
-    const bool ends = mask->type->rank == 1;
-    mask =
-        nb_reshape(&im->b, nb_cast(&im->b, mask, NB_I64), 4,
-                   (const nb_dim *[]){x->type->dims[0], one, one, ends ? one : x->type->dims[1]});
-    nb_value *left =
-        ends ? nb_count_up(im, nb_num(im, 0), x->type->dims[1]) : nb_scalar(im, NB_I64, 0);
-    return bias_of(im, nb_combine(im, NB_OP_lt, left, mask));
-}
-
-/* Keys up to a row's own place. */
-static nb_value *causal_mask(nb_importer *im, const nb_value *x) {
-    const nb_dim *zero = nb_num(im, 0), *length = x->type->dims[1];
-    nb_value *key = nb_count_up(im, zero, length), *row = nb_along(im, key, 2, 0);
-    nb_value *seen = nb_combine(im, NB_OP_le, key, row);
-    return seen ? bias_of(im, nb_reshape(
-                                  &im->b, seen, 4,
-                                  (const nb_dim *[]){nb_num(im, 1), nb_num(im, 1), length, length}))
-                : NULL;
-}
-
-static nb_status read_mask(nb_importer *im, const nb_value *x, nb_value **out) {
-    nb_value *mask = NULL;
-    if (nb_has_input(im, 5)) {
-        nb_value *given = nb_node_input(im, 5);
-        mask = given ? given_mask(im, given, x) : NULL;
-        if (!mask) return NB_MALFORMED;
-    }
-    if (nb_node_int(im, "unidirectional", 0)) {
-        nb_value *causal = causal_mask(im, x);
-        mask = mask ? nb_combine(im, NB_OP_add, mask, causal) : causal;
-        if (!mask) return NB_MALFORMED;
-    }
-    *out = mask;
-    return NB_OK;
-}
-
 nb_status nb_import_qattention(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0), *w = nb_node_input(im, 1), *bias = nb_node_input(im, 2),
              *xs = nb_node_input(im, 3), *ws = nb_node_input(im, 4), *mask = NULL;
@@ -84,7 +31,6 @@ nb_status nb_import_qattention(nb_importer *im) {
     if (nb_has_input(im, 8) || nb_node_int(im, "do_rotary", 0) ||
         nb_node_int(im, "past_present_share_buffer", 0))
         return nb_node_error(im, NB_UNSUPPORTED, "past keys and rotation are not supported");
-    NB_TRY(read_mask(im, x, &mask));
     int64_t one;
     if (nb_type_static_count(ws->type, &one) && one == 1) ws = nb_reshape(&im->b, ws, 0, NULL);
     nb_value *sums = nb_integer_product(im, x, xz, w, wz);
@@ -95,6 +41,8 @@ nb_status nb_import_qattention(nb_importer *im) {
     const int64_t size = width / heads;
     nb_value *part[3];
     for (int i = 0; i < 3; i++) part[i] = heads_of(im, y, i * width, heads, size);
+    if (!part[0] || !part[1] || !part[2]) return nb_node_output(im, 0, NULL);
+    NB_TRY(nb_ms_bias(im, part[0], part[1], 5, SIZE_MAX, &mask));
     const float scale = nb_node_float(im, "scale", 0);
     nb_begin(&im->b, NB_OP_attention);
     for (int i = 0; i < 3; i++) nb_arg(&im->b, part[i]);

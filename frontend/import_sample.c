@@ -2,25 +2,11 @@
  *
  * A place is a number for each axis. Its neighbours are taken by gather from the tensor laid out as
  * one row of channels for each element of the image, weighted and added, all in f32. */
-#include "frontend/import.h"
+#include "frontend/sample.h"
 
 #include <string.h>
 
 #define MOST_TAPS 4
-
-typedef enum borders { ZEROS, BORDER, REFLECTION } borders;
-
-typedef struct sampling {
-    nb_value *rows;        /* f32[B*P,C]: the image, element by element */
-    nb_value *at[3];       /* f32[B,Q]: places along each axis */
-    nb_value *length[3];   /* f32: of the axes */
-    const nb_dim *dims[3]; /* the same */
-    const nb_dim *batch;
-    nb_value *image; /* i64[B,1]: which image each row of places is of; NULL: its own */
-    int axes, taps;  /* neighbours along an axis: 1, 2, or 4 of cubic interpolation */
-    bool align;
-    borders borders;
-} sampling;
 
 static nb_value *number(nb_importer *im, double value) { return nb_scalar(im, NB_F32, value); }
 
@@ -37,14 +23,14 @@ static nb_value *between(nb_importer *im, nb_value *x, nb_value *low, nb_value *
 }
 
 /* -1 .. 1 to 0 .. length - 1 or, with corners not aligned, to the centres of elements. */
-static nb_value *place_of(nb_importer *im, const sampling *s, nb_value *x, int axis) {
+static nb_value *place_of(nb_importer *im, const nb_sampling *s, nb_value *x, int axis) {
     nb_value *one = nb_plus(im, x, 1);
     if (s->align) return nb_times(im, product(im, one, nb_plus(im, s->length[axis], -1)), 0.5);
     return nb_times(im, nb_plus(im, product(im, one, s->length[axis]), -1), 0.5);
 }
 
 /* Turned back at the first and the last element, or half an element beyond them. */
-static nb_value *reflected(nb_importer *im, const sampling *s, nb_value *x, int axis) {
+static nb_value *reflected(nb_importer *im, const nb_sampling *s, nb_value *x, int axis) {
     double low = s->align ? 0 : -0.5;
     nb_value *range = nb_plus(im, s->length[axis], s->align ? -1 : 0);
     range = nb_combine(im, NB_OP_max, range, number(im, 1));
@@ -79,18 +65,18 @@ typedef struct neighbour {
     nb_value *weight; /* f32[B,Q], NULL: 1 */
 } neighbour;
 
-static neighbour neighbour_of(nb_importer *im, const sampling *s, int axis, int tap) {
+static neighbour neighbour_of(nb_importer *im, const nb_sampling *s, int axis, int tap) {
     nb_value *x = s->at[axis], *zero = number(im, 0);
     nb_value *last = nb_plus(im, s->length[axis], -1);
     if (s->taps == 1) x = nb_unary(&im->b, NB_OP_round, x);
-    if (s->borders == BORDER) x = between(im, x, zero, last);
-    if (s->borders == REFLECTION) x = reflected(im, s, x, axis);
+    if (s->borders == NB_BORDERS_LAST) x = between(im, x, zero, last);
+    if (s->borders == NB_BORDERS_REFLECTED) x = reflected(im, s, x, axis);
     nb_value *floor = s->taps == 1 ? x : nb_unary(&im->b, NB_OP_floor, x);
     neighbour n = {.weight = weight(im, s->taps, tap, minus(im, x, floor))};
     nb_value *at = nb_plus(im, floor, s->taps == 4 ? tap - 1 : tap);
-    if (s->borders == REFLECTION) at = reflected(im, s, at, axis);
+    if (s->borders == NB_BORDERS_REFLECTED) at = reflected(im, s, at, axis);
     nb_value *inside = between(im, at, zero, last);
-    if (s->borders == ZEROS && at && inside) {
+    if (s->borders == NB_BORDERS_ZERO && at && inside) {
         nb_value *is = nb_cast(&im->b, nb_combine(im, NB_OP_eq, at, inside), NB_F32);
         n.weight = n.weight ? product(im, n.weight, is) : is;
     }
@@ -99,8 +85,7 @@ static neighbour neighbour_of(nb_importer *im, const sampling *s, int axis, int 
     return n;
 }
 
-/* f32[B,Q,C] */
-static nb_value *sample(nb_importer *im, const sampling *s) {
+nb_value *nb_sample(nb_importer *im, const nb_sampling *s) {
     neighbour n[3][MOST_TAPS];
     int combinations = 1;
     const nb_dim *pixels = nb_num(im, 1);
@@ -129,14 +114,13 @@ static nb_value *sample(nb_importer *im, const sampling *s) {
             const nb_dim *dims[] = {w->type->dims[0], w->type->dims[1], nb_num(im, 1)};
             part = product(im, part, nb_reshape(&im->b, w, 3, dims));
         }
-        sum = sum ? nb_combine(im, NB_OP_add, sum, part) : part;
+        sum = sum ? nb_combine(im, s->largest ? NB_OP_max : NB_OP_add, sum, part) : part;
         if (!sum) return NULL;
     }
     return sum;
 }
 
-/* [B,C,D...] to f32[B*P,C]. */
-static nb_value *rows_of(nb_importer *im, nb_value *x) {
+nb_value *nb_sample_rows(nb_importer *im, nb_value *x) {
     const int rank = x->type->rank;
     int64_t perm[NB_MAX_RANK];
     for (int d = 0; d < rank; d++) perm[d] = d == 0 ? 0 : d == rank - 1 ? 1 : d + 1;
@@ -148,7 +132,7 @@ static nb_value *rows_of(nb_importer *im, nb_value *x) {
     return nb_reshape(&im->b, last, 2, dims);
 }
 
-static nb_status read_sampling(nb_importer *im, sampling *s) {
+static nb_status read_sampling(nb_importer *im, nb_sampling *s) {
     static const struct {
         const char *name;
         int taps;
@@ -163,14 +147,14 @@ static nb_status read_sampling(nb_importer *im, sampling *s) {
         return nb_node_error(im, NB_MALFORMED, "mode '%s' and padding_mode '%s' are not known",
                              mode, padding);
     s->taps = modes[m].taps;
-    s->borders = (borders)p;
+    s->borders = (nb_borders)p;
     s->align = nb_node_int(im, "align_corners", 0) != 0;
     return NB_OK;
 }
 
 nb_status nb_import_grid_sample(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0), *grid = nb_node_input(im, 1);
-    sampling s = {0};
+    nb_sampling s = {0};
     if (!x || !grid) return NB_MALFORMED;
     NB_TRY(read_sampling(im, &s));
     const int rank = x->type->rank;
@@ -193,8 +177,8 @@ nb_status nb_import_grid_sample(nb_importer *im) {
         s.at[axis] = at ? place_of(im, &s, at, axis) : NULL;
         if (!s.at[axis] || !s.length[axis]) return nb_node_output(im, 0, NULL);
     }
-    s.rows = rows_of(im, x);
-    nb_value *y = s.rows ? sample(im, &s) : NULL; /* [B,Q,C] */
+    s.rows = nb_sample_rows(im, x);
+    nb_value *y = s.rows ? nb_sample(im, &s) : NULL; /* [B,Q,C] */
     if (!y) return nb_node_output(im, 0, NULL);
     y = nb_swap_axes(im, y, 1, 2);
     out[0] = places->dims[0];
@@ -209,6 +193,7 @@ typedef struct regions {
     nb_value *rois;         /* f32[R,4]: x1, y1, x2, y2 in elements of the image */
     int64_t out[2], points; /* height and width; points along an axis in each cell */
     bool half;              /* places are centres of elements */
+    bool largest;           /* mode max */
 } regions;
 
 /* f32[R,n]: places along an axis (0: y) of the points of all cells. */
@@ -225,7 +210,7 @@ static nb_value *points_of(nb_importer *im, const regions *r, int axis) {
 }
 
 /* Is a point at most one element outside? */
-static nb_value *near_image(nb_importer *im, const sampling *s, nb_value *at, int axis) {
+static nb_value *near_image(nb_importer *im, const nb_sampling *s, nb_value *at, int axis) {
     nb_value *low = nb_combine(im, NB_OP_le, number(im, -1), at);
     nb_value *high = nb_combine(im, NB_OP_le, at, s->length[axis]);
     return low && high ? nb_combine(im, NB_OP_and, low, high) : NULL;
@@ -239,8 +224,9 @@ static nb_status read_regions(nb_importer *im, regions *r) {
     r->out[0] = nb_node_int(im, "output_height", 1);
     r->out[1] = nb_node_int(im, "output_width", 1);
     r->points = nb_node_int(im, "sampling_ratio", 0);
-    if (strcmp(mode, "avg") != 0)
-        return nb_node_error(im, NB_UNSUPPORTED, "mode '%s' is not supported", mode);
+    r->largest = strcmp(mode, "max") == 0;
+    if (!r->largest && strcmp(mode, "avg") != 0)
+        return nb_node_error(im, NB_MALFORMED, "mode is '%s', expected avg or max", mode);
     if (r->points < 1)
         return nb_node_error(im, NB_UNSUPPORTED,
                              "a sampling_ratio that depends on the regions is not supported");
@@ -276,9 +262,13 @@ nb_status nb_import_roi_align(nb_importer *im) {
     NB_TRY(nb_unify(im, image->type->dims[0], rois->type->dims[0]));
     regions r = {0};
     NB_TRY(read_regions(im, &r));
-    sampling s = {.axes = 2, .taps = 2, .borders = BORDER, .batch = rois->type->dims[0]};
+    nb_sampling s = {.axes = 2,
+                     .taps = 2,
+                     .borders = NB_BORDERS_LAST,
+                     .batch = rois->type->dims[0],
+                     .largest = r.largest};
     s.image = nb_along(im, nb_as(im, image, NB_I64), 2, 0);
-    s.rows = rows_of(im, x);
+    s.rows = nb_sample_rows(im, x);
     nb_value *seen = NULL;
     for (int axis = 0; axis < 2; axis++) {
         s.dims[axis] = x->type->dims[axis + 2];
@@ -288,14 +278,15 @@ nb_status nb_import_roi_align(nb_importer *im) {
         seen = seen && is ? nb_combine(im, NB_OP_and, seen, is) : is;
         if (!seen) return nb_node_output(im, 0, NULL);
     }
-    nb_value *y = s.rows && s.image ? sample(im, &s) : NULL; /* [R,Q,C] */
+    nb_value *y = s.rows && s.image ? nb_sample(im, &s) : NULL; /* [R,Q,C] */
     const nb_dim *wide[] = {s.batch, seen->type->dims[1], nb_num(im, 1)};
     y = y ? nb_choose(im, nb_reshape(&im->b, seen, 3, wide), y, number(im, 0)) : NULL;
     const nb_dim *points = nb_num(im, r.points);
     const nb_dim *cells[] = {s.batch, nb_num(im, r.out[0]), points, nb_num(im, r.out[1]),
                              points,  x->type->dims[1]};
     y = nb_reshape(&im->b, y, 6, cells);
-    y = y ? nb_reduce(im, NB_OP_reduce_mean, y, 2, (const int64_t[]){2, 4}, false) : NULL;
+    const nb_op_kind over = r.largest ? NB_OP_reduce_max : NB_OP_reduce_mean;
+    y = y ? nb_reduce(im, over, y, 2, (const int64_t[]){2, 4}, false) : NULL;
     y = nb_transpose(&im->b, y, (const int64_t[]){0, 3, 1, 2});
     return nb_node_output(im, 0, nb_as(im, y, x->type->elem));
 }

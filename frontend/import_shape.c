@@ -1,38 +1,10 @@
 /* Operators that move data or compute shapes. */
 #include "frontend/import.h"
 
-#include "ir/eval.h"
-
 #include <string.h>
 
 nb_status nb_import_identity(nb_importer *im) {
     return nb_node_output(im, 0, nb_scope_find(im, im->node->input[0])); /* a sequence too */
-}
-
-/* Is input i a constant that is 0? */
-static bool is_zero(nb_importer *im, size_t i) {
-    nb_value *v = nb_has_input(im, i) ? nb_node_input(im, i) : NULL;
-    int64_t count;
-    if (!v || !nb_is_const(v) || !nb_type_static_count(v->type, &count) || count != 1) return false;
-    nb_tensor t = nb_tensor_of_const(v);
-    return nb_tensor_get(&t, 0) == 0;
-}
-
-/* In inference: the input, and a mask that keeps everything. */
-nb_status nb_import_dropout(nb_importer *im) {
-    nb_value *x = nb_node_input(im, 0);
-    if (nb_has_input(im, 2)) {
-        const int64_t *training;
-        size_t n;
-        NB_TRY(nb_ints_of(im, 2, &training, &n));
-        /* Nothing is dropped with ratio 0 either. */
-        if (n != 1 || (training[0] && !is_zero(im, 1)))
-            return nb_node_error(im, NB_UNSUPPORTED, "training mode is not supported");
-    }
-    NB_TRY(nb_node_output(im, 0, x));
-    if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
-    return nb_node_output(
-        im, 1, nb_expand_to(im, nb_scalar(im, NB_BOOL, 1), x->type->rank, x->type->dims));
 }
 
 static nb_status check_rank(nb_importer *im, size_t rank) {

@@ -327,7 +327,11 @@ nb_status nb_apply_form(nb_importer *im, size_t n, const nb_form *forms) {
                              nb_elems[x->type->elem].text);
     size_t i = 0;
     while (i < n && strcmp(forms[i].op, im->node->op_type) != 0) i++;
-    return nb_node_output(im, 0, i < n ? forms[i].of(im, x) : NULL);
+    if (i == n) return nb_node_output(im, 0, NULL);
+    /* Of 16 bits the result alone is rounded. */
+    const nb_elem elem = x->type->elem;
+    x = nb_as(im, x, nb_elems[elem].bits < 32 ? NB_F32 : elem);
+    return nb_node_output(im, 0, nb_as(im, x ? forms[i].of(im, x) : NULL, elem));
 }
 
 nb_value *nb_bitcast(nb_importer *im, nb_value *x, nb_elem to) {

@@ -296,24 +296,41 @@ static wire resize(wire scales, wire attributes) {
 
 START_TEST(resizes) {
     float twice[] = {1, 1, 2, 2}, odd[] = {1, 1, 1.5f, 1}, less[] = {1, 1, 0.5f, 0.25f},
-          bad[] = {1, 1, 1.5f, 1.5f}, zero[] = {1, 1, 0, 1};
+          both[] = {1, 1, 1.5f, 1.5f}, zero[] = {1, 1, 0, 1};
 #define SCALES(values) front_weight("s", 1, "4", values, 16)
     wire linear = front_string("mode", "linear");
     front_expect_type(resize(SCALES(twice), NONE), "f32[B,3,8,2*S]");
     front_expect_type(resize(SCALES(odd), linear), "f32[B,3,6,S]");
     front_expect_type(resize(SCALES(less), front_string("mode", "cubic")),
                       "f32[B,3,2,floordiv(S,4)]");
-    front_expect(resize(SCALES(bad), linear), NB_UNSUPPORTED, "an axis of length S scaled by 1.5");
+    front_expect_type(resize(SCALES(both), linear), "f32[B,3,6,floordiv(3*S,2)]");
+    front_expect_type(resize(SCALES(both), W(linear, front_int("antialias", 1))),
+                      "f32[B,3,6,floordiv(3*S,2)]");
     front_expect(resize(SCALES(zero), linear), NB_MALFORMED, "a scale of 0");
     front_expect(resize(front_weight("s", 1, "3", twice, 12), linear), NB_MALFORMED,
                  "3 scales or sizes for 4 axes");
     front_expect(resize(front_input("s", 1, "4"), linear), NB_UNSUPPORTED, "it depends on data");
     front_expect(resize(SCALES(twice), front_string("mode", "area")), NB_UNSUPPORTED,
                  "mode 'area' is not supported");
-    front_expect(resize(SCALES(twice), front_int("antialias", 1)), NB_UNSUPPORTED, "antialias");
+    wire crop = W(linear, front_string("coordinate_transformation_mode", "tf_crop_and_resize"));
+    front_expect(resize(SCALES(twice), crop), NB_MALFORMED, "input 1 is missing");
+    front_expect(resize(SCALES(twice), W(crop, front_int("antialias", 1))), NB_UNSUPPORTED,
+                 "antialias with tf_crop_and_resize");
     front_expect_type(graph(W(front_input("i", 1, "B,3,4,S"), I64("n", 7, 9),
                               NODE("Resize", "i,,,n", INTS("axes", 2, 3), linear))),
                       "f32[B,3,7,9]");
+    wire keep = W(INTS("axes", 2, 3), front_string("keep_aspect_ratio_policy", "not_larger"));
+    front_expect_type(
+        graph(W(front_input("i", 1, "B,3,4,8"), I64("n", 7, 9), NODE("Resize", "i,,,n", keep))),
+        "f32[B,3,5,9]");
+    front_expect(graph(W(front_input("i", 1, "B,3,4,S"), front_input("n", 7, "2"),
+                         NODE("Resize", "i,,,n", keep))),
+                 NB_UNSUPPORTED, "it depends on data");
+    front_expect(
+        graph(W(front_input("i", 1, "B,3,4,S"), I64("n", 7, 9),
+                NODE("Resize", "i,,,n",
+                     W(INTS("axes", 2, 3), front_string("keep_aspect_ratio_policy", "smallest"))))),
+        NB_UNSUPPORTED, "'smallest' is not supported");
 }
 END_TEST
 
