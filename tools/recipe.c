@@ -69,8 +69,8 @@ static nb_status choose_budget(nbt_args *args, nb_preset_options *options) {
                              : nb_format(args->arena, "max-kld=%.9g", value);
     if (!options->budget)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE,
-                        "--budget takes bits per weight, like 4.7bpw, or milliseconds of a run, "
-                        "like 12ms; found '%s'",
+                        "--budget takes 2 to 32 bits per weight, like 4.7bpw, or milliseconds of a "
+                        "run, like 12ms; found '%s'",
                         budget);
     const bool timed = strncmp(options->budget, "budget-ms", strlen("budget-ms")) == 0;
     return timed ? nbt_check_stopwatch(args) : NB_OK;
