@@ -54,28 +54,47 @@ static nb_status read_modes(nb_importer *im, nb_resize *r) {
 
 /* ---- lengths from scales -------------------------------------------------------------------- */
 
-/* floor(length * scale). A scale is m / 2^k, for f32 with m below 2^24. */
+#define MOST_PARTS 4096
+
+/* The fraction of the least denominator that is this number in f32: by continued fractions, the
+ * whole parts of the number, of the inverse of what is left, and so on. */
+static bool as_fraction(float number, int64_t *above, int64_t *below) {
+    int64_t p[2] = {0, 1}, q[2] = {1, 0}; /* the last two approximations */
+    for (double x = (double)number; x < 0x1p31; x = 1 / (x - floor(x))) {
+        const int64_t whole = (int64_t)x, n = whole * p[1] + p[0], d = whole * q[1] + q[0];
+        if (d > MOST_PARTS || n > INT32_MAX) return false;
+        if ((float)((double)n / (double)d) == number) {
+            *above = n;
+            *below = d;
+            return n > 0;
+        }
+        p[0] = p[1];
+        q[0] = q[1];
+        p[1] = n;
+        q[1] = d;
+    }
+    return false;
+}
+
+/* floor(length * scale), rounded to f32 first: ten times 1.3 are 13, though 1.3 is a bit less in
+ * f32. Lengths that are not known are multiplied by the fraction that is meant. */
 static const nb_dim *scaled(nb_importer *im, const nb_dim *length, double scale) {
-    int k = 0;
+    int64_t above, below;
     if (nb_dim_is_const(length)) {
-        double to = floor((double)length->value * scale);
+        const double to = floor((double)((float)length->value * (float)scale));
         return to >= 0 && to < 0x1p40 ? nb_num(im, (int64_t)to) : NULL;
     }
-    while (scale != floor(scale) && k < 40) {
-        scale *= 2;
-        k++;
-    }
-    if (scale != floor(scale) || !(scale >= 0 && scale < 0x1p40)) return NULL;
-    const nb_dim *all = nb_dim_mul(im->g, length, nb_num(im, (int64_t)scale));
-    return nb_dim_floordiv(im->g, all, nb_num(im, INT64_C(1) << k));
+    if (!as_fraction((float)scale, &above, &below)) return NULL;
+    return nb_dim_floordiv(im->g, nb_dim_mul(im->g, length, nb_num(im, above)), nb_num(im, below));
 }
 
 /* `part`: of the axis that is resized. */
 static nb_status known_scale(nb_importer *im, nb_resize_axis *a, double scale, double part) {
     if (!(scale > 0 && scale < 0x1p31))
         return nb_node_error(im, NB_MALFORMED, "a scale of %g", scale);
-    a->known = scale;
-    a->scale = nb_scalar(im, NB_F64, scale);
+    int64_t above, below;
+    a->known = as_fraction((float)scale, &above, &below) ? (double)above / (double)below : scale;
+    a->scale = nb_scalar(im, NB_F64, a->known);
     a->to = scaled(im, a->from, scale * part);
     if (a->to) return NB_OK;
     return nb_node_error(im, NB_UNSUPPORTED, "an axis of length %s scaled by %g",
@@ -174,7 +193,8 @@ static nb_status scales_of_run(nb_importer *im, const request *q, nb_resize_axis
                  *end = nb_slice_axis(im, q->parts, 0, n, n, 1);
         exact = nb_combine(im, NB_OP_mul, exact, nb_combine(im, NB_OP_sub, end, start));
     }
-    NB_TRY(hold(im, q, axes, nb_unary(&im->b, NB_OP_floor, exact)));
+    nb_value *rounded = nb_as(im, nb_as(im, exact, NB_F32), NB_F64);
+    NB_TRY(hold(im, q, axes, nb_unary(&im->b, NB_OP_floor, rounded)));
     for (size_t i = 0; i < q->n; i++) axes[q->axis[i]].scale = element(im, scales, i);
     return NB_OK;
 }

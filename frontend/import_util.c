@@ -294,6 +294,7 @@ nb_status nb_axes(nb_importer *im, size_t input, int rank, const int64_t **axes,
 nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value) {
     const char *name = nb_format(im->arena, "c_%g", value);
     nb_value *v;
+    if (elem == NB_F64) return nb_const_f64(im->g, name, 0, NULL, &value);
     if (nb_elem_is_float(elem)) {
         float f = (float)value;
         v = nb_const_f32(im->g, name, 0, NULL, &f);

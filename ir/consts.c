@@ -97,6 +97,11 @@ nb_value *nb_const_f32(nb_graph *g, const char *name, int rank, const int64_t *d
     return small_const(g, name, NB_F32, rank, dims, data);
 }
 
+nb_value *nb_const_f64(nb_graph *g, const char *name, int rank, const int64_t *dims,
+                       const double *data) {
+    return small_const(g, name, NB_F64, rank, dims, data);
+}
+
 nb_value *nb_const_i64(nb_graph *g, const char *name, int rank, const int64_t *dims,
                        const int64_t *data) {
     return small_const(g, name, NB_I64, rank, dims, data);

@@ -300,9 +300,11 @@ nb_value *nb_graph_add_input(nb_graph *g, const char *name, const nb_type *type)
 /* Takes over one reference to `blob`. Its size must fit the type. */
 nb_value *nb_graph_add_const(nb_graph *g, const char *name, const nb_type *type, nb_blob *blob,
                              const nb_loc *loc);
-/* Small constants by value: f32 or i64 of the given static shape. */
+/* Small constants by value: f32, f64 or i64 of the given static shape. */
 nb_value *nb_const_f32(nb_graph *g, const char *name, int rank, const int64_t *dims,
                        const float *data);
+nb_value *nb_const_f64(nb_graph *g, const char *name, int rank, const int64_t *dims,
+                       const double *data);
 nb_value *nb_const_i64(nb_graph *g, const char *name, int rank, const int64_t *dims,
                        const int64_t *data);
 /* Ends the body: `values[i]` is output `names[i]`. Replaces an earlier return. */

@@ -306,6 +306,11 @@ START_TEST(resizes) {
     front_expect_type(resize(SCALES(both), linear), "f32[B,3,6,floordiv(3*S,2)]");
     front_expect_type(resize(SCALES(both), W(linear, front_int("antialias", 1))),
                       "f32[B,3,6,floordiv(3*S,2)]");
+    /* What is meant, not what f32 makes of it; numbers that are no fraction have no expression. */
+    const float tenths[] = {1, 1, 3.3f, 1.3f}, pi[] = {1, 1, 1, 3.14159274f};
+    front_expect_type(resize(SCALES(tenths), linear), "f32[B,3,13,floordiv(13*S,10)]");
+    front_expect(resize(SCALES(pi), linear), NB_UNSUPPORTED,
+                 "an axis of length S scaled by 3.14159");
     front_expect(resize(SCALES(zero), linear), NB_MALFORMED, "a scale of 0");
     front_expect(resize(front_weight("s", 1, "3", twice, 12), linear), NB_MALFORMED,
                  "3 scales or sizes for 4 axes");

@@ -63,8 +63,12 @@ static void near(const nb_tensor *t, const float *want, int64_t n) {
 
 typedef float heads[B][H][T][D];
 
+/* cap * tanh(x / cap) of scores, and one more score for each head that no value belongs to. */
+static float cap;
+static const float *sinks;
+
 /* softmax(q k / sqrt(D) + add) v */
-static void attend(float q[B][S][N], heads k, heads v, int keys, float add[B][H][S][T],
+static void attend(float q[B][S][N], heads k, heads v, int keys, float add_[B][H][S][T],
                    float y[B][S][N]) {
     for (int b = 0; b < B; b++)
         for (int h = 0; h < H; h++)
@@ -74,9 +78,13 @@ static void attend(float q[B][S][N], heads k, heads v, int keys, float add[B][H]
                     double dot = 0;
                     for (int d = 0; d < D; d++)
                         dot += (double)q[b][s][h * D + d] * (double)k[b][h][t][d];
-                    score[t] = dot / sqrt(D) + (double)add[b][h][s][t];
+                    dot /= sqrt(D);
+                    if (cap > 0) dot = (double)cap * tanh(dot / (double)cap);
+                    score[t] = dot + (double)add_[b][h][s][t];
                     most = fmax(most, score[t]);
                 }
+                if (sinks) most = fmax(most, (double)sinks[h]);
+                if (sinks) all = exp((double)sinks[h] - most);
                 for (int t = 0; t < keys; t++) all += score[t] = exp(score[t] - most);
                 for (int d = 0; d < D; d++) {
                     double sum = 0;
@@ -207,6 +215,71 @@ START_TEST(attention) {
 }
 END_TEST
 
+/* A decoder's: one group of keys for both heads, causal, the last two keys only, a bias, a cap and
+ * sinks; each by itself too. */
+START_TEST(group_query_attention) {
+    enum { WINDOW = 1, BIAS = 2, CAP = 4, SINKS = 8, SMOOTH = 16 };
+    static const int kinds[] = {0, WINDOW, BIAS, CAP, SINKS, SMOOTH, WINDOW | BIAS | CAP | SINKS};
+    static const float given[H] = {0.75F, -0.5F}, none[H];
+    static int32_t last[B] = {T - 1, T - 1}, total = T;
+    const int kind = kinds[_i];
+    static float one_k[B][S][D], one_v[B][S][D], one_past[2][B][P][D];
+    fill_all();
+    fill(&one_k[0][0][0], B * S * D, 11);
+    fill(&one_v[0][0][0], B * S * D, 12);
+    fill(&one_past[0][0][0][0], 2 * B * P * D, 13);
+    nb_tensor in[] = {TENSOR(NB_F32, q, B, S, N),
+                      TENSOR(NB_F32, one_k, B, S, D),
+                      TENSOR(NB_F32, one_v, B, S, D),
+                      TENSOR(NB_F32, one_past[0], B, 1, P, D),
+                      TENSOR(NB_F32, one_past[1], B, 1, P, D),
+                      TENSOR(NB_I32, last, B),
+                      {.elem = NB_I32, .data = &total, .bytes = 4},
+                      TENSOR(NB_F32, scores, 1, H, S, T),
+                      TENSOR(NB_F32, (void *)(uintptr_t)given, H)};
+    nb_tensor out[3];
+    const bool bias = kind & BIAS, sunk = kind & SINKS;
+    if (!bias) in[7] = in[8];
+    wire ports =
+        W(front_input("q", F32, "B,S,8"), front_input("k", F32, "B,S,4"),
+          front_input("v", F32, "B,S,4"), front_input("pk", F32, "B,1,P,4"),
+          front_input("pv", F32, "B,1,P,4"), front_input("n", I32, "B"), front_input("t", I32, ""));
+    ports = W(ports, bias ? front_input("a", F32, "1,2,S,T") : NONE,
+              sunk ? front_input("s", F32, "2") : NONE);
+    run("GroupQueryAttention", ports,
+        sunk   ? bias ? "q,k,v,pk,pv,n,t,,,,a,s" : "q,k,v,pk,pv,n,t,,,,,s"
+        : bias ? "q,k,v,pk,pv,n,t,,,,a"
+               : "q,k,v,pk,pv,n,t",
+        "y,z,w",
+        W(front_int("num_heads", H), front_int("kv_num_heads", 1),
+          kind & WINDOW ? front_int("local_window_size", 2) : NONE,
+          kind & CAP ? front_float("softcap", 0.5F) : NONE,
+          kind & SMOOTH ? front_int("smooth_softmax", 1) : NONE),
+        in, out);
+    for (int b = 0; b < B; b++)
+        for (int h = 0; h < H; h++)
+            for (int t = 0; t < T; t++)
+                for (int d = 0; d < D; d++) {
+                    all_k[b][h][t][d] = t < P ? one_past[0][b][t][d] : one_k[b][t - P][d];
+                    all_v[b][h][t][d] = t < P ? one_past[1][b][t][d] : one_v[b][t - P][d];
+                }
+    for (int b = 0; b < B; b++)
+        for (int h = 0; h < H; h++)
+            for (int s = 0; s < S; s++)
+                for (int t = 0; t < T; t++) {
+                    const int behind = s + P - t;
+                    const bool seen = behind >= 0 && (!(kind & WINDOW) || behind < 2);
+                    add[b][h][s][t] = seen ? bias ? scores[h][s][t] : 0 : -INFINITY;
+                }
+    cap = kind & CAP ? 0.5F : 0;
+    sinks = sunk ? given : kind & SMOOTH ? none : NULL;
+    attend(q, all_k, all_v, T, add, want);
+    cap = 0;
+    sinks = NULL;
+    near(&out[0], &want[0][0][0], B * S * N);
+}
+END_TEST
+
 START_TEST(refused) {
     wire x = W(front_input("x", F32, "B,S,5"), front_zeros("w", "5,24"));
     wire y = front_put(12, front_text(1, "y"));
@@ -315,6 +388,7 @@ Suite *nb_suite_front_fused(void) {
     tcase_add_test(tests, multi_head_attention);
     tcase_add_test(tests, cross_attention);
     tcase_add_loop_test(tests, attention, 0, 2);
+    tcase_add_loop_test(tests, group_query_attention, 0, 7);
     tcase_add_test(tests, refused);
     tcase_add_test(tests, embeddings);
     tcase_add_test(tests, products_with_activations);

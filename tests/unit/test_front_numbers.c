@@ -189,7 +189,7 @@ START_TEST(resize_of_any_size) {
                 nb_format(front_arena(), "1,3,%lld,%lld", (long long)dims[2], (long long)dims[3]),
                 _i),
             &in, &one);
-        ck_assert_int_eq(any.dims[2], (int64_t)((double)resizes[_i].scale * (double)dims[2]));
+        ck_assert_int_eq(any.dims[2], (int64_t)(resizes[_i].scale * (float)dims[2]));
         ck_assert_int_eq(any.dims[3], one.dims[3]);
         for (int64_t j = 0; j < nb_tensor_count(&one); j++)
             ck_assert(fabs(nb_tensor_get(&any, j) - nb_tensor_get(&one, j)) < 1e-4);

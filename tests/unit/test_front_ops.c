@@ -302,10 +302,11 @@ START_TEST(group_query_attention) {
     front_expect(attention(W(groups, front_int("num_heads", -2))), NB_MALFORMED, "-2 heads");
     front_expect(attention(W(groups, front_int("num_heads", INT64_MAX))), NB_MALFORMED, "heads");
     front_expect(attention(W(groups, front_int("num_heads", 3))), NB_MALFORMED, "multiple of 3");
-    front_expect(attention(W(heads, groups, front_float("softcap", 30))), NB_UNSUPPORTED,
-                 "softcap");
-    front_expect(attention(W(heads, groups, front_int("local_window_size", 128))), NB_UNSUPPORTED,
-                 "local_window_size");
+    front_expect_type(attention(W(heads, groups, front_float("softcap", 30))), "f32[B,S,8]");
+    front_expect_type(attention(W(heads, groups, front_int("local_window_size", 128))),
+                      "f32[B,S,8]");
+    front_expect(attention(W(heads, groups, front_int("qk_output", 1))), NB_UNSUPPORTED,
+                 "scores as an output");
     front_expect(attention(W(heads, groups, front_string("k_quant_type", "PER_TENSOR"))),
                  NB_UNSUPPORTED, "a cache of 0 bits");
     front_expect(attention(W(heads, groups, front_string("v_quant_type", "PER_TOKEN"))),
