@@ -61,7 +61,8 @@ nb_status nb_import_reshape(nb_importer *im) {
     const nb_dim *const *shape, *dims[NB_MAX_RANK], *rest = nb_num(im, 1);
     size_t n;
     if (!x) return NB_MALFORMED;
-    NB_TRY(nb_dims_of(im, 1, &shape, &n));
+    /* Counted sizes would not tell that they hold as many elements. */
+    NB_TRY(nb_known_dims_of(im, 1, &shape, &n));
     NB_TRY(check_rank(im, n));
     bool zero_is_zero = nb_node_int(im, "allowzero", 0) != 0;
     int unknown = -1;
@@ -92,7 +93,7 @@ nb_status nb_import_reshape(nb_importer *im) {
         /* Two ways to count the same elements: what differs in form only is equal. */
         const nb_dim *count = nb_type_count(im->g, x->type);
         if (count != rest) NB_TRY(nb_unify(im, count, rest));
-        NB_TRY(nb_dims_of(im, 1, &shape, &n)); /* again: a symbol may have been replaced */
+        NB_TRY(nb_known_dims_of(im, 1, &shape, &n)); /* again: a symbol may have been replaced */
         for (size_t d = 0; d < n; d++)
             dims[d] = nb_dim_is(shape[d], 0) && !zero_is_zero ? x->type->dims[d] : shape[d];
     }
@@ -154,12 +155,28 @@ nb_status nb_import_unsqueeze(nb_importer *im) {
     return nb_node_output(im, 0, nb_reshape(&im->b, x, rank, dims));
 }
 
+/* A target that only data tell: where it is 1, the input's own dimension. */
+static nb_status count_target(nb_importer *im, const nb_value *x) {
+    const nb_dim *own[NB_MAX_RANK];
+    size_t n;
+    if (im->counted[1] || nb_is_known(im, 1) || nb_assume(im, 1, &n)) return NB_OK;
+    nb_value *want = nb_vector_of(im, 1, &n);
+    if (!want || n > NB_MAX_RANK) return NB_OK; /* nb_dims_of says so */
+    for (int d = 0; d < (int)n; d++) {
+        const int from = d + x->type->rank - (int)n;
+        own[d] = from < 0 ? nb_num(im, 1) : x->type->dims[from];
+    }
+    nb_value *keeps = nb_combine(im, NB_OP_eq, want, nb_scalar(im, NB_I64, 1));
+    return nb_count_vector(im, 1, nb_choose(im, keeps, nb_make_dims(im, n, own, false), want));
+}
+
 /* ONNX broadcasts both ways: a target of 1 keeps the input's dimension. */
 nb_status nb_import_expand(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
     const nb_dim *const *shape, *dims[NB_MAX_RANK];
     size_t n;
     if (!x) return NB_MALFORMED;
+    NB_TRY(count_target(im, x));
     NB_TRY(nb_dims_of(im, 1, &shape, &n));
     NB_TRY(check_rank(im, n));
     int rank = nb_max_i64((int64_t)n, x->type->rank) == x->type->rank ? x->type->rank : (int)n;
