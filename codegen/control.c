@@ -54,24 +54,6 @@ static void check_sizes(nb_runner *r, const nb_type *a, const nb_type *b) {
     }
 }
 
-/* Sizes that could be below zero are not so where the body runs. The plan did not look: it is made
- * before it is known which bodies run. */
-static void check_signs(nb_runner *r, const nb_region *body) {
-    nb_map seen = {.arena = r->build->arena};
-    for (const nb_op *op = body->first; op; op = op->next) {
-        for (uint32_t i = 0; i < op->n_results; i++) {
-            const nb_type *t = op->results[i]->type;
-            for (int d = 0; d < t->rank; d++) {
-                int64_t low, high;
-                nb_dim_range(t->dims[d], &low, &high);
-                if (low >= 0 || nb_map_get(&seen, t->dims[d])) continue;
-                nb_map_set(&seen, t->dims[d], (void *)(uintptr_t)t);
-                nb_run_fails(r, cg_cmpi(r->g, CG_LT, nb_dims_value(r->dims, t->dims[d]), 0));
-            }
-        }
-    }
-}
-
 static void run_body(nb_runner *r, const nb_region *body) {
     r->scratch = NULL; /* whatever ran before may not have */
     nb_run_region(r, body);
@@ -86,7 +68,7 @@ static void run_branch(nb_runner *r, const nb_op *op, uint32_t branch) {
     r->path = nb_format(r->build->arena, "%s%s_", path, branch ? "else" : "then");
     for (uint32_t i = 0; i < body->n_params; i++)
         check_sizes(r, nb_in(op, i + 1)->type, body->params[i]->type);
-    check_signs(r, body);
+    nb_run_check_signs(r, body->first, NULL);
     run_body(r, body);
     for (uint32_t i = 0; i < op->n_results; i++) {
         const nb_value *from = nb_in(body->last, i);
@@ -144,7 +126,7 @@ static void before_all(looping *l) {
     }
     const nb_attr *count = nb_attr_of(l->op, "count");
     l->count = count->set ? nb_dims_value(r->dims, count->dims.items[0]) : NULL;
-    check_signs(r, l->body);
+    nb_run_check_signs(r, l->body->first, NULL);
     l->end = l->count ? l->count : cg_i64(g, INT64_MAX);
     const nb_value *limit = nb_in(l->op, 0);
     if (limit) l->end = cg_smin(g, l->end, cg_load(g, CG_S(CG_I64), address(r, limit), 8));

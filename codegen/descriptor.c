@@ -7,7 +7,7 @@
 
 /* Structs below are written member by member: a new member of nb_model.h must be added here. */
 _Static_assert(sizeof(nb_port) == 32 && sizeof(nb_model_symbol) == 24 &&
-                   sizeof(nb_model_state) == 24 && sizeof(nb_model) == 176,
+                   sizeof(nb_model_state) == 24 && sizeof(nb_model) == 192,
                "descriptor.c writes the structs of nb_model.h");
 
 static cg_val i32(const nb_model_build *b, int64_t value) {
@@ -65,6 +65,15 @@ static cg_val symbols(const nb_model_build *b) {
     return cg_data_array(b->m, "symbols", g->symbols.count, list);
 }
 
+static cg_val counted(const nb_model_build *b, uint32_t *count) {
+    const nb_graph *g = b->graph;
+    cg_val *list = NB_NEW_ARRAY(b->arena, cg_val, g->symbols.count + 1);
+    *count = 0;
+    for (size_t i = 0; i < g->symbols.count; i++)
+        if (g->symbols.items[i]->counted) list[(*count)++] = i32(b, (int64_t)i);
+    return cg_data_array(b->m, "counted", *count, list);
+}
+
 static cg_val states(const nb_model_build *b) {
     const nb_graph *g = b->graph;
     cg_val *list = NB_NEW_ARRAY(b->arena, cg_val, g->states.count + 1);
@@ -104,7 +113,8 @@ static cg_val op_names(const nb_model_build *b, uint32_t *count) {
 void nb_model_descriptor(nb_model_build *b) {
     const nb_graph *g = b->graph;
     const nb_codegen_options *o = b->options;
-    uint32_t n_ops;
+    uint32_t n_ops, n_counted;
+    cg_val counted_symbols = counted(b, &n_counted);
     cg_val names = op_names(b, &n_ops);
     cg_val weights = cg_data_null(b->m);
     if (o->embed && nb_pack_size(b->pack))
@@ -137,6 +147,9 @@ void nb_model_descriptor(nb_model_build *b) {
         b->shape,
         b->plan,
         b->run,
+        i32(b, n_counted),
+        i32(b, 0),
+        counted_symbols,
     };
     cg_val model =
         cg_data_global(b->m, "model", cg_data_struct(b->m, (int)NB_COUNT(members), members));

@@ -4,7 +4,9 @@
  *   op_<n>_<name>(frame, begin, end)                 collects the op's addresses, calls its kernel
  *   check_<n>_<name>(frame)                          are all run-time indices in range?
  *   run(frame)                                       all ops in order, in parallel where it pays;
- *                                                    bodies of ops are blocks in it (control.c) */
+ *                                                    bodies of ops are blocks in it (control.c),
+ *                                                    what follows a `bind` is run_<n> (counted.c)
+ */
 #include "codegen/model.h"
 #include "codegen/reuse.h"
 #include "runtime/nb_model.h"
@@ -182,15 +184,17 @@ static cg_val emit_mark(nb_model_build *b) {
     return cg_finish(g);
 }
 
-void nb_run_fails(nb_runner *r, cg_val bad) {
+void nb_run_leaves(nb_runner *r, cg_val when, int32_t result) {
     cg *g = r->g;
-    CG_IF(g, bad) {
+    CG_IF(g, when) {
         cg_val error = nb_frame_member(g, r->frame, CG_PTR, offsetof(nb_frame, error));
         CG_IF(g, cg_cmp(g, CG_NE, error, cg_zero(g, CG_S(CG_PTR))))
         cg_store(g, cg_i64(g, r->number), error, 8);
-        cg_return(g, cg_i32(g, NB_RUN_INDEX));
+        cg_return(g, cg_i32(g, result));
     }
 }
+
+void nb_run_fails(nb_runner *r, cg_val bad) { nb_run_leaves(r, bad, NB_RUN_INDEX); }
 
 static void run_check(nb_runner *r, const nb_op *op, const char *number, cg_val check) {
     nb_model_build *b = r->build;
@@ -225,7 +229,7 @@ static void run_op(nb_runner *r, const nb_op *op, const char *number) {
         cg_val task = emit_task(b, op, number, phase, k->phases[phase]);
         cg_val items = lowering->items(&l, phase);
         cg_val work = lowering->work ? lowering->work(&l, phase) : cg_i64(g, DEFAULT_WORK);
-        cg_call(g, r->dispatch, 4, (cg_val[]){r->frame, task, items, work});
+        cg_call(g, b->dispatch, 4, (cg_val[]){r->frame, task, items, work});
     }
 }
 
@@ -234,33 +238,43 @@ void nb_run_look(nb_runner *r) {
     cg_return(r->g, cg_i32(r->g, NB_RUN_CANCELLED));
 }
 
-void nb_run_region(nb_runner *r, const nb_region *region) {
+static void run_mark(nb_runner *r, int64_t number) {
+    if (r->build->mark)
+        cg_call(r->g, r->build->mark, 2, (cg_val[]){r->frame, cg_i64(r->g, number)});
+}
+
+void nb_run_ops(nb_runner *r, const nb_op *op, uint32_t number) {
     const char *path = r->path;
-    const bool outermost = region == &r->build->graph->body;
-    uint32_t number = 0;
-    NB_FOR_OPS(op, region) {
+    const bool outermost = op->parent == &r->build->graph->body;
+    for (; op; op = op->next, number++) {
         if (outermost) r->number = number;
-        if (!nb_emits_nothing(op)) {
-            const char *name = nb_format(r->build->arena, "%s%u", path, number);
-            nb_run_look(r);
-            if (op->n_regions) {
-                r->path = nb_format(r->build->arena, "%s_", name);
-                nb_run_control(r, op);
-                r->path = path;
-            } else {
-                run_op(r, op, name);
-            }
-            if (outermost && r->mark)
-                cg_call(r->g, r->mark, 2, (cg_val[]){r->frame, cg_i64(r->g, number)});
+        const char *name = nb_format(r->build->arena, "%s%u", path, number);
+        if (op->kind == NB_OP_bind) {
+            if (nb_run_bind(r, op, name, number)) return;
+            continue;
         }
-        number++;
+        if (nb_emits_nothing(op)) continue;
+        nb_run_look(r);
+        if (op->n_regions) {
+            r->path = nb_format(r->build->arena, "%s_", name);
+            nb_run_control(r, op);
+            r->path = path;
+        } else {
+            run_op(r, op, name);
+        }
+        if (outermost) run_mark(r, number);
     }
 }
 
-void nb_model_run(nb_model_build *b) {
-    const cg_type param = CG_S(CG_PTR);
-    cg_val dispatch = emit_dispatch(b), mark = b->options->profile ? emit_mark(b) : NULL;
-    cg *g = cg_function(b->m, "run", CG_S(CG_I32), 1, &param, 0);
+void nb_run_region(nb_runner *r, const nb_region *region) {
+    const size_t n = r->build->graph->symbols.count;
+    bool *outside = NB_NEW_ARRAY(r->build->arena, bool, n + 1);
+    if (n) memcpy(outside, r->bound, n * sizeof *outside);
+    nb_run_ops(r, region->first, 0);
+    if (n) memcpy(r->bound, outside, n * sizeof *outside);
+}
+
+nb_runner nb_runner_open(nb_model_build *b, cg *g) {
     cg_val frame = cg_param(g, 0), null = cg_zero(g, CG_S(CG_PTR));
     cg_entry_begin(g);
     cg_val symbols = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, symbols));
@@ -270,15 +284,23 @@ void nb_model_run(nb_model_build *b) {
     cg_store(g, cg_i32(g, 0), zero, 0);
     cancel = cg_select(g, cg_cmp(g, CG_EQ, cancel, null), zero, cancel);
     cg_entry_end(g);
-    nb_runner r = {.build = b,
-                   .g = g,
-                   .frame = frame,
-                   .dispatch = dispatch,
-                   .cancel = cancel,
-                   .mark = mark,
-                   .dims = nb_dims_create(g, symbols, false),
-                   .path = ""};
-    if (mark) cg_call(g, mark, 2, (cg_val[]){frame, cg_i64(g, -1)});
+    return (nb_runner){.build = b,
+                       .g = g,
+                       .frame = frame,
+                       .cancel = cancel,
+                       .dims = nb_dims_create(g, symbols, false),
+                       .path = ""};
+}
+
+void nb_model_run(nb_model_build *b) {
+    const cg_type param = CG_S(CG_PTR);
+    b->dispatch = emit_dispatch(b);
+    b->mark = b->options->profile ? emit_mark(b) : NULL;
+    cg *g = cg_function(b->m, "run", CG_S(CG_I32), 1, &param, 0);
+    nb_runner r = nb_runner_open(b, g);
+    r.bound = NB_NEW_ARRAY(b->arena, bool, b->graph->symbols.count + 1);
+    nb_run_check_frame(&r);
+    run_mark(&r, -1);
     nb_run_region(&r, &b->graph->body);
     cg_return(g, cg_i32(g, NB_RUN_OK));
     b->run = cg_finish(g);
@@ -345,9 +367,24 @@ static void check_ports(const nb_graph *g, nb_diags *diags) {
     }
 }
 
+/* Memory is planned for the largest values of counted symbols. */
+static nb_status check_sizes(const nb_op *op, nb_diags *diags) {
+    for (uint32_t i = 0; i < op->n_results; i++) {
+        const nb_type *t = op->results[i]->type;
+        for (int d = 0; d < t->rank; d++) {
+            if (!nb_dim_rises(t->dims[d]))
+                return nb_refuse(op, diags,
+                                 "the size %s of '%s' may fall when what is counted rises",
+                                 nb_dim_text(diags->arena, t->dims[d]), op->results[i]->name);
+        }
+    }
+    return NB_OK;
+}
+
 /* All refusals together. */
 static void check_ops(const nb_region *region, const cg_cpu *cpu, nb_diags *diags) {
     NB_FOR_OPS(op, region) {
+        if (check_sizes(op, diags) != NB_OK) continue;
         const nb_lowering *lowering = nb_lowering_of(op->kind);
         for (uint32_t r = 0; r < op->n_regions; r++) check_ops(op->regions[r], cpu, diags);
         if (nb_emits_nothing(op)) continue;

@@ -20,6 +20,7 @@ typedef struct nb_model_build {
     uint32_t n_slots; /* slots of the plan; one more buffer is scratch memory */
     nb_map kernels;   /* key -> nb_kernel */
     uint32_t n_kernels;
+    cg_val dispatch, mark;                      /* functions; mark may be NULL */
     cg_val run, bind, shape, input_shape, plan; /* functions, for the descriptor */
 } nb_model_build;
 
@@ -62,21 +63,39 @@ cg_val nb_frame_address(const nb_model_build *b, cg *g, cg_val frame, const nb_v
 typedef struct nb_runner {
     nb_model_build *build;
     cg *g;
-    cg_val frame, dispatch, cancel, mark; /* mark may be NULL */
+    cg_val frame, cancel;
     nb_dims *dims;
+    bool *bound;         /* by index: counted symbols that have their value here */
     const char *scratch; /* what the scratch memory holds; NULL: nothing known */
     uint32_t number;     /* of the op of the graph's body that is running, for errors */
     const char *path;    /* in front of the numbers of ops inside it */
 } nb_runner;
 
+/* The beginning of a function run(frame): what is needed to run ops in it. */
+nb_runner nb_runner_open(nb_model_build *b, cg *g);
 /* The ops of a body, in order. */
 void nb_run_region(nb_runner *r, const nb_region *region);
+/* Those of its body from `op` on, which is number `number` in it. */
+void nb_run_ops(nb_runner *r, const nb_op *op, uint32_t number);
+/* Leaves a run whose caller does not know counted symbols, if the graph has some. */
+void nb_run_check_frame(nb_runner *r);
+/* A `bind` (counted.c). True: it says its symbol, and what follows in its body has been run. */
+bool nb_run_bind(nb_runner *r, const nb_op *op, const char *name, uint32_t number);
+/* Leaves the run where one of the sizes in the ops from `op` on is below zero; without `symbol` all
+ * that are known there, else those that it is in. */
+void nb_run_check_signs(nb_runner *r, const nb_op *op, const nb_symbol *symbol);
 /* An op with bodies (control.c). */
 void nb_run_control(nb_runner *r, const nb_op *op);
 /* Leaves the run when it was cancelled. */
 void nb_run_look(nb_runner *r);
 /* Leaves the run with NB_RUN_INDEX where `bad`. */
 void nb_run_fails(nb_runner *r, cg_val bad);
+/* The same with another result. */
+void nb_run_leaves(nb_runner *r, cg_val when, int32_t result);
+
+/* For each of the graph's symbols: the first `bind` that says it, in order of execution, or NULL.
+ */
+const nb_op **nb_binds_of(const nb_graph *g, nb_arena *arena);
 
 void nb_model_run(nb_model_build *b);        /* model.c */
 void nb_model_shapes(nb_model_build *b);     /* plan.c */

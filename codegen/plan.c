@@ -78,6 +78,25 @@ static void check_dims(const binder *b) {
     }
 }
 
+/* Counted symbols: what they can be at most, where that is known. */
+static void bind_counted(const binder *b, const nb_op *const *binds) {
+    cg *g = b->g;
+    for (size_t i = 0; i < b->graph->symbols.count; i++) {
+        const nb_symbol *s = b->graph->symbols.items[i];
+        if (!s->counted) continue;
+        cg_val value = cg_i64(g, s->min);
+        const nb_attr *most = binds[i] ? nb_attr_of(binds[i], "most") : NULL;
+        if (most && most->set) {
+            nb_dims *dims = nb_dims_create(g, b->symbols, true);
+            cg_val bound = nb_dims_value(dims, most->dims.items[0]);
+            value = cg_select(g, cg_get(g, dims->overflow), value, cg_smax(g, value, bound));
+            value = cg_smin(g, value, cg_i64(g, s->max));
+        }
+        cg_store(g, value, element(g, b->symbols, (int64_t)i), 0);
+        cg_set(g, b->bound[i], cg_i1(g, true));
+    }
+}
+
 static cg_val emit_bind(nb_model_build *build) {
     const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_PTR)};
     const nb_graph *graph = build->graph;
@@ -90,6 +109,7 @@ static cg_val emit_bind(nb_model_build *build) {
     }
     bind_symbols(&b);
     check_dims(&b);
+    bind_counted(&b, nb_binds_of(graph, build->arena));
     for (size_t i = 0; i < graph->symbols.count; i++)
         CG_IF(g, cg_not(g, cg_get(g, b.bound[i]))) cg_return(g, cg_i64(g, -1 - (int64_t)i));
     return cg_finish(g);

@@ -212,6 +212,7 @@ static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index)
     im->opset = nb_import_opset(im, n->domain);
     im->argument = im->row ? im->row->argument : 0;
     memset(im->assumed, 0, sizeof im->assumed);
+    memset(im->counted, 0, sizeof im->counted);
     im->n_holds = 0;
     im->errors = im->diags->errors;
     im->first_diag = im->diags->list.count;
@@ -232,6 +233,7 @@ static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index)
     im->opset = outer.opset;
     im->argument = outer.argument;
     memcpy(im->assumed, outer.assumed, sizeof im->assumed);
+    memcpy(im->counted, outer.counted, sizeof im->counted);
     memcpy(im->holds, outer.holds, sizeof im->holds);
     im->n_holds = outer.n_holds;
     im->errors = outer.errors;

@@ -68,6 +68,7 @@ struct nb_importer {
         const nb_dim *const *dims;
         size_t count;
     } assumed[4];
+    nb_value *counted[4]; /* `dims` of the counted symbols that inputs of the node became */
     nb_value *holds[4];
     size_t n_holds;
     size_t errors, first_diag;  /* before the node */
@@ -216,9 +217,12 @@ nb_status nb_axis(nb_importer *im, int64_t axis, int rank, int64_t *out);
 nb_status nb_axes(nb_importer *im, size_t input, int rank, const int64_t **axes, size_t *count);
 /* Elements of an integer tensor that constants alone give; NULL otherwise (fold.c). */
 const nb_dim *const *nb_fold(nb_importer *im, const nb_value *v, size_t *count);
-/* Elements of operand i as expressions; an error when they depend on data. */
+/* Elements of operand i as expressions. Numbers that only data tell are counted symbols
+ * (import_counted.c); with many of them it is an error. */
 nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count);
-/* The same, but all must be numbers. */
+/* The same, but an error when only data tell them. */
+nb_status nb_known_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count);
+/* All must be numbers. */
 nb_status nb_ints_of(nb_importer *im, size_t i, const int64_t **values, size_t *count);
 static inline const nb_dim *nb_num(nb_importer *im, int64_t value) {
     return nb_dim_const(im->g, value);
@@ -230,6 +234,18 @@ bool nb_declared(nb_importer *im, size_t output, int64_t *dims, int *rank);
 /* What input i must be for output 0 to have its declared shape; every output of the node then
  * refuses runs in which it is not. NULL when that cannot be told. */
 const nb_dim *const *nb_assume(nb_importer *im, size_t input, size_t *count);
+/* n, one i64 that a run knows, as a dimension, which is at most `most` if that is not NULL: a new
+ * counted symbol named after `name`, unless n is known. NULL after an error. */
+const nb_dim *nb_count(nb_importer *im, const char *name, nb_value *n, const nb_dim *most);
+/* The elements of v, i64[n] of at most 8, are counted, and nb_dims_of gives them for the input. */
+nb_status nb_count_vector(nb_importer *im, size_t input, nb_value *v);
+/* Those of the input itself; NULL when they are too many. */
+const nb_dim *const *nb_count_input(nb_importer *im, size_t input, size_t *count);
+/* i64[N]: where `is`, bool[n], is true; N is `declared` (a run in which it is not is refused), or
+ * counted, at most `most`. */
+nb_value *nb_places(nb_importer *im, nb_value *is, const int64_t *declared, const nb_dim *most);
+/* Does the type hold a size that only the ops of `region` say? */
+bool nb_counted_inside(const nb_region *region, const nb_type *type);
 /* Are the elements of an input, if it is there, constants or made of shapes? */
 bool nb_is_known(nb_importer *im, size_t input);
 /* x; runs in which not all of `holds` is true are refused. */

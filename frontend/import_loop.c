@@ -1,8 +1,8 @@
 /* Loop and Scan: their graph becomes the body of a loop.
  *
  * A Loop of a few steps that carries a sequence, or a tensor whose shape changes, is its steps in
- * place. What a Loop stacks has as many entries as there are steps, so that number must follow from
- * shapes and constants; without stacks a limit and a condition may come from data. */
+ * place. What a Loop stacks has as many entries as there are steps, which is counted where shapes
+ * and constants do not tell; there must be a trip count then, as a bound. */
 #include "frontend/import.h"
 
 /* Steps that are imported one by one. */
@@ -103,6 +103,13 @@ static nb_status same_types(loop *l) {
         for (int d = 0; d < param->type->rank; d++)
             NB_TRY(nb_unify(im, param->type->dims[d], l->returned[i]->type->dims[d]));
     }
+    for (size_t i = l->carried; i < l->carried + l->stacked; i++) {
+        const nb_type *t = l->returned[i]->type;
+        if (nb_counted_inside(l->body.region, t))
+            return nb_node_error(im, NB_UNSUPPORTED,
+                                 "output %zu stacks %s, a size that data tell in each step", i,
+                                 nb_type_text(im->arena, t));
+    }
     return NB_OK;
 }
 
@@ -174,7 +181,25 @@ static nb_status read_trips(loop *l) {
         return NB_OK;
     }
     l->limit = scalar_of(im, trips, NB_I64, "the trip count");
-    return l->limit ? NB_OK : NB_MALFORMED;
+    if (!l->limit || l->stacked == 0) return l->limit ? NB_OK : NB_MALFORMED;
+    nb_value *steps = nb_combine(im, NB_OP_max, l->limit, nb_scalar(im, NB_I64, 0));
+    l->limit = NULL;
+    l->count = nb_count(im, im->node->input[0], steps, NULL);
+    return l->count ? NB_OK : NB_MALFORMED;
+}
+
+/* What is stacked is as long as there were steps: of a stack of ones, those behind are 0. */
+static nb_status cut_stacks(loop *l, const nb_op *op) {
+    nb_importer *im = l->im;
+    nb_value *ones = op->results[op->n_results - 1];
+    const nb_dim *n = nb_count(im, nb_format(im->arena, "%s.steps", nb_loc_name(im->b.loc)),
+                               nb_reduce(im, NB_OP_reduce_sum, ones, 0, NULL, false), l->count);
+    for (size_t i = 0; n && i < im->node->n_output; i++) {
+        nb_value *v = op->results[i];
+        if (i >= l->carried) v = nb_slice_axis(im, v, 0, nb_num(im, 0), n, 1);
+        NB_TRY(nb_node_output(im, i, v));
+    }
+    return n ? NB_OK : nb_diags_status(im->diags);
 }
 
 /* A step in place: what is carried and stacked goes to l->from and l->returned. */
@@ -269,17 +294,19 @@ nb_status nb_import_loop(nb_importer *im) {
         return unroll(&l);
     }
     if (status == NB_OK) status = same_types(&l);
-    if (status == NB_OK && l.stacked && (l.cond || first || l.limit || !l.count)) {
+    if (status == NB_OK && l.stacked && !l.count) {
         status = nb_node_error(im, NB_UNSUPPORTED,
                                "output %zu has as many entries as there are "
-                               "steps, which depends on data",
+                               "steps, of which there is no end",
                                l.carried);
-        nb_help(im->diags, "a trip count that is a constant or follows from shapes, with a "
-                           "condition that stays true, gives the output a size");
+        nb_help(im->diags, "a trip count gives the output a size");
     }
     if (status != NB_OK) return abandon(&l, status);
+    const bool ends = l.stacked && (l.cond || first);
+    if (ends) l.returned[l.carried + l.stacked++] = nb_scalar(im, NB_I64, 1);
     const nb_op *op = finish(&l, first);
     if (!op) return nb_diags_status(im->diags);
+    if (ends) return cut_stacks(&l, op);
     for (size_t i = 0; i < im->node->n_output; i++) NB_TRY(nb_node_output(im, i, op->results[i]));
     return NB_OK;
 }

@@ -1,5 +1,6 @@
 /* Operators whose axes, places or numbers are known to a run only, where import_assume.c is not
- * enough: the shape of what they give is the declared one, and the rest is computed in the run. */
+ * enough: the shape of what they give is the declared one, or counted, and the rest is computed in
+ * the run. */
 #include "frontend/import.h"
 
 #include <string.h>
@@ -102,13 +103,37 @@ static nb_value *bound(nb_importer *im, nb_value *at, nb_value *length, nb_value
     return clamp(im, nb_choose(im, negative, nb_combine(im, NB_OP_add, at, length), at), low, high);
 }
 
+/* The sizes of output 0, i64[rank] in a run: those that are declared, which the run is to have
+ * (*holds), or counted ones, each at most what stands in `most`, if that is not NULL. */
+static bool sizes(nb_importer *im, nb_value *given, int rank, const nb_dim *const *most,
+                  const nb_dim **out, nb_value **holds) {
+    int64_t numbers[NB_MAX_RANK];
+    int declared;
+    const nb_dim *one = nb_num(im, 1);
+    *holds = NULL;
+    if (!given) return false;
+    if (nb_declared(im, 0, numbers, &declared) && declared == rank) {
+        for (int d = 0; d < rank; d++) out[d] = nb_num(im, numbers[d]);
+        *holds = nb_combine(im, NB_OP_eq, given, nb_numbers(im, (size_t)rank, numbers));
+        return *holds != NULL;
+    }
+    const char *name = im->node->output[0];
+    for (int d = 0; d < rank; d++) {
+        nb_value *n = nb_slice_axis(im, given, 0, nb_num(im, d), one, 1);
+        out[d] = nb_count(im, rank > 1 ? nb_format(im->arena, "%s.%d", name, d) : name, n,
+                          most ? most[d] : NULL);
+        if (!out[d]) return false;
+    }
+    return true;
+}
+
 /* Elements start[d] + i * step[d] of each axis d, out[d] of them. */
 static nb_value *pick(nb_importer *im, nb_value *x, nb_value *start, nb_value *step,
-                      const int64_t *out) {
+                      const nb_dim *const *out) {
     const nb_dim *one = nb_num(im, 1);
     for (int d = 0; x && d < x->type->rank; d++) {
         const nb_dim *at = nb_num(im, d);
-        nb_value *i = nb_count_up(im, nb_num(im, 0), nb_num(im, out[d]));
+        nb_value *i = nb_count_up(im, nb_num(im, 0), out[d]);
         i = nb_combine(im, NB_OP_mul, i, nb_slice_axis(im, step, 0, at, one, 1));
         i = nb_combine(im, NB_OP_add, i, nb_slice_axis(im, start, 0, at, one, 1));
         x = i ? nb_take(im, x, i, d) : NULL;
@@ -118,12 +143,11 @@ static nb_value *pick(nb_importer *im, nb_value *x, nb_value *start, nb_value *s
 
 nb_status nb_slice_any(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
-    int64_t out[NB_MAX_RANK];
-    int rank = x->type->rank, declared;
+    const nb_dim *out[NB_MAX_RANK];
+    int rank = x->type->rank;
     size_t n, ne, ns;
-    nb_value *starts = nb_vector_of(im, 1, &n), *ends = nb_vector_of(im, 2, &ne);
-    if (!starts || !ends || !nb_declared(im, 0, out, &declared) || declared != rank)
-        return unknown(im, 1);
+    nb_value *starts = nb_vector_of(im, 1, &n), *ends = nb_vector_of(im, 2, &ne), *holds;
+    if (!starts || !ends) return unknown(im, 1);
     nb_value *steps = NULL;
     if (nb_has_input(im, 4)) {
         steps = nb_vector_of(im, 4, &ns);
@@ -149,8 +173,9 @@ nb_status nb_slice_any(nb_importer *im) {
              *span = nb_combine(im, NB_OP_sub, end, start);
     span = nb_combine(im, NB_OP_add, span, nb_combine(im, NB_OP_sub, step, sign));
     nb_value *count = nb_combine(im, NB_OP_max, nb_combine(im, NB_OP_div, span, step), zero);
-    nb_value *holds = nb_combine(im, NB_OP_eq, count, nb_numbers(im, (size_t)rank, out));
-    return nb_node_output(im, 0, pick(im, x, nb_require(im, start, holds), step, out));
+    if (!sizes(im, count, rank, x->type->dims, out, &holds)) return nb_node_output(im, 0, NULL);
+    if (holds) start = nb_require(im, start, holds);
+    return nb_node_output(im, 0, pick(im, x, start, step, out));
 }
 
 /* ---- Pad ------------------------------------------------------------------------------------ */
@@ -168,11 +193,11 @@ static nb_value *source(nb_importer *im, const char *mode, nb_value *at, nb_valu
 
 nb_status nb_pad_any(nb_importer *im, const char *mode, nb_value *value) {
     nb_value *x = nb_node_input(im, 0);
-    int64_t out[NB_MAX_RANK];
-    int rank = x->type->rank, declared;
+    const nb_dim *out[NB_MAX_RANK];
+    int rank = x->type->rank;
     size_t n;
-    nb_value *pads = nb_vector_of(im, 1, &n);
-    if (!pads || !nb_declared(im, 0, out, &declared) || declared != rank) return unknown(im, 1);
+    nb_value *pads = nb_vector_of(im, 1, &n), *holds;
+    if (!pads) return unknown(im, 1);
     const nb_dim *half = nb_num(im, (int64_t)n / 2), *one = nb_num(im, 1);
     nb_value *mask = n % 2 || (int)n / 2 > rank ? NULL : mask_of(im, 3, n / 2, rank);
     if (!mask) return nb_node_error(im, NB_MALFORMED, "%zu pads for rank %d", n, rank);
@@ -183,11 +208,11 @@ nb_status nb_pad_any(nb_importer *im, const char *mode, nb_value *value) {
     nb_value *before = by_axis(im, mask, low, zero), *after = by_axis(im, mask, high, zero);
     if (!before || !after) return nb_node_output(im, 0, NULL);
     nb_value *all = nb_combine(im, NB_OP_add, nb_combine(im, NB_OP_add, before, length), after);
-    before =
-        nb_require(im, before, nb_combine(im, NB_OP_eq, all, nb_numbers(im, (size_t)rank, out)));
+    if (!sizes(im, all, rank, NULL, out, &holds)) return nb_node_output(im, 0, NULL);
+    if (holds) before = nb_require(im, before, holds);
     nb_value *y = x, *inside = NULL;
     for (int d = 0; d < rank && y && before; d++) {
-        nb_value *at = nb_count_up(im, nb_num(im, 0), nb_num(im, out[d]));
+        nb_value *at = nb_count_up(im, nb_num(im, 0), out[d]);
         at = nb_combine(im, NB_OP_sub, at, nb_slice_axis(im, before, 0, nb_num(im, d), one, 1));
         nb_value *own = nb_make_dims(im, 1, &x->type->dims[d], true);
         y = nb_take(im, y, source(im, mode, at, own), d);
@@ -205,10 +230,8 @@ nb_status nb_pad_any(nb_importer *im, const char *mode, nb_value *value) {
 /* ---- Range ---------------------------------------------------------------------------------- */
 
 nb_status nb_range_any(nb_importer *im) {
-    nb_value *number[3]; /* start, limit, step */
-    int64_t out[NB_MAX_RANK];
-    int rank;
-    if (!nb_declared(im, 0, out, &rank) || rank != 1) return unknown(im, 0);
+    nb_value *number[3], *holds; /* start, limit, step */
+    const nb_dim *out, *one = nb_num(im, 1);
     for (size_t i = 0; i < 3; i++) {
         number[i] = nb_node_input(im, i);
         if (number[i]) number[i] = nb_reshape(&im->b, number[i], 0, NULL);
@@ -226,10 +249,10 @@ nb_status nb_range_any(nb_importer *im) {
         count = nb_combine(im, NB_OP_div, span, step);
     }
     count = count ? nb_combine(im, NB_OP_max, count, nb_scalar(im, NB_I64, 0)) : NULL;
-    nb_value *holds =
-        count ? nb_combine(im, NB_OP_eq, count, nb_scalar(im, NB_I64, (double)out[0])) : NULL;
-    nb_value *start = nb_require(im, number[0], holds);
-    nb_value *i = nb_as(im, nb_count_up(im, nb_num(im, 0), nb_num(im, out[0])), elem);
+    count = count ? nb_reshape(&im->b, count, 1, &one) : NULL;
+    if (!sizes(im, count, 1, NULL, &out, &holds)) return nb_node_output(im, 0, NULL);
+    nb_value *start = holds ? nb_require(im, number[0], holds) : number[0];
+    nb_value *i = nb_as(im, nb_count_up(im, nb_num(im, 0), out), elem);
     i = i && start ? nb_combine(im, NB_OP_mul, i, number[2]) : NULL;
     return nb_node_output(im, 0, i ? nb_combine(im, NB_OP_add, i, start) : NULL);
 }

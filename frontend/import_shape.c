@@ -56,12 +56,47 @@ nb_status nb_import_size(nb_importer *im) {
 
 /* ---- shapes --------------------------------------------------------------------------------- */
 
+/* A target that only data tell: 0 copies, -1 is what is left. The sizes are counted; that they hold
+ * all elements is checked in the run, and not to be seen from the expressions: so the elements are
+ * taken one by one, as many as the target has. */
+static nb_status reshape_counted(nb_importer *im, nb_value *x, nb_value *to) {
+    const nb_dim *own[NB_MAX_RANK], *const *dims, *count = nb_type_count(im->g, x->type);
+    const int n = (int)to->type->dims[0]->value;
+    size_t n_dims;
+    for (int d = 0; d < n; d++) own[d] = d < x->type->rank ? x->type->dims[d] : nb_num(im, 0);
+    nb_value *zero = nb_scalar(im, NB_I64, 0), *all = nb_make_dims(im, 1, &count, true);
+    if (nb_node_int(im, "allowzero", 0) == 0)
+        to = nb_choose(im, nb_combine(im, NB_OP_eq, to, zero),
+                       nb_make_dims(im, (size_t)n, own, false), to);
+    /* With one -1 the product is minus that of the others. */
+    nb_value *others = nb_times(im, nb_reduce(im, NB_OP_reduce_prod, to, 0, NULL, false), -1);
+    nb_value *rest = others ? nb_combine(im, NB_OP_div, all, others) : NULL;
+    to = rest ? nb_choose(im, nb_combine(im, NB_OP_eq, to, nb_scalar(im, NB_I64, -1)), rest, to)
+              : NULL;
+    nb_value *product = to ? nb_reduce(im, NB_OP_reduce_prod, to, 0, NULL, false) : NULL;
+    NB_TRY(nb_count_vector(im, 1, to));
+    nb_value *flat = nb_reshape(&im->b, x, 1, &count);
+    nb_begin(&im->b, NB_OP_bind);
+    nb_arg(&im->b, product);
+    nb_set_dims(&im->b, "size", 1, &count);
+    if (!nb_end(&im->b)) return nb_node_output(im, 0, NULL);
+    NB_TRY(nb_dims_of(im, 1, &dims, &n_dims));
+    const nb_dim *room = nb_num(im, 1);
+    for (int d = 0; d < n; d++) room = nb_dim_mul(im->g, room, dims[d]);
+    flat = nb_take(im, flat, nb_count_up(im, nb_num(im, 0), room), 0);
+    return nb_node_output(im, 0, nb_reshape(&im->b, flat, n, dims));
+}
+
 nb_status nb_import_reshape(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
     const nb_dim *const *shape, *dims[NB_MAX_RANK], *rest = nb_num(im, 1);
     size_t n;
     if (!x) return NB_MALFORMED;
-    NB_TRY(nb_dims_of(im, 1, &shape, &n));
+    if (!nb_is_known(im, 1) && !nb_assume(im, 1, &n) && im->diags->errors == im->errors) {
+        nb_value *to = nb_vector_of(im, 1, &n);
+        if (to && n <= NB_MAX_RANK) return reshape_counted(im, x, to);
+    }
+    NB_TRY(nb_known_dims_of(im, 1, &shape, &n));
     NB_TRY(check_rank(im, n));
     bool zero_is_zero = nb_node_int(im, "allowzero", 0) != 0;
     int unknown = -1;
@@ -92,7 +127,7 @@ nb_status nb_import_reshape(nb_importer *im) {
         /* Two ways to count the same elements: what differs in form only is equal. */
         const nb_dim *count = nb_type_count(im->g, x->type);
         if (count != rest) NB_TRY(nb_unify(im, count, rest));
-        NB_TRY(nb_dims_of(im, 1, &shape, &n)); /* again: a symbol may have been replaced */
+        NB_TRY(nb_known_dims_of(im, 1, &shape, &n)); /* again: a symbol may have been replaced */
         for (size_t d = 0; d < n; d++)
             dims[d] = nb_dim_is(shape[d], 0) && !zero_is_zero ? x->type->dims[d] : shape[d];
     }
@@ -154,12 +189,28 @@ nb_status nb_import_unsqueeze(nb_importer *im) {
     return nb_node_output(im, 0, nb_reshape(&im->b, x, rank, dims));
 }
 
+/* A target that only data tell: where it is 1, the input's own dimension. */
+static nb_status count_target(nb_importer *im, const nb_value *x) {
+    const nb_dim *own[NB_MAX_RANK];
+    size_t n;
+    if (im->counted[1] || nb_is_known(im, 1) || nb_assume(im, 1, &n)) return NB_OK;
+    nb_value *want = nb_vector_of(im, 1, &n);
+    if (!want || n > NB_MAX_RANK) return NB_OK; /* nb_dims_of says so */
+    for (int d = 0; d < (int)n; d++) {
+        const int from = d + x->type->rank - (int)n;
+        own[d] = from < 0 ? nb_num(im, 1) : x->type->dims[from];
+    }
+    nb_value *keeps = nb_combine(im, NB_OP_eq, want, nb_scalar(im, NB_I64, 1));
+    return nb_count_vector(im, 1, nb_choose(im, keeps, nb_make_dims(im, n, own, false), want));
+}
+
 /* ONNX broadcasts both ways: a target of 1 keeps the input's dimension. */
 nb_status nb_import_expand(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0);
     const nb_dim *const *shape, *dims[NB_MAX_RANK];
     size_t n;
     if (!x) return NB_MALFORMED;
+    NB_TRY(count_target(im, x));
     NB_TRY(nb_dims_of(im, 1, &shape, &n));
     NB_TRY(check_rank(im, n));
     int rank = nb_max_i64((int64_t)n, x->type->rank) == x->type->rank ? x->type->rank : (int)n;

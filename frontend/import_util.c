@@ -99,12 +99,13 @@ const int64_t *nb_node_ints(const nb_importer *im, const char *name, size_t *cou
 /* ---- shapes --------------------------------------------------------------------------------- */
 
 /* A symbol that occurs in `d` once, with coefficient 1 or -1, outside other functions; NULL if
- * none. */
-static const nb_dim *solvable_term(nb_graph *g, const nb_dim *d) {
+ * none. One that is not counted may have to become an expression of counted ones only where there
+ * are none (see replace). */
+static const nb_dim *solvable_term(nb_graph *g, const nb_dim *d, bool counted) {
     for (const nb_dim *at = d;; at = at->a) {
         const nb_dim *t = at->kind == NB_DIM_ADD ? at->b : at;
         const nb_dim *s = t->kind == NB_DIM_MUL && nb_dim_is(t->a, -1) ? t->b : t;
-        if (s->kind == NB_DIM_SYMBOL) {
+        if (s->kind == NB_DIM_SYMBOL && s->symbol->counted == counted) {
             const nb_dim *zero = nb_dim_const(g, 0);
             const nb_dim *rest = nb_dim_substitute(g, d, s->symbol, zero);
             /* Linear in s: the difference is s or -s. */
@@ -115,10 +116,23 @@ static const nb_dim *solvable_term(nb_graph *g, const nb_dim *d) {
     }
 }
 
+/* Does `d` hold a counted symbol that has no value yet where `symbol` has one? */
+static bool waits(const nb_dim *d, const nb_symbol *symbol) {
+    if (d->kind == NB_DIM_CONST) return false;
+    if (d->kind == NB_DIM_SYMBOL)
+        return d->symbol->counted && (!symbol->counted || d->symbol->index > symbol->index);
+    return waits(d->a, symbol) || waits(d->b, symbol);
+}
+
 /* The symbol's range goes with it: what replaces it must be able to lie there. */
 static nb_status replace(nb_importer *im, const nb_symbol *symbol, const nb_dim *by) {
     int64_t low, high;
     nb_dim_range(by, &low, &high);
+    /* Inputs say their sizes before data are looked at, and one count is known before another. */
+    if (waits(by, symbol))
+        return nb_node_error(im, NB_UNSUPPORTED,
+                             "dimension %s would have to be %s, which data tell", symbol->name,
+                             nb_dim_text(im->arena, by));
     if (high < symbol->min || low > symbol->max)
         return nb_node_error(im, NB_MALFORMED, "dimension %s cannot be %s", symbol->name,
                              nb_dim_text(im->arena, by));
@@ -141,6 +155,7 @@ static bool narrow(nb_importer *im, const nb_dim *s, const nb_dim *min) {
     for (int pass = 0; pass < 2; pass++) {
         const nb_symbol *fresh =
             nb_graph_symbol(g, pass ? name : nb_format(im->arena, "%s'", name), true);
+        g->symbols.items[fresh->index]->counted = s->symbol->counted;
         nb_symbol_narrow(g, fresh, least, most->value);
         nb_graph_substitute(g, s->symbol, nb_dim_symbol(g, fresh));
         s = nb_dim_symbol(g, fresh);
@@ -203,16 +218,21 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
     nb_graph *g = im->g;
     const nb_dim *plain = a->kind == NB_DIM_SYMBOL ? a : b->kind == NB_DIM_SYMBOL ? b : NULL;
     const nb_dim *other = plain == a ? b : a;
-    if (plain && nb_dim_substitute(g, other, plain->symbol, nb_dim_const(g, 0)) == other) {
-        /* Of two plain symbols, the later one goes. */
-        if (other->kind == NB_DIM_SYMBOL && other->symbol->index > plain->symbol->index) {
+    const bool input_waits = plain && !plain->symbol->counted && nb_dim_is_counted(other, NULL);
+    if (plain && (!input_waits || other->kind == NB_DIM_SYMBOL) &&
+        nb_dim_substitute(g, other, plain->symbol, nb_dim_const(g, 0)) == other) {
+        /* Of two plain symbols, the counted one goes, or the later one. */
+        if (other->kind == NB_DIM_SYMBOL && (other->symbol->counted != plain->symbol->counted
+                                                 ? other->symbol->counted
+                                                 : other->symbol->index > plain->symbol->index)) {
             const nb_dim *swap = plain;
             plain = other;
             other = swap;
         }
         return replace(im, plain->symbol, other);
     }
-    const nb_dim *difference = nb_dim_sub(g, a, b), *s = solvable_term(g, difference);
+    const nb_dim *difference = nb_dim_sub(g, a, b), *s = solvable_term(g, difference, true);
+    if (!s) s = solvable_term(g, difference, false);
     if (!s && (solve(im, a, b) || solve(im, b, a))) return NB_OK;
     if (!s) /* numbers differ; of expressions it is not known */
         return nb_node_error(im, nb_dim_is_const(difference) ? NB_MALFORMED : NB_UNSUPPORTED,
@@ -250,12 +270,15 @@ nb_status nb_axis(nb_importer *im, int64_t axis, int rank, int64_t *out) {
                          rank);
 }
 
-nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count) {
+/* `counted`: numbers that only data tell may be counted symbols. */
+static nb_status dims_of(nb_importer *im, size_t i, bool counted, const nb_dim *const **dims,
+                         size_t *count) {
     nb_value *v = nb_node_input(im, i);
     if (!v) return NB_MALFORMED;
     *dims = nb_symbolic(im->g, v, count);
     if (!*dims) *dims = nb_fold(im, v, count);
     if (!*dims) *dims = nb_assume(im, i, count);
+    if (!*dims && counted && im->diags->errors == im->errors) *dims = nb_count_input(im, i, count);
     if (*dims) return NB_OK;
     if (im->diags->errors != im->errors) return nb_diags_status(im->diags);
     nb_node_error(im, NB_UNSUPPORTED,
@@ -266,9 +289,17 @@ nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size
     return NB_UNSUPPORTED;
 }
 
+nb_status nb_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count) {
+    return dims_of(im, i, true, dims, count);
+}
+
+nb_status nb_known_dims_of(nb_importer *im, size_t i, const nb_dim *const **dims, size_t *count) {
+    return dims_of(im, i, false, dims, count);
+}
+
 nb_status nb_ints_of(nb_importer *im, size_t i, const int64_t **values, size_t *count) {
     const nb_dim *const *dims;
-    NB_TRY(nb_dims_of(im, i, &dims, count));
+    NB_TRY(nb_known_dims_of(im, i, &dims, count));
     int64_t *out = NB_NEW_ARRAY(im->arena, int64_t, *count + 1);
     for (size_t k = 0; k < *count; k++) {
         if (!nb_dim_is_const(dims[k]))

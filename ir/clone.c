@@ -163,6 +163,7 @@ nb_graph *nb_graph_clone(const nb_graph *from) {
         nb_graph_symbol(g, s->name, true);
         g->symbols.items[i]->min = s->min;
         g->symbols.items[i]->max = s->max;
+        g->symbols.items[i]->counted = s->counted;
     }
     clone_constants(&c);
     clone_region(&c, &from->body, &g->body);

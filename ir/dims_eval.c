@@ -108,6 +108,34 @@ void nb_dim_range(const nb_dim *d, int64_t *min, int64_t *max) {
     }
 }
 
+/* ---- what data tell --------------------------------------------------------------------- */
+
+bool nb_dim_is_counted(const nb_dim *d, const bool *but) {
+    if (d->kind == NB_DIM_CONST) return false;
+    if (d->kind == NB_DIM_SYMBOL) return d->symbol->counted && !(but && but[d->symbol->index]);
+    return nb_dim_is_counted(d->a, but) || nb_dim_is_counted(d->b, but);
+}
+
+static bool is_negative(const nb_dim *d) {
+    int64_t low, high;
+    nb_dim_range(d, &low, &high);
+    return low < 0;
+}
+
+bool nb_dim_rises(const nb_dim *d) {
+    if (d->kind == NB_DIM_SYMBOL || !nb_dim_is_counted(d, NULL)) return true;
+    if (!nb_dim_rises(d->a)) return false;
+    switch (d->kind) {
+    case NB_DIM_MUL:
+        return nb_dim_rises(d->b) && !is_negative(d->a) && !is_negative(d->b);
+    case NB_DIM_FLOORDIV:
+    case NB_DIM_CEILDIV:
+        return !nb_dim_is_counted(d->b, NULL);
+    default: /* sums, the smaller, the larger */
+        return nb_dim_rises(d->b);
+    }
+}
+
 /* ---- substitution -------------------------------------------------------------------------- */
 
 /* `force`: what did not change is made anew too. */

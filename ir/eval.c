@@ -64,7 +64,7 @@ static nb_status allocate(const nb_evaluating *e, const nb_type *type, nb_tensor
     return NB_OK;
 }
 
-nb_status nb_eval_op(const nb_op *op, const nb_tensor *operands, const int64_t *symbols,
+nb_status nb_eval_op(const nb_op *op, const nb_tensor *operands, int64_t *symbols,
                      nb_tensor *results, nb_arena *arena, nb_diags *diags) {
     nb_arena *scratch = nb_arena_create_like(arena);
     nb_evaluating e = {.op = op,
@@ -158,7 +158,7 @@ static void count_readers(running *r) {
     }
 }
 
-static nb_status product_of_codes(const nb_op *op, const nb_tensor *in, const int64_t *symbols,
+static nb_status product_of_codes(const nb_op *op, const nb_tensor *in, int64_t *symbols,
                                   nb_tensor *out, nb_arena *arena, nb_diags *diags) {
     nb_arena *scratch = nb_arena_create_like(arena);
     nb_evaluating e = {
@@ -184,7 +184,7 @@ static void keep(running *r, const nb_value *v, nb_tensor t, nb_arena *arena) {
     show(r, v);
 }
 
-static nb_status run_op(running *r, const nb_op *op, const int64_t *symbols, nb_diags *diags) {
+static nb_status run_op(running *r, const nb_op *op, int64_t *symbols, nb_diags *diags) {
     nb_arena *arena = nb_arena_create_like(r->g->arena);
     nb_tensor *in = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_operands + 1),
               *results = NB_NEW_ARRAY(arena, nb_tensor, (size_t)op->n_results + 1);
@@ -230,7 +230,7 @@ static void copy_output(const nb_type *type, const nb_tensor *from, nb_tensor *t
 }
 
 /* Parameters, then the ops in order. */
-static nb_status run_region(running *r, const nb_tensor *params, const int64_t *symbols,
+static nb_status run_region(running *r, const nb_tensor *params, int64_t *symbols,
                             nb_diags *diags) {
     count_readers(r);
     for (uint32_t i = 0; i < r->region->n_params; i++) {
@@ -270,7 +270,11 @@ nb_status nb_eval_region(const nb_evaluating *e, const nb_region *region, const 
     running r = {.g = region->graph, .region = region};
     find_ids(&r);
     r.values = NB_NEW_ARRAY(scratch, holder, (size_t)r.n_values + 1);
-    nb_status status = run_region(&r, params, e->symbols, e->diags);
+    /* What is bound inside is not outside, nor in the next step. */
+    const size_t n = e->symbols ? region->graph->symbols.count : 0;
+    int64_t *symbols = NB_NEW_ARRAY(scratch, int64_t, n + 1);
+    if (n) memcpy(symbols, e->symbols, n * sizeof *symbols);
+    nb_status status = run_region(&r, params, symbols, e->diags);
     for (uint32_t i = 0; status == NB_OK && i < region->last->n_operands; i++) {
         const nb_tensor t = tensor_of(&r, nb_in(region->last, i));
         results[i] = t;
@@ -283,8 +287,8 @@ nb_status nb_eval_region(const nb_evaluating *e, const nb_region *region, const 
 }
 
 /* Constants, then the body; the outputs are copied at the end. */
-static nb_status run_all(running *r, const nb_tensor *inputs, nb_tensor *outputs,
-                         const int64_t *symbols, nb_arena *arena, nb_diags *diags) {
+static nb_status run_all(running *r, const nb_tensor *inputs, nb_tensor *outputs, int64_t *symbols,
+                         nb_arena *arena, nb_diags *diags) {
     const nb_graph *g = r->g;
     for (size_t i = 0; i < g->constants.count; i++) show(r, g->constants.items[i]);
     NB_TRY(run_region(r, inputs, symbols, diags));

@@ -43,8 +43,9 @@ nb_status nb_eval_bind(const nb_graph *g, const nb_tensor *inputs, int64_t *symb
  * dequantize. */
 bool nb_is_product_of_codes(const nb_op *op);
 
-/* Computes one op from tensors of its operands (entries for absent operands are ignored). */
-nb_status nb_eval_op(const nb_op *op, const nb_tensor *operands, const int64_t *symbols,
+/* Computes one op from tensors of its operands (entries for absent operands are ignored); a `bind`
+ * sets its symbol. */
+nb_status nb_eval_op(const nb_op *op, const nb_tensor *operands, int64_t *symbols,
                      nb_tensor *results, nb_arena *arena, nb_diags *diags);
 
 /* The signature of "execute this graph": nb_eval has it, and so has compiled execution. */

@@ -8,8 +8,8 @@ typedef struct nb_evaluating {
     const nb_op *op;
     const nb_tensor *in; /* one per operand slot; of absent operands, nothing is set */
     nb_tensor *out;      /* one per result: shape set, data allocated and zeroed */
-    const int64_t *symbols;
-    nb_arena *arena; /* for scratch: gone when the op is done */
+    int64_t *symbols;    /* bind writes */
+    nb_arena *arena;     /* for scratch: gone when the op is done */
     nb_diags *diags;
 } nb_evaluating;
 

@@ -52,6 +52,22 @@ const nb_symbol *nb_graph_symbol(nb_graph *g, const char *name, bool zero_ok) {
     return s;
 }
 
+const nb_symbol *nb_graph_counted(nb_graph *g, const char *name) {
+    const char *free = name;
+    for (int i = 1; nb_map_get_str(&g->interner->symbols, free, strlen(free)); i++)
+        free = nb_format(g->arena, "%s_%d", name, i);
+    const nb_symbol *s = nb_graph_symbol(g, free, true);
+    g->symbols.items[s->index]->counted = true;
+    return s;
+}
+
+const nb_symbol *nb_bound_by(const nb_op *op) {
+    const nb_attr *size = op->kind == NB_OP_bind ? nb_attr_of(op, "size") : NULL;
+    if (!size || size->dims.count != 1 || size->dims.items[0]->kind != NB_DIM_SYMBOL) return NULL;
+    const nb_symbol *s = size->dims.items[0]->symbol;
+    return s->counted ? s : NULL;
+}
+
 /* What to do with every dim of a graph: put `by` for `symbol`, or without one, renew it. */
 typedef struct rewriter {
     nb_graph *g;

@@ -285,6 +285,8 @@ void nb_graph_destroy(nb_graph *g);
 
 /* The symbol of that name, made with range 1..INT64_MAX if new (0.. with `zero_ok`). */
 const nb_symbol *nb_graph_symbol(nb_graph *g, const char *name, bool zero_ok);
+/* A new symbol, 0.., of that name or one made from it, whose value a `bind` says. */
+const nb_symbol *nb_graph_counted(nb_graph *g, const char *name);
 /* Intersects the symbol's range with min..max, and simplifies what the new bounds decide. */
 void nb_symbol_narrow(nb_graph *g, const nb_symbol *symbol, int64_t min, int64_t max);
 /* Replaces a symbol everywhere (types, attributes), e.g. total length by P+S, and forgets it. `by`
@@ -332,6 +334,8 @@ void nb_op_drop_operand(nb_op *op, uint32_t index, uint32_t param);
  * are cond and captures, which are the parameters. Here: where these begin. */
 #define NB_LOOP_OPERANDS 2
 #define NB_LOOP_PARAMS   1
+/* The counted symbol that a `bind` says, unless one before has; NULL: none. */
+const nb_symbol *nb_bound_by(const nb_op *op);
 /* How many results: of an op with bodies, as the first one returns. */
 uint32_t nb_result_count(const nb_op *op);
 

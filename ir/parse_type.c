@@ -347,6 +347,10 @@ bool nb_want_symbol_range(nb_parser *p) {
         return nb_parse_error(p, &t, "symbol '%s' stands here twice", nb_token_name(p, &t));
     const nb_symbol *s = nb_graph_symbol(p->g, nb_token_name(p, &t), true);
     nb_symbol_narrow(p->g, s, min, max);
+    if (nb_token_is(&p->lex.token, "counted")) {
+        p->g->symbols.items[s->index]->counted = true;
+        nb_lex(&p->lex);
+    }
     return true;
 }
 

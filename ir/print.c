@@ -363,6 +363,7 @@ static void put_symbols(printer *p, const nb_graph *g) {
         put_word_int(&p->item, " in ", s->min);
         nb_puts(&p->item, "..");
         if (s->max != INT64_MAX) nb_put_int(&p->item, s->max);
+        if (s->counted) nb_puts(&p->item, " counted");
         put_list_item(p, first);
         first = false;
     }

@@ -64,6 +64,7 @@ typedef struct nb_symbol {
     const char *name;
     int64_t min, max; /* inclusive; max INT64_MAX = unbounded */
     uint32_t index;   /* position in the graph's list */
+    bool counted;     /* no input tells it: a `bind` says it in the run, to what follows */
 } nb_symbol;
 
 typedef enum nb_dim_kind {
@@ -113,6 +114,11 @@ static inline bool nb_dim_is_invalid(const nb_dim *d) {
 bool nb_dim_eval(const nb_dim *d, const int64_t *symbols, int64_t *out);
 /* Bounds from the symbols' ranges, saturating at INT64_MIN/MAX. */
 void nb_dim_range(const nb_dim *d, int64_t *min, int64_t *max);
+/* Does it hold a counted symbol: one of `but` (by index) excepted, which may be NULL? */
+bool nb_dim_is_counted(const nb_dim *d, const bool *but);
+/* Is it at least as large when counted symbols are larger? Memory is planned for what they can be
+ * at most, so that every size of a compiled model must be such. */
+bool nb_dim_rises(const nb_dim *d);
 /* `d` with every occurrence of `symbol` replaced. */
 const nb_dim *nb_dim_substitute(nb_graph *g, const nb_dim *d, const nb_symbol *symbol,
                                 const nb_dim *by);

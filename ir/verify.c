@@ -16,6 +16,7 @@ typedef struct checker {
     const nb_value **defined; /* by id: constants, parameters and results so far */
     nb_map types;             /* whose symbols were checked */
     size_t uses, slots;       /* uses in the lists of values; operand slots that have a value */
+    bool *bound;              /* by index: counted symbols that a `bind` has said */
 } checker;
 
 NB_PRINTF(3, 4) static void fault(checker *c, const nb_op *op, const char *fmt, ...) {
@@ -65,13 +66,18 @@ static void check_dims(checker *c, const nb_op *op, const char *what, size_t n,
     for (size_t i = 0; i < n; i++) {
         const nb_symbol *s = stranger_in(c->g, dims[i]);
         if (s) fault(c, op, "%s holds symbol '%s', which the graph does not have", what, s->name);
+        if (!s && nb_dim_is_counted(dims[i], c->bound))
+            fault(c, op, "%s holds %s, of which no `bind` has told all before", what,
+                  nb_dim_text(c->arena, dims[i]));
     }
 }
 
 static void check_type(checker *c, const nb_value *v) {
     const nb_type *t = v->type;
     if (!nb_map_get(&c->types, t)) {
-        nb_map_set(&c->types, t, (void *)(uintptr_t)t);
+        bool counted = false; /* these are good from some op on, in a body to its end */
+        for (int d = 0; d < t->rank; d++) counted = counted || nb_dim_is_counted(t->dims[d], NULL);
+        if (!counted) nb_map_set(&c->types, t, (void *)(uintptr_t)t);
         check_dims(c, v->def, nb_type_text(c->arena, t), (size_t)t->rank, t->dims);
     }
     if (!t->quant) return;
@@ -214,6 +220,8 @@ static void check_op(checker *c, const nb_op *op, const nb_region *body) {
     if (nb_has_trait(op, NB_TRAIT_TERMINATOR) != (op == body->last))
         fault(c, op, "return stands last, and only there");
     if (!nb_legal_in(op->kind, c->g->stage)) fault(c, op, "is not legal in this stage");
+    const nb_symbol *said = nb_bound_by(op);
+    if (said && said->index < c->g->symbols.count) c->bound[said->index] = true;
     check_attrs(c, op);
     bool ok = check_operands(c, op);
     for (uint32_t r = 0; r < op->n_regions; r++) {
@@ -239,8 +247,12 @@ static void check_params(checker *c, const nb_region *body) {
 }
 
 static void check_region(checker *c, const nb_region *region) {
+    const size_t n = c->g->symbols.count;
+    bool *outside = NB_NEW_ARRAY(c->arena, bool, n + 1);
+    if (n) memcpy(outside, c->bound, n * sizeof *outside);
     check_params(c, region);
     for (const nb_op *op = region->first; op; op = op->next) check_op(c, op, region);
+    if (n) memcpy(c->bound, outside, n * sizeof *outside);
 }
 
 static void check_symbols(checker *c) {
@@ -284,6 +296,7 @@ static nb_status verify(const nb_graph *g, nb_diags *diags, bool form_only) {
     size_t errors = diags->errors;
     c.defined =
         (const nb_value **)nb_alloc_array(arena, (size_t)g->n_values + 1, sizeof *c.defined);
+    c.bound = NB_NEW_ARRAY(arena, bool, g->symbols.count + 1);
     check_symbols(&c);
     check_constants(&c);
     check_region(&c, &g->body);

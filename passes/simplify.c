@@ -362,6 +362,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         nb_arena *arena = nb_arena_create_like(nb_state_of(ctx)->scratch);
         if (merge_constants(g, arena)) again = true;
         if (merge_ops(g, &g->body, arena)) again = true;
+        if (nb_simplify_counts(ctx)) again = true;
         nb_arena_destroy(arena);
         nb_graph_sweep(g);
         changed = changed || again;

@@ -1,4 +1,4 @@
-/* What simplify does to an op with bodies (simplify_bodies.c). */
+/* What simplify does to ops with bodies (simplify_bodies.c) and to what data count. */
 #ifndef NB_SIMPLIFY_H
 #define NB_SIMPLIFY_H
 
@@ -8,5 +8,8 @@
  * in, and an `if` whose condition is a constant becomes the body that runs. Returns whether
  * anything changed; `op` may have no uses then, but it is still there. */
 bool nb_simplify_bodies(nb_pass_ctx *ctx, nb_op *op);
+
+/* Sizes that data were to tell, and do not (simplify_counts.c). Returns whether there were any. */
+bool nb_simplify_counts(nb_pass_ctx *ctx);
 
 #endif

@@ -101,6 +101,11 @@ static nb_rt_status bind_symbols(nb_session *s, char *err) {
                               "at most %" PRId64,
                               symbol->name, value, symbol->max);
     }
+    for (uint32_t i = 0; i < nb_counted(m); i++) {
+        int64_t *value = &s->symbols[m->counted[i]];
+        if (*value < s->grown[m->counted[i]]) *value = s->grown[m->counted[i]];
+    }
+    if (m->n_symbols) memcpy(s->planned, s->symbols, m->n_symbols * sizeof *s->planned);
     for (uint32_t i = 0; i < m->n_outputs; i++) m->shape(s->symbols, i, s->outputs[i].dims);
     return NB_RT_OK;
 }

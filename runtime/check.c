@@ -80,6 +80,11 @@ nb_rt_status nb_check_model(const nb_model *model, char *err) {
         (model->n_symbols > 0 && !model->symbols) || (model->n_states > 0 && !model->states) ||
         (model->n_ops > 0 && !model->op_names))
         return bad(model, "a table is missing", err);
+    if (nb_counted(model) > model->n_symbols || (nb_counted(model) > 0 && !model->counted))
+        return bad(model, "its counted symbols are not in a table", err);
+    for (uint32_t i = 0; i < nb_counted(model); i++)
+        if (model->counted[i] < 0 || model->counted[i] >= (int64_t)model->n_symbols)
+            return bad(model, "a counted symbol does not exist", err);
     for (uint32_t i = 0; i < model->n_symbols; i++)
         if (!model->symbols[i].name || model->symbols[i].min > model->symbols[i].max)
             return bad(model, "a symbol has no name or an empty range", err);

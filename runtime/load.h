@@ -28,4 +28,9 @@ void nb_weights_close(nb_weights *weights);
 /* load.c: the bytes, or NULL when the model has none. */
 const unsigned char *nb_loaded_weights(const nb_loaded *loaded);
 
+/* How many symbols only data tell; models of before have none. */
+static inline uint32_t nb_counted(const nb_model *model) {
+    return model->size < sizeof *model ? 0 : model->n_counted;
+}
+
 #endif

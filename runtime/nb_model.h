@@ -36,7 +36,8 @@ typedef struct nb_port {
     const char *shape; /* for messages, e.g. "[batch_size,4,past_sequence_length,8]" */
 } nb_port;
 
-/* A symbolic dimension; it gets its value from the inputs' shapes at each call. */
+/* A symbolic dimension; it gets its value from the inputs' shapes at each call, or is counted: the
+ * data of the run tell it (nb_model.counted). */
 typedef struct nb_model_symbol {
     const char *name;
     int64_t min, max; /* inclusive; the model was compiled for this range; INT64_MAX: no limit */
@@ -64,13 +65,14 @@ struct nb_frame;
 /* Work on items [begin, end) of a parallel loop. */
 typedef void (*nb_task_fn)(const struct nb_frame *frame, int64_t begin, int64_t end);
 
-/* Everything one call of `run` uses. Set by the caller; the model only reads it, except `error`. */
+/* Everything one call of `run` uses. Set by the caller; the model only reads it, except `error` and
+ * counted symbols. */
 typedef struct nb_frame {
     uint32_t size;      /* sizeof(nb_frame) */
     int32_t threads;    /* what parallel_for will use, >= 1 */
     void *const *ports; /* data of the n_inputs inputs, then of the n_outputs outputs */
     /* n_symbols values from `bind`, then the capacity of appended states, then `threads`. */
-    const int64_t *symbols;
+    int64_t *symbols;
     const int64_t *offsets;       /* n_buffers values from `plan` */
     unsigned char *arena;         /* 64-byte aligned, as large as `plan` said */
     const unsigned char *weights; /* 64-byte aligned, nb_model.weights_size bytes */
@@ -85,6 +87,9 @@ typedef struct nb_frame {
      * they begin, then with each op's index into op_names when it is done. May be NULL. */
     void (*mark)(void *mark_user, int64_t op);
     void *mark_user;
+    /* n_symbols values, those that `plan` was given: what the memory of this run is large enough
+     * for. May be NULL for a model without counted symbols. */
+    const int64_t *planned;
 } nb_frame;
 
 /* What `run` returns. */
@@ -93,7 +98,10 @@ enum {
     NB_RUN_CANCELLED = 1,
     /* A run-time index (Gather, embedding) was out of range, or a number is not what the model
      * declares (a shape given at run time); outputs are invalid. */
-    NB_RUN_INDEX = 2
+    NB_RUN_INDEX = 2,
+    /* A counted symbol is larger than what was planned for: it stands in `symbols`. Plan for it,
+     * with outputs that are as large, and run again. Outputs are invalid. */
+    NB_RUN_MORE = 3
 };
 
 /* CPU features a model may need (nb_model.features). The runtime refuses to run without them. */
@@ -138,6 +146,12 @@ typedef struct nb_model {
      * fills n_buffers offsets, or returns -1 when a size overflows. */
     int64_t (*plan)(const int64_t *symbols, int64_t *offsets);
     int32_t (*run)(const nb_frame *frame);
+
+    /* Indices of symbols that the data of a run tell. `bind` sets them to the most they can be, or
+     * where there is no such bound to the least; `shape` and `plan` are asked with that, or more.
+     * `run` sets them to what they are, after which `shape` tells how large the outputs are. */
+    uint32_t n_counted, reserved;
+    const int32_t *counted;
 } nb_model;
 
 typedef const nb_model *(*nb_model_fn)(uint32_t abi);

@@ -18,6 +18,8 @@ static nb_rt_status allocate_tables(nb_session *s, char *err) {
         !(s->shapes = nb_allocate(memory, n * sizeof *s->shapes, what, err)) ||
         !(s->symbols = nb_allocate_zeroed(memory, ((size_t)m->n_symbols + 2) * sizeof *s->symbols,
                                           what, err)) ||
+        !(s->planned = nb_allocate_zeroed(memory, m->n_symbols * sizeof *s->planned, what, err)) ||
+        !(s->grown = nb_allocate_zeroed(memory, m->n_symbols * sizeof *s->grown, what, err)) ||
         !(s->offsets = nb_allocate_zeroed(memory, m->n_buffers * sizeof *s->offsets, what, err)) ||
         !(s->ports = nb_allocate_zeroed(memory, ports * sizeof *s->ports, what, err)))
         return NB_RT_NO_MEMORY;
@@ -71,7 +73,8 @@ static nb_rt_status fill_session(nb_session *s, const nb_loaded *loaded,
                           .parallel_for = s->pool ? nb_pool_for : NULL,
                           .pool = s->pool,
                           .cancel = &s->cancel,
-                          .error = &s->error_op};
+                          .error = &s->error_op,
+                          .planned = s->planned};
     return status;
 }
 
@@ -117,6 +120,8 @@ void nb_session_destroy(nb_session *s) {
     nb_release(&memory, s->shape_values);
     nb_release(&memory, s->shapes);
     nb_release(&memory, s->symbols);
+    nb_release(&memory, s->planned);
+    nb_release(&memory, s->grown);
     nb_release(&memory, s->offsets);
     nb_release(&memory, s->ports);
     nb_release(&memory, s);
@@ -135,6 +140,31 @@ static nb_rt_status run_failed(nb_session *s, int32_t result, char *err) {
                       name ? name : m->name);
 }
 
+/* After a run that found more than was planned for: plans for that, and for twice as much as the
+ * last time, since a loop may find more in each step. */
+static nb_rt_status grow(nb_session *s, char *err) {
+    const nb_model *m = s->model;
+    bool grows = false;
+    for (uint32_t i = 0; i < nb_counted(m); i++) {
+        const int32_t at = m->counted[i];
+        const int64_t found = s->symbols[at], most = m->symbols[at].max;
+        if (found <= s->planned[at]) continue;
+        const int64_t twice = s->grown[at] <= most / 2 ? 2 * s->grown[at] : most;
+        s->grown[at] = found > twice ? found : twice;
+        grows = true;
+    }
+    if (grows) return nb_session_bind(s, err);
+    return nb_rt_fail(err, NB_RT_CORRUPT, "model '%s' asks for more memory than it says", m->name);
+}
+
+/* The outputs are as large as the data said. */
+static void shrink_outputs(nb_session *s) {
+    const nb_model *m = s->model;
+    if (nb_counted(m) == 0) return;
+    for (uint32_t i = 0; i < m->n_outputs; i++) m->shape(s->symbols, i, s->outputs[i].dims);
+    if (m->n_states > 0) s->bound = false; /* a state may have another size now */
+}
+
 nb_rt_status nb_session_run(nb_session *s, char *err) {
     if (!s) return nb_rt_fail(err, NB_RT_ARGUMENT, "nb_session_run: the session is null");
     s->ran = false;
@@ -145,8 +175,12 @@ nb_rt_status nb_session_run(nb_session *s, char *err) {
     s->error_op = -1;
     uint64_t mode = nb_fp_enter();
     int32_t result = s->model->run(&s->frame);
+    while (result == NB_RUN_MORE && (status = grow(s, err)) == NB_RT_OK)
+        result = s->model->run(&s->frame);
     nb_fp_leave(mode);
+    if (status != NB_RT_OK) return status;
     if (result != NB_RUN_OK) return run_failed(s, result, err);
+    shrink_outputs(s);
     nb_session_advance(s);
     s->ran = true;
     return NB_RT_OK;

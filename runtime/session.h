@@ -57,6 +57,7 @@ struct nb_session {
     int64_t *shape_values;  /* NB_MODEL_MAX_RANK for each input */
     const int64_t **shapes; /* into shape_values */
     int64_t *symbols, *offsets;
+    int64_t *planned, *grown; /* symbols of the plan; what counted ones had to grow to, or 0 */
     void **ports;
     nb_buffer arena;
     int64_t error_op;

@@ -8,11 +8,10 @@
 
 static const int64_t steps[] = {0, 1, 2, 7};
 
-/* A graph of `text`, whose symbols are S0, S1 ...; its outputs are compared. */
-static void check(const char *name, const char *text, const int64_t *indices, size_t n_indices,
-                  int32_t result) {
+void diff_check_text(const char *name, const char *text, const int64_t *indices, size_t n_indices,
+                     int32_t result) {
     diff d;
-    diff_begin(&d, "control %s", name);
+    diff_begin(&d, "text %s", name);
     nb_graph_destroy(d.graph);
     d.graph = NULL;
     if (nb_parse(text, strlen(text), "text", NULL, NULL, NULL, d.diags, &d.graph) != NB_OK) {
@@ -206,21 +205,22 @@ static const char mixed[] = "nir 1\n"
 void diff_test_control(void) {
     static const int64_t limits[] = {-1, 0, 3, 9, 100};
     static const int64_t inside[] = {0, 4, -5, 2, 1, -1, 3}, outside[] = {0, 5, 1, 1, 1, 1, 1};
-    check("scan", SCAN(""), NULL, 0, NB_RUN_OK);
-    check("scan from the last", SCAN(", reverse=[1,1,0]"), NULL, 0, NB_RUN_OK);
-    check("scan both ways", SCAN(", reverse=[0,1,1]"), NULL, 0, NB_RUN_OK);
-    check("swapped", swapped, NULL, 0, NB_RUN_OK);
+    diff_check_text("scan", SCAN(""), NULL, 0, NB_RUN_OK);
+    diff_check_text("scan from the last", SCAN(", reverse=[1,1,0]"), NULL, 0, NB_RUN_OK);
+    diff_check_text("scan both ways", SCAN(", reverse=[0,1,1]"), NULL, 0, NB_RUN_OK);
+    diff_check_text("swapped", swapped, NULL, 0, NB_RUN_OK);
     for (size_t i = 0; i < NB_COUNT(limits); i++) {
-        check("counted", counted, &limits[i], 1, NB_RUN_OK);
-        check("endless", endless, &limits[i], 1, NB_RUN_OK);
+        diff_check_text("counted", counted, &limits[i], 1, NB_RUN_OK);
+        diff_check_text("endless", endless, &limits[i], 1, NB_RUN_OK);
     }
-    check("nested", NESTED("S0"), inside, NB_COUNT(inside), NB_RUN_OK);
-    check("nested, index out of range", NESTED("7"), outside, NB_COUNT(outside), NB_RUN_INDEX);
-    check("chosen", chosen, NULL, 0, NB_RUN_OK);
-    check("mixed", mixed, NULL, 0, NB_RUN_OK);
-    check("sizes of the other body", SIZED("false", "4"), NULL, 0, NB_RUN_OK);
-    check("sizes that fit", SIZED("true", "9"), NULL, 0, NB_RUN_OK);
-    check("sizes below zero elsewhere", SHORTER("false"), NULL, 0, NB_RUN_OK);
-    check("sizes below zero", SHORTER("true"), NULL, 0, NB_RUN_INDEX);
-    check("sizes that do not", SIZED("true", "4"), NULL, 0, NB_RUN_INDEX);
+    diff_check_text("nested", NESTED("S0"), inside, NB_COUNT(inside), NB_RUN_OK);
+    diff_check_text("nested, index out of range", NESTED("7"), outside, NB_COUNT(outside),
+                    NB_RUN_INDEX);
+    diff_check_text("chosen", chosen, NULL, 0, NB_RUN_OK);
+    diff_check_text("mixed", mixed, NULL, 0, NB_RUN_OK);
+    diff_check_text("sizes of the other body", SIZED("false", "4"), NULL, 0, NB_RUN_OK);
+    diff_check_text("sizes that fit", SIZED("true", "9"), NULL, 0, NB_RUN_OK);
+    diff_check_text("sizes below zero elsewhere", SHORTER("false"), NULL, 0, NB_RUN_OK);
+    diff_check_text("sizes below zero", SHORTER("true"), NULL, 0, NB_RUN_INDEX);
+    diff_check_text("sizes that do not", SIZED("true", "4"), NULL, 0, NB_RUN_INDEX);
 }

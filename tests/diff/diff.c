@@ -245,6 +245,7 @@ int main(int argc, char **argv) {
     diff_test_qmatmul();
     diff_test_states();
     diff_test_control();
+    diff_test_counted();
     diff_test_model();
     printf("%d passed, %d failed, %d skipped\n", diff_passed, diff_failed, diff_skipped);
     return diff_failed ? 1 : 0;

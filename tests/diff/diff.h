@@ -50,6 +50,9 @@ nb_value *diff_const(diff *d, nb_elem elem, int rank, const int64_t *dims);
  * everything. */
 void diff_check_all(diff *d, size_t n, nb_value *const *ys);
 void diff_check(diff *d, nb_value *y);
+/* A graph of `text`, whose symbols are S0, S1 ...; its outputs are compared (control.c). */
+void diff_check_text(const char *name, const char *text, const int64_t *indices, size_t n_indices,
+                     int32_t result);
 
 /* The generator behind all contents. A case starts it with the run's seed and its own name, so its
  * numbers do not depend on which cases ran before. */
@@ -72,6 +75,7 @@ void diff_test_order(void);
 void diff_test_layers(void);
 void diff_test_model(void);
 void diff_test_control(void);
+void diff_test_counted(void);
 void diff_test_immediates(void);
 void diff_test_rotary(void);
 void diff_test_hadamard(void);

@@ -56,12 +56,15 @@ static const nb_model_state *appended(const nb_model *m, const nb_port *port) {
 
 /* ---- one run ------------------------------------------------------------------------------- */
 
+/* A run that needs more memory than was planned for is run again, so often at most. */
+#define DIFF_MAX_TURNS 6
+
 typedef struct call {
     const nb_model *m;
-    guarded memory[2 * DIFF_MAX_PORTS + 2]; /* and weights, and the arena */
+    guarded memory[DIFF_MAX_TURNS * (2 * DIFF_MAX_PORTS + 2)]; /* and weights, and the arena */
     size_t n_memory;
     void *ports[2 * DIFF_MAX_PORTS];
-    int64_t symbols[16], capacity;
+    int64_t symbols[16], planned[16], capacity;
 } call;
 
 static void *allocate(call *c, size_t size, size_t align) {
@@ -108,6 +111,8 @@ static void close_ports(call *c, nb_tensor *outputs, nb_arena *arena) {
         nb_tensor *y = &outputs[i];
         const void *from = c->ports[c->m->n_inputs + i];
         const nb_model_state *s = appended(c->m, &c->m->outputs[i]);
+        c->m->shape(c->symbols, (int64_t)i, y->dims); /* what is counted is known now */
+        if (!nb_elem_bytes_of(y->elem, nb_tensor_count(y), &y->bytes)) abort();
         y->data = nb_alloc(arena, (size_t)y->bytes + 1);
         if (s)
             copy_state(y->data, y->dims[s->axis], from, c->capacity, y, s->axis);
@@ -130,6 +135,45 @@ static const char *bind(call *c, const nb_tensor *inputs, nb_arena *arena) {
     return NULL;
 }
 
+static const char *run(call *c, const nb_pack *pack, const nb_tensor *inputs, nb_tensor *outputs,
+                       bool split, nb_arena *arena, int32_t *result) {
+    const nb_model *model = c->m;
+    memcpy(c->planned, c->symbols, sizeof c->planned);
+    int64_t *offsets = NB_NEW_ARRAY(arena, int64_t, model->n_buffers);
+    int64_t size = model->plan(c->symbols, offsets);
+    if (size < 0) return "plan failed";
+    open_ports(c, inputs, outputs);
+
+    unsigned char *weights = allocate(c, (size_t)nb_pack_size(pack), 64);
+    nb_pack_copy(pack, weights);
+    int64_t failed_op = -1;
+    nb_frame frame = {.size = sizeof frame,
+                      .threads = split ? 3 : 1,
+                      .ports = c->ports,
+                      .symbols = c->symbols,
+                      .offsets = offsets,
+                      .arena = allocate(c, (size_t)size, 64),
+                      .weights = weights,
+                      .parallel_for = split ? uneven : NULL,
+                      .error = &failed_op,
+                      .planned = c->planned};
+    *result = model->run(&frame);
+    if (*result == NB_RUN_INDEX && (failed_op < 0 || failed_op >= (int64_t)model->n_ops))
+        return "run did not tell which op failed";
+    return NULL;
+}
+
+/* Plans for the largest of each counted symbol so far; false when that is what was planned for. */
+static bool grow(call *c) {
+    bool more = false;
+    for (uint32_t i = 0; i < c->m->n_counted; i++) {
+        const int32_t at = c->m->counted[i];
+        more = more || c->symbols[at] > c->planned[at];
+        if (c->symbols[at] < c->planned[at]) c->symbols[at] = c->planned[at];
+    }
+    return more;
+}
+
 const char *diff_execute(const nb_model *model, const nb_pack *pack, const nb_tensor *inputs,
                          nb_tensor *outputs, int64_t capacity, bool split, nb_arena *arena,
                          int32_t *result) {
@@ -141,27 +185,13 @@ const char *diff_execute(const nb_model *model, const nb_pack *pack, const nb_te
     if (error) return error;
     c.symbols[model->n_symbols] = capacity;
     c.symbols[model->n_symbols + 1] = split ? 3 : 1;
-    int64_t *offsets = NB_NEW_ARRAY(arena, int64_t, model->n_buffers);
-    int64_t size = model->plan(c.symbols, offsets);
-    if (size < 0) return "plan failed";
-    open_ports(&c, inputs, outputs);
-
-    unsigned char *weights = allocate(&c, (size_t)nb_pack_size(pack), 64);
-    nb_pack_copy(pack, weights);
-    int64_t failed_op = -1;
-    nb_frame frame = {.size = sizeof frame,
-                      .threads = split ? 3 : 1,
-                      .ports = c.ports,
-                      .symbols = c.symbols,
-                      .offsets = offsets,
-                      .arena = allocate(&c, (size_t)size, 64),
-                      .weights = weights,
-                      .parallel_for = split ? uneven : NULL,
-                      .error = &failed_op};
-    *result = model->run(&frame);
-    if (*result == NB_RUN_INDEX && (failed_op < 0 || failed_op >= (int64_t)model->n_ops))
-        error = "run did not tell which op failed";
-    close_ports(&c, outputs, arena);
+    *result = NB_RUN_MORE;
+    for (int turn = 0; !error && *result == NB_RUN_MORE; turn++) {
+        error = run(&c, pack, inputs, outputs, split, arena, result);
+        if (!error && *result == NB_RUN_MORE && (!grow(&c) || turn == DIFF_MAX_TURNS - 1))
+            error = "run asks for more memory without an end";
+    }
+    if (!error && *result == NB_RUN_OK) close_ports(&c, outputs, arena);
     for (size_t i = 0; i < c.n_memory; i++) munmap(c.memory[i].map, c.memory[i].mapped);
     return error;
 }

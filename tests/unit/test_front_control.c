@@ -189,6 +189,12 @@ START_TEST(loops) {
                                                                 front_int("keepdims", 0)))))));
     front_expect_type(stack, "f32[B]");
     EXPECT(stack, 2, number(0), 24, 36);
+    /* As many as data say. */
+    wire data = trips(front_node(
+        "Loop", "m,,x", "z,y",
+        adds(W(result("t"), front_node("ReduceSum", "n", "t", front_int("keepdims", 0))))));
+    front_expect_type(data, "f32[m]");
+    EXPECT(data, 2, number(3), 24, 36, 48);
     /* Until the sum is large enough; the condition of the first step too. */
     wire until = body("body", W(takes("i"), takes("go"), takes("h"), result("more"), result("n"),
                                 front_node("Add", "h,h", "n", NONE),
@@ -229,8 +235,8 @@ END_TEST
 
 START_TEST(refused_loops) {
     wire stacks = adds(W(result("n2"), relu("n", "n2")));
-    front_expect(trips(front_node("Loop", "m,,x", "z,y", stacks)), NB_UNSUPPORTED,
-                 "as many entries as there are steps, which depends on data");
+    front_expect(trips(front_node("Loop", ",,x", "z,y", stacks)), NB_UNSUPPORTED,
+                 "as many entries as there are steps, of which there is no end");
     wire grows = body("body", W(takes("i"), takes("go"), takes("h"), result("go"), result("n"),
                                 front_node("Concat", "h,x", "n", front_int("axis", 1))));
     front_expect(trips(front_node("Loop", "m,,x", "y", grows)), NB_UNSUPPORTED,

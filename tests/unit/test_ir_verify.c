@@ -221,6 +221,26 @@ START_TEST(stages) {
 }
 END_TEST
 
+/* Sizes that data tell are there from their `bind` on, and not behind the body it is in. */
+START_TEST(counted_before_it_is_told) {
+    nb_value *n = nb_const_i64(t.graph, "n", 0, NULL, (int64_t[]){3});
+    const nb_dim *d = nb_dim_symbol(t.graph, nb_graph_counted(t.graph, "N"));
+    t.b.before = t.graph->body.last;
+    ir_begin(&t, NB_OP_bind, n, NULL, NULL, NULL);
+    nb_set_dims(&t.b, "size", 1, &d);
+    nb_op *bind = ir_expect(&t, "i64[]")->def;
+    nb_begin(&t.b, NB_OP_dims);
+    nb_set_dims(&t.b, "values", 1, &d);
+    nb_op *dims = ir_expect(&t, "i64[1]")->def;
+    ck_assert_msg(nb_verify(t.graph, t.diags) == NB_OK, "%s", ir_message(&t));
+    nb_op_move_before(dims, bind);
+    expect("values holds N, of which no `bind` has told all before");
+    nb_op_move_before(bind, dims);
+    x->type = nb_type_intern(t.graph, NB_F32, NULL, 1, &d);
+    expect("f32[N] holds N");
+}
+END_TEST
+
 /* All that is wrong is told, not the first only. */
 START_TEST(several) {
     present->name = a->name;
@@ -238,6 +258,7 @@ Suite *nb_suite_ir_verify(void) {
     tcase_add_test(c, uses_that_lie);
     tcase_add_test(c, uses_from_outside);
     tcase_add_test(c, use_before_definition);
+    tcase_add_test(c, counted_before_it_is_told);
     tcase_add_test(c, list_of_ops);
     tcase_add_test(c, missing_return);
     tcase_add_test(c, return_in_the_middle);
