@@ -116,7 +116,7 @@ static void tile(row r, int vectors, const cg_val *at, cg_val n) {
 static int best_vectors(cg_val count) {
     int64_t length, least = INT64_MAX;
     int best = 1;
-    if (!cg_known(count, &length)) return best;
+    if (!cg_known(count, &length)) return MAX_VECTORS;
     for (int n = 1; n <= MAX_VECTORS; n++) {
         int64_t all = nb_ceildiv(nb_ceildiv(length, CG_LANES), n) * n;
         if (all <= least) best = n;
@@ -125,17 +125,35 @@ static int best_vectors(cg_val count) {
     return best;
 }
 
+/* The vectors from `first` on, at most n; those that would reach beyond `last` stand there. */
+static void some_vectors(const row *r, int n, cg_val first, cg_val last) {
+    cg *g = r->l->g;
+    cg_val at[MAX_VECTORS];
+    for (int i = 0; i < n; i++) at[i] = cg_smin(g, cg_addi(g, first, i * CG_LANES), last);
+    tile(*r, n, at, NULL);
+}
+
 /* Vectors that would reach beyond the row end with it, and so overlap those before. A row shorter
- * than a vector is part of one. */
+ * than a vector is part of one. Where its length is not known, what is left of it behind whole
+ * tiles is a tile of as many vectors as it takes. */
 static void all_vectors(const row *r, cg_val count) {
     cg *g = r->l->g;
     int n = best_vectors(count);
     cg_val last = cg_addi(g, count, -CG_LANES), zero = cg_i64(g, 0);
     CG_IF(g, cg_cmpi(g, CG_GE, last, 0)) {
-        CG_FOR(g, first, zero, count, cg_i64(g, n * CG_LANES)) {
-            cg_val at[MAX_VECTORS];
-            for (int i = 0; i < n; i++) at[i] = cg_smin(g, cg_addi(g, first, i * CG_LANES), last);
-            tile(*r, n, at, NULL);
+        int64_t length;
+        cg_val each = cg_i64(g, n * CG_LANES);
+        if (cg_known(count, &length)) {
+            CG_FOR(g, first, zero, count, each) { some_vectors(r, n, first, last); }
+        } else {
+            cg_val whole = cg_sub(g, count, cg_urem(g, count, each)),
+                   rest = cg_sub(g, count, whole);
+            CG_FOR(g, first, zero, whole, each) { some_vectors(r, n, first, last); }
+            for (int k = 1; k <= n; k++) {
+                cg_val more = cg_cmpi(g, CG_GT, rest, (k - 1) * CG_LANES),
+                       enough = cg_cmpi(g, CG_LE, rest, k * CG_LANES);
+                CG_IF(g, cg_and(g, more, enough)) { some_vectors(r, k, whole, last); }
+            }
         }
     }
     CG_ELSE(g) {
