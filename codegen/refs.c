@@ -104,6 +104,15 @@ static const char *attr_key(nb_arena *arena, nb_attr_kind kind, const nb_attr *a
     return text;
 }
 
+static const char *attrs_key(nb_arena *arena, const nb_op *op) {
+    const nb_op_info *info = nb_info(op);
+    const char *text = "";
+    for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++)
+        text =
+            nb_format(arena, "%s {%s}", text, attr_key(arena, info->attrs[i].kind, &op->attrs[i]));
+    return text;
+}
+
 /* States are told apart, but not named: those of all layers share kernels. */
 static uint32_t first_use_of_state(const nb_chain *chain, const nb_op *op, const nb_value *state) {
     for (uint32_t i = 0; i < chain->inputs.count; i++) {
@@ -147,8 +156,8 @@ static const char *value_key(nb_arena *arena, const nb_chain *chain, const nb_op
 static const char *chain_key(nb_arena *arena, const nb_chain *chain, const char *text) {
     for (size_t i = 0; i < chain->ops.count; i++) {
         const nb_op *op = chain->ops.items[i];
-        text = nb_format(arena, "%s [%s %s", text, nb_info(op)->name,
-                         nb_elems[nb_out(op)->type->elem].text);
+        text = nb_format(arena, "%s [%s %s%s", text, nb_info(op)->name,
+                         nb_elems[nb_out(op)->type->elem].text, attrs_key(arena, op));
         for (uint32_t k = 0; k < op->n_operands; k++)
             text = nb_format(arena, "%s %zu", text, nb_chain_place(chain, nb_in(op, k)));
         text = nb_format(arena, "%s]", text);
@@ -158,13 +167,9 @@ static const char *chain_key(nb_arena *arena, const nb_chain *chain, const char 
 
 const char *nb_kernel_key(nb_arena *arena, const nb_op *op, const nb_graph *g, const cg_cpu *cpu) {
     const nb_lowering *lowering = nb_lowering_of(op->kind);
-    const nb_op_info *info = nb_info(op);
-    const char *text = info->name;
-    for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++)
-        text =
-            nb_format(arena, "%s {%s}", text, attr_key(arena, info->attrs[i].kind, &op->attrs[i]));
+    const char *text = nb_format(arena, "%s%s", nb_info(op)->name, attrs_key(arena, op));
     const nb_chain chain = nb_chain_of(arena, op);
-    if (nb_can_chain(op)) text = chain_key(arena, &chain, text);
+    if (nb_can_chain(op) || chain.ops.count > 1) text = chain_key(arena, &chain, text);
     for (uint32_t i = 0; i < chain.inputs.count; i++) {
         const nb_value *v = chain.inputs.items[i];
         const nb_layout *layout = v && lowering->layout ? lowering->layout(op, i, cpu) : NULL;

@@ -21,7 +21,29 @@ static bool is_exact(nb_elem e) {
     }
 }
 
+/* Elements that a pooling kernel writes out. */
+#define MOST_SEEN 64
+
+static bool is_reduction(const nb_op *op) {
+    return op->kind == NB_OP_reduce_max || op->kind == NB_OP_reduce_min ||
+           op->kind == NB_OP_reduce_sum || op->kind == NB_OP_reduce_mean;
+}
+
+/* Pooling: patches of one channel, reduced to a number each. */
+static bool is_pooled(const nb_value *v, const nb_op *user) {
+    const nb_type *t = v->type, *x = nb_in(v->def, 0)->type;
+    if (v->def->kind != NB_OP_patches || !is_reduction(user)) return false;
+    const bool sum = user->kind == NB_OP_reduce_sum || user->kind == NB_OP_reduce_mean;
+    const bool bytes = t->elem == NB_I8 || t->elem == NB_U8;
+    const nb_attr *axes = nb_attr_of(user, "axes");
+    if (t->elem != NB_F32 && (sum || !bytes)) return false;
+    return nb_dim_is(x->dims[1], 1) && t->dims[t->rank - 1]->value <= MOST_SEEN &&
+           t->dims[t->rank - 1]->value > 0 && axes->ints.count == 1 &&
+           axes->ints.items[0] == t->rank - 1;
+}
+
 bool nb_chains_into(const nb_value *v, const nb_op *user) {
+    if (v->def && v->def->n_operands && is_pooled(v, user)) return true;
     if (!v->def || !nb_can_chain(v->def) || !nb_can_chain(user)) return false;
     const nb_type *t = v->type, *y = nb_out(user)->type;
     if (t->quant || !is_exact(t->elem) || t->rank != y->rank) return false;
@@ -59,7 +81,8 @@ static void collect(nb_arena *arena, nb_chain *c, const nb_op *op, size_t depth)
 
 nb_chain nb_chain_of(nb_arena *arena, const nb_op *root) {
     nb_chain c = {.whole = true};
-    if (nb_can_chain(root)) {
+    if (nb_can_chain(root) || (root->n_operands == 1 && nb_in(root, 0) && is_reduction(root) &&
+                               nb_in_registers(nb_in(root, 0)))) {
         collect(arena, &c, root, 0);
         return c;
     }

@@ -2,7 +2,8 @@
  *
  * plan-memory keeps the result of an elementwise op in registers when nothing but elementwise ops
  * of the same shape use it, all of one chain. The last of these, the root, then runs for all of
- * them: it reads what the chain takes from outside. Each op still rounds as it does alone. */
+ * them: it reads what the chain takes from outside. Each op still rounds as it does alone. *
+ * Pooling is one too: patches of one channel that a reduction reads. */
 #ifndef NB_CHAIN_H
 #define NB_CHAIN_H
 
@@ -22,7 +23,8 @@ typedef struct nb_chain {
 bool nb_can_chain(const nb_op *op);
 
 /* Could `v` stay in registers on its way to `user`? Both are then of one shape, and storing the
- * number would not round it. */
+ * number would not round it; or `user` reduces the patches
+ * `v`. */
 bool nb_chains_into(const nb_value *v, const nb_op *user);
 
 /* The chain that ends in `root`: with it the ops whose results have storage NB_STORE_REGISTERS. Of

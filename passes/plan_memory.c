@@ -231,6 +231,9 @@ static const nb_op *chain_of_uses(const nb_value *v, const nb_op *const *root_of
 static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op) {
     for (nb_op *op = region->last; op; op = op->prev) {
         for (uint32_t r = 0; r < op->n_regions; r++) find_chains(p, op->regions[r], root_of_op);
+        if (op->kind == NB_OP_patches && nb_has_one_use(nb_out(op)) &&
+            nb_chains_into(nb_out(op), nb_out(op)->uses->user))
+            nb_out(op)->storage = (nb_storage){NB_STORE_REGISTERS, 0};
         if (!nb_can_chain(op)) continue;
         const nb_op *root = chain_of_uses(nb_out(op), root_of_op);
         root_of_op[op->id] = root ? root : op;

@@ -70,13 +70,22 @@ static cg_val x_stride(const nb_lower *l) {
     return cg_muli(l->g, x->strides[x->rank - 1], nb_conv_stride(l->op, x->rank - 3));
 }
 
-/* Every second element of 31: both loads end inside, and lanes come out by one shuffle. */
-static cg_val load_even(cg *g, const cg_buf *x, cg_val at) {
+/* Every second element of 31, or of 2n - 1: two loads, and lanes come out by one shuffle. */
+static cg_val load_even(cg *g, const cg_buf *x, cg_val at, cg_val n) {
     static const int picks[CG_LANES] = {0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31};
-    cg_val one = cg_i64(g, 1);
-    cg_val low = cg_buf_load16(g, x, at, one);
-    cg_val high = cg_buf_load16(g, x, cg_buf_step(g, x, at, cg_i64(g, CG_LANES - 1)), one);
-    return cg_shuffle(g, low, high, CG_LANES, picks);
+    cg_val one = cg_i64(g, 1), first = NULL, second = NULL;
+    if (n) {
+        cg_val all = cg_addi(g, cg_shli(g, n, 1), -1);
+        first = cg_smin(g, all, cg_i64(g, CG_LANES));
+        second = cg_smax(g, cg_addi(g, all, 1 - CG_LANES), cg_i64(g, 0));
+    }
+    cg_val low = cg_buf_load_part(g, x, at, one, first);
+    cg_val up = cg_buf_step(g, x, at, cg_i64(g, CG_LANES - 1));
+    return cg_shuffle(g, low, cg_buf_load_part(g, x, up, one, second), CG_LANES, picks);
+}
+
+cg_val nb_conv_load(cg *g, const cg_buf *x, cg_val at, cg_val stride, cg_val n) {
+    return cg_is(stride, 2) ? load_even(g, x, at, n) : cg_buf_load_part(g, x, at, stride, n);
 }
 
 static void add_product(void *user, cg_val x, cg_val w) {
@@ -87,8 +96,7 @@ static void add_product(void *user, cg_val x, cg_val w) {
     cg_val stride = x_stride(r->l), all = cg_splat(g, weight, CG_LANES);
     for (int i = 0; i < r->vectors; i++) {
         cg_val at = cg_buf_step(g, in, r->from[i], x);
-        cg_val v = cg_is(stride, 2) && !r->n ? load_even(g, in, at)
-                                             : cg_buf_load_part(g, in, at, stride, r->n);
+        cg_val v = nb_conv_load(g, in, at, stride, r->n);
         cg_set(g, r->acc[i], cg_fma(g, v, all, cg_get(g, r->acc[i])));
     }
 }

@@ -6,9 +6,8 @@
 
 #define MAX_TILE    8
 #define WRITTEN_OUT 5 /* positions along the last axis that are written out, at most */
-* /
 
-    typedef struct row {
+typedef struct row {
     nb_lower *l;
     cg_val x, y; /* the first input and output of the row, of the first channel */
     int rows;    /* outputs in a tile */

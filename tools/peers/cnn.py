@@ -51,8 +51,11 @@ class Programs:
         os.makedirs(folder, exist_ok=True)
 
     def compile(self, net, model, name, *options):
-        """The path of what `options` make of a model, or None."""
+        """The path of what `options` make of a model, or None; one that is there is used while it is newer
+        than the model and Nibble."""
         out = os.path.join(self.folder, name)
+        if os.path.exists(out) and os.path.getmtime(out) > max(map(os.path.getmtime, (model, self.nibble))):
+            return out
         done = subprocess.run([self.nibble, "compile", model, "-o", out, "--quiet", *options],
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode == 0:
