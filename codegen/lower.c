@@ -239,17 +239,19 @@ static void open_operand(nb_lower *l, const nb_model_build *b, nb_operand *o, co
 
 void nb_lower_open(nb_lower *l, const nb_model_build *b, cg *g, const nb_op *op, nb_dims *dims,
                    cg_val refs_pointer) {
-    *l = (nb_lower){.g = g, .op = op, .dims = dims};
-    l->in = NB_NEW_ARRAY(b->arena, nb_operand, op->n_operands + 1U);
+    *l = (nb_lower){.g = g, .op = op, .dims = dims, .chain = nb_chain_of(b->arena, op)};
+    const size_t n_inputs = l->chain.inputs.count;
+    nb_value *const *inputs = l->chain.inputs.items;
+    l->in = NB_NEW_ARRAY(b->arena, nb_operand, n_inputs + 1);
     l->out = NB_NEW_ARRAY(b->arena, nb_operand, op->n_results + 1U);
-    for (uint32_t i = 0; i < op->n_operands; i++) open_operand(l, b, &l->in[i], nb_in(op, i));
+    for (size_t i = 0; i < n_inputs; i++) open_operand(l, b, &l->in[i], inputs[i]);
     for (uint32_t i = 0; i < op->n_results; i++) open_operand(l, b, &l->out[i], op->results[i]);
     cg_entry_begin(g);
     l->threads = nb_dims_symbol(dims, NB_SYMBOL_THREADS(b->graph));
     cg_entry_end(g);
     if (!refs_pointer) return;
-    for (uint32_t i = 0; i < op->n_operands; i++)
-        if (l->in[i].immediate) l->in[i].buf.base = memory_of(g, nb_in(op, i));
+    for (size_t i = 0; i < n_inputs; i++)
+        if (l->in[i].immediate) l->in[i].buf.base = memory_of(g, inputs[i]);
 
     nb_refs refs = nb_refs_of(b->arena, op, b->options->cpu);
     for (size_t i = 0; i < refs.count; i++) {

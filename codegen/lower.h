@@ -19,6 +19,7 @@
 #define NB_LOWER_H
 
 #include "codegen/cg.h"
+#include "ir/chain.h"
 
 /* An operand or a result, in the function that is being written. */
 typedef struct nb_operand {
@@ -40,7 +41,8 @@ typedef struct nb_dims nb_dims;
 typedef struct nb_lower {
     cg *g;
     const nb_op *op;
-    nb_operand *in;  /* op->n_operands */
+    nb_chain chain;  /* of elementwise ops: all that are computed here; otherwise `op` alone */
+    nb_operand *in;  /* chain.inputs: the op's operands, or what its chain reads */
     nb_operand *out; /* op->n_results */
     cg_val scratch;  /* the op's scratch memory, 64-byte aligned; NULL without .scratch */
     cg_val threads;  /* i64: how many threads run items at most */
@@ -93,7 +95,7 @@ cg_val nb_items_rows(nb_lower *l, int phase);
 
 /* ---- loops that families share (kernels/loops.c) ------------------------------------------- */
 
-#define NB_MAX_STREAMS 6
+#define NB_MAX_STREAMS (1 + NB_CHAIN_INPUTS)
 
 /* Runs over all elements of an index space in vectors of 16: stream 0 is written, the others are
  * read, all have the same dims (stride 0 where something repeats). */

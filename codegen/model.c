@@ -387,7 +387,7 @@ static void check_ops(const nb_region *region, const cg_cpu *cpu, nb_diags *diag
         if (check_sizes(op, diags) != NB_OK) continue;
         const nb_lowering *lowering = nb_lowering_of(op->kind);
         for (uint32_t r = 0; r < op->n_regions; r++) check_ops(op->regions[r], cpu, diags);
-        if (nb_emits_nothing(op)) continue;
+        if (nb_has_trait(op, NB_TRAIT_VIEW | NB_TRAIT_TERMINATOR)) continue;
         if (lowering->accept && lowering->accept(op, cpu, diags) != NB_OK) continue;
         if (phases_of(lowering, op) > MAX_PHASES) {
             nb_status refused = nb_refuse(op, diags, "it has more than %d operands", MAX_PHASES);

@@ -14,7 +14,8 @@ bool nb_is_immediate(const nb_value *v) {
 }
 
 bool nb_emits_nothing(const nb_op *op) {
-    return nb_has_trait(op, NB_TRAIT_VIEW | NB_TRAIT_TERMINATOR);
+    return nb_has_trait(op, NB_TRAIT_VIEW | NB_TRAIT_TERMINATOR) ||
+           (op->n_results == 1 && nb_in_registers(op->results[0]));
 }
 
 static void add(nb_arena *arena, nb_refs *refs, const nb_value *v, bool result, uint32_t index,
@@ -46,10 +47,11 @@ nb_refs nb_refs_of(nb_arena *arena, const nb_op *op, const cg_cpu *cpu) {
     nb_refs refs = {.count = 0};
     if (nb_emits_nothing(op) || op->n_regions) return refs; /* the ops inside have their own */
     const nb_lowering *lowering = nb_lowering_of(op->kind);
-    for (uint32_t i = 0; i < op->n_operands; i++) {
-        if (!nb_in(op, i)) continue;
+    const nb_chain chain = nb_chain_of(arena, op);
+    for (uint32_t i = 0; i < chain.inputs.count; i++) {
+        if (!chain.inputs.items[i]) continue;
         const nb_layout *layout = lowering->layout ? lowering->layout(op, i, cpu) : NULL;
-        add(arena, &refs, nb_in(op, i), false, i, layout);
+        add(arena, &refs, chain.inputs.items[i], false, i, layout);
     }
     for (uint32_t i = 0; i < op->n_results; i++) add(arena, &refs, op->results[i], true, i, NULL);
     return refs;
@@ -102,22 +104,32 @@ static const char *attr_key(nb_arena *arena, nb_attr_kind kind, const nb_attr *a
     return text;
 }
 
+static const char *attrs_key(nb_arena *arena, const nb_op *op) {
+    const nb_op_info *info = nb_info(op);
+    const char *text = "";
+    for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++)
+        text =
+            nb_format(arena, "%s {%s}", text, attr_key(arena, info->attrs[i].kind, &op->attrs[i]));
+    return text;
+}
+
 /* States are told apart, but not named: those of all layers share kernels. */
-static uint32_t first_use_of_state(const nb_op *op, const nb_value *state) {
-    for (uint32_t i = 0; i < op->n_operands; i++) {
-        const nb_value *v = nb_in(op, i);
+static uint32_t first_use_of_state(const nb_chain *chain, const nb_op *op, const nb_value *state) {
+    for (uint32_t i = 0; i < chain->inputs.count; i++) {
+        const nb_value *v = chain->inputs.items[i];
         if (v && v->storage.kind == NB_STORE_STATE && v->storage.index == state->storage.index)
             return i;
     }
     for (uint32_t i = 0; i < op->n_results; i++) {
         const nb_storage s = op->results[i]->storage;
-        if (s.kind == NB_STORE_STATE && s.index == state->storage.index) return op->n_operands + i;
+        if (s.kind == NB_STORE_STATE && s.index == state->storage.index)
+            return (uint32_t)chain->inputs.count + i;
     }
     return 0;
 }
 
-static const char *value_key(nb_arena *arena, const nb_op *op, const nb_value *v, const nb_graph *g,
-                             const nb_layout *layout) {
+static const char *value_key(nb_arena *arena, const nb_chain *chain, const nb_op *op,
+                             const nb_value *v, const nb_graph *g, const nb_layout *layout) {
     if (!v) return "absent";
     const nb_type *t = v->type;
     const char *text =
@@ -132,7 +144,7 @@ static const char *value_key(nb_arena *arena, const nb_op *op, const nb_value *v
     } else if (nb_is_const(root)) {
         text = nb_format(arena, "%s const %s", text, layout ? layout->name : nb_layout_plain.name);
     } else if (v->storage.kind == NB_STORE_STATE) {
-        text = nb_format(arena, "%s state%u.%d", text, first_use_of_state(op, v),
+        text = nb_format(arena, "%s state%u.%d", text, first_use_of_state(chain, op, v),
                          g->states.items[v->storage.index].axis);
     } else {
         text = nb_format(arena, "%s store%d", text, (int)v->storage.kind);
@@ -140,20 +152,32 @@ static const char *value_key(nb_arena *arena, const nb_op *op, const nb_value *v
     return text;
 }
 
+/* What each op of a chain computes of what: of inputs, and of ops before it. */
+static const char *chain_key(nb_arena *arena, const nb_chain *chain, const char *text) {
+    for (size_t i = 0; i < chain->ops.count; i++) {
+        const nb_op *op = chain->ops.items[i];
+        text = nb_format(arena, "%s [%s %s%s", text, nb_info(op)->name,
+                         nb_elems[nb_out(op)->type->elem].text, attrs_key(arena, op));
+        for (uint32_t k = 0; k < op->n_operands; k++)
+            text = nb_format(arena, "%s %zu", text, nb_chain_place(chain, nb_in(op, k)));
+        text = nb_format(arena, "%s]", text);
+    }
+    return text;
+}
+
 const char *nb_kernel_key(nb_arena *arena, const nb_op *op, const nb_graph *g, const cg_cpu *cpu) {
     const nb_lowering *lowering = nb_lowering_of(op->kind);
-    const nb_op_info *info = nb_info(op);
-    const char *text = info->name;
-    for (int i = 0; i < NB_MAX_ATTRS && info->attrs[i].kind != NB_ATTR_END; i++)
-        text =
-            nb_format(arena, "%s {%s}", text, attr_key(arena, info->attrs[i].kind, &op->attrs[i]));
-    for (uint32_t i = 0; i < op->n_operands; i++) {
-        const nb_value *v = nb_in(op, i);
+    const char *text = nb_format(arena, "%s%s", nb_info(op)->name, attrs_key(arena, op));
+    const nb_chain chain = nb_chain_of(arena, op);
+    if (nb_can_chain(op) || chain.ops.count > 1) text = chain_key(arena, &chain, text);
+    for (uint32_t i = 0; i < chain.inputs.count; i++) {
+        const nb_value *v = chain.inputs.items[i];
         const nb_layout *layout = v && lowering->layout ? lowering->layout(op, i, cpu) : NULL;
-        text = nb_format(arena, "%s (%s)", text, value_key(arena, op, v, g, layout));
+        text = nb_format(arena, "%s (%s)", text, value_key(arena, &chain, op, v, g, layout));
     }
     for (uint32_t i = 0; i < op->n_results; i++)
-        text = nb_format(arena, "%s -> (%s)", text, value_key(arena, op, op->results[i], g, NULL));
+        text = nb_format(arena, "%s -> (%s)", text,
+                         value_key(arena, &chain, op, op->results[i], g, NULL));
     if (lowering->key) text = nb_format(arena, "%s %s", text, lowering->key(arena, op));
     return text;
 }

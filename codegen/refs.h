@@ -4,6 +4,7 @@
 #define NB_CODEGEN_REFS_H
 
 #include "codegen/pack.h"
+#include "ir/chain.h"
 
 typedef enum nb_ref_part { NB_REF_DATA, NB_REF_SCALES, NB_REF_ZEROS, NB_REF_MINIMA } nb_ref_part;
 

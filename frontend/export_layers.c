@@ -87,6 +87,37 @@ nb_status nb_export_conv(nb_exporter *x) {
     return nb_export_result(x, 0, y);
 }
 
+/* Channels stand second in ONNX: transposed in front of it and behind. */
+nb_status nb_export_depthwise(nb_exporter *x) {
+    const nb_type *t = nb_in(x->op, 0)->type, *w = nb_in(x->op, 1)->type;
+    const int axes = t->rank - 2;
+    int64_t first[NB_MAX_RANK] = {0, axes + 1}, last[NB_MAX_RANK] = {0}, kernel[NB_MAX_RANK],
+            weights[NB_MAX_RANK] = {axes}, strides[NB_MAX_RANK], dilations[NB_MAX_RANK];
+    const nb_dim *shape[NB_MAX_RANK] = {w->dims[axes], nb_dim_const(x->g, 1)};
+    for (int d = 0; d < axes; d++) {
+        first[d + 2] = d + 1;
+        last[d + 1] = d + 2;
+        weights[d + 1] = d;
+        shape[d + 2] = w->dims[d];
+        kernel[d] = w->dims[d]->value;
+        strides[d] = nb_conv_stride(x->op, d);
+        dilations[d] = nb_conv_dilation(x->op, d);
+    }
+    last[axes + 1] = 1;
+    nb_port *v = nb_operand(x, 0), *k = nb_operand(x, 1);
+    if (!v || !k) return nb_export_result(x, 0, NULL);
+    v = nb_put_transpose(x, v, (size_t)t->rank, first);
+    k = nb_put_transpose(x, k, (size_t)w->rank, weights);
+    if (k) k = nb_put_reshape(x, k, NULL, (size_t)t->rank, shape);
+    if (!v || !k) return nb_export_result(x, 0, NULL);
+    nb_port *y = NB_PUT(x, "Conv", v, k, nb_operand(x, 2));
+    nb_put_ints(x, "kernel_shape", (size_t)axes, kernel);
+    nb_put_ints(x, "strides", (size_t)axes, strides);
+    nb_put_ints(x, "dilations", (size_t)axes, dilations);
+    nb_put_attr(x, NB_ATTR_I("group", w->dims[axes]->value));
+    return nb_export_result(x, 0, y ? nb_put_transpose(x, y, (size_t)t->rank, last) : NULL);
+}
+
 /* ---- rows ----------------------------------------------------------------------------------- */
 
 nb_status nb_export_softmax(nb_exporter *x) {

@@ -1,5 +1,6 @@
 /* conv: a sequence of fma for each output, channels of the group outside, positions of the kernel
- * in row-major order inside (NUMBERS.md, "Products"). Outputs are computed a row at a time. */
+ * in row-major order inside (NUMBERS.md, "Products"). Outputs are computed a row at a time. And
+ * depthwise, which is the same for channels that lie next to each other. */
 #include "ir/conv.h"
 #include "ir/eval_fast.h"
 #include "ir/eval_private.h"
@@ -98,6 +99,38 @@ nb_status nb_eval_conv(const nb_evaluating *e) {
         add_row(&c, channel * plane + offset_of(&c, y->dims + 2, c.axes - 1, row, "strides"), m, n,
                 acc);
         store_row(e, i * n, m, n, acc);
+    }
+    return NB_OK;
+}
+
+/* depthwise: x[B,D...,C], w[K...,C]. For each output place all channels, position by position. */
+nb_status nb_eval_depthwise(const nb_evaluating *e) {
+    const nb_tensor *x = &e->in[0], *w = &e->in[1];
+    nb_tensor *y = e->out;
+    const int axes = x->rank - 2;
+    const int64_t C = x->dims[x->rank - 1];
+    conv c = {.op = e->op, .x = x, .w = w, .axes = axes, .positions = 1};
+    int64_t places = 1, image = C;
+    for (int d = axes - 1; d >= 0; d--) {
+        c.strides[d] = image;
+        image *= x->dims[d + 1];
+        places *= y->dims[d + 1];
+        c.positions *= w->dims[d];
+    }
+    float *acc = (float *)nb_alloc(e->arena, (size_t)C * sizeof(float) + 8);
+    const float *data = (const float *)x->data, *weights = (const float *)w->data;
+    for (int64_t i = 0; i < y->dims[0] * places && C > 0; i++) {
+        const float *from =
+            data + i / places * image + offset_of(&c, y->dims + 1, axes, i % places, "strides");
+        for (int64_t k = 0; k < C; k++) acc[k] = 0;
+        for (int64_t p = 0; p < c.positions; p++) {
+            const float *at = from + offset_of(&c, w->dims, axes, p, "dilations");
+            for (int64_t k = 0; k < C; k++) acc[k] = fmaf(at[k], weights[p * C + k], acc[k]);
+        }
+        for (int64_t k = 0; k < C; k++) {
+            const float bias = nb_given(e, 2) ? ((const float *)e->in[2].data)[k] : 0;
+            ((float *)y->data)[i * C + k] = nb_given(e, 2) ? acc[k] + bias : acc[k];
+        }
     }
     return NB_OK;
 }

@@ -56,16 +56,16 @@ static nb_status check_steps(const nb_inferring *i, const char *name, int axes) 
     return NB_OK;
 }
 
-/* The places of a kernel of these lengths along the axes of x behind the first two. */
-static nb_status slide(const nb_inferring *i, const nb_type *x, const int64_t *kernel,
+/* The places of a kernel of these lengths along the axes of x from `first` on. */
+static nb_status slide(const nb_inferring *i, const nb_type *x, int first, const int64_t *kernel,
                        const nb_dim **places) {
     for (int d = 0; d < x->rank - 2; d++) {
         int64_t reach = kernel[d] - 1;
         if (reach < 0 || !nb_mul_i64(reach, nb_conv_dilation(i->op, d), &reach) ||
             reach == INT64_MAX)
             return nb_infer_error(i, "a kernel of length %lld along axis %d is not possible",
-                                  (long long)kernel[d], d + 2);
-        const nb_dim *room = nb_dim_sub(i->g, x->dims[d + 2], nb_dim_const(i->g, reach + 1));
+                                  (long long)kernel[d], d + first);
+        const nb_dim *room = nb_dim_sub(i->g, x->dims[d + first], nb_dim_const(i->g, reach + 1));
         const nb_dim *stride = nb_dim_const(i->g, nb_conv_stride(i->op, d));
         places[d] = nb_dim_add(i->g, nb_dim_floordiv(i->g, room, stride), nb_dim_const(i->g, 1));
     }
@@ -92,13 +92,39 @@ nb_status nb_infer_conv(const nb_inferring *i) {
     int64_t kernel[NB_MAX_RANK];
     for (int d = 2; d < w->rank; d++) kernel[d - 2] = w->dims[d]->value;
     const nb_dim *dims[NB_MAX_RANK] = {x->dims[0], w->dims[0]};
-    NB_TRY(slide(i, x, kernel, dims + 2));
+    NB_TRY(slide(i, x, 2, kernel, dims + 2));
     i->types[0] = nb_type_intern(i->g, x->elem, NULL, x->rank, dims);
     const nb_value *bias = nb_in(i->op, 2);
     if (bias &&
         (bias->type->elem != x->elem || bias->type->rank != 1 || bias->type->dims[0] != w->dims[0]))
         return nb_infer_error(i, "the bias is a vector as long as %s has rows, found %s",
                               nb_in_text(i, 1), nb_in_text(i, 2));
+    return NB_OK;
+}
+
+nb_status nb_infer_depthwise(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0), *w = nb_in_type(i, 1);
+    bool fits = x->elem == NB_F32 && w->elem == NB_F32 && x->rank >= 3 && w->rank == x->rank - 1 &&
+                nb_dim_is_const(x->dims[x->rank - 1]) &&
+                w->dims[w->rank - 1] == x->dims[x->rank - 1];
+    for (int d = 0; fits && d < w->rank; d++) fits = nb_dim_is_const(w->dims[d]);
+    if (!fits)
+        return nb_infer_error(
+            i, "takes x[B,D...,C] and w[K...,C] of f32 and known sizes, found %s and %s",
+            nb_in_text(i, 0), nb_in_text(i, 1));
+    NB_TRY(check_steps(i, "strides", x->rank - 2));
+    NB_TRY(check_steps(i, "dilations", x->rank - 2));
+    int64_t kernel[NB_MAX_RANK];
+    for (int d = 0; d < w->rank - 1; d++) kernel[d] = w->dims[d]->value;
+    const nb_dim *dims[NB_MAX_RANK] = {x->dims[0]};
+    NB_TRY(slide(i, x, 1, kernel, dims + 1));
+    dims[x->rank - 1] = x->dims[x->rank - 1];
+    i->types[0] = nb_type_intern(i->g, x->elem, NULL, x->rank, dims);
+    const nb_value *bias = nb_in(i->op, 2);
+    if (bias && (bias->type->elem != NB_F32 || bias->type->rank != 1 ||
+                 bias->type->dims[0] != x->dims[x->rank - 1]))
+        return nb_infer_error(i, "the bias is f32, one for each channel of %s, found %s",
+                              nb_in_text(i, 0), nb_in_text(i, 2));
     return NB_OK;
 }
 
@@ -119,7 +145,7 @@ nb_status nb_infer_patches(const nb_inferring *i) {
     NB_TRY(check_steps(i, "strides", axes));
     NB_TRY(check_steps(i, "dilations", axes));
     const nb_dim *dims[NB_MAX_RANK] = {x->dims[0]};
-    NB_TRY(slide(i, x, kernel->ints.items, dims + 1));
+    NB_TRY(slide(i, x, 2, kernel->ints.items, dims + 1));
     int64_t inputs = x->dims[1]->value;
     for (int d = 0; d < axes; d++) {
         if (!nb_mul_i64(inputs, kernel->ints.items[d], &inputs))

@@ -140,11 +140,12 @@ typedef struct nb_use {
 /* Where the compiled model keeps a value; set by plan-memory, printed as ` in slot 3`. */
 typedef enum nb_storage_kind {
     NB_STORE_NONE,
-    NB_STORE_SLOT,   /* a buffer in the arena; values that are never alive together share one */
-    NB_STORE_INPUT,  /* the caller's input `index` */
-    NB_STORE_OUTPUT, /* the caller's output `index` */
-    NB_STORE_STATE,  /* the buffer of state `index`, with its capacity as stride */
-    NB_STORE_WEIGHT  /* the packed weights */
+    NB_STORE_SLOT,     /* a buffer in the arena; values that are never alive together share one */
+    NB_STORE_INPUT,    /* the caller's input `index` */
+    NB_STORE_OUTPUT,   /* the caller's output `index` */
+    NB_STORE_STATE,    /* the buffer of state `index`, with its capacity as stride */
+    NB_STORE_WEIGHT,   /* the packed weights */
+    NB_STORE_REGISTERS /* nowhere in memory: computed with the ops that use it (chain.h) */
 } nb_storage_kind;
 
 typedef struct nb_storage {

@@ -78,13 +78,15 @@ bool nb_want_storage(nb_parser *p, nb_storage *storage, size_t n) {
         if (i && !nb_at_punct(&p->lex, ',')) return nb_parse_expected(p, "',' and a place");
         nb_lex(&p->lex);
         size_t kind = NB_STORE_NONE;
-        while (kind <= NB_STORE_WEIGHT && !nb_at_word(&p->lex, nb_storage_names[kind])) kind++;
-        if (kind > NB_STORE_WEIGHT)
-            return nb_parse_expected(p, "none, slot, input, output, state or weight");
+        while (kind <= NB_STORE_REGISTERS && !nb_at_word(&p->lex, nb_storage_names[kind])) kind++;
+        if (kind > NB_STORE_REGISTERS)
+            return nb_parse_expected(p, "none, slot, input, output, state, weight or registers");
         storage[i].kind = (nb_storage_kind)kind;
         nb_lex(&p->lex);
         bool number = p->lex.token.kind == NB_TOKEN_NUMBER;
-        if (kind == NB_STORE_NONE || (kind == NB_STORE_WEIGHT && !number)) continue;
+        if (kind == NB_STORE_NONE || kind == NB_STORE_REGISTERS ||
+            (kind == NB_STORE_WEIGHT && !number))
+            continue;
         int64_t index;
         if (!nb_want_int(p, 0, UINT32_MAX, &index)) return false;
         storage[i].index = (uint32_t)index;

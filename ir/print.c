@@ -15,7 +15,8 @@ typedef struct printer {
 } printer;
 
 const char *const nb_stage_names[] = {"float", "qdq", "fused", "planned"};
-const char *const nb_storage_names[] = {"none", "slot", "input", "output", "state", "weight"};
+const char *const nb_storage_names[] = {"none",  "slot",   "input",    "output",
+                                        "state", "weight", "registers"};
 
 static void put_type(printer *p, nb_writer *w, const nb_type *type) {
     const char *text = nb_map_get(&p->types, type);
@@ -71,7 +72,9 @@ static void put_storage(nb_writer *w, nb_value *const *values, uint32_t n) {
         nb_storage s = values[i]->storage;
         nb_puts(w, i ? ", " : " in ");
         nb_puts(w, nb_storage_names[s.kind]);
-        if (s.kind == NB_STORE_NONE || (s.kind == NB_STORE_WEIGHT && s.index == 0)) continue;
+        if (s.kind == NB_STORE_NONE || s.kind == NB_STORE_REGISTERS ||
+            (s.kind == NB_STORE_WEIGHT && s.index == 0))
+            continue;
         nb_puts(w, " ");
         nb_put_int(w, s.index);
     }

@@ -1,6 +1,7 @@
 /* What holds for a graph between any two passes (verify.h). One walk over the ops in order; what
  * was seen so far is in tables by value id, so that the work is linear. */
 #include "ir/verify.h"
+#include "ir/chain.h"
 
 #include "ir/build.h"
 #include "ir/interner.h"
@@ -213,6 +214,22 @@ static void check_results(checker *c, const nb_op *op) {
 
 static void check_region(checker *c, const nb_region *region);
 
+/* What stays in registers is made and used by ops of one chain, which is not too long. */
+static void check_chain(checker *c, const nb_op *op) {
+    const nb_value *y = op->n_results == 1 ? op->results[0] : NULL;
+    if (c->g->stage != NB_STAGE_PLANNED) return;
+    if (y && nb_in_registers(y)) {
+        if (!y->uses) fault(c, op, "'%%%s' is in registers for no op", y->name);
+        for (const nb_use *u = y->uses; u; u = u->next) {
+            if (nb_chains_into(y, u->user)) continue;
+            fault(c, op, "'%%%s' cannot stay in registers for %s", y->name, nb_info(u->user)->name);
+            break;
+        }
+    } else if (nb_can_chain(op) && !nb_chain_of(c->arena, op).whole) {
+        fault(c, op, "the ops in registers in front of it are too many, or read too much");
+    }
+}
+
 static void check_op(checker *c, const nb_op *op, const nb_region *body) {
     if (op->parent != body || (op->prev ? op->prev->next : body->first) != op ||
         (op->next ? op->next->prev : body->last) != op)
@@ -229,6 +246,7 @@ static void check_op(checker *c, const nb_op *op, const nb_region *body) {
         check_region(c, op->regions[r]);
     }
     if (ok) check_results(c, op);
+    if (ok) check_chain(c, op);
     for (uint32_t i = 0; i < op->n_results; i++) {
         if (op->results[i]->def != op || op->results[i]->index != i)
             fault(c, op, "'%%%s' does not know its op", op->results[i]->name);

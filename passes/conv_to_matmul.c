@@ -33,6 +33,10 @@ static const nb_option options[] = {
      .min = 0,
      .max = INT32_MAX,
      .summary = "convolutions with fewer output channels stay"},
+    {.name = "pointwise",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
+     .summary = "only those of one element that move by one: their patches are x itself"},
     {.name = "skip",
      .kind = NB_OPTION_STRING,
      .fallback = "",
@@ -48,6 +52,13 @@ static bool is_candidate(const nb_op *op) {
     const nb_value *w = nb_in(op, 1);
     return nb_is_const(w) && w->type->elem == NB_F32 && w->type->rank - 2 <= MOST_AXES &&
            w->blob->size > 0;
+}
+
+static bool is_pointwise(const nb_op *op) {
+    const nb_type *w = nb_in(op, 1)->type;
+    for (int d = 0; d < w->rank - 2; d++)
+        if (!nb_dim_is(w->dims[d + 2], 1) || nb_conv_stride(op, d) != 1) return false;
+    return true;
 }
 
 /* Why it stays, or NULL. */
@@ -120,11 +131,15 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_map done = {.arena = nb_state_of(ctx)->scratch};
     nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
     bool changed = false;
+    const bool pointwise = nb_option_of(ctx, "pointwise")->b;
+    int64_t stay = 0;
     NB_FOR_OPS(op, &ctx->graph->body) {
         if (!is_candidate(op) || nb_skip_op(ctx, &skip, op)) continue;
+        if (pointwise && !is_pointwise(op)) continue;
         const char *why = obstacle(ctx, op);
         if (why) {
-            ctx->host->report(ctx, NB_LEVEL_INFO, op, "stays a convolution in float: %s", why);
+            nb_refused(ctx, op, "product", "conv(x, w)  ->  matmul(patches(x), w)", "%s", why);
+            stay++;
             continue;
         }
         nb_value *y = product(ctx, &done, op);
@@ -134,6 +149,11 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     }
     if (!nb_skip_end(ctx, &skip)) return NB_PASS_FAILED;
     if (changed) nb_graph_sweep(ctx->graph);
+    if (stay)
+        ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
+                          "%lld convolutions stay in float (`nibble explain` says which "
+                          "and why)",
+                          (long long)stay);
     return nb_pass_end(ctx, changed);
 }
 

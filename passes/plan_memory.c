@@ -13,8 +13,14 @@
  * where the caller wants them; an output that is also an input, a constant, or another output gets
  * a copy (a concat of one operand).
  *
- *   %y: f32[B,4] = matmul %x, @w             ->  %y: f32[B,4] = matmul %x, @w in slot 2 */
+ * Elementwise ops of one shape that only feed each other become chains (ir/chain.h): what is
+ * between them stays in registers, and what they read lives until the last of them.
+ *
+ *   %y: f32[B,4] = matmul %x, @w             ->  %y: f32[B,4] = matmul %x, @w in slot 2
+ *   %z: f32[B,4] = add %y, @b                ->  %z: f32[B,4] = add %y, @b in registers
+ *   %r: f32[B,4] = relu %z                   ->  %r: f32[B,4] = relu %z in slot 3 */
 #include "ir/build.h"
+#include "ir/chain.h"
 #include "passes/linear.h"
 
 /* Sizes are compared at these symbol values: what fits where only matters roughly. */
@@ -188,6 +194,57 @@ static void find_places(planner *p, nb_region *region) {
     }
 }
 
+/* ---- chains -------------------------------------------------------------------------------- */
+
+/* What a chain reads element by element has a pointer each, which takes a register. */
+#define MOST_READ 6
+
+static bool is_in_registers(const nb_op *op) {
+    return op->n_results == 1 && nb_in_registers(op->results[0]);
+}
+
+static bool is_number(const nb_value *v) {
+    int64_t count;
+    return nb_is_const(v) && nb_type_static_count(v->type, &count) && count == 1;
+}
+
+static bool is_small(const planner *p, const nb_op *root) {
+    const nb_chain chain = nb_chain_of(p->arena, root);
+    int read = 0;
+    for (size_t i = 0; i < chain.inputs.count; i++) read += !is_number(chain.inputs.items[i]);
+    return chain.whole && read <= MOST_READ;
+}
+
+/* The chain that all uses of v belong to, by its root; NULL: there is none. */
+static const nb_op *chain_of_uses(const nb_value *v, const nb_op *const *root_of_op) {
+    const nb_op *root = NULL;
+    for (const nb_use *u = v->uses; u; u = u->next) {
+        const nb_op *of = root_of_op[u->user->id];
+        if (!of || (root && of != root) || !nb_chains_into(v, u->user)) return NULL;
+        root = of;
+    }
+    return root;
+}
+
+/* Backwards, so that an op finds the chains of its users; it joins one, or is the root of its own.
+ */
+static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op) {
+    for (nb_op *op = region->last; op; op = op->prev) {
+        for (uint32_t r = 0; r < op->n_regions; r++) find_chains(p, op->regions[r], root_of_op);
+        if (op->kind == NB_OP_patches && nb_has_one_use(nb_out(op)) &&
+            nb_chains_into(nb_out(op), nb_out(op)->uses->user))
+            nb_out(op)->storage = (nb_storage){NB_STORE_REGISTERS, 0};
+        if (!nb_can_chain(op)) continue;
+        const nb_op *root = chain_of_uses(nb_out(op), root_of_op);
+        root_of_op[op->id] = root ? root : op;
+        if (!root) continue;
+        nb_out(op)->storage = (nb_storage){NB_STORE_REGISTERS, 0};
+        if (is_small(p, root)) continue;
+        nb_out(op)->storage = (nb_storage){NB_STORE_NONE, 0};
+        root_of_op[op->id] = op;
+    }
+}
+
 /* ---- lifetimes ----------------------------------------------------------------------------- */
 
 static int64_t estimate(const planner *p, const nb_type *t) {
@@ -221,8 +278,11 @@ static void touch(planner *p, nb_value *v) {
     if (root_of(v) != root) gr->size = nb_max_i64(gr->size, estimate(p, v->type));
 }
 
+/* What a chain reads is in use where its root stands. */
 static void touch_op(planner *p, const nb_op *op) {
-    for (uint32_t i = 0; i < op->n_operands; i++) touch(p, nb_in(op, i));
+    if (is_in_registers(op)) return;
+    const nb_chain chain = nb_chain_of(p->arena, op);
+    for (size_t i = 0; i < chain.inputs.count; i++) touch(p, chain.inputs.items[i]);
     for (uint32_t i = 0; i < op->n_results; i++) touch(p, op->results[i]);
 }
 
@@ -292,7 +352,7 @@ static void store_region(planner *p, nb_region *region) {
     for (uint32_t i = 0; i < region->n_params; i++)
         region->params[i]->storage = storage_of(p, region->params[i]);
     NB_FOR_OPS(op, region) {
-        for (uint32_t i = 0; i < op->n_results; i++)
+        for (uint32_t i = 0; i < op->n_results && !is_in_registers(op); i++)
             op->results[i]->storage = storage_of(p, op->results[i]);
         for (uint32_t r = 0; r < op->n_regions; r++) store_region(p, op->regions[r]);
     }
@@ -323,6 +383,8 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     p.group_of = (group **)nb_alloc_array(p.arena, (size_t)g->n_values + 1, sizeof(group *));
     p.place_of = (nb_value **)nb_alloc_array(p.arena, (size_t)g->n_values + 1, sizeof(nb_value *));
     find_places(&p, &g->body);
+    find_chains(&p, &g->body,
+                (const nb_op **)nb_alloc_array(p.arena, (size_t)g->n_ops + 1, sizeof(nb_op *)));
     for (uint32_t i = 0; i < g->body.n_params; i++) touch(&p, g->body.params[i]);
     p.position = 1;
     find_lifetimes(&p, &g->body);

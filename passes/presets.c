@@ -49,8 +49,10 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 
 #define FRONT "simplify, raise, simplify"
 #define BACK  "move-codes, fuse-dequant, simplify"
+/* Convolutions of one element are faster as products, whose results have their channels last. */
+#define POINTWISE ", conv-to-matmul{pointwise}, channels-last, simplify"
 /* Convolutions as linear layers, but those that would be too small anyway. */
-#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}"
+#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}" POINTWISE
 
 /* Networks of convolutions amplify the errors of a few activations. */
 #define WIDE ", wide-inputs{convolutions, max-kld=0.0003, samples=32}"
@@ -114,7 +116,8 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     const char *end = nb_format(arena, "%s%s, plan-memory", kv,
                                 options->last_logits ? ", last-logits{decoders}" : "");
     /* Models that come quantized. */
-    if (!s.weight_bits) return nb_format(arena, "%s, " BACK "%s", front(options, arena), end);
+    if (!s.weight_bits)
+        return nb_format(arena, "%s" POINTWISE ", " BACK "%s", front(options, arena), end);
     int64_t group = options->group >= 0 ? options->group : 32;
     const bool fixed = options->static_scales && s.act_bits == 8;
     return nb_format(arena,

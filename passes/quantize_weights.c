@@ -193,11 +193,18 @@ static bool is_small(nb_pass_ctx *ctx, const nb_op *op) {
     const int64_t least = nb_option_of(ctx, "min-weights")->i;
     int64_t n = t->dims[0]->value * t->dims[1]->value;
     if (n >= least) return false;
-    ctx->host->report(ctx, NB_LEVEL_INFO, op,
-                      "stays in float: with %lld weights it is faster so (min-weights=%lld)",
-                      (long long)n, (long long)least);
-    ctx->host->help(ctx, "min-weights=0 quantizes layers of any size");
+    nb_refused(ctx, op, "weights", "matmul(x, w)  ->  matmul(x, dq(w))",
+               "with %lld weights it is faster in float (min-weights=%lld)", (long long)n,
+               (long long)least);
     return true;
+}
+
+static void report_small(nb_pass_ctx *ctx, size_t small) {
+    if (!small) return;
+    ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
+                      "layers of fewer than %lld weights stay in float, which is faster: %zu",
+                      (long long)nb_option_of(ctx, "min-weights")->i, small);
+    ctx->host->help(ctx, "min-weights=0 quantizes layers of any size");
 }
 
 /* What all integers have in common. */
@@ -311,7 +318,7 @@ static bool quantize_layers(nb_pass_ctx *ctx, nb_solving *solving, nb_input_powe
     nb_map matrices = {.arena = nb_state_of(ctx)->scratch},
            tables = {.arena = nb_state_of(ctx)->scratch};
     nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
-    size_t done = 0, total = 0;
+    size_t done = 0, total = 0, small = 0;
     NB_FOR_OPS(op, &ctx->graph->body) total += is_linear(op);
     nb_layer_rules rules;
     if (!nb_layer_rules_read(ctx, nb_option_of(ctx, "layers")->s, &rules)) return false;
@@ -322,7 +329,11 @@ static bool quantize_layers(nb_pass_ctx *ctx, nb_solving *solving, nb_input_powe
             nb_linear_weight(op) ? nb_layer_rules_find(ctx, &rules, op) : (nb_layer_form){0, -1};
         if (is_linear(op)) {
             show_progress(ctx, done++, total);
-            if (nb_skip_op(ctx, &skip, op) || is_small(ctx, op)) continue;
+            if (nb_skip_op(ctx, &skip, op)) continue;
+            if (is_small(ctx, op)) {
+                small++;
+                continue;
+            }
             cut = linear_cut(ctx, op, chosen, cut);
             nb_solving *solved = cut.block || nb_elem_is_float(cut.form.elem) ? NULL : solving;
             if (power && !nb_input_power_to(power, op)) return false;
@@ -340,6 +351,7 @@ static bool quantize_layers(nb_pass_ctx *ctx, nb_solving *solving, nb_input_powe
         }
     }
     if (total) show_progress(ctx, total, total);
+    report_small(ctx, small);
     return nb_skip_end(ctx, &skip) && nb_layer_rules_end(ctx, &rules);
 }
 

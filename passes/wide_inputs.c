@@ -198,7 +198,8 @@ static bool choose(search *s, size_t *wide, double *loss) {
 
 static bool has_convolutions(const nb_graph *g) {
     NB_FOR_OPS(op, &g->body) {
-        if (op->kind == NB_OP_conv || op->kind == NB_OP_patches) return true;
+        if (op->kind == NB_OP_conv || op->kind == NB_OP_depthwise || op->kind == NB_OP_patches)
+            return true;
     }
     return false;
 }

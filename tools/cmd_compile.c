@@ -25,9 +25,11 @@ static const char *why_float(nbt_args *args, const nb_op *op) {
 
 /* A convolution that no pass made a linear layer of. */
 static void print_conv(nbt_args *args, const nb_op *op) {
-    const int64_t groups = nb_conv_groups(op);
+    const bool depthwise = op->kind == NB_OP_depthwise;
+    const nb_type *w = nb_in(op, 1)->type;
+    const int64_t groups = depthwise ? w->dims[w->rank - 1]->value : nb_conv_groups(op);
     print_name(args, op);
-    printf(" %s: %s\n", nb_type_text(args->arena, nb_in(op, 1)->type),
+    printf(" %s: %s\n", nb_type_text(args->arena, w),
            groups > 1 ? nb_format(args->arena, "in %lld groups, codes would not be faster",
                                   (long long)groups)
                       : why_float(args, op));
@@ -38,7 +40,7 @@ typedef struct layers {
 } layers;
 
 static void print_layer(nbt_args *args, const nb_op *op, layers *n) {
-    if (op->kind == NB_OP_conv) {
+    if (op->kind == NB_OP_conv || op->kind == NB_OP_depthwise) {
         n->convolutions++;
         print_conv(args, op);
     }

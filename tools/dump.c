@@ -204,8 +204,10 @@ static void find_kernels(nbt_dump *d, const nb_graph *g, const numbers *n) {
     json_decref(d->kernels);
     d->kernels = json_array();
     for (const nb_op *op = g->body.first; op; op = op->next) {
-        const char *detail = nb_emits_nothing(op) ? "no code: the memory of its operand"
-                                                  : nbt_layer_detail(d->arena, op);
+        const bool chained = op->n_results == 1 && nb_in_registers(op->results[0]);
+        const char *detail = chained                ? "in registers: part of the op that uses it"
+                             : nb_emits_nothing(op) ? "no code: the memory of its operand"
+                                                    : nbt_layer_detail(d->arena, op);
         if (*detail && op->kind != NB_OP_return)
             json_array_append_new(d->kernels,
                                   json_pack("[I, s]", (json_int_t)n->ops[op->id], detail));

@@ -11,6 +11,7 @@
 #include "tools/bench.h"
 
 #include "codegen/refs.h"
+#include "ir/chain.h"
 #include "ir/ir.h"
 #include "passes/linear.h"
 
@@ -75,6 +76,15 @@ static int64_t last_of(const nb_type *t, const int64_t *symbols) {
     return t->rank ? size_of(t->dims[t->rank - 1], symbols) : 1;
 }
 
+/* Channels of one input each. */
+static void measure_depthwise(const nb_op *op, const int64_t *symbols, nbt_layer *l) {
+    const nb_type *w = nb_in(op, 1)->type;
+    l->n = last_of(w, symbols);
+    l->k = count_of(w, symbols) / nb_max_i64(1, l->n);
+    l->m = count_of(nb_out(op)->type, symbols) / nb_max_i64(1, l->n);
+    l->ops = 2.0 * (double)l->m * (double)l->k * (double)l->n;
+}
+
 /* Rows are places, columns channels. */
 static void measure_conv(const nb_op *op, const int64_t *symbols, nbt_layer *l) {
     const nb_type *w = nb_in(op, 1)->type;
@@ -88,6 +98,7 @@ static void measure_conv(const nb_op *op, const int64_t *symbols, nbt_layer *l) 
  * look at, and the size of a head. */
 static void measure_product(const nb_op *op, const int64_t *symbols, nbt_layer *l) {
     if (op->kind == NB_OP_conv) measure_conv(op, symbols, l);
+    if (op->kind == NB_OP_depthwise) measure_depthwise(op, symbols, l);
     if (op->kind != NB_OP_matmul && op->kind != NB_OP_qmatmul && op->kind != NB_OP_attention)
         return;
     bool attends = op->kind == NB_OP_attention;
@@ -129,21 +140,28 @@ static int64_t type_bytes(const nb_type *t, const int64_t *symbols) {
     return count_of(t, symbols) * nb_elems[t->elem].bits / 8;
 }
 
-/* What it takes that is neither weight nor cached, and what it gives, but for entries that it
- * appends to a cache. What takes a part of something reads no more than it gives. */
-static int64_t bytes_moved(const nb_op *op, const int64_t *symbols) {
+/* Of the operands that are neither weight nor cached. What a chain takes counts (ir/chain.h). */
+static int64_t bytes_taken(const nb_op *op, const int64_t *symbols, int64_t given) {
     const bool part = looks_up(op) || op->kind == NB_OP_slice;
-    int64_t taken = 0, given = 0;
-    for (uint32_t i = 0; i < op->n_results; i++)
-        if (op->results[i]->storage.kind != NB_STORE_STATE)
-            given += type_bytes(op->results[i]->type, symbols);
+    int64_t taken = 0;
     for (uint32_t i = 0; i < op->n_operands; i++) {
         const nb_value *v = nb_in(op, i);
         if (!v || nb_is_const(v) || bytes_read(op, i, symbols)) continue;
-        int64_t bytes = type_bytes(v->type, symbols);
+        int64_t bytes =
+            nb_in_registers(v) ? bytes_taken(v->def, symbols, given) : type_bytes(v->type, symbols);
         taken += part && i == 0 ? nb_min_i64(bytes, given) : bytes;
     }
-    return taken + given;
+    return taken;
+}
+
+/* What it takes and what it gives, but for entries that it appends to a cache. What takes a part of
+ * something reads no more than it gives. */
+static int64_t bytes_moved(const nb_op *op, const int64_t *symbols) {
+    int64_t given = 0;
+    for (uint32_t i = 0; i < op->n_results; i++)
+        if (op->results[i]->storage.kind != NB_STORE_STATE)
+            given += type_bytes(op->results[i]->type, symbols);
+    return bytes_taken(op, symbols, given) + given;
 }
 
 static void measure(const nb_op *op, const int64_t *symbols, nbt_layer *l) {

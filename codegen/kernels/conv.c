@@ -70,13 +70,22 @@ static cg_val x_stride(const nb_lower *l) {
     return cg_muli(l->g, x->strides[x->rank - 1], nb_conv_stride(l->op, x->rank - 3));
 }
 
-/* Every second element of 31: both loads end inside, and lanes come out by one shuffle. */
-static cg_val load_even(cg *g, const cg_buf *x, cg_val at) {
+/* Every second element of 31, or of 2n - 1: two loads, and lanes come out by one shuffle. */
+static cg_val load_even(cg *g, const cg_buf *x, cg_val at, cg_val n) {
     static const int picks[CG_LANES] = {0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31};
-    cg_val one = cg_i64(g, 1);
-    cg_val low = cg_buf_load16(g, x, at, one);
-    cg_val high = cg_buf_load16(g, x, cg_buf_step(g, x, at, cg_i64(g, CG_LANES - 1)), one);
-    return cg_shuffle(g, low, high, CG_LANES, picks);
+    cg_val one = cg_i64(g, 1), first = NULL, second = NULL;
+    if (n) {
+        cg_val all = cg_addi(g, cg_shli(g, n, 1), -1);
+        first = cg_smin(g, all, cg_i64(g, CG_LANES));
+        second = cg_smax(g, cg_addi(g, all, 1 - CG_LANES), cg_i64(g, 0));
+    }
+    cg_val low = cg_buf_load_part(g, x, at, one, first);
+    cg_val up = cg_buf_step(g, x, at, cg_i64(g, CG_LANES - 1));
+    return cg_shuffle(g, low, cg_buf_load_part(g, x, up, one, second), CG_LANES, picks);
+}
+
+cg_val nb_conv_load(cg *g, const cg_buf *x, cg_val at, cg_val stride, cg_val n) {
+    return cg_is(stride, 2) ? load_even(g, x, at, n) : cg_buf_load_part(g, x, at, stride, n);
 }
 
 static void add_product(void *user, cg_val x, cg_val w) {
@@ -87,8 +96,7 @@ static void add_product(void *user, cg_val x, cg_val w) {
     cg_val stride = x_stride(r->l), all = cg_splat(g, weight, CG_LANES);
     for (int i = 0; i < r->vectors; i++) {
         cg_val at = cg_buf_step(g, in, r->from[i], x);
-        cg_val v = cg_is(stride, 2) && !r->n ? load_even(g, in, at)
-                                             : cg_buf_load_part(g, in, at, stride, r->n);
+        cg_val v = nb_conv_load(g, in, at, stride, r->n);
         cg_set(g, r->acc[i], cg_fma(g, v, all, cg_get(g, r->acc[i])));
     }
 }
@@ -116,7 +124,7 @@ static void tile(row r, int vectors, const cg_val *at, cg_val n) {
 static int best_vectors(cg_val count) {
     int64_t length, least = INT64_MAX;
     int best = 1;
-    if (!cg_known(count, &length)) return best;
+    if (!cg_known(count, &length)) return MAX_VECTORS;
     for (int n = 1; n <= MAX_VECTORS; n++) {
         int64_t all = nb_ceildiv(nb_ceildiv(length, CG_LANES), n) * n;
         if (all <= least) best = n;
@@ -125,17 +133,35 @@ static int best_vectors(cg_val count) {
     return best;
 }
 
+/* The vectors from `first` on, at most n; those that would reach beyond `last` stand there. */
+static void some_vectors(const row *r, int n, cg_val first, cg_val last) {
+    cg *g = r->l->g;
+    cg_val at[MAX_VECTORS];
+    for (int i = 0; i < n; i++) at[i] = cg_smin(g, cg_addi(g, first, i * CG_LANES), last);
+    tile(*r, n, at, NULL);
+}
+
 /* Vectors that would reach beyond the row end with it, and so overlap those before. A row shorter
- * than a vector is part of one. */
+ * than a vector is part of one. Where its length is not known, what is left of it behind whole
+ * tiles is a tile of as many vectors as it takes. */
 static void all_vectors(const row *r, cg_val count) {
     cg *g = r->l->g;
     int n = best_vectors(count);
     cg_val last = cg_addi(g, count, -CG_LANES), zero = cg_i64(g, 0);
     CG_IF(g, cg_cmpi(g, CG_GE, last, 0)) {
-        CG_FOR(g, first, zero, count, cg_i64(g, n * CG_LANES)) {
-            cg_val at[MAX_VECTORS];
-            for (int i = 0; i < n; i++) at[i] = cg_smin(g, cg_addi(g, first, i * CG_LANES), last);
-            tile(*r, n, at, NULL);
+        int64_t length;
+        cg_val each = cg_i64(g, n * CG_LANES);
+        if (cg_known(count, &length)) {
+            CG_FOR(g, first, zero, count, each) { some_vectors(r, n, first, last); }
+        } else {
+            cg_val whole = cg_sub(g, count, cg_urem(g, count, each)),
+                   rest = cg_sub(g, count, whole);
+            CG_FOR(g, first, zero, whole, each) { some_vectors(r, n, first, last); }
+            for (int k = 1; k <= n; k++) {
+                cg_val more = cg_cmpi(g, CG_GT, rest, (k - 1) * CG_LANES),
+                       enough = cg_cmpi(g, CG_LE, rest, k * CG_LANES);
+                CG_IF(g, cg_and(g, more, enough)) { some_vectors(r, k, whole, last); }
+            }
         }
     }
     CG_ELSE(g) {

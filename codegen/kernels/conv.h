@@ -18,6 +18,15 @@ void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user);
 /* How many they are (i64). */
 cg_val nb_conv_work(nb_lower *l);
 
+/* 16 elements from `at` on, `stride` apart, or `n` of them. */
+cg_val nb_conv_load(cg *g, const cg_buf *x, cg_val at, cg_val stride, cg_val n);
+
+/* pool.c: a reduction of patches that stay in registers. */
+bool nb_is_pool(const nb_lower *l);
+cg_val nb_pool_items(nb_lower *l);
+cg_val nb_pool_work(nb_lower *l);
+void nb_pool_body(nb_lower *l, cg_val begin, cg_val end);
+
 /* qpatches.c: patches of elements of 8 bits. */
 cg_val nb_byte_patches_items(nb_lower *l);
 cg_val nb_byte_patches_work(nb_lower *l);

@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-static bool is_unsigned(const nb_lower *l) {
-    nb_elem_class c = nb_elems[l->in[0].buf.elem].class_;
+static bool is_unsigned(const nb_op *op) {
+    nb_elem_class c = nb_elems[nb_in(op, 0)->type->elem].class_;
     return c == NB_CLASS_UINT || c == NB_CLASS_BOOL;
 }
 
@@ -36,19 +36,17 @@ static cg_val softplus(cg *g, cg_val x) {
     return cg_add(g, positive, cg_log(g, cg_add(g, e, cg_f32(g, 1))));
 }
 
-static cg_val sign(nb_lower *l, cg_val x) {
-    cg *g = l->g;
+static cg_val sign(cg *g, const nb_op *op, cg_val x) {
     cg_val zero = cg_zero(g, cg_type_of(x)), one = cg_like(g, x, 1);
-    if (!is_float(x) && is_unsigned(l)) return cg_select(g, cg_cmp(g, CG_NE, x, zero), one, zero);
+    if (!is_float(x) && is_unsigned(op)) return cg_select(g, cg_cmp(g, CG_NE, x, zero), one, zero);
     cg_val r = cg_select(g, cg_cmp(g, CG_LT, x, zero), cg_like(g, x, -1), zero);
     r = cg_select(g, cg_cmp(g, CG_GT, x, zero), one, r);
     return is_float(x) ? cg_select(g, cg_is_nan(g, x), x, r) : r;
 }
 
 /* A NaN stays, and -0. */
-static cg_val relu(nb_lower *l, cg_val x) {
-    cg *g = l->g;
-    if (!is_float(x) && is_unsigned(l)) return x;
+static cg_val relu(cg *g, const nb_op *op, cg_val x) {
+    if (!is_float(x) && is_unsigned(op)) return x;
     cg_val zero = cg_zero(g, cg_type_of(x));
     return cg_select(g, cg_cmp(g, CG_LT, x, zero), zero, x);
 }
@@ -79,15 +77,14 @@ static cg_val to_f32(cg *g, cg_val x) {
     return cg_type_of(x).kind == CG_F64 ? cg_float_to_float(g, x, CG_F32) : x;
 }
 
-static cg_val unary_of(nb_lower *l, cg_val x) {
-    cg *g = l->g;
-    switch (l->op->kind) {
+static cg_val unary_of(cg *g, const nb_op *op, cg_val x) {
+    switch (op->kind) {
     case NB_OP_neg:
         return cg_neg(g, x);
     case NB_OP_abs:
-        return !is_float(x) && is_unsigned(l) ? x : cg_abs(g, x);
+        return !is_float(x) && is_unsigned(op) ? x : cg_abs(g, x);
     case NB_OP_sign:
-        return sign(l, x);
+        return sign(g, op, x);
     case NB_OP_exp:
         return cg_exp(g, x);
     case NB_OP_log:
@@ -109,7 +106,7 @@ static cg_val unary_of(nb_lower *l, cg_val x) {
     case NB_OP_atan:
         return cg_atan(g, x);
     case NB_OP_relu:
-        return relu(l, x);
+        return relu(g, op, x);
     case NB_OP_silu:
         return cg_mul(g, x, sigmoid(g, x));
     case NB_OP_gelu:
@@ -129,36 +126,32 @@ static cg_val unary_of(nb_lower *l, cg_val x) {
     }
 }
 
-static cg_val unary(nb_lower *l, void *user, const cg_val *values) {
-    (void)user;
-    if (!is_f32_function(l->op->kind) || l->out[0].buf.elem != NB_F64)
-        return unary_of(l, values[1]);
-    return cg_float_to_float(l->g, unary_of(l, to_f32(l->g, values[1])), CG_F64);
+static cg_val unary(cg *g, const nb_op *op, const cg_val *values) {
+    if (!is_f32_function(op->kind) || nb_out(op)->type->elem != NB_F64)
+        return unary_of(g, op, values[0]);
+    return cg_float_to_float(g, unary_of(g, op, to_f32(g, values[0])), CG_F64);
 }
 
 /* ---- binary -------------------------------------------------------------------------------- */
 
 /* b with 0, and -1 where INT_MIN / -1 would trap, replaced by 1. */
-static cg_val safe_divisor(nb_lower *l, cg_val b) {
-    cg *g = l->g;
+static cg_val safe_divisor(cg *g, const nb_op *op, cg_val b) {
     cg_val bad = cg_cmpi(g, CG_EQ, b, 0);
-    if (!is_unsigned(l)) bad = cg_or(g, bad, cg_cmpi(g, CG_EQ, b, -1));
+    if (!is_unsigned(op)) bad = cg_or(g, bad, cg_cmpi(g, CG_EQ, b, -1));
     return cg_select(g, bad, cg_like(g, b, 1), b);
 }
 
-static cg_val int_div(nb_lower *l, cg_val a, cg_val b) {
-    cg *g = l->g;
-    cg_val safe = safe_divisor(l, b);
-    cg_val q = is_unsigned(l) ? cg_udiv(g, a, safe) : cg_sdiv(g, a, safe);
-    if (!is_unsigned(l)) q = cg_select(g, cg_cmpi(g, CG_EQ, b, -1), cg_neg(g, a), q);
+static cg_val int_div(cg *g, const nb_op *op, cg_val a, cg_val b) {
+    cg_val safe = safe_divisor(g, op, b);
+    cg_val q = is_unsigned(op) ? cg_udiv(g, a, safe) : cg_sdiv(g, a, safe);
+    if (!is_unsigned(op)) q = cg_select(g, cg_cmpi(g, CG_EQ, b, -1), cg_neg(g, a), q);
     return cg_select(g, cg_cmpi(g, CG_EQ, b, 0), cg_like(g, q, 0), q);
 }
 
 /* The remainder with the sign of b. By 0 and by -1 it is 0, as by the divisor 1 put in place. */
-static cg_val int_mod(nb_lower *l, cg_val a, cg_val b) {
-    cg *g = l->g;
-    cg_val safe = safe_divisor(l, b);
-    if (is_unsigned(l)) return cg_urem(g, a, safe);
+static cg_val int_mod(cg *g, const nb_op *op, cg_val a, cg_val b) {
+    cg_val safe = safe_divisor(g, op, b);
+    if (is_unsigned(op)) return cg_urem(g, a, safe);
     cg_val r = cg_srem(g, a, safe);
     cg_val differ = cg_cmpi(g, CG_LT, cg_xor(g, r, b), 0);
     differ = cg_and(g, differ, cg_cmpi(g, CG_NE, r, 0));
@@ -166,10 +159,9 @@ static cg_val int_mod(nb_lower *l, cg_val a, cg_val b) {
 }
 
 /* By squaring, in 64 steps at most; a negative exponent truncates 1 / a^|b|. */
-static cg_val int_pow(nb_lower *l, cg_val a, cg_val b) {
-    cg *g = l->g;
+static cg_val int_pow(cg *g, const nb_op *op, cg_val a, cg_val b) {
     cg_val one = cg_like(g, a, 1), zero = cg_like(g, a, 0);
-    const bool u = is_unsigned(l), wide = l->in[0].buf.elem == NB_U64;
+    const bool u = is_unsigned(op), wide = nb_in(op, 0)->type->elem == NB_U64;
     /* u64 exponents above the largest i64 count as that. */
     if (wide) b = cg_select(g, cg_cmp(g, CG_LT, b, zero), cg_like(g, b, INT64_MAX), b);
     cg_var result = cg_var_new(g, one), base = cg_var_new(g, a), rest = cg_var_new(g, b);
@@ -190,8 +182,7 @@ static cg_val int_pow(nb_lower *l, cg_val a, cg_val b) {
     return cg_select(g, cg_cmp(g, CG_LT, b, zero), inverse, r);
 }
 
-static cg_val float_pow(nb_lower *l, cg_val a, cg_val b) {
-    cg *g = l->g;
+static cg_val float_pow(cg *g, cg_val a, cg_val b) {
     cg_val r = cg_pow(g, a, b), one = cg_f32(g, 1);
     r = cg_select(g, cg_cmp(g, CG_EQ, b, cg_f32(g, 0.5F)), cg_sqrt(g, a), r);
     r = cg_select(g, cg_cmp(g, CG_EQ, b, cg_f32(g, 2)), cg_mul(g, a, a), r);
@@ -199,12 +190,10 @@ static cg_val float_pow(nb_lower *l, cg_val a, cg_val b) {
     return cg_select(g, cg_cmp(g, CG_EQ, b, cg_f32(g, 0)), one, r);
 }
 
-static cg_val binary(nb_lower *l, void *user, const cg_val *values) {
-    (void)user;
-    cg *g = l->g;
-    cg_val a = values[1], b = values[2];
-    bool f = is_float(a), u = is_unsigned(l);
-    switch (l->op->kind) {
+static cg_val binary(cg *g, const nb_op *op, const cg_val *values) {
+    cg_val a = values[0], b = values[1];
+    bool f = is_float(a), u = is_unsigned(op);
+    switch (op->kind) {
     case NB_OP_add:
         return cg_add(g, a, b);
     case NB_OP_sub:
@@ -212,17 +201,17 @@ static cg_val binary(nb_lower *l, void *user, const cg_val *values) {
     case NB_OP_mul:
         return cg_mul(g, a, b);
     case NB_OP_div:
-        return f ? cg_fdiv(g, a, b) : int_div(l, a, b);
+        return f ? cg_fdiv(g, a, b) : int_div(g, op, a, b);
     case NB_OP_pow:
-        if (!f) return int_pow(l, a, b);
-        if (l->out[0].buf.elem != NB_F64) return float_pow(l, a, b);
-        return cg_float_to_float(g, float_pow(l, to_f32(g, a), to_f32(g, b)), CG_F64);
+        if (!f) return int_pow(g, op, a, b);
+        if (nb_out(op)->type->elem != NB_F64) return float_pow(g, a, b);
+        return cg_float_to_float(g, float_pow(g, to_f32(g, a), to_f32(g, b)), CG_F64);
     case NB_OP_min:
         return f ? cg_fmin(g, a, b) : u ? cg_umin(g, a, b) : cg_smin(g, a, b);
     case NB_OP_max:
         return f ? cg_fmax(g, a, b) : u ? cg_umax(g, a, b) : cg_smax(g, a, b);
     case NB_OP_mod:
-        return f ? cg_fmod(g, a, b) : int_mod(l, a, b);
+        return f ? cg_fmod(g, a, b) : int_mod(g, op, a, b);
     case NB_OP_and:
         return cg_and(g, a, b);
     case NB_OP_or:
@@ -232,18 +221,40 @@ static cg_val binary(nb_lower *l, void *user, const cg_val *values) {
     }
 }
 
-static cg_val compare(nb_lower *l, void *user, const cg_val *values) {
-    (void)user;
-    bool u = is_unsigned(l);
+static cg_val compare(cg *g, const nb_op *op, const cg_val *values) {
+    bool u = is_unsigned(op);
     cg_pred pred = CG_EQ;
-    if (l->op->kind == NB_OP_lt) pred = u ? CG_ULT : CG_LT;
-    if (l->op->kind == NB_OP_le) pred = u ? CG_ULE : CG_LE;
-    return cg_cmp(l->g, pred, values[1], values[2]);
+    if (op->kind == NB_OP_lt) pred = u ? CG_ULT : CG_LT;
+    if (op->kind == NB_OP_le) pred = u ? CG_ULE : CG_LE;
+    return cg_cmp(g, pred, values[0], values[1]);
 }
 
-static cg_val where(nb_lower *l, void *user, const cg_val *values) {
+static cg_val where(cg *g, const nb_op *op, const cg_val *values) {
+    (void)op;
+    return cg_select(g, values[0], values[1], values[2]);
+}
+
+/* ---- chains -------------------------------------------------------------------------------- */
+
+typedef cg_val (*compute_fn)(cg *g, const nb_op *op, const cg_val *values);
+
+static compute_fn compute_of(nb_op_kind kind);
+
+/* values[1 ..] are the chain's inputs; an op's result is a value for those behind it. */
+static cg_val compute_chain(nb_lower *l, void *user, const cg_val *values) {
     (void)user;
-    return cg_select(l->g, values[1], values[2], values[3]);
+    const nb_chain *c = &l->chain;
+    cg_val all[NB_CHAIN_INPUTS + NB_CHAIN_OPS];
+    size_t n = 0;
+    while (n < c->inputs.count) all[n] = values[n + 1], n++;
+    for (size_t i = 0; i < c->ops.count; i++) {
+        const nb_op *op = c->ops.items[i];
+        cg_val operands[3]; /* of `where`, which has the most */
+        for (uint32_t k = 0; k < op->n_operands; k++)
+            operands[k] = all[nb_chain_place(c, nb_in(op, k))];
+        all[n++] = compute_of(op->kind)(l->g, op, operands);
+    }
+    return all[n - 1];
 }
 
 /* ---- the table ----------------------------------------------------------------------------- */
@@ -254,17 +265,27 @@ static int64_t cost(nb_op_kind kind) {
     return is_f32_function(kind) ? 8 : 1;
 }
 
-/* Long code: scalar divisions, too. */
-static bool is_heavy(const nb_lower *l) {
-    return cost(l->op->kind) > 1 ||
-           (l->op->kind == NB_OP_div && !nb_elem_is_float(l->in[0].buf.elem));
+static int64_t cost_of_all(const nb_lower *l) {
+    int64_t all = 0;
+    for (size_t i = 0; i < l->chain.ops.count; i++) all += cost(l->chain.ops.items[i]->kind);
+    return all;
 }
 
-typedef cg_val (*compute_fn)(nb_lower *l, void *user, const cg_val *values);
+/* Long code: scalar divisions, too. */
+static bool is_heavy(const nb_lower *l) {
+    for (size_t i = 0; i < l->chain.ops.count; i++) {
+        const nb_op *op = l->chain.ops.items[i];
+        if (cost(op->kind) > 1 ||
+            (op->kind == NB_OP_div && !nb_elem_is_float(nb_in(op, 0)->type->elem)))
+            return true;
+    }
+    return false;
+}
 
-static nb_stream_loop loop_of(nb_lower *l, compute_fn compute) {
+static nb_stream_loop loop_of(nb_lower *l) {
     const cg_buf *to = &l->out[0].buf;
-    nb_stream_loop loop = {.n = 1 + (int)l->op->n_operands, .streams = {*to}, .compute = compute};
+    nb_stream_loop loop = {
+        .n = 1 + (int)l->chain.inputs.count, .streams = {*to}, .compute = compute_chain};
     for (int i = 1; i < loop.n; i++) {
         const nb_operand *o = &l->in[i - 1];
         loop.streams[i] = cg_buf_broadcast(l->g, &o->buf, to->rank, to->dims);
@@ -275,28 +296,38 @@ static nb_stream_loop loop_of(nb_lower *l, compute_fn compute) {
     return loop;
 }
 
-#define ELEMENTWISE(name)                                                       \
-    static cg_val name##_items(nb_lower *l, int phase) {                        \
-        (void)phase;                                                            \
-        nb_stream_loop loop = loop_of(l, name);                                 \
-        return nb_stream_items(l, &loop);                                       \
-    }                                                                           \
-    static cg_val name##_work(nb_lower *l, int phase) {                         \
-        (void)phase;                                                            \
-        nb_stream_loop loop = loop_of(l, name);                                 \
-        return cg_muli(l->g, nb_stream_work(l, &loop), cost(l->op->kind));      \
-    }                                                                           \
-    static void name##_body(nb_lower *l, int phase, cg_val begin, cg_val end) { \
-        (void)phase;                                                            \
-        nb_stream_loop loop = loop_of(l, name);                                 \
-        nb_stream_body(l, &loop, begin, end);                                   \
-    }                                                                           \
-    const nb_lowering nb_lower_##name = {.accept = nb_accept_plain,             \
-                                         .items = name##_items,                 \
-                                         .work = name##_work,                   \
-                                         .body = name##_body};
+static cg_val items(nb_lower *l, int phase) {
+    (void)phase;
+    nb_stream_loop loop = loop_of(l);
+    return nb_stream_items(l, &loop);
+}
+
+static cg_val work(nb_lower *l, int phase) {
+    (void)phase;
+    nb_stream_loop loop = loop_of(l);
+    return cg_muli(l->g, nb_stream_work(l, &loop), cost_of_all(l));
+}
+
+static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
+    (void)phase;
+    nb_stream_loop loop = loop_of(l);
+    nb_stream_body(l, &loop, begin, end);
+}
+
+/* Each family has the same loop. */
+#define ELEMENTWISE(family)                 \
+    const nb_lowering nb_lower_##family = { \
+        .accept = nb_accept_plain, .items = items, .work = work, .body = body};
 
 ELEMENTWISE(unary)
 ELEMENTWISE(binary)
 ELEMENTWISE(compare)
 ELEMENTWISE(where)
+
+static compute_fn compute_of(nb_op_kind kind) {
+    const nb_lowering *family = nb_lowering_of(kind);
+    return family == &nb_lower_unary     ? unary
+           : family == &nb_lower_binary  ? binary
+           : family == &nb_lower_compare ? compare
+                                         : where;
+}

@@ -1,7 +1,7 @@
 /* Reductions over any axes. An item is one result element. When the reduced axes are one run of
  * memory with a fixed stride (after merging), elements are read 16 at a time; otherwise one by one
  * into 16 accumulators, which is the same sum. Products, f64 and means of integers go in order. */
-#include "codegen/lower.h"
+#include "codegen/kernels/conv.h"
 
 #include <math.h>
 
@@ -194,6 +194,10 @@ static cg_val mean_of(const reduction *r, cg_val sum) {
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
+    if (nb_is_pool(l)) {
+        nb_pool_body(l, begin, end);
+        return;
+    }
     reduction r = open(l);
     CG_FOR(g, i, begin, end, cg_i64(g, 1)) {
         r.reduced.base = cg_buf_row(g, &r.kept, 0, i);
@@ -213,13 +217,14 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
 
 static cg_val items(nb_lower *l, int phase) {
     (void)phase;
+    if (nb_is_pool(l)) return nb_pool_items(l);
     const reduction r = open(l);
     return cg_buf_count(l->g, &r.kept);
 }
 
 static cg_val work(nb_lower *l, int phase) {
     (void)phase;
-    return open(l).length;
+    return nb_is_pool(l) ? nb_pool_work(l) : open(l).length;
 }
 
 const nb_lowering nb_lower_reduce = {

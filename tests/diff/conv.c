@@ -59,7 +59,51 @@ static void check(const form *f, size_t number, nb_elem elem, bool constant, boo
     diff_check_all(&d, 2, (nb_value *[]){y, nb_unary(&d.b, NB_OP_relu, y)});
 }
 
+/* Channels last, tiles that fit into a row of outputs and that do not. */
+static void depthwise(const form *f, size_t number, bool constant, bool bias) {
+    diff d;
+    diff_begin(&d, "depthwise %zu%s%s", number, constant ? ", constant" : "", bias ? ", bias" : "");
+    d.lengths = lengths;
+    d.n_lengths = f->length[f->axes - 1] < 0 ? NB_COUNT(lengths) : 0;
+    d.wide = constant;
+    int64_t x[NB_MAX_RANK] = {2}, w[NB_MAX_RANK];
+    for (int i = 0; i < f->axes; i++) {
+        x[i + 1] = f->length[i];
+        w[i] = f->kernel[i];
+    }
+    x[f->axes + 1] = w[f->axes] = f->channels;
+    nb_value *in = diff_input(&d, NB_F32, f->axes + 2, x),
+             *kernel = constant ? diff_const(&d, NB_F32, f->axes + 1, w)
+                                : diff_input(&d, NB_F32, f->axes + 1, w);
+    nb_begin(&d.b, NB_OP_depthwise);
+    nb_arg(&d.b, in);
+    nb_arg(&d.b, kernel);
+    nb_arg(&d.b, bias ? diff_const(&d, NB_F32, 1, &f->channels) : NULL);
+    if (f->stride[0]) nb_set_ints(&d.b, "strides", (size_t)f->axes, f->stride);
+    if (f->dilation[0]) nb_set_ints(&d.b, "dilations", (size_t)f->axes, f->dilation);
+    nb_value *y = nb_end(&d.b);
+    diff_check_all(&d, 2, (nb_value *[]){y, nb_unary(&d.b, NB_OP_relu, y)});
+}
+
+static void depthwise_forms(void) {
+    static const form forms[] = {
+        {1, 16, 0, 0, {20}, {3}, {0}, {0}, {0}},
+        {1, 21, 0, 0, {-1}, {3}, {2}, {2}, {0}},
+        {2, 1, 0, 0, {3, 3}, {3, 3}, {0}, {0}, {0}},
+        {2, 40, 0, 0, {6, 13}, {5, 5}, {1, 1}, {1, 1}, {0}},
+        {2, 32, 0, 0, {7, -1}, {3, 2}, {2, 1}, {1, 1}, {0}},
+        {2, 5, 0, 0, {7, -1}, {2, 5}, {1, 2}, {3, 1}, {0}},
+        {2, 3, 0, 0, {4, 33}, {2, 7}, {1, 3}, {1, 1}, {0}},
+        {3, 17, 0, 0, {4, 3, 9}, {2, 3, 2}, {2, 1, 1}, {1, 1, 2}, {0}},
+    };
+    for (size_t i = 0; i < NB_COUNT(forms); i++) {
+        depthwise(&forms[i], i, true, i % 2 == 0);
+        depthwise(&forms[i], i, false, i % 2);
+    }
+}
+
 void diff_test_conv(void) {
+    depthwise_forms();
     static const form forms[] = {
         {1, 3, 16, 1, {20}, {3}, {0}, {0}, {0}},
         {1, 4, 37, 1, {-1}, {5}, {2}, {1}, {2}},

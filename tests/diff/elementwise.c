@@ -240,6 +240,37 @@ static void random_graph(int number) {
     diff_check_all(&d, 3, &values[n - 3]);
 }
 
+static nb_value *where_of(diff *d, nb_value *cond, nb_value *a, nb_value *b) {
+    nb_begin(&d->b, NB_OP_where);
+    nb_arg(&d->b, cond);
+    nb_arg(&d->b, a);
+    nb_arg(&d->b, b);
+    return nb_end(&d->b);
+}
+
+/* Ops that stay in registers (ir/chain.h): of several kinds and elements, with results that two of
+ * them use, operands that repeat along any axis, and more of them than one chain has. */
+static void chain(nb_elem elem) {
+    static const int64_t columns[] = {1, 4, 1}, rows[] = {2, 4, -1};
+    diff d;
+    diff_begin(&d, "chain of %s", nb_elems[elem].text);
+    d.lengths = lengths;
+    d.n_lengths = NB_COUNT(lengths);
+    nb_value *x = diff_input(&d, elem, 3, rows), *y = diff_input(&d, elem, 3, rows),
+             *c = diff_const(&d, elem, 3, columns), *k = diff_const(&d, elem, 0, NULL);
+    nb_value *s = nb_binary(&d.b, NB_OP_sub, nb_binary(&d.b, NB_OP_mul, x, k), c);
+    nb_value *less = nb_binary(&d.b, NB_OP_lt, y, s),
+             *same = nb_binary(&d.b, NB_OP_eq, s, nb_binary(&d.b, NB_OP_max, s, y));
+    nb_value *v = where_of(&d, nb_binary(&d.b, NB_OP_and, less, nb_unary(&d.b, NB_OP_not, same)), s,
+                           nb_binary(&d.b, NB_OP_div, y, s));
+    nb_value *many = v;
+    for (int i = 0; i < 40; i++) {
+        many = nb_binary(&d.b, i % 3 ? NB_OP_add : NB_OP_min, many, i % 2 ? x : k);
+        if (i % 7 == 0) many = nb_binary(&d.b, NB_OP_sub, diff_const(&d, elem, 3, columns), many);
+    }
+    diff_check_all(&d, 2, (nb_value *[]){nb_unary(&d.b, NB_OP_abs, v), many});
+}
+
 void diff_test_elementwise(void) {
     unary_ops();
     binary_ops();
@@ -250,4 +281,9 @@ void diff_test_elementwise(void) {
     small_casts();
     bitcasts();
     for (int i = 0; i < 24; i++) random_graph(i);
+    chain(NB_F32);
+    chain(NB_F64);
+    chain(NB_I64);
+    chain(NB_U32);
+    chain(NB_F16);
 }

@@ -20,6 +20,8 @@ static const form forms[] = {
     {2, 16, {4, 70}, {1, 1}, {1, 2}, {0}},
     {3, 2, {4, 3, 9}, {2, 3, 2}, {2, 1, 3}, {1, 1, 2}},
     {3, 5, {2, 3, -1}, {1, 1, 1}, {0}, {0}},
+    {2, 1, {9, -1}, {2, 2}, {2, 2}, {0}},
+    {2, 2, {7, 40}, {5, 5}, {1, 3}, {0}},
 };
 
 static const int64_t lengths[] = {5, 6, 18, 37, 133};
@@ -81,7 +83,34 @@ static void codes(size_t i, size_t act) {
                    (nb_value *[]){diff_dequantize(&d, q), scales, nb_unary(&d.b, NB_OP_codes, q)});
 }
 
+/* Patches of one channel that only a reduction reads, which has no memory for them. */
+static void pool(size_t i, nb_op_kind kind, nb_elem elem, bool keep) {
+    form f = forms[i];
+    f.channels = 1;
+    diff d;
+    diff_begin(&d, "pool %zu %s %s", i, nb_ops[kind].name, nb_elems[elem].text);
+    nb_value *p = patches(&d, &f, begin(&d, &f, elem));
+    nb_begin(&d.b, kind);
+    nb_arg(&d.b, p);
+    nb_set_ints(&d.b, "axes", 1, (int64_t[]){f.axes + 1});
+    nb_set_bool(&d.b, "keep", keep);
+    nb_value *y = nb_end(&d.b);
+    diff_check_all(&d, 2, (nb_value *[]){y, nb_unary(&d.b, NB_OP_neg, y)});
+}
+
+static void pools(void) {
+    static const nb_op_kind kinds[] = {NB_OP_reduce_max, NB_OP_reduce_min, NB_OP_reduce_mean,
+                                       NB_OP_reduce_sum};
+    for (size_t i = 0; i < NB_COUNT(forms); i++) {
+        for (size_t k = 0; k < NB_COUNT(kinds); k++) {
+            pool(i, kinds[k], NB_F32, k == i % 2);
+            if (k < 2) pool(i, kinds[k], i % 2 ? NB_U8 : NB_I8, false);
+        }
+    }
+}
+
 void diff_test_patches(void) {
+    pools();
     for (size_t i = 0; i < NB_COUNT(forms); i++) {
         floats(i, i % 4 == 3 ? NB_F16 : NB_F32);
         floats(i, i % 2 ? NB_I8 : NB_U8);

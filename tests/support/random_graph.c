@@ -47,8 +47,8 @@ static const nb_loc *any_loc(maker *m) {
 static nb_storage any_storage(maker *m) {
     nb_storage s = {.kind = NB_STORE_NONE};
     if (chance(m, 2)) return s;
-    s.kind = (nb_storage_kind)below(m, NB_STORE_WEIGHT + 1);
-    if (s.kind != NB_STORE_NONE) s.index = (uint32_t)below(m, 5);
+    s.kind = (nb_storage_kind)below(m, NB_STORE_REGISTERS + 1);
+    if (s.kind != NB_STORE_NONE && s.kind != NB_STORE_REGISTERS) s.index = (uint32_t)below(m, 5);
     return s;
 }
 

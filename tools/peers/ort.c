@@ -2,6 +2,8 @@
  *
  *   ort LIBRARY matmul MODEL THREADS ROWS
  *       a model whose one input has ROWS rows; a figure is seconds for one of its outputs
+ *   ort LIBRARY net MODEL THREADS DIMS
+ *       a model whose one input has DIMS (as 1,3,48,320); a figure is seconds for a run
  *   ort LIBRARY decode MODEL THREADS PROMPT TOKENS
  *       a decoder: each turn feeds a prompt, then tokens; figures are seconds for each
  *   ort LIBRARY tiny MODEL THREADS PROMPT OUT
@@ -137,16 +139,36 @@ static void run_products(void *in) {
     for (size_t i = 0; i < n_outputs; i++) ort.release_value(out[i]);
 }
 
+static void serve(const char *version, const int64_t *dims, size_t rank, double items) {
+    size_t n = 1;
+    for (size_t d = 0; d < rank; d++) n *= (size_t)dims[d];
+    float *x = peer_memory(n * sizeof *x);
+    uint64_t state = 1;
+    for (size_t i = 0; i < n; i++) x[i] = peer_uniform(&state);
+    ort_value *in = tensor(x, n * sizeof *x, dims, rank, ELEM_FLOAT);
+    peer_serve(version, run_products, &in, items);
+}
+
 static void matmul(const char *version, const char *rows) {
     int64_t dims[MAX_RANK];
     input_dims(0, dims);
     dims[0] = atoll(rows);
-    size_t n = (size_t)(dims[0] * dims[1]);
-    float *x = peer_memory(n * sizeof *x);
-    uint64_t state = 1;
-    for (size_t i = 0; i < n; i++) x[i] = peer_uniform(&state);
-    ort_value *in = tensor(x, n * sizeof *x, dims, 2, ELEM_FLOAT);
-    peer_serve(version, run_products, &in, (double)n_outputs);
+    serve(version, dims, 2, (double)n_outputs);
+}
+
+/* "1,3,48,320": the numbers; how many there are. */
+static size_t read_dims(const char *shape, int64_t *dims) {
+    size_t rank = 0;
+    for (const char *at = shape; at && rank < MAX_RANK; at = strchr(at, ','), at = at ? at + 1 : at)
+        dims[rank++] = atoll(at);
+    return rank;
+}
+
+static void net(const char *version, const char *shape) {
+    int64_t dims[MAX_RANK];
+    size_t rank = read_dims(shape, dims);
+    if (n_inputs != 1) peer_fail("net", "the model has other than one input");
+    serve(version, dims, rank, 1);
 }
 
 /* ---- decoders ------------------------------------------------------------------------------- */
@@ -274,9 +296,8 @@ static void window(const int64_t *ids, int64_t n, const int64_t *ones, const int
 
 static void once(const char *shape) {
     int64_t dims[MAX_RANK];
-    size_t rank = 0, count = 1;
-    for (const char *at = shape; at && rank < MAX_RANK; at = strchr(at, ','), at = at ? at + 1 : at)
-        count *= (size_t)(dims[rank++] = atoll(at));
+    size_t rank = read_dims(shape, dims), count = 1;
+    for (size_t d = 0; d < rank; d++) count *= (size_t)dims[d];
     float *x = peer_memory(count * sizeof *x);
     if (n_inputs != 1) peer_fail("once", "the model has other than one input");
     if (fread(x, sizeof *x, count, stdin) != count) peer_fail("stdin", "too short");
@@ -376,8 +397,10 @@ static void tiny(const char *model, int threads, const char *prompt, const char 
 }
 
 int main(int argc, char **argv) {
-    if (argc < 6 || (strcmp(argv[2], "matmul") != 0 && argc < 7)) {
+    const int single_argument = argc > 2 && (!strcmp(argv[2], "matmul") || !strcmp(argv[2], "net"));
+    if (argc < 6 || (!single_argument && argc < 7)) {
         fprintf(stderr, "usage: ort LIBRARY matmul MODEL THREADS ROWS\n"
+                        "       ort LIBRARY net MODEL THREADS DIMS\n"
                         "       ort LIBRARY decode MODEL THREADS PROMPT TOKENS\n"
                         "       ort LIBRARY tiny MODEL THREADS PROMPT OUT\n"
                         "       ort LIBRARY logits MODEL THREADS CONTEXT LEVEL\n"
@@ -399,6 +422,8 @@ int main(int argc, char **argv) {
         once(argv[5]);
     else if (strcmp(argv[2], "decode") == 0)
         decode(version, argv[5], argv[6]);
+    else if (strcmp(argv[2], "net") == 0)
+        net(version, argv[5]);
     else
         matmul(version, argv[5]);
     return 0;

@@ -1,0 +1,42 @@
+/* Chains: elementwise ops that the compiled model computes together, without memory between them.
+ *
+ * plan-memory keeps the result of an elementwise op in registers when nothing but elementwise ops
+ * of the same shape use it, all of one chain. The last of these, the root, then runs for all of
+ * them: it reads what the chain takes from outside. Each op still rounds as it does alone. *
+ * Pooling is one too: patches of one channel that a reduction reads. */
+#ifndef NB_CHAIN_H
+#define NB_CHAIN_H
+
+#include "ir/ir.h"
+
+/* What a chain has at most. Much of its working set should stay in registers. */
+#define NB_CHAIN_OPS    24
+#define NB_CHAIN_INPUTS 12
+
+typedef struct nb_chain {
+    NB_VEC(const nb_op *) ops; /* each behind those whose results it takes; the root is last */
+    NB_VEC(nb_value *) inputs; /* what they read, each once */
+    bool whole;                /* false: there is more than fits, and the lists are not complete */
+} nb_chain;
+
+/* Elementwise mathematics, whose kernels compute chains. */
+bool nb_can_chain(const nb_op *op);
+
+/* Could `v` stay in registers on its way to `user`? Both are then of one shape, and storing the
+ * number would not round it; or `user` reduces the patches
+ * `v`. */
+bool nb_chains_into(const nb_value *v, const nb_op *user);
+
+/* The chain that ends in `root`: with it the ops whose results have storage NB_STORE_REGISTERS. Of
+ * an op that cannot chain it is the op alone with all of its operands, NULL where none is given. */
+nb_chain nb_chain_of(nb_arena *arena, const nb_op *root);
+
+/* The number of what an op of the chain takes: inputs first, then what the ops make, in order. */
+size_t nb_chain_place(const nb_chain *chain, const nb_value *v);
+
+/* Is `v` kept in registers, so that the op that makes it leaves no code of its own? */
+static inline bool nb_in_registers(const nb_value *v) {
+    return v->storage.kind == NB_STORE_REGISTERS;
+}
+
+#endif
