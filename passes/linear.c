@@ -70,6 +70,14 @@ bool nb_is_embedding(const nb_op *op) {
     }
 }
 
+bool nb_has_convolutions(const nb_graph *g) {
+    NB_FOR_OPS(op, &g->body) {
+        if (op->kind == NB_OP_conv || op->kind == NB_OP_depthwise || op->kind == NB_OP_patches)
+            return true;
+    }
+    return false;
+}
+
 bool nb_is_gated(const nb_value *x) {
     if (x->def && x->def->kind == NB_OP_hadamard) x = nb_in(x->def, 0);
     if (x->def && x->def->kind == NB_OP_sub && nb_is_const(nb_in(x->def, 1))) x = nb_in(x->def, 0);

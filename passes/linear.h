@@ -30,6 +30,9 @@ bool nb_linear_is_head(const nb_op *op);
  * rather than a table of angles for rotary? */
 bool nb_is_embedding(const nb_op *op);
 
+/* Also of those that are products of patches by now. */
+bool nb_has_convolutions(const nb_graph *g);
+
 /* A gate times a signal, seen through `hadamard` and the `sub` of a constant: large where both are,
  * so that a token's largest value says little about the others. */
 bool nb_is_gated(const nb_value *x);

@@ -54,8 +54,10 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 /* Convolutions as linear layers, but those that would be too small anyway. */
 #define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}" POINTWISE
 
-/* Networks of convolutions amplify the errors of a few activations. */
-#define WIDE ", wide-inputs{convolutions, max-kld=0.0003, samples=32}"
+/* Networks of convolutions amplify errors: those of weights, which rounding by moments keeps small,
+ * also with pictures that show nothing; and those of a few activations. */
+#define DRAWN ", draw-samples{convolutions}"
+#define WIDE  ", wide-inputs{convolutions, max-kld=%s, samples=32}"
 
 /* The layers, with the adapter beside them. */
 static const char *front(const nb_preset_options *options, nb_arena *arena) {
@@ -78,20 +80,28 @@ static const char *smoothing(const nb_scheme *s, int64_t group, bool fixed, bool
                              nb_arena *arena) {
     /* One scale for a tensor: what a gate multiplies is evened out first. */
     if (fixed) {
-        /* What stands out vanishes everywhere first; factors for what gates multiply would be in
-         * the way of their rotation. */
-        const char *search = nb_format(
-            arena, ", smooth-fold{search, bits=%d, group=%lld, act=i8-static, places=norms}",
-            s->weight_bits, (long long)group);
+        const char *search =
+            nb_format(arena, ", smooth-fold{search, bits=%d, group=%lld, act=i8-static, places=",
+                      s->weight_bits, (long long)group);
+        const bool moves = s->weight_bits == 8;
+        /* What stands out vanishes everywhere first. Factors for what gates multiply would be in
+         * the way of their rotation, and are for those that it leaves alone. */
         return nb_format(arena,
-                         ", smooth-fold{leave=4}%s, rotate{residual=false, values=false, "
-                         "gated=32}, calibrate{method=mse}",
-                         s->weight_bits == 4 ? "" : search);
+                         ", smooth-fold{leave=4}%s%s, rotate{residual=false, values=false, "
+                         "gated=32}%s%s, calibrate{method=mse}",
+                         moves ? search : "", moves ? "norms}" : "", moves ? search : "",
+                         moves ? "products}" : "");
     }
     /* Rounding 4-bit weights is the greater loss, and moved factors make it greater. */
     if (!calibrated || s->weight_bits == 4) return ", smooth-fold{leave=4}";
     return nb_format(arena, ", smooth-fold{search, bits=%d, group=%lld, act=%s}", s->weight_bits,
                      (long long)group, s->act_bits == 8 ? "i8" : "none");
+}
+
+/* Drawn pictures show less of what errors do than real ones. */
+static const char *wide(const nb_scheme *s, bool fixed, bool calibrated, nb_arena *arena) {
+    if (s->act_bits != 8 || fixed) return "";
+    return nb_format(arena, WIDE, calibrated ? "0.0003" : "0.0001");
 }
 
 /* Groups as asked for, if they were. */
@@ -121,15 +131,15 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     int64_t group = options->group >= 0 ? options->group : 32;
     const bool fixed = options->static_scales && s.act_bits == 8;
     return nb_format(arena,
-                     "%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
+                     "%s" DRAWN CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
                      "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
                      front(options, arena), smoothing(&s, group, fixed, options->calibrated, arena),
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),
-                     options->calibrated ? ", method=gptq" : "", s.act_bits,
+                     options->calibrated ? ", method=gptq" : ", method=auto", s.act_bits,
                      fixed                      ? ", mode=static"
                      : s.act_bits == 8 && group ? ", blocks=gated"
                                                 : "",
-                     s.act_bits == 8 && options->calibrated && !fixed ? WIDE : "", end);
+                     wide(&s, fixed, options->calibrated, arena), end);
 }
 
 const char *nb_preset_name(size_t index) {

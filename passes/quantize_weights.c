@@ -14,8 +14,8 @@
 #include "passes/linear.h"
 #include "passes/weight_codes.h"
 
-enum { RTN, GPTQ, HQQ };
-static const char *const methods[] = {"rtn", "gptq", "hqq", NULL};
+enum { RTN, GPTQ, HQQ, AUTO };
+static const char *const methods[] = {"rtn", "gptq", "hqq", "auto", NULL};
 enum { ALIKE, INPUTS };
 static const char *const importances[] = {"alike", "inputs", NULL};
 /* In the order of nb_rtn_range. */
@@ -67,9 +67,10 @@ static const nb_option options[] = {
      .kind = NB_OPTION_ENUM,
      .fallback = "rtn",
      .choices = methods,
-     .summary = "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
-                "samples stay; hqq: to the nearest, with scales and zero points by "
-                "half-quadratic splitting"},
+     .summary =
+         "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
+         "samples stay; hqq: to the nearest, with scales and zero points by "
+         "half-quadratic splitting; auto: gptq for integers where there are samples, else rtn"},
     {.name = "act-order",
      .kind = NB_OPTION_BOOL,
      .fallback = "true",
@@ -207,13 +208,19 @@ static void report_small(nb_pass_ctx *ctx, size_t small) {
     ctx->host->help(ctx, "min-weights=0 quantizes layers of any size");
 }
 
+static int64_t method_of(nb_pass_ctx *ctx) {
+    const int64_t method = nb_option_of(ctx, "method")->i;
+    if (method != AUTO) return method;
+    return nb_state_of(ctx)->env->n_samples && !nb_option_of(ctx, "format")->i ? GPTQ : RTN;
+}
+
 /* What all integers have in common. */
 static nb_rtn rounding(nb_pass_ctx *ctx) {
     return (nb_rtn){.range = (nb_rtn_range)nb_option_of(ctx, "range")->i,
                     .search = nb_option_of(ctx, "search-ends")->b ? NB_RTN_ENDS
                               : nb_option_of(ctx, "search")->b    ? NB_RTN_RANGE
                                                                   : NB_RTN_WHOLE,
-                    .hqq = nb_option_of(ctx, "method")->i == HQQ};
+                    .hqq = method_of(ctx) == HQQ};
 }
 
 /* Options that say different things. */
@@ -223,8 +230,7 @@ static bool check_options(nb_pass_ctx *ctx) {
     const nb_option_value *group = nb_option_of(ctx, "group");
     const char *name = format_names[nb_option_of(ctx, "format")->i];
     const format *form = &formats[nb_option_of(ctx, "format")->i];
-    const bool integers = form->elem == NB_ELEM_COUNT,
-               gptq = nb_option_of(ctx, "method")->i == GPTQ;
+    const bool integers = form->elem == NB_ELEM_COUNT, gptq = method_of(ctx) == GPTQ;
     if (head == 1 || embedding == 1) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
                           "bits are 2 to 8, found head=%lld embedding=%lld", (long long)head,
@@ -241,7 +247,7 @@ static bool check_options(nb_pass_ctx *ctx) {
                           name, (long long)form->group, (long long)group->i);
         return false;
     }
-    if (!integers && nb_option_of(ctx, "method")->i != RTN) {
+    if (!integers && method_of(ctx) != RTN) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "method=%s makes integers, found format=%s",
                           nb_option_of(ctx, "method")->s, name);
         return false;
@@ -377,7 +383,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
                           .anneal = (int)nb_option_of(ctx, "anneal")->i,
                           .keep = nb_option_of(ctx, "keep")->f,
                           .exact = {.arena = nb_state_of(ctx)->scratch}};
-    const bool solves = nb_option_of(ctx, "method")->i == GPTQ;
+    const bool solves = method_of(ctx) == GPTQ;
     if (solves) solving.key = nb_kept_key_of_options(ctx, nb_kept_key(ctx, VERSION));
     if (solves &&
         !nb_layer_inputs_begin(&solving.inputs, ctx, nb_option_of(ctx, "damp")->f,

@@ -26,8 +26,8 @@
 static const char *const acts[] = {"none", "i8", "i8-static", NULL};
 /* In the order of nb_smooth_method. */
 static const char *const methods[] = {"smoothquant", "awq", "omniquant", NULL};
-static const char *const places[] = {"all", "norms", NULL};
-enum { ALL, NORMS };
+static const char *const places[] = {"all", "norms", "products", NULL};
+enum { ALL, NORMS, PRODUCTS };
 
 static const nb_option options[] = {
     {.name = "alpha",
@@ -46,7 +46,7 @@ static const nb_option options[] = {
      .kind = NB_OPTION_ENUM,
      .fallback = "all",
      .choices = places,
-     .summary = "norms, or also gated layers and the values of attention"},
+     .summary = "norms; products: gated layers and the values of attention; all: both"},
     {.name = "method",
      .kind = NB_OPTION_ENUM,
      .fallback = "smoothquant",
@@ -271,6 +271,11 @@ static bool smooth(nb_pass_ctx *ctx, const nb_site *site, nb_site_kind kind, nb_
     return ok;
 }
 
+static bool is_wanted(nb_pass_ctx *ctx, nb_site_kind kind) {
+    const int64_t wanted = nb_option_of(ctx, "places")->i;
+    return wanted == ALL || (wanted == NORMS) == (kind == NB_SITE_NORM);
+}
+
 static nb_pass_result run(nb_pass_ctx *ctx) {
     if (nb_option_of(ctx, "method")->i != NB_SMOOTHQUANT && !nb_walk_samples(ctx))
         return NB_PASS_FAILED;
@@ -280,7 +285,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         nb_site site;
         nb_site_kind kind;
         if (!nb_site_find(ctx, op, &site, &kind)) continue;
-        if (kind != NB_SITE_NORM && nb_option_of(ctx, "places")->i == NORMS) continue;
+        if (!is_wanted(ctx, kind)) continue;
         ok = smooth(ctx, &site, kind, &walk, &changed);
         if (!ok) break;
     }

@@ -12,6 +12,7 @@
  * that amplify errors, as those of depthwise convolutions do, a few inputs cost nearly everything,
  * and an input's own error does not tell which. */
 #include "ir/build.h"
+#include "passes/linear.h"
 #include "passes/output_loss.h"
 
 #include <stdlib.h>
@@ -34,7 +35,7 @@ static const nb_option options[] = {
     {.name = "convolutions",
      .kind = NB_OPTION_BOOL,
      .fallback = "false",
-     .summary = "only in graphs that have convolutions"},
+     .summary = "only in graphs that have convolutions, and where there are samples"},
     {.name = NULL},
 };
 
@@ -196,17 +197,10 @@ static bool choose(search *s, size_t *wide, double *loss) {
     }
 }
 
-static bool has_convolutions(const nb_graph *g) {
-    NB_FOR_OPS(op, &g->body) {
-        if (op->kind == NB_OP_conv || op->kind == NB_OP_depthwise || op->kind == NB_OP_patches)
-            return true;
-    }
-    return false;
-}
-
 static nb_pass_result run(nb_pass_ctx *ctx) {
     search s = {.ctx = ctx};
-    if (nb_option_of(ctx, "convolutions")->b && !has_convolutions(ctx->graph))
+    if (nb_option_of(ctx, "convolutions")->b &&
+        (!nb_has_convolutions(ctx->graph) || !nb_state_of(ctx)->env->n_samples))
         return nb_pass_end(ctx, false);
     find_inputs(&s);
     if (!s.inputs.count) return nb_pass_end(ctx, false);

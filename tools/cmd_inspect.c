@@ -84,7 +84,7 @@ static nb_status scheme_graph(nbt_args *args, const char *path, const char *sche
     const char *text;
     NB_TRY(nbt_pipeline_text(args, scheme, &text));
     NB_TRY(nbt_read_graph(args, path, out));
-    const nb_status status = nbt_run_pipeline(args, *out, text);
+    const nb_status status = nbt_run_watched(args, *out, text, &(nbt_watch){.estimating = true});
     if (status != NB_OK) nb_graph_destroy(*out);
     return status;
 }

@@ -165,6 +165,7 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     NB_TRY(nb_pipeline_parse(env.registry, text, args->arena, args->diags, &pipeline));
     env.verify_each = nbt_has(args, "verify-each");
     env.check_each = nbt_has(args, "check-each");
+    env.estimating = watch->estimating;
     env.after = after_pass;
     env.after_user = &o;
     env.near_miss = watch->near_miss;

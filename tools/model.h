@@ -38,8 +38,9 @@ nb_status nbt_refuse_recipe(nbt_args *args, const char *path);
 /* Runs it on the graph, with --calib, --dump, --verify-each, --check-each, --time, --load;
  * then writes --save-recipe. */
 nb_status nbt_run_pipeline(nbt_args *args, nb_graph *g, const char *text);
-/* Who looks on; all may be NULL. */
+/* Who looks on, and what for; all may be NULL. */
 typedef struct nbt_watch {
+    bool estimating;    /* as in nb_pass_env */
     nbt_stages *stages; /* keeps the graphs on the way */
     void (*near_miss)(void *user, const nb_near_miss *miss);
     void (*after)(void *user, const nb_pass_event *event);

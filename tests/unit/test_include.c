@@ -70,9 +70,9 @@ START_TEST(schemes) {
     }
     ck_assert_str_eq(parse("include{scheme=w8a8, until=quantize-weights}, calibrate, "
                            "include{scheme=w8a8, from=quantize-weights, until=simplify}"),
-                     "simplify raise simplify conv-to-matmul conv-to-matmul channels-last simplify "
-                     "smooth-fold calibrate quantize-weights "
-                     "insert-qdq move-codes fuse-dequant");
+                     "simplify raise simplify draw-samples conv-to-matmul conv-to-matmul "
+                     "channels-last simplify smooth-fold calibrate quantize-weights insert-qdq "
+                     "wide-inputs move-codes fuse-dequant");
     ck_assert_str_eq(parse("include{scheme=f32, from=plan-memory}"), "plan-memory");
 }
 END_TEST

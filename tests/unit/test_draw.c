@@ -1,0 +1,148 @@
+/* Samples drawn at random: what they look like, and when there are none. */
+#include "ir/text.h"
+#include "passes/draw.h"
+#include "tests/unit/unit.h"
+
+#include <math.h>
+#include <string.h>
+
+static nb_arena *arena;
+static nb_diags *diags;
+static nb_graph *graph;
+
+static void read_graph(const char *text) {
+    arena = nb_arena_create(NULL, NULL);
+    diags = nb_diags_create(arena, NULL);
+    ck_assert_int_eq(nb_parse(text, strlen(text), "g", NULL, NULL, NULL, diags, &graph), NB_OK);
+}
+
+static void drop(void) {
+    nb_graph_destroy(graph);
+    nb_arena_destroy(arena);
+}
+
+/* Which share of neighbours in a row of the plane are the same. */
+static double evenness(const nb_tensor *t) {
+    const float *x = t->data;
+    const int64_t width = t->dims[3], rows = nb_tensor_count(t) / width;
+    int64_t same = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 1; i < width; i++) same += x[r * width + i] == x[r * width + i - 1];
+    }
+    return (double)same / (double)(rows * (width - 1));
+}
+
+/* Mean product of two channels. */
+static double product(const nb_tensor *t, int64_t a, int64_t b) {
+    const int64_t plane = t->dims[2] * t->dims[3];
+    const float *x = (const float *)t->data + a * plane, *y = (const float *)t->data + b * plane;
+    double sum = 0;
+    for (int64_t i = 0; i < plane; i++) sum += (double)x[i] * (double)y[i];
+    return sum / (double)plane;
+}
+
+static const char picture[] = "nir 1\n"
+                              "graph @g(%x: f32[N,3,64,W]) -> f32[N,3,64,W] {\n"
+                              "  %y: f32[N,3,64,W] = relu %x\n"
+                              "  return %y\n"
+                              "}\n";
+static const nb_draw usual = {.count = 2, .size = 96, .low = -1, .high = 1};
+
+/* Areas are even, channels alike, samples are not; all of the range is used. */
+START_TEST(pictures) {
+    read_graph(picture);
+    const char *why;
+    const nb_sample *s = nb_draw_samples(graph, &usual, arena, &why),
+                    *again = nb_draw_samples(graph, &usual, arena, &why);
+    ck_assert_ptr_nonnull(s);
+    const nb_tensor *x = &s[0].inputs[0];
+    ck_assert(x->rank == 4 && x->dims[0] == 1 && x->dims[1] == 3 && x->dims[2] == 64 &&
+              x->dims[3] == 96);
+    float low = 1, high = -1;
+    for (int64_t i = 0; i < nb_tensor_count(x); i++) {
+        low = fminf(low, ((const float *)x->data)[i]);
+        high = fmaxf(high, ((const float *)x->data)[i]);
+    }
+    ck_assert(low >= -1 && low < -0.95F && high <= 1 && high > 0.95F);
+    ck_assert_double_gt(evenness(x), 0.6);
+    ck_assert_double_lt(evenness(x), 0.95);
+    ck_assert_double_gt(product(x, 0, 1), 0.6 * product(x, 0, 0));
+    ck_assert_mem_ne(x->data, (const float *)x->data + 64 * 96, 64 * 96 * sizeof(float));
+    ck_assert_mem_eq(x->data, again[0].inputs[0].data, (size_t)x->bytes);
+    ck_assert_mem_ne(x->data, s[1].inputs[0].data, (size_t)x->bytes);
+    drop();
+}
+END_TEST
+
+START_TEST(range_and_limits_of_symbols) {
+    read_graph("nir 1\n"
+               "graph @g(%x: f32[N,S]) -> f32[N,S] where N in 4..8, S in 1..12 {\n"
+               "  %y: f32[N,S] = relu %x\n"
+               "  return %y\n"
+               "}\n");
+    const nb_draw how = {.count = 1, .size = 96, .low = 10, .high = 12};
+    const char *why;
+    const nb_sample *s = nb_draw_samples(graph, &how, arena, &why);
+    ck_assert_ptr_nonnull(s);
+    ck_assert(s->inputs[0].dims[0] == 4 && s->inputs[0].dims[1] == 12);
+    for (int i = 0; i < 48; i++) {
+        const float x = ((const float *)s->inputs[0].data)[i];
+        ck_assert(x >= 10 && x <= 12);
+    }
+    drop();
+}
+END_TEST
+
+static void expect_none(const char *text, const char *reason) {
+    read_graph(text);
+    const char *why = NULL;
+    ck_assert_ptr_null(nb_draw_samples(graph, &usual, arena, &why));
+    ck_assert_msg(strstr(why, reason), "%s", why);
+    drop();
+}
+
+START_TEST(none) {
+    expect_none("nir 1\ngraph @g(%x: i64[2]) -> i64[2] {\n  return %x\n}\n",
+                "input \"x\" is not of f32");
+    expect_none("nir 1\ngraph @g(%x: f32[]) -> f32[] {\n  return %x\n}\n", "single number");
+    expect_none("nir 1\ngraph @g(%x: f32[65536,65536]) -> f32[65536,65536] {\n  return %x\n}\n",
+                "too large");
+}
+END_TEST
+
+static size_t drawn_by_pass(const char *text) {
+    read_graph(text);
+    nb_pass_env env = {.registry = nb_registry_create(arena), .diags = diags, .arena = arena};
+    nb_pipeline p;
+    ck_assert_int_eq(
+        nb_pipeline_parse(env.registry, "draw-samples{count=3, size=8}", arena, diags, &p), NB_OK);
+    ck_assert_int_eq(nb_pipeline_run(&p, graph, &env), NB_OK);
+    ck_assert_uint_eq(diags->errors, 0);
+    const size_t n = env.n_samples;
+    if (n) ck_assert(env.samples[n - 1].inputs[0].dims[3] == 8);
+    drop();
+    return n;
+}
+
+/* A model that makes no numbers of them has no samples, and that is no error. */
+START_TEST(what_the_model_refuses) {
+    ck_assert_uint_eq(drawn_by_pass(picture), 3);
+    ck_assert_uint_eq(drawn_by_pass("nir 1\n"
+                                    "graph @g(%x: f32[N,3,64,W]) -> f32[N,3,64,W] {\n"
+                                    "  %y: f32[N,3,64,W] = sqrt %x\n"
+                                    "  return %y\n"
+                                    "}\n"),
+                      0);
+}
+END_TEST
+
+Suite *nb_suite_draw(void) {
+    Suite *s = suite_create("draw");
+    TCase *c = tcase_create("draw");
+    tcase_add_test(c, pictures);
+    tcase_add_test(c, range_and_limits_of_symbols);
+    tcase_add_test(c, none);
+    tcase_add_test(c, what_the_model_refuses);
+    suite_add_tcase(s, c);
+    return s;
+}
