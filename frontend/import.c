@@ -32,26 +32,28 @@ nb_status nb_node_error(nb_importer *im, nb_status status, const char *fmt, ...)
 
 /* ---- inputs --------------------------------------------------------------------------------- */
 
-/* "past_sequence_length + 1": names and numbers joined by +; NULL when it is not that. */
+/* "past_sequence_length + sequence_length": names joined by +; NULL when it is not that. With a
+ * number it is a name like others: exporters that trace one step write "past_sequence_length + 1"
+ * for any. */
 static const nb_dim *parse_sum(nb_importer *im, const char *text) {
     const nb_dim *sum = NULL;
+    NB_VEC(const char *) names = {0};
     if (!strchr(text, '+') || strlen(text) > 256) return NULL;
     for (const char *p = text;;) {
         p += strspn(p, " ");
         size_t n = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789.");
-        if (!n) return NULL;
-        const nb_dim *part;
-        if (strspn(p, "0123456789") == n)
-            part = n < 10 ? nb_num(im, strtol(p, NULL, 10)) : NULL;
-        else
-            part = nb_dim_symbol(im->g, nb_graph_symbol(im->g, nb_strndup(im->arena, p, n), true));
-        if (!part) return NULL;
-        sum = sum ? nb_dim_add(im->g, sum, part) : part;
+        if (!n || strspn(p, "0123456789") == n) return NULL;
+        nb_vec_push(im->arena, &names, nb_strndup(im->arena, p, n));
         p += n;
         p += strspn(p, " ");
-        if (!*p) return sum;
+        if (!*p) break;
         if (*p++ != '+') return NULL;
     }
+    for (size_t i = 0; i < names.count; i++) {
+        const nb_dim *part = nb_dim_symbol(im->g, nb_graph_symbol(im->g, names.items[i], true));
+        sum = sum ? nb_dim_add(im->g, sum, part) : part;
+    }
+    return sum;
 }
 
 static const nb_dim *input_dim(nb_importer *im, const char *input, size_t axis,
@@ -323,7 +325,11 @@ nb_status nb_import_nodes(nb_importer *im, const Onnx__GraphProto *graph) {
     const size_t errors = im->diags->errors;
     for (size_t i = 0; i < graph->n_initializer && !too_many(im); i++)
         (void)!import_initializer(im, graph->initializer[i]);
-    for (size_t i = 0; i < graph->n_node && !too_many(im); i++) import_node(im, graph->node[i], i);
+    const size_t *order = nb_import_order(im, graph);
+    for (size_t i = 0; i < graph->n_node && !too_many(im); i++) {
+        const size_t at = order ? order[i] : i;
+        import_node(im, graph->node[at], at);
+    }
     check_value_info(im, "value", graph->n_value_info, graph->value_info);
     return im->diags->errors == errors ? NB_OK : nb_diags_status(im->diags);
 }

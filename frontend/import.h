@@ -119,6 +119,10 @@ nb_value *nb_pinned(nb_importer *im, const char *input, const char *number, cons
 /* Is there an input for each pin? */
 nb_status nb_pins_check(nb_importer *im, const Onnx__GraphProto *graph);
 
+/* ---- order (import_order.c) ---- */
+/* [n_node] places of the graph's nodes, each behind what it uses; NULL: as they stand. */
+const size_t *nb_import_order(nb_importer *im, const Onnx__GraphProto *graph);
+
 /* ---- functions (import_function.c) ---- */
 /* Fills im->functions. */
 nb_status nb_function_index(nb_importer *im);
@@ -208,6 +212,10 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b);
 /* Can they be two names of one size: is one a symbol that the other does not hold? B and 2*B
  * cannot, though they are equal where B is 0. */
 bool nb_may_be_one(nb_importer *im, const nb_dim *a, const nb_dim *b);
+/* x, whose size along `axis` has to be `size`. Where no substitution says so, as of min(48,P+S)
+ * rows of a table beside P+S, or of an image that is halved and doubled, each run is checked. The
+ * caller unifies what is left. */
+nb_value *nb_sized(nb_importer *im, nb_value *x, int axis, const nb_dim *size);
 /* Unifies what broadcasting requires of two shapes. */
 nb_status nb_unify_broadcast(nb_importer *im, nb_value *a, nb_value *b);
 /* -rank..rank-1 to 0..rank-1. */
@@ -311,7 +319,18 @@ nb_status nb_check_heads(nb_importer *im, nb_value *q, nb_value *k, nb_value *v,
                          int64_t *groups);
 /* [B,G,..] -> [B,H,..], rank 4: each of the groups for all heads that share it. */
 nb_value *nb_repeat_heads(nb_importer *im, nb_value *x, int64_t groups, int64_t heads);
-/* x [B,H,S,D] rotated in f32 by tables [B|1,S,D/2]; of x's type. */
+/* softmax(cap(q.k * scale) + bias).v, computed in f32; of q's type. The numbers of heads and their
+ * sizes are known. */
+typedef struct nb_attending {
+    nb_value *q, *k, *v; /* [B,H,S,D], [B,G,T,D], [B,G,T,E], G a divisor of H */
+    nb_value *bias;      /* f32, broadcasts to [B,H,S,T], or NULL */
+    nb_value *sinks;     /* f32[H], or NULL: a score of each head's rows that no value belongs to */
+    float scale, softcap; /* softcap * tanh(scores / softcap); 0: as they are */
+    bool blind;           /* 0 where a row of the bias is -inf everywhere */
+} nb_attending;
+nb_value *nb_attend(nb_importer *im, const nb_attending *a);
+/* The first 2*R of each head's elements x [B,H,S,D] rotated in f32 by tables [B|1,S,R]; of x's
+ * type. */
 nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *sine,
                     bool interleaved);
 

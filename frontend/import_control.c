@@ -76,24 +76,42 @@ static const nb_dim *size_of(const branch *b, size_t result, int axis) {
     return nb_attr_of(b->shapes[result]->def, "values")->dims.items[axis];
 }
 
-/* Sizes that the branches give for the same result must be equal. */
+/* Is y the sum of `x`, a symbol, and others, as P+S is of S? They are equal where the others are 0.
+ */
+static bool is_part_of(nb_importer *im, const nb_dim *x, const nb_dim *y) {
+    if (x->kind != NB_DIM_SYMBOL || nb_may_be_one(im, x, y)) return false;
+    const nb_dim *rest = nb_dim_sub(im->g, y, x);
+    return !nb_dim_is_const(rest) &&
+           nb_dim_substitute(im->g, rest, x->symbol, nb_num(im, 0)) == rest;
+}
+
+/* Sizes that the branches give for the same result must be equal. Where one is made of the other,
+ * as of a decoder with a cache beside one without, it is the result's: a run that comes to the
+ * other branch is refused when they differ then. */
 static nb_status unify_results(nb_importer *im, branch *a, branch *b, size_t n) {
     for (size_t i = 0; i < n; i++) {
         for (int d = 0; d < a->types[i]->rank; d++) {
             const nb_dim *x = size_of(a, i, d), *y = size_of(b, i, d);
-            if (x == y) continue;
-            if (nb_dim_is_const(x) || nb_dim_is_const(y) || !nb_may_be_one(im, x, y))
-                return nb_node_error(
+            if (x == y || is_part_of(im, x, y) || is_part_of(im, y, x)) continue;
+            if (nb_dim_is_const(x) || nb_dim_is_const(y) || !nb_may_be_one(im, x, y)) {
+                nb_status status = nb_node_error(
                     im, NB_UNSUPPORTED, "output %zu is %s in one branch and %s in the other", i,
                     nb_type_text(im->arena, a->types[i]), nb_type_text(im->arena, b->types[i]));
+                nb_help(im->diags, "where an input decides, --pin NAME=NUMBER chooses a branch");
+                return status;
+            }
             NB_TRY(nb_unify(im, x, y));
         }
     }
     for (size_t i = 0; i < n; i++) {
         const nb_type *t = a->types[i];
-        if (t->rank)
-            a->types[i] = nb_type_intern(im->g, t->elem, NULL, t->rank,
-                                         nb_attr_of(a->shapes[i]->def, "values")->dims.items);
+        if (!t->rank) continue;
+        const nb_dim *dims[NB_MAX_RANK];
+        for (int d = 0; d < t->rank; d++) {
+            const nb_dim *x = size_of(a, i, d), *y = size_of(b, i, d);
+            dims[d] = is_part_of(im, x, y) ? y : x;
+        }
+        a->types[i] = nb_type_intern(im->g, t->elem, NULL, t->rank, dims);
     }
     return NB_OK;
 }

@@ -1,5 +1,5 @@
 /* GroupQueryAttention of com.microsoft, as onnxruntime computes it: a decoder's attention with its
- * cache, rotation and causal mask. With a cap of the scores or a sink it goes step by step. */
+ * cache, rotation and causal mask. */
 #include "frontend/quant.h"
 
 #include <math.h>
@@ -24,8 +24,8 @@ static nb_status check_attributes(nb_importer *im) {
     return NB_OK;
 }
 
-/* What makes it go step by step: caps and sinks. */
-static nb_status read_steps(nb_importer *im, gqa *a) {
+/* What is done to the scores. */
+static nb_status read_scores(nb_importer *im, gqa *a) {
     const float scale = nb_node_float(im, "scale", 0);
     a->scale = scale != 0 ? scale : 1 / sqrtf((float)a->size);
     a->softcap = nb_node_float(im, "softcap", 0);
@@ -160,34 +160,12 @@ static nb_value *mask(nb_importer *im, const gqa *a) {
     return keep ? biased(im, a, keep, total) : NULL;
 }
 
-static nb_value *softmax(nb_importer *im, nb_value *x) {
-    nb_begin(&im->b, NB_OP_softmax);
-    nb_arg(&im->b, x);
-    nb_set_int(&im->b, "axis", 3);
-    return nb_end(&im->b);
-}
-
-/* q, k, v in f32. A sink is one more score of each row that no value belongs to. */
-static nb_value *stepwise(nb_importer *im, const gqa *a, nb_value *q, nb_value *k, nb_value *v,
-                          nb_value *bias) {
-    k = nb_repeat_heads(im, k, a->groups, a->heads);
-    v = nb_repeat_heads(im, v, a->groups, a->heads);
-    nb_value *s = nb_times(im, nb_multiply(im, q, nb_swap_axes(im, k, 2, 3)), (double)a->scale);
-    if (a->softcap != 0 && s) {
-        s = nb_combine(im, NB_OP_div, s, nb_scalar(im, NB_F32, (double)a->softcap));
-        s = nb_times(im, nb_unary(&im->b, NB_OP_tanh, s), (double)a->softcap);
-    }
-    s = nb_combine(im, NB_OP_add, s, bias);
-    if (!s || !a->sinks) return nb_multiply(im, softmax(im, s), v);
-    const nb_dim *const *d = s->type->dims, *zero = nb_num(im, 0), *keys = d[3];
-    const nb_dim *column[] = {d[0], d[1], d[2], nb_num(im, 1)};
-    nb_value *sink = nb_expand_to(im, nb_along(im, a->sinks, 3, 0), 4, column);
-    s = softmax(im, nb_join(im, s, sink, 3));
-    return nb_multiply(im, nb_slice_axis(im, s, 3, zero, keys, 1), v);
-}
-
-static nb_value *at_once(nb_importer *im, const gqa *a, nb_value *q, nb_value *k, nb_value *v,
-                         nb_value *bias) {
+/* A cache of codes keeps them. */
+static nb_value *attend_codes(nb_importer *im, const gqa *a, nb_value *k, nb_value *v,
+                              nb_value *bias) {
+    nb_value *q = nb_cache_scaled(im, &a->keys, nb_as(im, a->q, NB_F32), a->heads);
+    k = a->keys.scale ? k : nb_as(im, k, NB_F32);
+    v = a->values.scale ? v : nb_as(im, v, NB_F32);
     nb_value *k_scales = nb_cache_scales(im, &a->keys, k),
              *v_scales = nb_cache_scales(im, &a->values, v);
     nb_begin(&im->b, NB_OP_attention);
@@ -198,7 +176,19 @@ static nb_value *at_once(nb_importer *im, const gqa *a, nb_value *q, nb_value *k
     nb_arg(&im->b, k_scales);
     nb_arg(&im->b, v_scales);
     nb_set_float(&im->b, "scale", a->scale);
-    return nb_end(&im->b);
+    return nb_as(im, nb_cache_scaled(im, &a->values, nb_end(&im->b), a->heads), a->q->type->elem);
+}
+
+static nb_value *attend(nb_importer *im, const gqa *a, nb_value *k, nb_value *v, nb_value *bias) {
+    if (!a->q || !k || !v || !bias) return NULL;
+    if (a->keys.scale || a->values.scale) return attend_codes(im, a, k, v, bias);
+    return nb_attend(im, &(nb_attending){.q = a->q,
+                                         .k = k,
+                                         .v = v,
+                                         .bias = bias,
+                                         .sinks = a->sinks,
+                                         .scale = a->scale,
+                                         .softcap = a->softcap});
 }
 
 static nb_value *positions(nb_importer *im, const gqa *a) {
@@ -227,7 +217,7 @@ nb_status nb_import_gqa(nb_importer *im) {
     NB_TRY(read_heads(im, &a));
     NB_TRY(nb_read_cache(im, "k_quant_type", 12, a.groups, a.size, &a.keys));
     NB_TRY(nb_read_cache(im, "v_quant_type", 13, a.groups, a.size, &a.values));
-    NB_TRY(read_steps(im, &a));
+    NB_TRY(read_scores(im, &a));
     if (nb_has_input(im, 3)) {
         a.past_k = nb_node_input(im, 3);
         a.past_v = nb_node_input(im, 4);
@@ -254,14 +244,7 @@ nb_status nb_import_gqa(nb_importer *im) {
     nb_value *k = a.past_k ? nb_join(im, a.past_k, a.k, 2) : a.k,
              *v = a.past_v ? nb_join(im, a.past_v, a.v, 2) : a.v;
     nb_value *bias = mask(im, &a);
-    nb_elem elem = a.q ? a.q->type->elem : NB_F32;
-    nb_value *qf = nb_cache_scaled(im, &a.keys, nb_as(im, a.q, NB_F32), a.heads);
-    nb_value *kf = a.keys.scale ? k : nb_as(im, k, NB_F32),
-             *vf = a.values.scale ? v : nb_as(im, v, NB_F32);
-    if (!bias || !qf || !kf || !vf) return nb_node_output(im, 0, NULL);
-    const bool steps = a.softcap != 0 || a.sinks;
-    nb_value *y = (steps ? stepwise : at_once)(im, &a, qf, kf, vf, bias);
-    y = nb_as(im, nb_cache_scaled(im, &a.values, y, a.heads), elem);
+    nb_value *y = attend(im, &a, k, v, bias);
     NB_TRY(nb_node_output(im, 0, nb_join_heads(im, y)));
     NB_TRY(nb_node_output(im, 1, k));
     return nb_node_output(im, 2, v);

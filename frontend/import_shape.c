@@ -273,15 +273,20 @@ nb_status nb_import_concat(nb_importer *im) {
     int64_t axis;
     if (!first) return NB_MALFORMED;
     NB_TRY(nb_axis(im, nb_node_int(im, "axis", 0), first->type->rank, &axis));
+    NB_VEC(nb_value *) parts = {0};
+    nb_vec_push(im->arena, &parts, first);
     for (size_t i = 1; i < nb_node_inputs(im); i++) {
         nb_value *x = nb_node_input(im, i);
-        if (!x) return NB_MALFORMED;
-        for (int d = 0; d < first->type->rank && d < x->type->rank; d++) {
-            if (d != axis) NB_TRY(nb_unify(im, first->type->dims[d], x->type->dims[d]));
+        for (int d = 0; x && d < first->type->rank && d < x->type->rank; d++) {
+            if (d == axis) continue;
+            x = nb_sized(im, x, d, first->type->dims[d]);
+            if (x) NB_TRY(nb_unify(im, first->type->dims[d], x->type->dims[d]));
         }
+        if (!x) return NB_MALFORMED;
+        nb_vec_push(im->arena, &parts, x);
     }
     nb_begin(&im->b, NB_OP_concat);
-    for (size_t i = 0; i < nb_node_inputs(im); i++) nb_arg(&im->b, nb_node_input(im, i));
+    for (size_t i = 0; i < parts.count; i++) nb_arg(&im->b, parts.items[i]);
     nb_set_int(&im->b, "axis", axis);
     return nb_node_output(im, 0, nb_end(&im->b));
 }

@@ -339,7 +339,38 @@ nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value) {
     return elem == NB_F32 || elem == NB_I64 ? v : nb_cast(&im->b, v, elem);
 }
 
+/* Can nb_unify say that they are equal? */
+static bool unifiable(nb_importer *im, const nb_dim *a, const nb_dim *b) {
+    const nb_dim *difference = nb_dim_sub(im->g, a, b);
+    return a == b || nb_dim_is_const(a) || nb_dim_is_const(b) || nb_may_be_one(im, a, b) ||
+           narrow(im, a, b) || narrow(im, b, a) || solvable_term(im->g, difference, true) ||
+           solvable_term(im->g, difference, false);
+}
+
+nb_value *nb_sized(nb_importer *im, nb_value *x, int axis, const nb_dim *size) {
+    if (!x || unifiable(im, x->type->dims[axis], size)) return x;
+    nb_value *same = nb_binary(&im->b, NB_OP_eq, nb_make_dims(im, 1, &x->type->dims[axis], true),
+                               nb_make_dims(im, 1, &size, true));
+    return nb_slice_axis(im, nb_require(im, x, same), axis, nb_num(im, 0), size, 1);
+}
+
+static int terms(const nb_dim *d) {
+    return d->kind == NB_DIM_CONST || d->kind == NB_DIM_SYMBOL ? 1 : terms(d->a) + terms(d->b);
+}
+
+/* x with the sizes of `like`, beside which it is broadcast, where those are simpler. */
+static nb_value *sized_as(nb_importer *im, nb_value *x, const nb_value *like) {
+    for (int i = 1; x && like && i <= x->type->rank && i <= like->type->rank; i++) {
+        const int axis = x->type->rank - i;
+        const nb_dim *size = like->type->dims[like->type->rank - i];
+        if (terms(x->type->dims[axis]) >= terms(size)) x = nb_sized(im, x, axis, size);
+    }
+    return x;
+}
+
 nb_value *nb_combine(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b) {
+    a = sized_as(im, a, b);
+    b = sized_as(im, b, a);
     return nb_unify_broadcast(im, a, b) == NB_OK ? nb_binary(&im->b, kind, a, b) : NULL;
 }
 
@@ -375,6 +406,9 @@ nb_value *nb_bitcast(nb_importer *im, nb_value *x, nb_elem to) {
 }
 
 nb_value *nb_choose(nb_importer *im, nb_value *cond, nb_value *a, nb_value *b) {
+    cond = sized_as(im, sized_as(im, cond, a), b);
+    a = sized_as(im, sized_as(im, a, cond), b);
+    b = sized_as(im, sized_as(im, b, cond), a);
     if (nb_unify_broadcast(im, a, b) != NB_OK || nb_unify_broadcast(im, cond, a) != NB_OK ||
         nb_unify_broadcast(im, cond, b) != NB_OK)
         return NULL;
@@ -406,6 +440,8 @@ nb_value *nb_slice_axis(nb_importer *im, nb_value *x, int axis, const nb_dim *st
 nb_value *nb_join(nb_importer *im, nb_value *a, nb_value *b, int axis) {
     if (!a || !b) return NULL;
     for (int d = 0; d < a->type->rank && d < b->type->rank; d++) {
+        if (d != axis) b = nb_sized(im, b, d, a->type->dims[d]);
+        if (!b) return NULL;
         if (d != axis && nb_unify(im, a->type->dims[d], b->type->dims[d]) != NB_OK) return NULL;
     }
     nb_begin(&im->b, NB_OP_concat);

@@ -209,7 +209,7 @@ static bool restore(nb_pass_ctx *ctx, nb_op *op, nb_value *bound) {
 /* Placed once behind x and shared; value is NULL after an error. */
 static rounded *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x, worst *w) {
     rounded *r = nb_map_get(done, x);
-    if (r) return r;
+    if (r && !nb_is_const(x)) return r; /* constants are seen in bodies, what is made of them not */
     r = NB_NEW(nb_state_of(ctx)->scratch, rounded);
     const nb_quant *q = activation_quant(ctx, op, x, &r->shift);
     if (!q) return r;
@@ -235,41 +235,59 @@ static bool is_quantized(const nb_value *v) {
     return v->type->quant || (v->def && v->def->kind == NB_OP_dequantize);
 }
 
+typedef struct inserting {
+    nb_map done; /* values -> rounded */
+    nb_skip skip;
+    worst outliers;
+    bool changed;
+} inserting;
+
+/* False after an error. */
+static bool insert_at(nb_pass_ctx *ctx, inserting *z, nb_op *op) {
+    const nb_value *w = nb_linear_weight(op);
+    if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0)))
+        return true;
+    /* Its products are those of floats. */
+    if (!nb_elem_is_integer(w->type->elem) || nb_quant_has_minima(w->type->quant)) {
+        nb_refused(ctx, op, "activations", "matmul(x, w)  ->  matmul(dq(q(x)), w)",
+                   "codes of '@%s' are small floats or have minima: products are those of "
+                   "floats",
+                   w->name);
+        return true;
+    }
+    if (nb_skip_op(ctx, &z->skip, op)) return true;
+    const rounded *x = qdq(ctx, &z->done, op, nb_in(op, 0), &z->outliers);
+    if (!x->value) return false;
+    nb_set_operand(&op->operands[0], x->value);
+    z->changed = true;
+    return (x->shift == 0 || nb_shift_layer(ctx, op, x->shift)) &&
+           (!x->bound || restore(ctx, op, x->bound));
+}
+
+/* Bodies have no statistics: their layers get scales where a run finds them. */
+static bool insert_in(nb_pass_ctx *ctx, inserting *z, nb_region *region) {
+    const bool bodies = nb_option_of(ctx, "mode")->i == DYNAMIC;
+    NB_FOR_OPS(op, region) {
+        for (uint32_t i = 0; bodies && i < op->n_regions; i++)
+            if (!insert_in(ctx, z, op->regions[i])) return false;
+        if (!insert_at(ctx, z, op)) return false;
+    }
+    return true;
+}
+
 static nb_pass_result run(nb_pass_ctx *ctx) {
-    nb_map done = {.arena = nb_state_of(ctx)->scratch};
-    nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
-    worst outliers = {0};
-    bool changed = false;
+    inserting z = {.done = {.arena = nb_state_of(ctx)->scratch},
+                   .skip = {.pattern = nb_option_of(ctx, "skip")->s}};
     if (nb_option_of(ctx, "asymmetric")->b && nb_option_of(ctx, "mode")->i != STATIC) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "asymmetric codes need mode=static");
         return NB_PASS_FAILED;
     }
-    NB_FOR_OPS(op, &ctx->graph->body) {
-        const nb_value *w = nb_linear_weight(op);
-        if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0)))
-            continue;
-        /* Its products are those of floats. */
-        if (!nb_elem_is_integer(w->type->elem) || nb_quant_has_minima(w->type->quant)) {
-            nb_refused(ctx, op, "activations", "matmul(x, w)  ->  matmul(dq(q(x)), w)",
-                       "codes of '@%s' are small floats or have minima: products are those of "
-                       "floats",
-                       w->name);
-            continue;
-        }
-        if (nb_skip_op(ctx, &skip, op)) continue;
-        const rounded *x = qdq(ctx, &done, op, nb_in(op, 0), &outliers);
-        if (!x->value) return NB_PASS_FAILED;
-        nb_set_operand(&op->operands[0], x->value);
-        if (x->shift != 0 && !nb_shift_layer(ctx, op, x->shift)) return NB_PASS_FAILED;
-        if (x->bound && !restore(ctx, op, x->bound)) return NB_PASS_FAILED;
-        changed = true;
-    }
-    if (!nb_skip_end(ctx, &skip)) return NB_PASS_FAILED;
-    warn_outliers(ctx, &outliers);
+    if (!insert_in(ctx, &z, &ctx->graph->body) || !nb_skip_end(ctx, &z.skip)) return NB_PASS_FAILED;
+    warn_outliers(ctx, &z.outliers);
     /* Samples are inputs of the graph as it was. */
-    if (changed && nb_option_of(ctx, "mode")->i == RUNNING) nb_state_of(ctx)->env->n_samples = 0;
-    if (changed && ctx->graph->stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
-    return nb_pass_end(ctx, changed);
+    if (z.changed && nb_option_of(ctx, "mode")->i == RUNNING) nb_state_of(ctx)->env->n_samples = 0;
+    if (z.changed && ctx->graph->stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
+    return nb_pass_end(ctx, z.changed);
 }
 
 const nb_pass nb_pass_insert_qdq = {

@@ -316,49 +316,91 @@ static void show_progress(const nb_pass_ctx *ctx, size_t done, size_t total) {
     if (env->progress) env->progress(env->progress_user, nb_state_of(ctx)->pass->name, done, total);
 }
 
-/* All linear layers and embeddings; false after an error. */
-static bool quantize_layers(nb_pass_ctx *ctx, nb_solving *solving, nb_input_power *power,
-                            bool *changed) {
-    const int embedding = (int)nb_option_of(ctx, "embedding")->i;
-    const nb_rtn rtn = rounding(ctx);
-    nb_map matrices = {.arena = nb_state_of(ctx)->scratch},
-           tables = {.arena = nb_state_of(ctx)->scratch};
-    nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
-    size_t done = 0, total = 0, small = 0;
-    NB_FOR_OPS(op, &ctx->graph->body) total += is_linear(op);
+typedef struct quantizing {
+    nb_pass_ctx *ctx;
+    nb_solving *solving; /* NULL: to the nearest */
+    nb_input_power *power;
+    nb_map matrices, tables; /* what became of weights */
+    nb_skip skip;
     nb_layer_rules rules;
-    if (!nb_layer_rules_read(ctx, nb_option_of(ctx, "layers")->s, &rules)) return false;
-    NB_FOR_OPS(op, &ctx->graph->body) {
-        nb_weight_cut cut = {.rtn = rtn};
+    nb_rtn rtn;
+    int embedding;
+    size_t done, total, small;
+    bool changed;
+} quantizing;
+
+static size_t count_linear(const nb_region *region) {
+    size_t n = 0;
+    NB_FOR_OPS(op, region) {
+        n += is_linear(op);
+        for (uint32_t i = 0; i < op->n_regions; i++) n += count_linear(op->regions[i]);
+    }
+    return n;
+}
+
+static bool quantize_layer(quantizing *z, nb_op *op, const nb_weight_cut *cut, bool in_body) {
+    nb_pass_ctx *ctx = z->ctx;
+    nb_weight_cut own = *cut;
+    nb_solving *solving = own.block || nb_elem_is_float(own.form.elem) ? NULL : z->solving;
+    /* No sample was seen inside a body. */
+    if (z->power && !in_body) {
+        if (!nb_input_power_to(z->power, op)) return false;
+        own.rtn.importance = z->power->mean;
+    }
+    z->changed = true;
+    return nb_quantize_operand(ctx, &z->matrices, op, 1, &own, in_body ? NULL : solving);
+}
+
+/* All linear layers and embeddings, those of bodies too; false after an error. */
+static bool quantize_region(quantizing *z, nb_region *region, bool in_body) {
+    nb_pass_ctx *ctx = z->ctx;
+    NB_FOR_OPS(op, region) {
+        for (uint32_t i = 0; i < op->n_regions; i++)
+            if (!quantize_region(z, op->regions[i], true)) return false;
+        nb_weight_cut cut = {.rtn = z->rtn};
         /* Rules may be about layers that have their codes already, too. */
         const nb_layer_form chosen =
-            nb_linear_weight(op) ? nb_layer_rules_find(ctx, &rules, op) : (nb_layer_form){0, -1};
+            nb_linear_weight(op) ? nb_layer_rules_find(ctx, &z->rules, op) : (nb_layer_form){0, -1};
         if (is_linear(op)) {
-            show_progress(ctx, done++, total);
-            if (nb_skip_op(ctx, &skip, op)) continue;
+            show_progress(ctx, z->done++, z->total);
+            if (nb_skip_op(ctx, &z->skip, op)) continue;
             if (is_small(ctx, op)) {
-                small++;
+                z->small++;
                 continue;
             }
             cut = linear_cut(ctx, op, chosen, cut);
-            nb_solving *solved = cut.block || nb_elem_is_float(cut.form.elem) ? NULL : solving;
-            if (power && !nb_input_power_to(power, op)) return false;
-            if (power) cut.rtn.importance = power->mean;
-            if (!nb_quantize_operand(ctx, &matrices, op, 1, &cut, solved)) return false;
-            *changed = true;
-        } else if (embedding && nb_is_embedding(op) && is_float_matrix(nb_in(op, 0))) {
-            if (nb_skip_op(ctx, &skip, op)) continue;
-            cut.rtn.bits = embedding;
-            cut.form = nb_integer_codes(embedding, true);
+            if (!quantize_layer(z, op, &cut, in_body)) return false;
+        } else if (z->embedding && nb_is_embedding(op) && is_float_matrix(nb_in(op, 0))) {
+            if (nb_skip_op(ctx, &z->skip, op)) continue;
+            cut.rtn.bits = z->embedding;
+            cut.form = nb_integer_codes(z->embedding, true);
             cut.axis = 1;
             cut.group = nb_option_of(ctx, "embedding-group")->i;
-            if (!nb_quantize_operand(ctx, &tables, op, 0, &cut, NULL)) return false;
-            *changed = true;
+            if (!nb_quantize_operand(ctx, &z->tables, op, 0, &cut, NULL)) return false;
+            z->changed = true;
         }
     }
-    if (total) show_progress(ctx, total, total);
-    report_small(ctx, small);
-    return nb_skip_end(ctx, &skip) && nb_layer_rules_end(ctx, &rules);
+    return true;
+}
+
+static bool quantize_layers(nb_pass_ctx *ctx, nb_solving *solving, nb_input_power *power,
+                            bool *changed) {
+    nb_arena *scratch = nb_state_of(ctx)->scratch;
+    quantizing z = {.ctx = ctx,
+                    .solving = solving,
+                    .power = power,
+                    .matrices = {.arena = scratch},
+                    .tables = {.arena = scratch},
+                    .skip = {.pattern = nb_option_of(ctx, "skip")->s},
+                    .rtn = rounding(ctx),
+                    .embedding = (int)nb_option_of(ctx, "embedding")->i,
+                    .total = count_linear(&ctx->graph->body)};
+    if (!nb_layer_rules_read(ctx, nb_option_of(ctx, "layers")->s, &z.rules)) return false;
+    if (!quantize_region(&z, &ctx->graph->body, false)) return false;
+    *changed = z.changed;
+    if (z.total) show_progress(ctx, z.total, z.total);
+    report_small(ctx, z.small);
+    return nb_skip_end(ctx, &z.skip) && nb_layer_rules_end(ctx, &z.rules);
 }
 
 /* For annealing; false when there are too few samples. */

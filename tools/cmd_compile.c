@@ -17,7 +17,7 @@ static void print_name(nbt_args *args, const nb_op *op) {
 
 /* Why what could be quantized is not. */
 static const char *why_float(nbt_args *args, const nb_op *op) {
-    if (op->parent->parent)
+    if (op->parent->parent && op->kind == NB_OP_conv)
         return nb_format(args->arena, "in a body of `%s`, which passes leave in float",
                          nb_info(op->parent->parent)->name);
     return "the scheme leaves it in float";

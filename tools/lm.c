@@ -8,9 +8,10 @@
 static bool contains(const char *text, const char *part) { return strstr(text, part) != NULL; }
 
 /* What an input is, by its name; caches are recognised by shape elsewhere. */
-typedef enum role { TOKENS, MASK, POSITIONS, OTHER } role;
+typedef enum role { TOKENS, MASK, POSITIONS, BRANCH, OTHER } role;
 
 static role role_of(const char *name) {
+    if (contains(name, "use_cache_branch")) return BRANCH;
     if (contains(name, "mask")) return MASK;
     if (contains(name, "position")) return POSITIONS;
     if (contains(name, "input_ids") || contains(name, "tokens") || contains(name, "ids"))
@@ -19,12 +20,13 @@ static role role_of(const char *name) {
 }
 
 bool nbt_lm_is(const nbt_model *m, nbt_lm *out) {
-    *out = (nbt_lm){.tokens = -1, .mask = -1, .positions = -1, .logits = -1};
+    *out = (nbt_lm){.tokens = -1, .mask = -1, .positions = -1, .branch = -1, .logits = -1};
     for (size_t i = 0; i < m->n_inputs; i++) {
         role r = role_of(m->input_names[i]);
         int *slot = r == TOKENS      ? &out->tokens
                     : r == MASK      ? &out->mask
                     : r == POSITIONS ? &out->positions
+                    : r == BRANCH    ? &out->branch
                                      : NULL;
         if (slot && *slot < 0) *slot = (int)i;
     }
@@ -62,6 +64,16 @@ nb_status nbt_lm_vocab(nbt_args *args, const nbt_model *model, nb_elem elem, int
 /* What tokens, mask and positions can be given to. */
 static bool takes_integers(nb_elem elem, int rank) {
     return rank == 2 && (elem == NB_I64 || elem == NB_I32);
+}
+
+/* Decoders that begin a text and those that go on with it are branches of one model (Optimum's
+ * "merged"): the latter do both, with caches that are empty. */
+static bool go_on(nb_elem elem, int rank, nb_arena *arena, nb_tensor *t) {
+    if (elem != NB_BOOL || rank > 1) return false;
+    *t = (nb_tensor){
+        .elem = elem, .rank = rank, .dims = {1}, .bytes = 1, .data = nb_alloc(arena, 8)};
+    memset(t->data, 1, 1);
+    return true;
 }
 
 static int64_t *integers(nb_tensor *t, nb_elem elem, int64_t rows, int64_t columns,
@@ -135,6 +147,7 @@ nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens
     for (uint32_t i = 0; i < g->body.n_params; i++) {
         const nb_value *v = g->body.params[i];
         role r = role_of(v->name);
+        if (r == BRANCH && go_on(v->type->elem, v->type->rank, arena, &inputs[i])) continue;
         if (r != OTHER && takes_integers(v->type->elem, v->type->rank)) {
             fill(r, tokens, batch, length, 0, v->type->elem, arena, &inputs[i]);
             continue;
@@ -166,6 +179,15 @@ nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens
 nb_status nbt_decoder_open(nbt_args *args, nbt_model *model, int64_t capacity, nbt_decoder *out) {
     *out = (nbt_decoder){.args = args, .model = model};
     NB_TRY(nbt_lm_find(args, model, &out->lm));
+    if (out->lm.branch >= 0) {
+        nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = model->path, .offset = -1},
+                 "input \"%s\" chooses between a decoder that begins a text and one that goes on "
+                 "with it: caches of both are no states",
+                 model->input_names[out->lm.branch]);
+        nb_help(args->diags, "--pin %s=1, here or in compile: the latter does both",
+                model->input_names[out->lm.branch]);
+        return NB_UNSUPPORTED;
+    }
     nb_error_text err;
     nb_session_options options = {.threads = model->threads, .capacity = capacity};
     return nbl_runtime_error(

@@ -5,9 +5,10 @@
 
 #include "tools/model.h"
 
-/* Indices of inputs, -1 when there is none; `logits` is an output. */
+/* Indices of inputs, -1 when there is none; `logits` is an output, `branch` an input that chooses
+ * whether caches are read. */
 typedef struct nbt_lm {
-    int tokens, mask, positions, logits;
+    int tokens, mask, positions, branch, logits;
     int vocab;
 } nbt_lm;
 

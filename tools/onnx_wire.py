@@ -2,7 +2,7 @@
 
 Why by hand: a model of many gigabytes is written tensor by tensor, each straight into the file of
 external data, so memory stays small; and nothing but numpy need be installed.  Only fields that
-models of make_model, train_decoder and bench use are here.
+models of make_model, train_decoder, bench and tests/export use are here.
 """
 import math
 import os
@@ -10,8 +10,8 @@ import struct
 
 import numpy as np
 
-FLOAT, UINT8, INT8, INT32, INT64, BOOL = 1, 2, 3, 6, 7, 9
-_NUMPY = {FLOAT: "<f4", UINT8: "u1", INT8: "i1", INT32: "<i4", INT64: "<i8"}
+FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16 = 1, 2, 3, 6, 7, 9, 10
+_NUMPY = {FLOAT: "<f4", UINT8: "u1", INT8: "i1", INT32: "<i4", INT64: "<i8", BOOL: "?", FLOAT16: "<f2"}
 _CHUNK = 1 << 22    # numbers made at a time
 _PAGE = 4096        # external tensors start on pages, so that readers can map them
 
@@ -50,6 +50,8 @@ def _attribute(name, value):
         return out + _int(3, value) + _int(20, 2)
     if isinstance(value, str):
         return out + _bytes(4, value) + _int(20, 3)
+    if isinstance(value, Graph):
+        return out + _bytes(6, value.message(name)) + _int(20, 5)
     return out + b"".join(_int(8, v) for v in value) + _int(20, 7)
 
 
@@ -65,15 +67,13 @@ def _tensor(name, elem, dims):
 
 # ---- models --------------------------------------------------------------
 
-class Model:
-    """A model being written to `path`; weights go to `path`.data when `external`."""
+class Graph:
+    """Nodes, constants, inputs and outputs: of a model, or a body that is an attribute of a node, which sees the
+    names around it."""
 
-    def __init__(self, path, external, domains=(("", 17),), seed=0):
-        self.path, self.domains, self.seed = path, domains, seed
+    def __init__(self):
         self.nodes, self.initializers, self.inputs, self.outputs = [], [], [], []
         self.known = set()
-        self.count = 0
-        self.data = open(path + ".data", "wb") if external else None
 
     def input(self, name, elem, dims):
         self.inputs.append(_value_info(name, elem, dims))
@@ -109,6 +109,22 @@ class Model:
     def float(self, value):
         return self.constant(f"float_{value:.9g}", value, FLOAT)
 
+    def message(self, name):
+        graph = _bytes(2, name)
+        for field, messages in ((1, self.nodes), (5, self.initializers), (11, self.inputs), (12, self.outputs)):
+            graph += b"".join(_bytes(field, m) for m in messages)
+        return graph
+
+
+class Model(Graph):
+    """A model being written to `path`; weights go to `path`.data when `external`."""
+
+    def __init__(self, path, external, domains=(("", 17),), seed=0):
+        super().__init__()
+        self.path, self.domains, self.seed = path, domains, seed
+        self.count = 0
+        self.data = open(path + ".data", "wb") if external else None
+
     def weight(self, name, elem, dims, make):
         """A large tensor: `make(rng, n)` returns its next n numbers.  What it makes depends on the
         model's seed and on how many weights came before only."""
@@ -138,11 +154,7 @@ class Model:
     def save(self):
         if self.data:
             self.data.close()
-        graph = _bytes(2, "main_graph")
-        for field, messages in ((1, self.nodes), (5, self.initializers), (11, self.inputs),
-                                (12, self.outputs)):
-            graph += b"".join(_bytes(field, m) for m in messages)
-        model = _int(1, 8) + _bytes(2, "nibble") + _bytes(7, graph)
+        model = _int(1, 8) + _bytes(2, "nibble") + _bytes(7, self.message("main_graph"))
         for domain, version in self.domains:
             model += _bytes(8, _bytes(1, domain) + _int(2, version))
         with open(self.path, "wb") as f:

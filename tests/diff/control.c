@@ -56,6 +56,39 @@ void diff_check_text(const char *name, const char *text, const int64_t *indices,
     "  return %last, %ys\n"                                                                   \
     "}\n"
 
+/* Products of codes in each step, of one row and of several, and a look-up in codes. */
+#define QUANTIZED(rows)                                                                       \
+    "nir 1\n"                                                                                 \
+    "graph @g(%x: f32[S0," rows ",40], %h0: f32[" rows ",40], %on: bool[]) ->"                \
+    " (a: f32[" rows ",40], b: f32[S0," rows ",24]) where S0 in 0.. {\n"                      \
+    "  stage fused\n"                                                                         \
+    "  quant #a: i8 narrow token amax 127\n"                                                  \
+    "  quant #w: i8 narrow axis 1 scale @w.scale\n"                                           \
+    "  quant #v: i4 narrow group 8 axis 0 scale @v.scale\n"                                   \
+    "  const @w.scale: f32[24] = random(1, 0.001..0.01)\n"                                    \
+    "  const @v.scale: f32[3,40] = random(2, 0.01..0.1)\n"                                    \
+    "  const @w: #w[40,24] = random(3, -127..127)\n"                                          \
+    "  const @v: #v[24,40] = random(4, -7..7)\n"                                              \
+    "  %a: f32[" rows ",40], %b: f32[S0," rows ",24] = loop %h0, %x, %on"                     \
+    " {count=[S0], carried=1, sliced=1}"                                                      \
+    " do (%i: i64[], %h: f32[" rows ",40], %s: f32[" rows ",40], %on.1: bool[]) {\n"          \
+    "    %m: f32[" rows ",40] = add %h, %s\n"                                                 \
+    "    %q: #a[" rows ",40] = quantize %m {to=#a}\n"                                         \
+    "    %y: f32[" rows ",24] = qmatmul %q, @w\n"                                             \
+    "    %n: f32[" rows ",40] = if %on.1, %y, %h do (%y.1: f32[" rows ",24], %h.1: f32[" rows \
+    ",40]) {\n"                                                                               \
+    "      %p: #a[" rows ",24] = quantize %y.1 {to=#a}\n"                                     \
+    "      %z: f32[" rows ",40] = qmatmul %p, @v, residual=%h.1\n"                            \
+    "      return %z\n"                                                                       \
+    "    } do (%y.2: f32[" rows ",24], %h.2: f32[" rows ",40]) {\n"                           \
+    "      %u: f32[" rows ",40] = matmul %y.2, @v\n"                                          \
+    "      return %u\n"                                                                       \
+    "    }\n"                                                                                 \
+    "    return %n, %y\n"                                                                     \
+    "  }\n"                                                                                   \
+    "  return %a, %b\n"                                                                       \
+    "}\n"
+
 /* What is carried changes places, stays, or is a constant. */
 static const char swapped[] =
     "nir 1\n"
@@ -208,6 +241,8 @@ void diff_test_control(void) {
     diff_check_text("scan", SCAN(""), NULL, 0, NB_RUN_OK);
     diff_check_text("scan from the last", SCAN(", reverse=[1,1,0]"), NULL, 0, NB_RUN_OK);
     diff_check_text("scan both ways", SCAN(", reverse=[0,1,1]"), NULL, 0, NB_RUN_OK);
+    diff_check_text("codes, one row", QUANTIZED("1"), NULL, 0, NB_RUN_OK);
+    diff_check_text("codes, several rows", QUANTIZED("5"), NULL, 0, NB_RUN_OK);
     diff_check_text("swapped", swapped, NULL, 0, NB_RUN_OK);
     for (size_t i = 0; i < NB_COUNT(limits); i++) {
         diff_check_text("counted", counted, &limits[i], 1, NB_RUN_OK);

@@ -33,7 +33,9 @@ START_TEST(names_of_values) {
     front_expect(graph(W(relu("z", "y"))), NB_MALFORMED,
                  "m.onnx: error: node #0 \"the node\" (Relu, ai.onnx 17): input 0 \"z\" is not "
                  "defined before this node");
-    front_expect(graph(W(relu("y", "a"), relu("a", "y"))), NB_MALFORMED, "\"y\" is not defined");
+    front_expect(graph(W(relu("y", "a"), relu("a", "y"))), NB_MALFORMED, "\"a\" is not defined");
+    /* Nodes that are not sorted. */
+    front_expect(graph(W(relu("b", "y"), relu("a", "b"), relu("x", "a"))), NB_OK, "");
     front_expect(graph(W(relu("y", "y"))), NB_MALFORMED, "\"y\" is not defined");
     front_expect(graph(W(relu("x", "y"), relu("x", "y"))), NB_MALFORMED, "\"y\" is defined twice");
     front_expect(graph(W(relu("x", "x"))), NB_MALFORMED, "\"x\" is defined twice");

@@ -121,6 +121,20 @@ START_TEST(sizes_of_branches) {
                                          W(front_node("Concat", "x,x", "b", front_int("axis", 0)),
                                            result("b"))))),
         NB_UNSUPPORTED, "output 0 is f32[B,4] in one branch and f32[2*B,4] in the other");
+    /* A cache in front of what is new, and none: the former says the size. */
+    wire cached = W(front_node("Concat", "past,x", "a", front_int("axis", 0)), result("a"));
+    wire fresh = W(relu("x", "b"), result("b"));
+    wire behind =
+        W(front_input("past", 1, "P,4"), front_node("If", "c", "y", branches(cached, fresh)));
+    wire before =
+        W(front_input("past", 1, "P,4"), front_node("If", "c", "y", branches(fresh, cached)));
+    front_expect_type(model("B,4", behind), "f32[B+P,4]");
+    front_expect_type(model("B,4", before), "f32[B+P,4]");
+    /* A branch may use what a later node makes. */
+    wire late = W(relu("late", "a"), result("a"));
+    front_expect_type(
+        model("B,4", W(front_node("If", "c", "y", branches(late, fresh)), relu("x", "late"))),
+        "f32[B,4]");
     wire rows =
         W(front_input("z", 1, "C,4"),
           front_node("If", "c", "y",

@@ -112,6 +112,16 @@ START_TEST(shape_arithmetic) {
 }
 END_TEST
 
+START_TEST(names_of_sizes) {
+#define BESIDE(dims) graph(W(front_input("p", 1, dims), front_node("Add", "x,p", "y", NONE)))
+    front_expect_type(graph(W(front_input("p", 1, "S + T,8"), front_node("Relu", "p", "y", NONE))),
+                      "f32[S+T,8]");
+    /* What traced one step says of any. */
+    front_expect_type(BESIDE("S + 1,8"), "f32[B,S,8]");
+    front_expect_type(BESIDE("1 + S,8"), "f32[B,S,8]");
+}
+END_TEST
+
 START_TEST(sizes_beyond_reason) {
     int64_t big = INT64_C(1) << 41;
     front_expect(graph(W(I64("k", big), front_node("ConstantOfShape", "k", "y", NONE))), NB_LIMIT,
@@ -254,6 +264,20 @@ START_TEST(pooling) {
 }
 END_TEST
 
+/* Of an odd length, what is halved and doubled is longer: such runs are refused. */
+START_TEST(halved_and_doubled) {
+    static const float two[] = {1, 1, 2};
+    wire parts =
+        W(front_input("p", 1, "B,C,N"), front_weight("by", 1, "3", two, sizeof two),
+          front_node("MaxPool", "p", "low", W(INTS("kernel_shape", 1), INTS("strides", 2))),
+          front_node("Resize", "low,,by", "high", front_string("mode", "nearest")));
+    front_expect_type(graph(W(parts, front_node("Add", "high,p", "y", NONE))), "f32[B,C,N]");
+    front_expect_type(graph(W(parts, front_node("Add", "p,high", "y", NONE))), "f32[B,C,N]");
+    front_expect_type(graph(W(parts, front_node("Concat", "p,high", "y", front_int("axis", 1)))),
+                      "f32[B,2*C,N]");
+}
+END_TEST
+
 START_TEST(norms) {
     wire rms = front_node("SimplifiedLayerNormalization", "x,w", "y", NONE);
     front_expect_type(graph(W(front_zeros("w", "8"), rms)), "f32[B,S,8]");
@@ -278,8 +302,14 @@ START_TEST(rotary_embedding) {
     front_expect(rotary(front_input("p", 7, ""), NONE), NB_MALFORMED, "rank 0");
     front_expect(rotary(front_input("p", 7, "B,S"), front_int("num_heads", 3)), NB_MALFORMED,
                  "the tables give 2");
-    front_expect(rotary(front_input("p", 7, "B,S"), front_int("rotary_embedding_dim", 2)),
-                 NB_UNSUPPORTED, "a part of each head");
+    /* 4 of the 8 elements of one head. */
+    wire part = front_int("rotary_embedding_dim", 4);
+    front_expect_type(rotary(front_input("p", 7, "B,S"), W(part, front_int("num_heads", 1))),
+                      "f32[B,S,8]");
+    front_expect(rotary(front_input("p", 7, "B,S"), part), NB_MALFORMED, "no heads of which 4");
+    front_expect(rotary(front_input("p", 7, "B,S"),
+                        W(front_int("rotary_embedding_dim", 2), front_int("num_heads", 2))),
+                 NB_MALFORMED, "no heads of which 4");
     front_expect(rotary(front_input("p", 7, "B,S"), front_float("scale", 2)), NB_UNSUPPORTED,
                  "scale");
 }
@@ -340,6 +370,8 @@ Suite *nb_suite_front_ops(void) {
     tcase_add_test(tests, reshape);
     tcase_add_test(tests, slices);
     tcase_add_test(tests, shape_arithmetic);
+    tcase_add_test(tests, names_of_sizes);
+    tcase_add_test(tests, halved_and_doubled);
     tcase_add_test(tests, sizes_beyond_reason);
     tcase_add_test(tests, axes_and_sizes);
     tcase_add_test(tests, products);
