@@ -3,12 +3,14 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../support/driver.sh"
 
 # case STATUS PATTERN ARGUMENTS...: what is printed on either stream has a line that matches, the exit
-# code is STATUS, errors go to stderr alone, and a failing command leaves no file behind.
+# code is STATUS, errors go to stderr alone, and a failing command leaves no file behind. Code that one
+# case compiled is not compiled again by the next: most of the time would go there.
 case_() {
-    local status=$1 pattern=$2 got problem=
+    local status=$1 pattern=$2 got problem='' cache=()
     shift 2
+    case $1 in run | eval | generate | opt | compile | report) cache=(--code-cache "$out/code") ;; esac
     rm -rf "$out/d" && mkdir "$out/d"
-    (cd "$out/d" && timeout 120 "$nibble" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null)
+    (cd "$out/d" && timeout 120 "$nibble" "$@" "${cache[@]}" >"$out/stdout" 2>"$out/stderr" </dev/null)
     got=$?
     [ "$got" -eq "$status" ] || problem="exit code $got, expected $status"
     [ -z "$pattern" ] || grep -a -q -E -e "$pattern" "$out/stdout" "$out/stderr" || problem="$problem; nothing matches '$pattern'"
