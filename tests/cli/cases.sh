@@ -8,7 +8,7 @@
 case_() {
     local status=$1 pattern=$2 got problem='' cache=()
     shift 2
-    case $1 in run | eval | generate | opt | compile | report) cache=(--code-cache "$out/code") ;; esac
+    case $1 in run | eval | generate | opt | compile | bench | report) cache=(--code-cache "$out/code") ;; esac
     rm -rf "$out/d" && mkdir "$out/d"
     (cd "$out/d" && timeout 120 "$nibble" "$@" "${cache[@]}" >"$out/stdout" 2>"$out/stderr" </dev/null)
     got=$?

@@ -116,6 +116,7 @@ static bool plan(diff *d) {
     nb_pass_env env = {
         .registry = registry, .diags = d->diags, .arena = d->arena, .verify_each = true};
     nb_pipeline pipeline = {0};
+    d->graph->stage = NB_STAGE_FUSED; /* in which every op is legal */
     return nb_pipeline_parse(registry, "plan-memory", d->arena, d->diags, &pipeline) == NB_OK &&
            nb_pipeline_run(&pipeline, d->graph, &env) == NB_OK;
 }
