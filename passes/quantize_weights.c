@@ -16,6 +16,7 @@
 
 enum { RTN, GPTQ, HQQ, AUTO };
 static const char *const methods[] = {"rtn", "gptq", "hqq", "auto", NULL};
+#define MOST_INPUTS 4096
 enum { ALIKE, INPUTS };
 static const char *const importances[] = {"alike", "inputs", NULL};
 /* In the order of nb_rtn_range. */
@@ -67,10 +68,10 @@ static const nb_option options[] = {
      .kind = NB_OPTION_ENUM,
      .fallback = "rtn",
      .choices = methods,
-     .summary =
-         "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
-         "samples stay; hqq: to the nearest, with scales and zero points by "
-         "half-quadratic splitting; auto: gptq for integers where there are samples, else rtn"},
+     .summary = "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
+                "samples stay; hqq: to the nearest, with scales and zero points by "
+                "half-quadratic splitting; auto: gptq for integers where there are samples, but "
+                "layers of more than 4096 inputs, else rtn"},
     {.name = "act-order",
      .kind = NB_OPTION_BOOL,
      .fallback = "true",
@@ -304,6 +305,12 @@ static bool is_linear(const nb_op *op) {
     return op->kind == NB_OP_matmul && is_float_matrix(nb_in(op, 1)) && !nb_is_factor(nb_in(op, 1));
 }
 
+/* For method=auto: the moments of so many are large, and samples that nobody chose tell little. */
+static bool has_too_many_inputs(nb_pass_ctx *ctx, const nb_op *op) {
+    return nb_option_of(ctx, "method")->i == AUTO &&
+           nb_in(op, 1)->type->dims[0]->value > MOST_INPUTS;
+}
+
 static void show_progress(const nb_pass_ctx *ctx, size_t done, size_t total) {
     const nb_pass_env *env = nb_state_of(ctx)->env;
     if (env->progress) env->progress(env->progress_user, nb_state_of(ctx)->pass->name, done, total);
@@ -330,7 +337,9 @@ static bool quantize_layers(nb_pass_ctx *ctx, nb_solving *solving, nb_input_powe
             show_progress(ctx, done++, total);
             if (nb_skip_op(ctx, &skip, op) || is_small(ctx, op)) continue;
             cut = linear_cut(ctx, op, chosen, cut);
-            nb_solving *solved = cut.block || nb_elem_is_float(cut.form.elem) ? NULL : solving;
+            const bool nearest =
+                cut.block || nb_elem_is_float(cut.form.elem) || has_too_many_inputs(ctx, op);
+            nb_solving *solved = nearest ? NULL : solving;
             if (power && !nb_input_power_to(power, op)) return false;
             if (power) cut.rtn.importance = power->mean;
             if (!nb_quantize_operand(ctx, &matrices, op, 1, &cut, solved)) return false;
