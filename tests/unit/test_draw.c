@@ -1,5 +1,6 @@
 /* Samples drawn at random: what they look like, and when there are none. */
 #include "ir/text.h"
+#include "passes/divergence.h"
 #include "passes/draw.h"
 #include "tests/unit/unit.h"
 
@@ -155,6 +156,20 @@ START_TEST(what_the_model_refuses) {
 }
 END_TEST
 
+/* Drawn inputs may saturate a model. Probabilities whose rounded sums differ diverge by nothing,
+ * not by less; NaN is told. */
+START_TEST(divergence_of_rounded_rows) {
+    float p[] = {0.999999F, 0}, q[] = {1, 0}, nan[] = {NAN, 0};
+    const nb_tensor wanted = {.elem = NB_F32, .rank = 2, .dims = {1, 2}, .data = p, .bytes = 8};
+    nb_tensor found = wanted;
+    found.data = q;
+    ck_assert(nb_divergence(&wanted, &found, true) == 0);
+    ck_assert_double_gt(nb_divergence(&found, &wanted, true), 0);
+    found.data = nan;
+    ck_assert(isnan(nb_divergence(&wanted, &found, true)));
+}
+END_TEST
+
 Suite *nb_suite_draw(void) {
     Suite *s = suite_create("draw");
     TCase *c = tcase_create("draw");
@@ -162,6 +177,7 @@ Suite *nb_suite_draw(void) {
     tcase_add_test(c, range_and_limits_of_symbols);
     tcase_add_test(c, places);
     tcase_add_test(c, none);
+    tcase_add_test(c, divergence_of_rounded_rows);
     tcase_add_test(c, what_the_model_refuses);
     suite_add_tcase(s, c);
     return s;
