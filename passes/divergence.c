@@ -54,7 +54,9 @@ double nb_divergence(const nb_tensor *wanted, const nb_tensor *found, bool proba
     for (int64_t r = 0; r < rows; r++) {
         const float *p = (const float *)wanted->data + r * n,
                     *q = (const float *)found->data + r * n;
-        sum += probabilities ? of_probabilities(p, q, n) : of_logits(p, q, n);
+        const double row = probabilities ? of_probabilities(p, q, n) : of_logits(p, q, n);
+        /* Rows whose sum is rounded may come out below 0; what is no number stays none. */
+        sum += row < 0 ? 0 : row;
     }
     return rows ? sum / (double)rows : 0;
 }

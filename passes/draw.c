@@ -126,18 +126,28 @@ static bool shape_input(const nb_graph *g, uint32_t i, const int64_t *symbols, n
     return true;
 }
 
-nb_sample *nb_draw_samples(const nb_graph *g, const nb_draw *how, nb_arena *arena,
+static int64_t places_of(const nb_tensor *t) {
+    int64_t n = 1;
+    for (int d = first_plane(t); d < t->rank; d++) n *= t->dims[d];
+    return n;
+}
+
+nb_sample *nb_draw_samples(const nb_graph *g, const nb_draw *how, nb_arena *arena, size_t *n,
                            const char **why) {
     const int64_t *symbols = sizes_of_symbols(g, how->size, arena);
     nb_sample *samples = NB_NEW_ARRAY(arena, nb_sample, (size_t)how->count + 1);
+    int64_t count = how->count;
     *why = g->body.n_params ? NULL : "the model has no inputs";
-    for (int64_t s = 0; s < how->count && !*why; s++) {
+    for (int64_t s = 0; s < count && !*why; s++) {
         nb_tensor *inputs = NB_NEW_ARRAY(arena, nb_tensor, g->body.n_params + 1);
         for (uint32_t i = 0; i < g->body.n_params && !*why; i++) {
-            if (shape_input(g, i, symbols, arena, why, &inputs[i]))
-                fill(&inputs[i], how, nb_hash_mix((uint64_t)s, i));
+            if (!shape_input(g, i, symbols, arena, why, &inputs[i])) break;
+            fill(&inputs[i], how, nb_hash_mix((uint64_t)s, i));
+            const int64_t most = nb_max_i64(how->places / places_of(&inputs[i]), 2);
+            count = nb_min_i64(count, most);
         }
         samples[s].inputs = inputs;
     }
+    *n = (size_t)count;
     return *why ? NULL : samples;
 }

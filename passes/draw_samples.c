@@ -17,7 +17,13 @@ static const nb_option options[] = {
      .fallback = "8",
      .min = 1,
      .max = 1 << 20,
-     .summary = "samples"},
+     .summary = "samples, at most"},
+    {.name = "places",
+     .kind = NB_OPTION_INT,
+     .fallback = "131072",
+     .min = 1,
+     .max = INT32_MAX,
+     .summary = "fewer samples, but 2, where they would have more places than so many together"},
     {.name = "size",
      .kind = NB_OPTION_INT,
      .fallback = "256",
@@ -75,6 +81,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         (nb_option_of(ctx, "convolutions")->b && !nb_has_convolutions(ctx->graph)))
         return nb_pass_end(ctx, false);
     const nb_draw how = {.count = nb_option_of(ctx, "count")->i,
+                         .places = nb_option_of(ctx, "places")->i,
                          .size = nb_option_of(ctx, "size")->i,
                          .low = (float)nb_option_of(ctx, "low")->f,
                          .high = (float)nb_option_of(ctx, "high")->f};
@@ -85,14 +92,15 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         return NB_PASS_FAILED;
     }
     const char *why;
-    const nb_sample *samples = nb_draw_samples(ctx->graph, &how, env->arena, &why);
+    size_t n;
+    const nb_sample *samples = nb_draw_samples(ctx->graph, &how, env->arena, &n, &why);
     if (samples) why = refusal(ctx, samples);
     if (why) {
         ctx->host->report(ctx, NB_LEVEL_INFO, NULL, "no samples are drawn: %s", why);
         return nb_pass_end(ctx, false);
     }
     env->samples = samples;
-    env->n_samples = (size_t)how.count;
+    env->n_samples = n;
     return nb_pass_end(ctx, false);
 }
 

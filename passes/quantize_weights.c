@@ -16,6 +16,7 @@
 
 enum { RTN, GPTQ, HQQ, AUTO };
 static const char *const methods[] = {"rtn", "gptq", "hqq", "auto", NULL};
+#define MOST_INPUTS 4096
 enum { ALIKE, INPUTS };
 static const char *const importances[] = {"alike", "inputs", NULL};
 /* In the order of nb_rtn_range. */
@@ -67,10 +68,10 @@ static const nb_option options[] = {
      .kind = NB_OPTION_ENUM,
      .fallback = "rtn",
      .choices = methods,
-     .summary =
-         "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
-         "samples stay; hqq: to the nearest, with scales and zero points by "
-         "half-quadratic splitting; auto: gptq for integers where there are samples, else rtn"},
+     .summary = "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
+                "samples stay; hqq: to the nearest, with scales and zero points by "
+                "half-quadratic splitting; auto: gptq for integers where there are samples, but "
+                "layers of more than 4096 inputs, else rtn"},
     {.name = "act-order",
      .kind = NB_OPTION_BOOL,
      .fallback = "true",
@@ -311,6 +312,12 @@ static bool is_linear(const nb_op *op) {
     return op->kind == NB_OP_matmul && is_float_matrix(nb_in(op, 1)) && !nb_is_factor(nb_in(op, 1));
 }
 
+/* For method=auto: the moments of so many are large, and samples that nobody chose tell little. */
+static bool has_too_many_inputs(nb_pass_ctx *ctx, const nb_op *op) {
+    return nb_option_of(ctx, "method")->i == AUTO &&
+           nb_in(op, 1)->type->dims[0]->value > MOST_INPUTS;
+}
+
 static void show_progress(const nb_pass_ctx *ctx, size_t done, size_t total) {
     const nb_pass_env *env = nb_state_of(ctx)->env;
     if (env->progress) env->progress(env->progress_user, nb_state_of(ctx)->pass->name, done, total);
@@ -341,14 +348,15 @@ static size_t count_linear(const nb_region *region) {
 static bool quantize_layer(quantizing *z, nb_op *op, const nb_weight_cut *cut, bool in_body) {
     nb_pass_ctx *ctx = z->ctx;
     nb_weight_cut own = *cut;
-    nb_solving *solving = own.block || nb_elem_is_float(own.form.elem) ? NULL : z->solving;
     /* No sample was seen inside a body. */
+    const bool nearest =
+        in_body || own.block || nb_elem_is_float(own.form.elem) || has_too_many_inputs(ctx, op);
     if (z->power && !in_body) {
         if (!nb_input_power_to(z->power, op)) return false;
         own.rtn.importance = z->power->mean;
     }
     z->changed = true;
-    return nb_quantize_operand(ctx, &z->matrices, op, 1, &own, in_body ? NULL : solving);
+    return nb_quantize_operand(ctx, &z->matrices, op, 1, &own, nearest ? NULL : z->solving);
 }
 
 /* All linear layers and embeddings, those of bodies too; false after an error. */

@@ -1,5 +1,6 @@
 /* Samples drawn at random: what they look like, and when there are none. */
 #include "ir/text.h"
+#include "passes/divergence.h"
 #include "passes/draw.h"
 #include "tests/unit/unit.h"
 
@@ -46,14 +47,15 @@ static const char picture[] = "nir 1\n"
                               "  %y: f32[N,3,64,W] = relu %x\n"
                               "  return %y\n"
                               "}\n";
-static const nb_draw usual = {.count = 2, .size = 96, .low = -1, .high = 1};
+static const nb_draw usual = {.count = 2, .places = 1, .size = 96, .low = -1, .high = 1};
 
 /* Areas are even, channels alike, samples are not; all of the range is used. */
 START_TEST(pictures) {
     read_graph(picture);
     const char *why;
-    const nb_sample *s = nb_draw_samples(graph, &usual, arena, &why),
-                    *again = nb_draw_samples(graph, &usual, arena, &why);
+    size_t n;
+    const nb_sample *s = nb_draw_samples(graph, &usual, arena, &n, &why),
+                    *again = nb_draw_samples(graph, &usual, arena, &n, &why);
     ck_assert_ptr_nonnull(s);
     const nb_tensor *x = &s[0].inputs[0];
     ck_assert(x->rank == 4 && x->dims[0] == 1 && x->dims[1] == 3 && x->dims[2] == 64 &&
@@ -80,9 +82,10 @@ START_TEST(range_and_limits_of_symbols) {
                "  %y: f32[N,S] = relu %x\n"
                "  return %y\n"
                "}\n");
-    const nb_draw how = {.count = 1, .size = 96, .low = 10, .high = 12};
+    const nb_draw how = {.count = 1, .places = 1, .size = 96, .low = 10, .high = 12};
     const char *why;
-    const nb_sample *s = nb_draw_samples(graph, &how, arena, &why);
+    size_t n;
+    const nb_sample *s = nb_draw_samples(graph, &how, arena, &n, &why);
     ck_assert_ptr_nonnull(s);
     ck_assert(s->inputs[0].dims[0] == 4 && s->inputs[0].dims[1] == 12);
     for (int i = 0; i < 48; i++) {
@@ -96,7 +99,8 @@ END_TEST
 static void expect_none(const char *text, const char *reason) {
     read_graph(text);
     const char *why = NULL;
-    ck_assert_ptr_null(nb_draw_samples(graph, &usual, arena, &why));
+    size_t n;
+    ck_assert_ptr_null(nb_draw_samples(graph, &usual, arena, &n, &why));
     ck_assert_msg(strstr(why, reason), "%s", why);
     drop();
 }
@@ -124,6 +128,22 @@ static size_t drawn_by_pass(const char *text) {
     return n;
 }
 
+/* Planes of 64 x 8; three of them have 1536 places. */
+START_TEST(places) {
+    read_graph(picture);
+    static const int64_t most[] = {1, 1535, 1536, 1 << 20};
+    static const size_t wanted[] = {2, 2, 3, 5};
+    for (size_t i = 0; i < 4; i++) {
+        const nb_draw how = {.count = 5, .places = most[i], .size = 8, .low = -1, .high = 1};
+        const char *why;
+        size_t n;
+        ck_assert_ptr_nonnull(nb_draw_samples(graph, &how, arena, &n, &why));
+        ck_assert_uint_eq(n, wanted[i]);
+    }
+    drop();
+}
+END_TEST
+
 /* A model that makes no numbers of them has no samples, and that is no error. */
 START_TEST(what_the_model_refuses) {
     ck_assert_uint_eq(drawn_by_pass(picture), 3);
@@ -136,12 +156,28 @@ START_TEST(what_the_model_refuses) {
 }
 END_TEST
 
+/* Drawn inputs may saturate a model. Probabilities whose rounded sums differ diverge by nothing,
+ * not by less; NaN is told. */
+START_TEST(divergence_of_rounded_rows) {
+    float p[] = {0.999999F, 0}, q[] = {1, 0}, nan[] = {NAN, 0};
+    const nb_tensor wanted = {.elem = NB_F32, .rank = 2, .dims = {1, 2}, .data = p, .bytes = 8};
+    nb_tensor found = wanted;
+    found.data = q;
+    ck_assert(nb_divergence(&wanted, &found, true) == 0);
+    ck_assert_double_gt(nb_divergence(&found, &wanted, true), 0);
+    found.data = nan;
+    ck_assert(isnan(nb_divergence(&wanted, &found, true)));
+}
+END_TEST
+
 Suite *nb_suite_draw(void) {
     Suite *s = suite_create("draw");
     TCase *c = tcase_create("draw");
     tcase_add_test(c, pictures);
     tcase_add_test(c, range_and_limits_of_symbols);
+    tcase_add_test(c, places);
     tcase_add_test(c, none);
+    tcase_add_test(c, divergence_of_rounded_rows);
     tcase_add_test(c, what_the_model_refuses);
     suite_add_tcase(s, c);
     return s;
