@@ -28,8 +28,9 @@ typedef struct nb_codegen_options {
     int seconds;       /* limit of CPU time; 0 = 600 */
     bool profile;      /* `run` calls frame->mark after each op */
     /* Where the object is looked for and kept; NULL: it is made. With a cache the object does not
-     * tell the weights' hash, nor names but those of ops that can fail. */
+     * tell the weights' hash, nor, unless `named`, names but those of ops that can fail. */
     nb_object_cache *cache;
+    bool named;
 } nb_codegen_options;
 
 typedef struct nb_object {

@@ -18,6 +18,8 @@ static cg_val i64(const nb_model_build *b, int64_t value) {
 }
 static cg_val text(const nb_model_build *b, const char *s) { return cg_data_string(b->m, s); }
 
+static bool is_named(const nb_model_build *b) { return !b->options->cache || b->options->named; }
+
 static cg_val port(const nb_model_build *b, const nb_value *v, const char *name, int state) {
     const char *shape = "[";
     for (int i = 0; i < v->type->rank; i++)
@@ -25,7 +27,7 @@ static cg_val port(const nb_model_build *b, const nb_value *v, const char *name,
                           nb_dim_text(b->arena, v->type->dims[i]));
     shape = nb_format(b->arena, "%s]", shape);
     return cg_data_struct(b->m, 6,
-                          (cg_val[]){text(b, b->options->cache ? "" : name),
+                          (cg_val[]){text(b, is_named(b) ? name : ""),
                                      i32(b, nb_elems[v->type->elem].onnx), i32(b, v->type->rank),
                                      i32(b, state), i32(b, 0), text(b, shape)});
 }
@@ -94,7 +96,7 @@ static cg_val states(const nb_model_build *b) {
 
 /* Names for messages: of ops that can fail, if others should not matter. */
 static const char *op_name(const nb_model_build *b, const nb_op *op) {
-    if (b->options->cache && !nb_lowering_of(op->kind)->check) return "";
+    if (!is_named(b) && !nb_lowering_of(op->kind)->check) return "";
     const char *name = nb_loc_name(op->loc);
     return !*name && op->n_results ? nb_out(op)->name : name;
 }

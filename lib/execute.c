@@ -27,8 +27,11 @@ nb_status nbl_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nb
                             nb_arena *arena, nb_diags *diags, nbl_program *out) {
     static const nbl_how usual = {0};
     if (!how) how = &usual;
-    nb_codegen_options options = {
-        .cpu = cpu, .name = "model", .profile = how->profile, .cache = how->cache};
+    nb_codegen_options options = {.cpu = cpu,
+                                  .name = "model",
+                                  .profile = how->profile,
+                                  .cache = how->cache,
+                                  .named = how->named};
     nb_object object;
     *out = (nbl_program){.shared = how->pages == NBL_PAGES_SHARED};
     NB_TRY(nb_eval_can_call(planned, diags));

@@ -19,6 +19,7 @@ typedef struct nbl_how {
     nbl_pages pages;
     bool profile;           /* compiled with marks (nb_codegen_options) */
     nb_object_cache *cache; /* or NULL */
+    bool named;             /* with a cache: names are those of the graph */
 } nbl_how;
 
 /* Compiles a planned graph in memory. `how` NULL: as usual. */

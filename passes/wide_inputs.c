@@ -7,8 +7,8 @@
  *
  * What an input's codes cost is measured, as choose-bits does for weights: the model runs with that
  * input alone in codes, and what counts is the Kullback-Leibler divergence of its outputs' softmax
- * from those of float inputs. The worst become wide until the others' costs add up to less than
- * max-kld; then the whole is measured, and more become wide while it is beyond that. In networks
+ * from those of float inputs. The worst are to be wide until the others' costs add up to less
+ * than max-kld; then the whole is measured, and more are while it is beyond that. In networks
  * that amplify errors, as those of depthwise convolutions do, a few inputs cost nearly everything,
  * and an input's own error does not tell which. */
 #include "ir/build.h"
@@ -44,6 +44,7 @@ typedef struct input {
     NB_VEC(nb_use *) readers; /* of what it dequantizes to */
     double loss;
     size_t place; /* in the graph's order */
+    bool coded;   /* in the run that is measured */
 } input;
 
 typedef struct search {
@@ -76,21 +77,22 @@ static void read_instead(const input *in, nb_value *x) {
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
-/* Which inputs are in codes: `only`, or none (SIZE_MAX). */
-static nb_blob *flags_of(const search *s, size_t only) {
+/* Which inputs are in codes. */
+static nb_blob *flags_of(const search *s) {
     void *data;
     nb_blob *blob = nb_blob_create((int64_t)s->inputs.count, &data);
     if (!blob) {
         nb_error(nb_diags_of(s->ctx), NB_LIMIT, NB_NOWHERE, "out of memory for a table");
         return NULL;
     }
-    for (size_t i = 0; i < s->inputs.count; i++) ((bool *)data)[i] = i == only;
+    for (size_t i = 0; i < s->inputs.count; i++)
+        ((bool *)data)[s->inputs.items[i].place] = s->inputs.items[i].coded;
     return blob;
 }
 
 /* They are said by one constant. Only its bytes change, so that the model is compiled once. */
 static nb_value *add_table(const search *s) {
-    nb_blob *blob = flags_of(s, SIZE_MAX);
+    nb_blob *blob = flags_of(s);
     if (!blob) return NULL;
     nb_graph *g = s->ctx->graph;
     const nb_dim *n = nb_dim_const(g, (int64_t)s->inputs.count);
@@ -118,10 +120,10 @@ static bool add_choice(const search *s, nb_value *table, size_t i) {
     return y != NULL;
 }
 
-/* With input `only` in codes; negative after an error. Bytes of constants do not change: others
- * take their place. */
-static double loss_with(const search *s, nb_value *table, size_t only) {
-    nb_blob *own = table->blob, *other = flags_of(s, only);
+/* With those inputs in codes that are `coded`; negative after an error. Bytes of constants do not
+ * change: others take their place. */
+static double loss_now(const search *s, nb_value *table) {
+    nb_blob *own = table->blob, *other = flags_of(s);
     if (!other) return -1;
     table->blob = other;
     const double loss = nb_output_loss_now(&s->model);
@@ -130,25 +132,57 @@ static double loss_with(const search *s, nb_value *table, size_t only) {
     return loss;
 }
 
-static bool measure(search *s) {
+/* Each input alone. */
+static bool measure(search *s, nb_value *table) {
     const nb_pass_env *env = nb_state_of(s->ctx)->env;
+    const size_t n = s->inputs.count;
+    for (size_t i = 0; i < n; i++) {
+        input *in = &s->inputs.items[i];
+        in->coded = true;
+        in->loss = loss_now(s, table);
+        in->coded = false;
+        if (in->loss < 0) return false;
+        if (env->progress) env->progress(env->progress_user, "wide-inputs", i + 1, n);
+    }
+    return true;
+}
+
+static int costly_first(const void *a, const void *b) {
+    const input *x = a, *y = b;
+    if (x->loss != y->loss) return x->loss > y->loss ? -1 : 1;
+    return x->place < y->place ? -1 : 1;
+}
+
+/* The first *wide of the inputs are to be wide. Floats stand for 16-bit codes: the difference is
+ * small, and the model need not be compiled anew. */
+static bool choose(search *s, nb_value *table, size_t *wide) {
+    const double most = nb_option_of(s->ctx, "max-kld")->f;
+    const size_t n = s->inputs.count;
+    double rest = 0, loss;
+    qsort(s->inputs.items, n, sizeof *s->inputs.items, costly_first);
+    for (size_t i = 0; i < n; i++) rest += s->inputs.items[i].loss;
+    for (*wide = 0; *wide < n && rest > most; ++*wide) rest -= s->inputs.items[*wide].loss;
+    for (;; ++*wide) {
+        for (size_t i = 0; i < n; i++) s->inputs.items[i].coded = i >= *wide;
+        loss = loss_now(s, table);
+        if (loss < 0) return false;
+        if (loss <= most || *wide == n) return true;
+    }
+}
+
+static bool search_inputs(search *s, size_t *wide) {
     const size_t n = s->inputs.count;
     nb_value *table = add_table(s);
     bool done = table != NULL;
-    for (size_t i = 0; done && i < n; i++) done = add_choice(s, table, i);
-    done = done && nb_output_loss_float(&s->model);
-    for (size_t i = 0; done && i < n; i++) {
-        s->inputs.items[i].loss = loss_with(s, table, i);
-        done = s->inputs.items[i].loss >= 0;
-        if (env->progress) env->progress(env->progress_user, "wide-inputs", i + 1, n);
-    }
+    for (size_t i = 0; done && i < n; i++) done = add_choice(s, table, s->inputs.items[i].place);
+    done = done && nb_output_loss_float(&s->model) && measure(s, table) && choose(s, table, wide);
     for (size_t i = 0; i < n; i++)
         read_instead(&s->inputs.items[i], nb_out(s->inputs.items[i].dequantize));
     nb_graph_sweep(s->ctx->graph);
     return done;
 }
 
-/* ---- choosing ------------------------------------------------------------------------------- */
+/* ---- the codes ------------------------------------------------------------------------------ */
 
 /* The same range in 16-bit codes. */
 static bool widen(nb_pass_ctx *ctx, input *in) {
@@ -172,27 +206,15 @@ static bool widen(nb_pass_ctx *ctx, input *in) {
     return true;
 }
 
-static int costly_first(const void *a, const void *b) {
-    const input *x = a, *y = b;
-    if (x->loss != y->loss) return x->loss > y->loss ? -1 : 1;
-    return x->place < y->place ? -1 : 1;
-}
-
-/* `wide` of the inputs, the first, are wide in the end. */
-static bool choose(search *s, size_t *wide, double *loss) {
+/* Makes them wide, and more if the whole is still beyond the limit. */
+static bool widen_first(search *s, size_t *wide, double *loss) {
     const double most = nb_option_of(s->ctx, "max-kld")->f;
-    const size_t n = s->inputs.count;
-    double rest = 0;
-    qsort(s->inputs.items, n, sizeof *s->inputs.items, costly_first);
-    for (size_t i = 0; i < n; i++) rest += s->inputs.items[i].loss;
-    for (*wide = 0; *wide < n && rest > most; ++*wide) {
-        rest -= s->inputs.items[*wide].loss;
-        if (!widen(s->ctx, &s->inputs.items[*wide])) return false;
-    }
+    for (size_t i = 0; i < *wide; i++)
+        if (!widen(s->ctx, &s->inputs.items[i])) return false;
     for (;;) {
         *loss = nb_output_loss_now(&s->model);
         if (*loss < 0) return false;
-        if (*loss <= most || *wide == n) return true;
+        if (*loss <= most || *wide == s->inputs.count) return true;
         if (!widen(s->ctx, &s->inputs.items[(*wide)++])) return false;
     }
 }
@@ -212,7 +234,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     size_t wide = 0;
     double loss = 0;
     const bool done = nb_output_loss_begin(&s.model, ctx, nb_option_of(ctx, "samples")->i) &&
-                      measure(&s) && choose(&s, &wide, &loss);
+                      search_inputs(&s, &wide) && widen_first(&s, &wide, &loss);
     nb_output_loss_end(&s.model);
     if (!done) return NB_PASS_FAILED;
     nb_graph_sweep(ctx->graph);

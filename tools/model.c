@@ -224,6 +224,7 @@ static nb_status compile(nbt_args *args, const cg_cpu *cpu, nbl_how *how, nbt_mo
     nbt_folder folder;
     const nb_store *store;
     NB_TRY(open_code(args, &folder, &store));
+    how->named = true;
     if (store && !how->profile) how->cache = nb_object_cache_create(args->arena, store);
     nb_status status =
         nbl_compile_graph(out->graph, cpu, how, args->arena, args->diags, &out->program);
