@@ -118,13 +118,14 @@ END_TEST
 START_TEST(outputs_of_the_user) {
     nb_loaded *loaded;
     nb_session *s = open_session(&loaded);
+    const int64_t more[] = {3, 0, 6, 0};
     int64_t few[4], all[8], n = 4;
     ck_assert_int_eq(nb_session_set_output(s, 0, few, sizeof few, err), NB_RT_OK);
     ck_assert_int_eq(nb_session_set_output(s, 1, all, sizeof all, err), NB_RT_OK);
     expect(s, 4, (int64_t[]){2, 0, 6, 0}, 2, 8, 2);
     ck_assert_int_eq(few[1], 6);
     ck_assert_int_eq(all[7], 7);
-    ck_assert_int_eq(nb_session_set_input(s, 0, (int64_t[]){3, 0, 6, 0}, &n, err), NB_RT_OK);
+    ck_assert_int_eq(nb_session_set_input(s, 0, more, &n, err), NB_RT_OK);
     ck_assert_int_eq(nb_session_run(s, err), NB_RT_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(err, "output 'all' of shape [16] needs 128 bytes"));
     nb_session_destroy(s);
