@@ -9,10 +9,27 @@
 
 #define MAX_VECTORS 4
 
+/* The first axis that the kernel slides along: depthwise has its channels last. */
+static int first_of_x(const nb_op *op) { return op->kind == NB_OP_depthwise ? 1 : 2; }
+static int first_of_kernel(const nb_op *op) { return op->kind == NB_OP_depthwise ? 0 : 2; }
+
 cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val index,
                       const char *step) {
     int64_t by = nb_conv_step(op, step, axis);
-    return cg_muli(g, cg_mul(g, index, x->strides[axis + 2]), by);
+    return cg_muli(g, cg_mul(g, index, x->strides[axis + first_of_x(op)]), by);
+}
+
+void nb_conv_row(cg *g, const nb_op *op, const cg_buf *x, const cg_buf *y, cg_val row, cg_val *from,
+                 cg_val *to) {
+    *from = *to = cg_i64(g, 0);
+    for (int d = x->rank - 3; d >= 0; d--) {
+        cg_val index = d ? cg_urem(g, row, y->dims[d]) : row;
+        if (d) row = cg_udiv(g, row, y->dims[d]);
+        *to = cg_add(g, *to, cg_mul(g, index, y->strides[d]));
+        *from = cg_add(g, *from,
+                       d ? nb_conv_offset(g, op, x, d - 1, index, "strides")
+                         : cg_mul(g, index, x->strides[0]));
+    }
 }
 
 /* Positions along the last axis of a kernel that are written out, if they are no more. */
@@ -20,13 +37,17 @@ cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val 
 
 static void positions(nb_lower *l, int axis, cg_val x, cg_val w, nb_conv_step_fn *step, void *user);
 
+static cg_val length_of(const nb_lower *l, int axis) {
+    return l->in[1].buf.dims[axis + first_of_kernel(l->op)];
+}
+
 /* Position k of an axis, and all of the axes behind it. */
 static void position(nb_lower *l, int axis, cg_val x, cg_val w, cg_val k, nb_conv_step_fn *step,
                      void *user) {
     cg *g = l->g;
     positions(l, axis + 1,
               cg_add(g, x, nb_conv_offset(g, l->op, &l->in[0].buf, axis, k, "dilations")),
-              cg_add(g, cg_mul(g, w, l->in[1].buf.dims[axis + 2]), k), step, user);
+              cg_add(g, cg_mul(g, w, length_of(l, axis)), k), step, user);
 }
 
 /* One loop for each axis of the kernel, inside those before it. */
@@ -38,7 +59,7 @@ static void positions(nb_lower *l, int axis, cg_val x, cg_val w, nb_conv_step_fn
         step(user, x, w);
         return;
     }
-    cg_val length = l->in[1].buf.dims[axis + 2];
+    cg_val length = length_of(l, axis);
     int64_t n;
     if (axis == axes - 1 && cg_known(length, &n) && n <= WRITTEN_OUT) {
         for (int64_t k = 0; k < n; k++) position(l, axis, x, w, cg_i64(g, k), step, user);
@@ -47,10 +68,14 @@ static void positions(nb_lower *l, int axis, cg_val x, cg_val w, nb_conv_step_fn
     CG_FOR(g, k, cg_i64(g, 0), length, cg_i64(g, 1)) { position(l, axis, x, w, k, step, user); }
 }
 
+void nb_conv_positions(nb_lower *l, cg_val x, cg_val w, nb_conv_step_fn *step, void *user) {
+    positions(l, 0, x, w, step, user);
+}
+
 void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user) {
     cg *g = l->g;
     CG_FOR(g, c, cg_i64(g, 0), l->in[1].buf.dims[1], cg_i64(g, 1)) {
-        positions(l, 0, cg_mul(g, c, l->in[0].buf.strides[1]), c, step, user);
+        nb_conv_positions(l, cg_mul(g, c, l->in[0].buf.strides[1]), c, step, user);
     }
 }
 

@@ -1,4 +1,5 @@
-/* What the two ways of a conv share: its loops over channels and positions of the kernel. */
+/* What conv, depthwise and the patches of poolings share: the loops over a kernel's positions, and
+ * where rows of outputs lie. */
 #ifndef NB_KERNELS_CONV_H
 #define NB_KERNELS_CONV_H
 
@@ -14,6 +15,13 @@ cg_val nb_conv_offset(cg *g, const nb_op *op, const cg_buf *x, int axis, cg_val 
 typedef void nb_conv_step_fn(void *user, cg_val x, cg_val w);
 /* Emits all products of an output, in order. */
 void nb_conv_factors(nb_lower *l, nb_conv_step_fn *step, void *user);
+/* Those of one channel; `x` and `w` are those of the first. */
+void nb_conv_positions(nb_lower *l, cg_val x, cg_val w, nb_conv_step_fn *step, void *user);
+
+/* Row number `row` of outputs y[B,D...,..]: batch and all axes that the kernel slides along but the
+ * last. *from, *to: the offsets of its first input and output, in elements. */
+void nb_conv_row(cg *g, const nb_op *op, const cg_buf *x, const cg_buf *y, cg_val row, cg_val *from,
+                 cg_val *to);
 
 /* How many they are (i64). */
 cg_val nb_conv_work(nb_lower *l);

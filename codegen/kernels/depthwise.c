@@ -2,10 +2,8 @@
  * along the last axis make a tile: they share weights, and inputs where the kernel overlaps itself.
  * One item is a row of outputs: batch and all axes but the last. */
 #include "codegen/kernels/conv.h"
-#include "ir/conv.h"
 
-#define MAX_TILE    8
-#define WRITTEN_OUT 5 /* positions along the last axis that are written out, at most */
+#define MAX_TILE 8
 
 typedef struct row {
     nb_lower *l;
@@ -16,16 +14,14 @@ typedef struct row {
     cg_var acc[MAX_TILE];
 } row;
 
-static int axes_of(const row *r) { return r->l->in[0].buf.rank - 2; }
-
-/* How far `index` along an axis of the kernel or of the outputs is from 0, in elements of x. */
-static cg_val offset(const row *r, int axis, cg_val index, const char *step) {
-    cg *g = r->l->g;
-    return cg_muli(g, cg_mul(g, index, r->l->in[0].buf.strides[axis + 1]),
-                   nb_conv_step(r->l->op, step, axis));
+/* How far output `index` along the last axis is from the first, in elements of x. */
+static cg_val along(const row *r, cg_val index) {
+    const cg_buf *x = &r->l->in[0].buf;
+    return nb_conv_offset(r->l->g, r->l->op, x, x->rank - 3, index, "strides");
 }
 
-static void add_product(const row *r, cg_val x, cg_val w) {
+static void add_product(void *user, cg_val x, cg_val w) {
+    const row *r = user;
     cg *g = r->l->g;
     const cg_buf *in = &r->l->in[0].buf, *kernel = &r->l->in[1].buf;
     cg_val one = cg_i64(g, 1), C = kernel->dims[kernel->rank - 1];
@@ -38,41 +34,18 @@ static void add_product(const row *r, cg_val x, cg_val w) {
     }
 }
 
-/* The kernel from `axis` on; `x` and `w` say where it stands in the axes before. */
-static void positions(const row *r, int axis, cg_val x, cg_val w) {
-    cg *g = r->l->g;
-    if (axis == axes_of(r)) {
-        add_product(r, x, w);
-        return;
-    }
-    cg_val length = r->l->in[1].buf.dims[axis], first = cg_mul(g, w, length);
-    int64_t n;
-    if (axis == axes_of(r) - 1 && cg_known(length, &n) && n <= WRITTEN_OUT) {
-        for (int64_t k = 0; k < n; k++) {
-            cg_val at = cg_add(g, x, offset(r, axis, cg_i64(g, k), "dilations"));
-            positions(r, axis + 1, at, cg_addi(g, first, k));
-        }
-        return;
-    }
-    CG_FOR(g, k, cg_i64(g, 0), length, cg_i64(g, 1)) {
-        cg_val at = cg_add(g, x, offset(r, axis, k, "dilations"));
-        positions(r, axis + 1, at, cg_add(g, first, k));
-    }
-}
-
 /* `rows` outputs from number `at` of the row on. */
 static void tile(row r, cg_val at, int rows) {
     cg *g = r.l->g;
     const cg_buf *in = &r.l->in[0].buf, *out = &r.l->out[0].buf, *bias = &r.l->in[2].buf;
-    cg_val one = cg_i64(g, 1),
-           first = cg_add(g, offset(&r, axes_of(&r) - 1, at, "strides"), r.channel);
+    cg_val one = cg_i64(g, 1), first = cg_add(g, along(&r, at), r.channel);
     cg_val x = cg_buf_step(g, in, r.x, first);
     r.rows = rows;
     for (int i = 0; i < rows; i++) {
-        r.from[i] = cg_buf_step(g, in, x, offset(&r, axes_of(&r) - 1, cg_i64(g, i), "strides"));
+        r.from[i] = cg_buf_step(g, in, x, along(&r, cg_i64(g, i)));
         r.acc[i] = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
     }
-    positions(&r, 0, cg_i64(g, 0), cg_i64(g, 0));
+    nb_conv_positions(r.l, cg_i64(g, 0), cg_i64(g, 0), add_product, &r);
     for (int i = 0; i < rows; i++) {
         cg_val v = cg_get(g, r.acc[i]);
         if (r.l->in[2].value) {
@@ -114,14 +87,8 @@ static void one_row(nb_lower *l, cg_val at) {
     cg *g = l->g;
     const cg_buf *in = &l->in[0].buf, *out = &l->out[0].buf;
     row r = {.l = l};
-    cg_val x = cg_i64(g, 0), y = cg_i64(g, 0);
-    for (int d = out->rank - 3; d >= 0; d--) {
-        cg_val index = d ? cg_urem(g, at, out->dims[d]) : at;
-        if (d) at = cg_udiv(g, at, out->dims[d]);
-        y = cg_add(g, y, cg_mul(g, index, out->strides[d]));
-        x = cg_add(g, x,
-                   d ? offset(&r, d - 1, index, "strides") : cg_mul(g, index, in->strides[0]));
-    }
+    cg_val x, y;
+    nb_conv_row(g, l->op, in, out, at, &x, &y);
     r.x = cg_buf_step(g, in, in->base, x);
     r.y = cg_buf_step(g, out, out->base, y);
     cg_for16(g, out->dims[out->rank - 1], channels, &r);

@@ -95,15 +95,8 @@ void nb_pool_body(nb_lower *l, cg_val begin, cg_val end) {
     pool p = pool_of(l);
     const cg_buf *x = &l->in[0].buf, *y = &l->out[0].buf;
     CG_FOR(g, row, begin, end, cg_i64(g, 1)) {
-        cg_val at = row, from = cg_i64(g, 0), to = cg_i64(g, 0);
-        for (int d = p.axes - 1; d >= 0; d--) {
-            cg_val index = d ? cg_urem(g, at, y->dims[d]) : at;
-            if (d) at = cg_udiv(g, at, y->dims[d]);
-            to = cg_add(g, to, cg_mul(g, index, y->strides[d]));
-            from = cg_add(g, from,
-                          d ? nb_conv_offset(g, p.patches, x, d - 1, index, "strides")
-                            : cg_mul(g, index, x->strides[0]));
-        }
+        cg_val from, to;
+        nb_conv_row(g, p.patches, x, y, row, &from, &to);
         p.from = cg_buf_step(g, x, x->base, from);
         p.to = cg_buf_step(g, y, y->base, to);
         /* The last 16 overlap those before. */
