@@ -212,6 +212,8 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b);
 /* Can they be two names of one size: is one a symbol that the other does not hold? B and 2*B
  * cannot, though they are equal where B is 0. */
 bool nb_may_be_one(nb_importer *im, const nb_dim *a, const nb_dim *b);
+/* Input `input`, which has to be one number, as a scalar of `elem`; NULL after an error. */
+nb_value *nb_one_number(nb_importer *im, size_t input, nb_elem elem);
 /* x, whose size along `axis` has to be `size`. Where no substitution says so, as of min(48,P+S)
  * rows of a table beside P+S, or of an image that is halved and doubled, each run is checked. The
  * caller unifies what is left. */
@@ -338,6 +340,14 @@ nb_value *nb_rotate(nb_importer *im, nb_value *x, nb_value *cosine, nb_value *si
  * [B,H,S,T]: its mask (an input), `unidirectional`, and a bias (an input); *out NULL: nothing. */
 nb_status nb_ms_bias(nb_importer *im, const nb_value *q, const nb_value *k, size_t mask_at,
                      size_t bias_at, nb_value **out);
+/* `mask`, f32 or NULL, and the bias that is input `input`, f32[B|1,H|1,S,keys]; `mask` without one;
+ * NULL after an error. */
+nb_value *nb_ms_add_bias(nb_importer *im, size_t input, const nb_value *q, const nb_dim *keys,
+                         nb_value *mask);
+/* Columns from `from` on of x[B,S,..], `width` of them, as heads. */
+nb_value *nb_ms_heads(nb_importer *im, nb_value *x, int64_t from, int64_t width, int64_t heads);
+/* nb_attend with the node's scale, or 1 / sqrt(D): [B,S,H*E]. */
+nb_value *nb_ms_attend(nb_importer *im, nb_value *q, nb_value *k, nb_value *v, nb_value *bias);
 
 /* softmax(x) along an axis; `flat`: along all from that one on, as before opset 13. */
 nb_status nb_softmax(nb_importer *im, nb_value *x, int64_t axis, bool flat, nb_value **y);

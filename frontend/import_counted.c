@@ -136,13 +136,7 @@ nb_status nb_import_compress(nb_importer *im) {
 
 /* A number that the node takes, of rank 0, or what stands for it. */
 static nb_value *number_or(nb_importer *im, size_t i, nb_elem elem, double otherwise) {
-    if (!nb_has_input(im, i)) return nb_scalar(im, elem, otherwise);
-    nb_value *v = nb_node_input(im, i);
-    int64_t count;
-    if (v && nb_type_static_count(v->type, &count) && count == 1)
-        return nb_reshape(&im->b, nb_as(im, v, elem), 0, NULL);
-    if (v) nb_node_error(im, NB_MALFORMED, "input %zu is not one number", i);
-    return NULL;
+    return nb_has_input(im, i) ? nb_one_number(im, i, elem) : nb_scalar(im, elem, otherwise);
 }
 
 /* [N,1]: one number of each box that was taken. */

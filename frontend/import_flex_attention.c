@@ -66,14 +66,6 @@ static nb_status stepwise(nb_importer *im, const flex *f, nb_value **y) {
     return *y ? NB_OK : NB_MALFORMED;
 }
 
-static nb_value *at_once(nb_importer *im, const flex *f) {
-    nb_value *in[] = {nb_as(im, f->q, NB_F32), nb_as(im, f->k, NB_F32), nb_as(im, f->v, NB_F32)};
-    nb_begin(&im->b, NB_OP_attention);
-    for (size_t i = 0; i < 3; i++) nb_arg(&im->b, in[i]);
-    nb_set_float(&im->b, "scale", (float)f->scale);
-    return nb_end(&im->b);
-}
-
 nb_status nb_import_flex_attention(nb_importer *im) {
     flex f = {0};
     nb_value *y = NULL;
@@ -82,6 +74,6 @@ nb_status nb_import_flex_attention(nb_importer *im) {
     if (nb_node_attr(im, "score_mod") || nb_node_attr(im, "prob_mod") || f.elem == NB_F64)
         NB_TRY(stepwise(im, &f, &y));
     else
-        y = at_once(im, &f);
+        y = nb_attend(im, &(nb_attending){.q = f.q, .k = f.k, .v = f.v, .scale = (float)f.scale});
     return nb_node_output(im, 0, nb_as(im, y, elem));
 }

@@ -113,22 +113,6 @@ static nb_value *in_window(nb_importer *im, const gqa *a, nb_value *row, nb_valu
     return of_cache && of_new && is_new ? nb_choose(im, is_new, of_new, of_cache) : NULL;
 }
 
-/* The node's bias of the scores, f32[B|1,H|1,S,T], added to the mask. */
-static nb_value *biased(nb_importer *im, const gqa *a, nb_value *mask, const nb_dim *total) {
-    if (!nb_has_input(im, 10)) return mask;
-    nb_value *bias = nb_as(im, nb_node_input(im, 10), NB_F32);
-    if (!bias || bias->type->rank != 4) {
-        nb_node_error(im, NB_MALFORMED, "the bias of the scores is not of rank 4");
-        return NULL;
-    }
-    const nb_dim *full[] = {a->q->type->dims[0], a->q->type->dims[1], a->q->type->dims[2], total};
-    for (int d = 0; d < 4; d++)
-        if (!nb_dim_is(bias->type->dims[d], 1) &&
-            nb_unify(im, bias->type->dims[d], full[d]) != NB_OK)
-            return NULL;
-    return nb_combine(im, NB_OP_add, mask, bias);
-}
-
 /* f32[B,1,S,T], or [B,H,S,T] with a bias: 0 where row s may see key t. */
 static nb_value *mask(nb_importer *im, const gqa *a) {
     nb_graph *g = im->g;
@@ -157,7 +141,7 @@ static nb_value *mask(nb_importer *im, const gqa *a) {
     keep = keep ? nb_choose(im, keep, nb_scalar(im, NB_F32, 0),
                             nb_scalar(im, NB_F32, -3.4028234663852886e38))
                 : NULL;
-    return keep ? biased(im, a, keep, total) : NULL;
+    return keep ? nb_ms_add_bias(im, 10, a->q, total, keep) : NULL;
 }
 
 /* A cache of codes keeps them. */

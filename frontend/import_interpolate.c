@@ -7,10 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-static nb_value *op2(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b) {
-    return nb_combine(im, kind, a, b);
-}
-
 static nb_value *number(nb_importer *im, double value) { return nb_scalar(im, NB_F64, value); }
 
 static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
@@ -26,21 +22,22 @@ nb_value *nb_resize_lengths(nb_importer *im, size_t n, const nb_dim *const *dims
 /* ---- coordinates ---------------------------------------------------------------------------- */
 
 static nb_value *scale_of(nb_importer *im, const nb_resize_axis *a) {
-    return a->scale
-               ? a->scale
-               : op2(im, NB_OP_div, nb_resize_length(im, a->to), nb_resize_length(im, a->from));
+    return a->scale ? a->scale
+                    : nb_combine(im, NB_OP_div, nb_resize_length(im, a->to),
+                                 nb_resize_length(im, a->from));
 }
 
 /* From the start of the part to its end; one element alone is in the middle. */
 static nb_value *cropped(nb_importer *im, const nb_resize_axis *a, nb_value *i) {
     nb_value *to = nb_resize_length(im, a->to), *one = number(im, 1),
              *last = nb_plus(im, nb_resize_length(im, a->from), -1);
-    nb_value *part = op2(im, NB_OP_mul, op2(im, NB_OP_sub, a->end, a->start), last);
-    nb_value *steps = op2(im, NB_OP_max, nb_plus(im, to, -1), one);
-    nb_value *along = op2(im, NB_OP_add, op2(im, NB_OP_mul, a->start, last),
-                          op2(im, NB_OP_div, op2(im, NB_OP_mul, i, part), steps));
-    nb_value *middle = op2(im, NB_OP_mul, op2(im, NB_OP_add, a->start, a->end), last);
-    return nb_choose(im, op2(im, NB_OP_lt, one, to), along, nb_times(im, middle, 0.5));
+    nb_value *part = nb_combine(im, NB_OP_mul, nb_combine(im, NB_OP_sub, a->end, a->start), last);
+    nb_value *steps = nb_combine(im, NB_OP_max, nb_plus(im, to, -1), one);
+    nb_value *along =
+        nb_combine(im, NB_OP_add, nb_combine(im, NB_OP_mul, a->start, last),
+                   nb_combine(im, NB_OP_div, nb_combine(im, NB_OP_mul, i, part), steps));
+    nb_value *middle = nb_combine(im, NB_OP_mul, nb_combine(im, NB_OP_add, a->start, a->end), last);
+    return nb_choose(im, nb_combine(im, NB_OP_lt, one, to), along, nb_times(im, middle, 0.5));
 }
 
 /* Where in x the positions of the result lie: f64[to]. */
@@ -49,24 +46,25 @@ static nb_value *coordinates(nb_importer *im, const nb_resize *r, const nb_resiz
     if (r->crop) return cropped(im, a, i);
     nb_value *from = nb_resize_length(im, a->from), *to = nb_resize_length(im, a->to);
     nb_value *scale = scale_of(im, a);
-    if (is(r->coordinates, "asymmetric")) return op2(im, NB_OP_div, i, scale);
+    if (is(r->coordinates, "asymmetric")) return nb_combine(im, NB_OP_div, i, scale);
     if (is(r->coordinates, "align_corners")) {
         /* Of the exact length, which a scale gives; one element alone is the first. */
-        nb_value *last = nb_plus(im, a->scale ? op2(im, NB_OP_mul, scale, from) : to, -1);
-        last = last ? op2(im, NB_OP_max, last, number(im, 0x1p-20)) : NULL;
-        return op2(im, NB_OP_div, op2(im, NB_OP_mul, i, nb_plus(im, from, -1)), last);
+        nb_value *last = nb_plus(im, a->scale ? nb_combine(im, NB_OP_mul, scale, from) : to, -1);
+        last = last ? nb_combine(im, NB_OP_max, last, number(im, 0x1p-20)) : NULL;
+        return nb_combine(im, NB_OP_div, nb_combine(im, NB_OP_mul, i, nb_plus(im, from, -1)), last);
     }
     if (is(r->coordinates, "tf_half_pixel_for_nn"))
-        return op2(im, NB_OP_div, nb_plus(im, i, 0.5), scale);
-    nb_value *x = nb_plus(im, op2(im, NB_OP_div, nb_plus(im, i, 0.5), scale), -0.5);
+        return nb_combine(im, NB_OP_div, nb_plus(im, i, 0.5), scale);
+    nb_value *x = nb_plus(im, nb_combine(im, NB_OP_div, nb_plus(im, i, 0.5), scale), -0.5);
     if (is(r->coordinates, "pytorch_half_pixel")) {
-        nb_value *several = op2(im, NB_OP_lt, number(im, 1), to);
+        nb_value *several = nb_combine(im, NB_OP_lt, number(im, 1), to);
         return nb_choose(im, several, x, number(im, 0));
     }
     if (is(r->coordinates, "half_pixel_symmetric")) {
-        nb_value *exact = op2(im, NB_OP_mul, scale, from), *half = nb_times(im, from, 0.5);
-        nb_value *less = nb_plus(im, nb_unary(&im->b, NB_OP_neg, op2(im, NB_OP_div, to, exact)), 1);
-        x = op2(im, NB_OP_add, x, op2(im, NB_OP_mul, half, less));
+        nb_value *exact = nb_combine(im, NB_OP_mul, scale, from), *half = nb_times(im, from, 0.5);
+        nb_value *less =
+            nb_plus(im, nb_unary(&im->b, NB_OP_neg, nb_combine(im, NB_OP_div, to, exact)), 1);
+        x = nb_combine(im, NB_OP_add, x, nb_combine(im, NB_OP_mul, half, less));
     }
     return x;
 }
@@ -74,15 +72,15 @@ static nb_value *coordinates(nb_importer *im, const nb_resize *r, const nb_resiz
 /* Entries of x along axis d at `place` (f64), those beyond the ends being the last. */
 static nb_value *entries(nb_importer *im, nb_value *x, int d, nb_value *place) {
     nb_value *last = nb_plus(im, nb_resize_length(im, x->type->dims[d]), -1);
-    place = op2(im, NB_OP_max, op2(im, NB_OP_min, place, last), number(im, 0));
+    place = nb_combine(im, NB_OP_max, nb_combine(im, NB_OP_min, place, last), number(im, 0));
     return place ? nb_take(im, x, nb_cast(&im->b, place, NB_I64), d) : NULL;
 }
 
 /* Is a place (f64) before the first entry, or behind the last? */
 static nb_value *is_out(nb_importer *im, const nb_resize_axis *a, nb_value *place) {
     nb_value *last = nb_plus(im, nb_resize_length(im, a->from), -1);
-    return op2(im, NB_OP_or, op2(im, NB_OP_lt, place, number(im, 0)),
-               op2(im, NB_OP_lt, last, place));
+    return nb_combine(im, NB_OP_or, nb_combine(im, NB_OP_lt, place, number(im, 0)),
+                      nb_combine(im, NB_OP_lt, last, place));
 }
 
 static nb_value *nearest(nb_importer *im, const nb_resize *r, nb_value *x, int d, nb_value *at) {
@@ -100,8 +98,8 @@ static nb_value *nearest(nb_importer *im, const nb_resize *r, nb_value *x, int d
 /* c[0] t^3 + c[1] t^2 + c[2] t + c[3] */
 static nb_value *polynomial(nb_importer *im, const double *c, nb_value *t) {
     nb_value *y = nb_plus(im, nb_times(im, t, c[0]), c[1]);
-    y = nb_plus(im, op2(im, NB_OP_mul, y, t), c[2]);
-    return nb_plus(im, op2(im, NB_OP_mul, y, t), c[3]);
+    y = nb_plus(im, nb_combine(im, NB_OP_mul, y, t), c[2]);
+    return nb_plus(im, nb_combine(im, NB_OP_mul, y, t), c[3]);
 }
 
 /* Keys' cubic convolution: for t = distance <= 1, and beyond, for t = distance - 1. */
@@ -138,20 +136,20 @@ static nb_value *interpolated(nb_importer *im, const nb_resize *r, nb_value *x, 
              *y = NULL;
     int n, first;
     if (!below) return NULL;
-    weigh(im, r, op2(im, NB_OP_sub, at, below), weights, &n, &first);
+    weigh(im, r, nb_combine(im, NB_OP_sub, at, below), weights, &n, &first);
     for (int k = 0; k < n; k++) {
         places[k] = nb_plus(im, below, k + first);
         if (!r->outside) continue;
         nb_value *out = is_out(im, a, places[k]);
         weights[k] = out ? nb_choose(im, out, number(im, 0), weights[k]) : NULL;
-        sum = sum ? op2(im, NB_OP_add, sum, weights[k]) : weights[k];
+        sum = sum ? nb_combine(im, NB_OP_add, sum, weights[k]) : weights[k];
     }
     for (int k = 0; k < n; k++) {
-        nb_value *w = sum ? op2(im, NB_OP_div, weights[k], sum) : weights[k];
+        nb_value *w = sum ? nb_combine(im, NB_OP_div, weights[k], sum) : weights[k];
         if (!w) return NULL;
         w = nb_along(im, nb_cast(&im->b, w, x->type->elem), x->type->rank - d, 0);
-        nb_value *part = op2(im, NB_OP_mul, entries(im, x, d, places[k]), w);
-        y = y ? op2(im, NB_OP_add, y, part) : part;
+        nb_value *part = nb_combine(im, NB_OP_mul, entries(im, x, d, places[k]), w);
+        y = y ? nb_combine(im, NB_OP_add, y, part) : part;
     }
     return y;
 }
@@ -176,10 +174,11 @@ static const nb_dim *reach_of(nb_importer *im, const nb_resize *r, const nb_resi
 /* The kernel at distance t >= 0. */
 static nb_value *kernel(nb_importer *im, const nb_resize *r, nb_value *t) {
     nb_value *one = number(im, 1), *zero = number(im, 0);
-    if (is(r->mode, "linear")) return op2(im, NB_OP_max, op2(im, NB_OP_sub, one, t), zero);
+    if (is(r->mode, "linear"))
+        return nb_combine(im, NB_OP_max, nb_combine(im, NB_OP_sub, one, t), zero);
     nb_value *outer = cubic_outer(im, r->cubic, nb_plus(im, t, -1));
-    outer = nb_choose(im, op2(im, NB_OP_lt, t, number(im, 2)), outer, zero);
-    return nb_choose(im, op2(im, NB_OP_lt, t, one), cubic_inner(im, r->cubic, t), outer);
+    outer = nb_choose(im, nb_combine(im, NB_OP_lt, t, number(im, 2)), outer, zero);
+    return nb_choose(im, nb_combine(im, NB_OP_lt, t, one), cubic_inner(im, r->cubic, t), outer);
 }
 
 /* All entries that the kernel reaches, f64[to,taps] of them, weighted so that weights sum to 1. */
@@ -196,17 +195,17 @@ static nb_value *antialiased(nb_importer *im, const nb_resize *r, nb_value *x, i
                  *taps = nb_dim_mul(im->g, reach, nb_num(im, 2));
     at = nb_along(im, at, 2, 0);
     nb_value *tap = nb_cast(&im->b, nb_along(im, nb_count_up(im, first, taps), 2, 1), NB_F64);
-    nb_value *place = op2(im, NB_OP_add, nb_unary(&im->b, NB_OP_floor, at), tap);
-    nb_value *distance = nb_unary(&im->b, NB_OP_abs, op2(im, NB_OP_sub, place, at));
-    nb_value *shrunk = op2(im, NB_OP_min, scale_of(im, a), number(im, 1));
-    nb_value *w = kernel(im, r, op2(im, NB_OP_mul, distance, shrunk));
+    nb_value *place = nb_combine(im, NB_OP_add, nb_unary(&im->b, NB_OP_floor, at), tap);
+    nb_value *distance = nb_unary(&im->b, NB_OP_abs, nb_combine(im, NB_OP_sub, place, at));
+    nb_value *shrunk = nb_combine(im, NB_OP_min, scale_of(im, a), number(im, 1));
+    nb_value *w = kernel(im, r, nb_combine(im, NB_OP_mul, distance, shrunk));
     if (r->outside) w = nb_choose(im, is_out(im, a, place), number(im, 0), w);
-    w = op2(im, NB_OP_div, w, nb_reduce(im, NB_OP_reduce_sum, w, 1, &last, true));
+    w = nb_combine(im, NB_OP_div, w, nb_reduce(im, NB_OP_reduce_sum, w, 1, &last, true));
     if (!w) return NULL;
     const nb_dim *dims[NB_MAX_RANK];
     for (int k = 0; k < rank + 1 - d; k++) dims[k] = k < 2 ? w->type->dims[k] : nb_num(im, 1);
     w = nb_reshape(&im->b, nb_cast(&im->b, w, x->type->elem), rank + 1 - d, dims);
-    nb_value *parts = op2(im, NB_OP_mul, entries(im, x, d, place), w);
+    nb_value *parts = nb_combine(im, NB_OP_mul, entries(im, x, d, place), w);
     return nb_reduce(im, NB_OP_reduce_sum, parts, 1, &taps_axis, false);
 }
 

@@ -56,6 +56,21 @@ static nb_value *sum(nb_importer *im, nb_value *a, nb_value *b) {
     return a ? nb_combine(im, NB_OP_add, a, b) : b;
 }
 
+nb_value *nb_ms_add_bias(nb_importer *im, size_t input, const nb_value *q, const nb_dim *keys,
+                         nb_value *mask) {
+    if (!nb_has_input(im, input)) return mask;
+    nb_value *bias = nb_as(im, nb_node_input(im, input), NB_F32);
+    if (!bias || bias->type->rank != 4) {
+        nb_node_error(im, NB_MALFORMED, "the bias of the scores is not of rank 4");
+        return NULL;
+    }
+    for (int d = 0; d < 4; d++) {
+        const nb_dim *own = bias->type->dims[d], *full = d < 3 ? q->type->dims[d] : keys;
+        if (!nb_dim_is(own, 1) && nb_unify(im, own, full) != NB_OK) return NULL;
+    }
+    return sum(im, mask, bias);
+}
+
 nb_status nb_ms_bias(nb_importer *im, const nb_value *q, const nb_value *k, size_t mask_at,
                      size_t bias_at, nb_value **out) {
     *out = NULL;
@@ -68,34 +83,20 @@ nb_status nb_ms_bias(nb_importer *im, const nb_value *q, const nb_value *k, size
         if (!*out) return NB_MALFORMED;
     }
     if (!nb_has_input(im, bias_at)) return NB_OK;
-    nb_value *bias = nb_as(im, nb_node_input(im, bias_at), NB_F32);
-    if (!bias || bias->type->rank != 4)
-        return nb_node_error(im, NB_MALFORMED, "the bias of the scores is not of rank 4");
-    const nb_dim *full[] = {q->type->dims[0], q->type->dims[1], q->type->dims[2], k->type->dims[2]};
-    for (int d = 0; d < 4; d++)
-        if (!nb_dim_is(bias->type->dims[d], 1)) NB_TRY(nb_unify(im, bias->type->dims[d], full[d]));
-    *out = sum(im, *out, bias);
+    *out = nb_ms_add_bias(im, bias_at, q, k->type->dims[2], *out);
     return *out ? NB_OK : NB_MALFORMED;
 }
 
-/* [B,S,H*E] */
-static nb_value *attended(nb_importer *im, const attending *a, nb_value *bias) {
-    const float scale = nb_node_float(im, "scale", 0);
-    const nb_elem elem = a->q->type->elem;
-    nb_value *in[] = {nb_as(im, a->q, NB_F32), nb_as(im, a->k, NB_F32), nb_as(im, a->v, NB_F32)};
-    nb_begin(&im->b, NB_OP_attention);
-    for (int i = 0; i < 3; i++) nb_arg(&im->b, in[i]);
-    nb_arg(&im->b, bias);
-    const float size = (float)a->q->type->dims[3]->value;
-    nb_set_float(&im->b, "scale", scale != 0 ? scale : 1.0F / sqrtf(size));
-    return nb_as(im, nb_join_heads(im, nb_end(&im->b)), elem);
+nb_value *nb_ms_attend(nb_importer *im, nb_value *q, nb_value *k, nb_value *v, nb_value *bias) {
+    const float given = nb_node_float(im, "scale", 0), size = (float)q->type->dims[3]->value;
+    const nb_attending a = {
+        .q = q, .k = k, .v = v, .bias = bias, .scale = given != 0 ? given : 1.0F / sqrtf(size)};
+    return nb_join_heads(im, nb_attend(im, &a));
 }
 
 /* ---- Attention ------------------------------------------------------------------------------ */
 
-/* Columns from `from` on of the projected input, as heads. */
-static nb_value *heads_of(nb_importer *im, nb_value *x, int64_t from, int64_t width,
-                          int64_t heads) {
+nb_value *nb_ms_heads(nb_importer *im, nb_value *x, int64_t from, int64_t width, int64_t heads) {
     x = nb_slice_axis(im, x, 2, nb_num(im, from), nb_num(im, width), 1);
     return nb_split_heads(im, x, heads, width / heads);
 }
@@ -152,9 +153,9 @@ nb_status nb_import_ms_attention(nb_importer *im) {
     NB_TRY(read_widths(im, w, a.heads, widths));
     nb_value *y = nb_multiply(im, x, w);
     if (nb_has_input(im, 2) && y) y = nb_combine(im, NB_OP_add, y, nb_node_input(im, 2));
-    a.q = heads_of(im, y, 0, widths[0], a.heads);
-    a.k = heads_of(im, y, widths[0], widths[1], a.heads);
-    a.v = heads_of(im, y, widths[0] + widths[1], widths[2], a.heads);
+    a.q = nb_ms_heads(im, y, 0, widths[0], a.heads);
+    a.k = nb_ms_heads(im, y, widths[0], widths[1], a.heads);
+    a.v = nb_ms_heads(im, y, widths[0] + widths[1], widths[2], a.heads);
     if (nb_has_input(im, 4)) {
         nb_value *past = nb_node_input(im, 4);
         if (!past || past->type->rank != 5)
@@ -164,7 +165,7 @@ nb_status nb_import_ms_attention(nb_importer *im) {
     }
     if (!a.q || !a.k || !a.v) return nb_node_output(im, 0, NULL);
     NB_TRY(nb_ms_bias(im, a.q, a.k, 3, 5, &bias));
-    NB_TRY(nb_node_output(im, 0, attended(im, &a, bias)));
+    NB_TRY(nb_node_output(im, 0, nb_ms_attend(im, a.q, a.k, a.v, bias)));
     if (im->node->n_output < 2 || !*im->node->output[1]) return NB_OK;
     return nb_node_output(im, 1, stacked(im, a.k, a.v));
 }
@@ -246,7 +247,7 @@ nb_status nb_import_multi_head_attention(nb_importer *im) {
         NB_TRY(nb_unify(im, a.k->type->dims[2], a.v->type->dims[2]));
     }
     NB_TRY(nb_ms_bias(im, a.q, a.k, 4, 5, &bias));
-    NB_TRY(nb_node_output(im, 0, attended(im, &a, bias)));
+    NB_TRY(nb_node_output(im, 0, nb_ms_attend(im, a.q, a.k, a.v, bias)));
     NB_TRY(nb_node_output(im, 1, a.k));
     return nb_node_output(im, 2, a.v);
 }

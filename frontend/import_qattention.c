@@ -1,18 +1,6 @@
 /* QAttention of com.microsoft: an encoder's attention whose projection multiplies integers. */
 #include "frontend/quant.h"
 
-#include <math.h>
-
-/* Columns [from, from + heads * size) of x[B,S,3*H] as [B,heads,S,size]. */
-static nb_value *heads_of(nb_importer *im, nb_value *x, int64_t from, int64_t heads, int64_t size) {
-    x = nb_slice_axis(im, x, 2, nb_num(im, from), nb_num(im, heads * size), 1);
-    if (!x) return NULL;
-    x = nb_reshape(&im->b, x, 4,
-                   (const nb_dim *[]){x->type->dims[0], x->type->dims[1], nb_num(im, heads),
-                                      nb_num(im, size)});
-    return nb_swap_axes(im, x, 1, 2);
-}
-
 nb_status nb_import_qattention(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0), *w = nb_node_input(im, 1), *bias = nb_node_input(im, 2),
              *xs = nb_node_input(im, 3), *ws = nb_node_input(im, 4), *mask = NULL;
@@ -38,20 +26,9 @@ nb_status nb_import_qattention(nb_importer *im) {
                                     nb_combine(im, NB_OP_mul, nb_reshape(&im->b, xs, 0, NULL), ws))
                        : NULL;
     y = y ? nb_combine(im, NB_OP_add, y, bias) : NULL;
-    const int64_t size = width / heads;
     nb_value *part[3];
-    for (int i = 0; i < 3; i++) part[i] = heads_of(im, y, i * width, heads, size);
+    for (int i = 0; i < 3; i++) part[i] = nb_ms_heads(im, y, i * width, width, heads);
     if (!part[0] || !part[1] || !part[2]) return nb_node_output(im, 0, NULL);
     NB_TRY(nb_ms_bias(im, part[0], part[1], 5, SIZE_MAX, &mask));
-    const float scale = nb_node_float(im, "scale", 0);
-    nb_begin(&im->b, NB_OP_attention);
-    for (int i = 0; i < 3; i++) nb_arg(&im->b, part[i]);
-    nb_arg(&im->b, mask);
-    nb_set_float(&im->b, "scale", scale != 0 ? scale : 1.0F / sqrtf((float)size));
-    y = nb_swap_axes(im, nb_end(&im->b), 1, 2);
-    if (!y) return nb_node_output(im, 0, NULL);
-    return nb_node_output(
-        im, 0,
-        nb_reshape(&im->b, y, 3,
-                   (const nb_dim *[]){y->type->dims[0], y->type->dims[1], nb_num(im, width)}));
+    return nb_node_output(im, 0, nb_ms_attend(im, part[0], part[1], part[2], mask));
 }

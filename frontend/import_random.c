@@ -9,10 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-static nb_value *op2(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b) {
-    return nb_combine(im, kind, a, b);
-}
-
 /* ---- the generator -------------------------------------------------------------------------- */
 
 static nb_value *bits(nb_importer *im, uint64_t value) {
@@ -22,7 +18,7 @@ static nb_value *bits(nb_importer *im, uint64_t value) {
 }
 
 static nb_value *shifted_right(nb_importer *im, nb_value *x, int by) {
-    return op2(im, NB_OP_div, x, bits(im, UINT64_C(1) << by));
+    return nb_combine(im, NB_OP_div, x, bits(im, UINT64_C(1) << by));
 }
 
 static uint64_t seed_of(nb_importer *im) {
@@ -42,13 +38,13 @@ static nb_value *drawn(nb_importer *im, const nb_dim *count, int64_t first, int6
     nb_set_dims(&im->b, "count", 1, &count);
     nb_set_int(&im->b, "step", step);
     nb_value *i = nb_cast(&im->b, nb_end(&im->b), NB_U64);
-    nb_value *z = op2(im, NB_OP_mul, i, bits(im, UINT64_C(0x9e3779b97f4a7c15)));
-    z = op2(im, NB_OP_add, z, bits(im, seed_of(im)));
-    z = op2(im, NB_OP_xor, z, shifted_right(im, z, 30));
-    z = op2(im, NB_OP_mul, z, bits(im, UINT64_C(0xbf58476d1ce4e5b9)));
-    z = op2(im, NB_OP_xor, z, shifted_right(im, z, 27));
-    z = op2(im, NB_OP_mul, z, bits(im, UINT64_C(0x94d049bb133111eb)));
-    return op2(im, NB_OP_xor, z, shifted_right(im, z, 31));
+    nb_value *z = nb_combine(im, NB_OP_mul, i, bits(im, UINT64_C(0x9e3779b97f4a7c15)));
+    z = nb_combine(im, NB_OP_add, z, bits(im, seed_of(im)));
+    z = nb_combine(im, NB_OP_xor, z, shifted_right(im, z, 30));
+    z = nb_combine(im, NB_OP_mul, z, bits(im, UINT64_C(0xbf58476d1ce4e5b9)));
+    z = nb_combine(im, NB_OP_xor, z, shifted_right(im, z, 27));
+    z = nb_combine(im, NB_OP_mul, z, bits(im, UINT64_C(0x94d049bb133111eb)));
+    return nb_combine(im, NB_OP_xor, z, shifted_right(im, z, 31));
 }
 
 /* [0,1) in multiples of 2^-24 (f32) or 2^-53 (f64). */
@@ -70,10 +66,10 @@ static nb_value *normal(nb_importer *im, nb_elem elem, int rank, const nb_dim *c
     for (int d = 0; d < rank; d++) count = nb_dim_mul(im->g, count, dims[d]);
     nb_value *u = fraction(im, drawn(im, count, 0, 2), elem),
              *v = fraction(im, drawn(im, count, 1, 2), elem);
-    nb_value *rest = op2(im, NB_OP_sub, nb_scalar(im, elem, 1), u);
+    nb_value *rest = nb_combine(im, NB_OP_sub, nb_scalar(im, elem, 1), u);
     nb_value *radius = nb_times(im, nb_unary(&im->b, NB_OP_log, rest), -2);
     nb_value *wave = nb_unary(&im->b, NB_OP_cos, nb_times(im, v, 2 * M_PI));
-    nb_value *y = op2(im, NB_OP_mul, nb_unary(&im->b, NB_OP_sqrt, radius), wave);
+    nb_value *y = nb_combine(im, NB_OP_mul, nb_unary(&im->b, NB_OP_sqrt, radius), wave);
     return nb_reshape(&im->b, y, rank, dims);
 }
 
@@ -102,7 +98,7 @@ nb_status nb_import_bernoulli(nb_importer *im) {
                              nb_elems[x->type->elem].text);
     NB_TRY(read_type(im, x->type->elem, &elem));
     nb_value *u = uniform(im, wide(x->type->elem), x->type->rank, x->type->dims);
-    nb_value *below = op2(im, NB_OP_lt, u, nb_as(im, x, wide(x->type->elem)));
+    nb_value *below = nb_combine(im, NB_OP_lt, u, nb_as(im, x, wide(x->type->elem)));
     return nb_node_output(im, 0, nb_as(im, below, elem));
 }
 
@@ -153,21 +149,21 @@ nb_status nb_import_multinomial(nb_importer *im) {
                  *n = nb_num(im, samples);
     x = nb_as(im, x, wide(x->type->elem));
     nb_value *most = x ? nb_reduce(im, NB_OP_reduce_max, x, 1, &axis, true) : NULL;
-    nb_value *p = nb_unary(&im->b, NB_OP_exp, op2(im, NB_OP_sub, x, most));
+    nb_value *p = nb_unary(&im->b, NB_OP_exp, nb_combine(im, NB_OP_sub, x, most));
     nb_begin(&im->b, NB_OP_cumsum);
     nb_arg(&im->b, p);
     nb_set_int(&im->b, "axis", axis);
     p = nb_end(&im->b);
     nb_value *all = nb_slice_axis(im, p, 1, nb_dim_sub(im->g, classes, one), one, 1);
-    nb_value *u =
-        op2(im, NB_OP_mul, uniform(im, wide(x->type->elem), 2, (const nb_dim *[]){batch, n}), all);
+    nb_value *u = nb_combine(
+        im, NB_OP_mul, uniform(im, wide(x->type->elem), 2, (const nb_dim *[]){batch, n}), all);
     if (!u) return nb_node_output(im, 0, NULL);
     p = nb_reshape(&im->b, p, 3, (const nb_dim *[]){batch, one, classes});
     u = nb_reshape(&im->b, u, 3, (const nb_dim *[]){batch, n, one});
-    nb_value *passed = nb_as(im, op2(im, NB_OP_le, p, u), NB_I64);
+    nb_value *passed = nb_as(im, nb_combine(im, NB_OP_le, p, u), NB_I64);
     nb_value *y = passed ? nb_reduce(im, NB_OP_reduce_sum, passed, 1, &last, false) : NULL;
     const nb_dim *highest = nb_dim_sub(im->g, classes, one);
-    y = op2(im, NB_OP_min, y, nb_make_dims(im, 1, &highest, true));
+    y = nb_combine(im, NB_OP_min, y, nb_make_dims(im, 1, &highest, true));
     return nb_node_output(im, 0, nb_as(im, y, elem));
 }
 
@@ -213,9 +209,9 @@ nb_status nb_import_dropout(nb_importer *im) {
     ratio = ratio ? nb_as(im, ratio, elem) : NULL;
     ratio = ratio && training ? nb_choose(im, training, ratio, nb_scalar(im, elem, 0)) : NULL;
     nb_value *u = uniform(im, elem, x->type->rank, x->type->dims);
-    nb_value *keep = op2(im, NB_OP_le, ratio, u);
-    nb_value *factor = op2(im, NB_OP_div, one, op2(im, NB_OP_sub, one, ratio));
-    nb_value *y = op2(im, NB_OP_mul, nb_as(im, x, elem), factor);
+    nb_value *keep = nb_combine(im, NB_OP_le, ratio, u);
+    nb_value *factor = nb_combine(im, NB_OP_div, one, nb_combine(im, NB_OP_sub, one, ratio));
+    nb_value *y = nb_combine(im, NB_OP_mul, nb_as(im, x, elem), factor);
     y = keep && y ? nb_choose(im, keep, y, nb_scalar(im, elem, 0)) : NULL;
     NB_TRY(nb_node_output(im, 0, nb_as(im, y, x->type->elem)));
     return nb_node_output(im, 1, keep);

@@ -90,20 +90,6 @@ nb_status nb_import_window(nb_importer *im) {
 
 /* ---- MelWeightMatrix ------------------------------------------------------------------------ */
 
-static nb_value *op2(nb_importer *im, nb_op_kind kind, nb_value *a, nb_value *b) {
-    return nb_combine(im, kind, a, b);
-}
-
-/* An input of one number, as f64. */
-static nb_status read_number(nb_importer *im, size_t i, nb_value **out) {
-    nb_value *v = nb_node_input(im, i);
-    int64_t count;
-    if (!v || !nb_type_static_count(v->type, &count) || count != 1)
-        return nb_node_error(im, NB_MALFORMED, "input %zu is not one number", i);
-    *out = nb_as(im, nb_reshape(&im->b, v, 0, NULL), NB_F64);
-    return *out ? NB_OK : NB_MALFORMED;
-}
-
 /* O'Shaughnessy's scale: 2595 log10(1 + f / 700). */
 static nb_value *mel_of(nb_importer *im, nb_value *hertz) {
     nb_value *x = nb_unary(&im->b, NB_OP_log, nb_plus(im, nb_times(im, hertz, 1.0 / 700), 1));
@@ -117,17 +103,17 @@ static nb_value *hertz_of(nb_importer *im, nb_value *mel) {
 
 /* Edges of the bands as bins of the spectrum, f64[bands + 2]: equal steps in mel. */
 static nb_value *band_edges(nb_importer *im, const nb_dim *bands) {
-    nb_value *length, *rate, *low, *high;
-    if (read_number(im, 1, &length) != NB_OK || read_number(im, 2, &rate) != NB_OK ||
-        read_number(im, 3, &low) != NB_OK || read_number(im, 4, &high) != NB_OK)
-        return NULL;
+    nb_value *length = nb_one_number(im, 1, NB_F64), *rate = nb_one_number(im, 2, NB_F64),
+             *low = nb_one_number(im, 3, NB_F64), *high = nb_one_number(im, 4, NB_F64);
+    if (!length || !rate || !low || !high) return NULL;
     const nb_dim *count = nb_dim_add(im->g, bands, nb_num(im, 2));
     low = mel_of(im, low);
     nb_value *n = nb_cast(&im->b, nb_make_dims(im, 1, &count, true), NB_F64);
-    nb_value *step = op2(im, NB_OP_div, op2(im, NB_OP_sub, mel_of(im, high), low), n);
-    nb_value *mel = op2(im, NB_OP_add, op2(im, NB_OP_mul, steps(im, count, NB_F64), step), low);
-    nb_value *scaled = op2(im, NB_OP_mul, nb_plus(im, length, 1), hertz_of(im, mel));
-    return nb_unary(&im->b, NB_OP_floor, op2(im, NB_OP_div, scaled, rate));
+    nb_value *step = nb_combine(im, NB_OP_div, nb_combine(im, NB_OP_sub, mel_of(im, high), low), n);
+    nb_value *mel =
+        nb_combine(im, NB_OP_add, nb_combine(im, NB_OP_mul, steps(im, count, NB_F64), step), low);
+    nb_value *scaled = nb_combine(im, NB_OP_mul, nb_plus(im, length, 1), hertz_of(im, mel));
+    return nb_unary(&im->b, NB_OP_floor, nb_combine(im, NB_OP_div, scaled, rate));
 }
 
 /* [bins,bands]: each band a triangle, from its lower edge up to the next band's, and down to that
@@ -151,15 +137,15 @@ nb_status nb_import_mel_weight_matrix(nb_importer *im) {
     for (int k = 0; k < 3; k++)
         edge[k] = nb_along(im, nb_slice_axis(im, edges, 0, nb_num(im, k), *bands, 1), 2, 1);
     nb_value *bin = nb_along(im, steps(im, bins, NB_F64), 2, 0), *zero = nb_scalar(im, NB_F64, 0);
-    nb_value *up = op2(im, NB_OP_sub, edge[1], edge[0]),
-             *down = op2(im, NB_OP_sub, edge[2], edge[1]);
-    nb_value *rising = op2(im, NB_OP_div, op2(im, NB_OP_sub, bin, edge[0]), up);
-    rising = nb_choose(im, op2(im, NB_OP_eq, up, zero), nb_scalar(im, NB_F64, 1), rising);
-    nb_value *falling = op2(im, NB_OP_div, op2(im, NB_OP_sub, edge[2], bin), down);
-    nb_value *below =
-        op2(im, NB_OP_and, op2(im, NB_OP_le, edge[0], bin), op2(im, NB_OP_le, bin, edge[1]));
-    nb_value *above =
-        op2(im, NB_OP_and, op2(im, NB_OP_le, edge[1], bin), op2(im, NB_OP_lt, bin, edge[2]));
+    nb_value *up = nb_combine(im, NB_OP_sub, edge[1], edge[0]),
+             *down = nb_combine(im, NB_OP_sub, edge[2], edge[1]);
+    nb_value *rising = nb_combine(im, NB_OP_div, nb_combine(im, NB_OP_sub, bin, edge[0]), up);
+    rising = nb_choose(im, nb_combine(im, NB_OP_eq, up, zero), nb_scalar(im, NB_F64, 1), rising);
+    nb_value *falling = nb_combine(im, NB_OP_div, nb_combine(im, NB_OP_sub, edge[2], bin), down);
+    nb_value *below = nb_combine(im, NB_OP_and, nb_combine(im, NB_OP_le, edge[0], bin),
+                                 nb_combine(im, NB_OP_le, bin, edge[1]));
+    nb_value *above = nb_combine(im, NB_OP_and, nb_combine(im, NB_OP_le, edge[1], bin),
+                                 nb_combine(im, NB_OP_lt, bin, edge[2]));
     nb_value *y = above && below ? nb_choose(im, below, rising, zero) : NULL;
     y = y ? nb_choose(im, above, falling, y) : NULL;
     return nb_node_output(im, 0, nb_as(im, y, elem));

@@ -339,6 +339,15 @@ nb_value *nb_scalar(nb_importer *im, nb_elem elem, double value) {
     return elem == NB_F32 || elem == NB_I64 ? v : nb_cast(&im->b, v, elem);
 }
 
+nb_value *nb_one_number(nb_importer *im, size_t input, nb_elem elem) {
+    nb_value *v = nb_node_input(im, input);
+    int64_t count;
+    if (v && nb_type_static_count(v->type, &count) && count == 1)
+        return nb_as(im, nb_reshape(&im->b, v, 0, NULL), elem);
+    if (v) nb_node_error(im, NB_MALFORMED, "input %zu is not one number", input);
+    return NULL;
+}
+
 /* Can nb_unify say that they are equal? */
 static bool unifiable(nb_importer *im, const nb_dim *a, const nb_dim *b) {
     const nb_dim *difference = nb_dim_sub(im->g, a, b);
