@@ -239,11 +239,12 @@ nb_status nb_eval_rotary(const nb_evaluating *e) {
 /* ---- hadamard ------------------------------------------------------------------------------ */
 
 nb_status nb_eval_hadamard(const nb_evaluating *e) {
-    const int64_t block = nb_attr_int(e->op, "block"), count = nb_tensor_count(e->out);
-    const float scale = 1.0f / sqrtf((float)block);
+    const int64_t longest = nb_attr_int(e->op, "block"), count = nb_tensor_count(e->out);
+    const int64_t row = e->out->dims[e->out->rank - 1];
     float *y = e->out->data;
     if (count) memcpy(y, e->in[0].data, (size_t)count * sizeof *y);
-    for (int64_t at = 0; at < count; at += block) {
+    for (int64_t at = 0, block; at < count; at += block) {
+        block = nb_hadamard_block(longest, row - at % row);
         for (int64_t half = 1; half < block; half *= 2) {
             for (int64_t i = at; i < at + block; i++) {
                 if ((i - at) & half) continue;
@@ -252,6 +253,7 @@ nb_status nb_eval_hadamard(const nb_evaluating *e) {
                 y[i + half] = a - b;
             }
         }
+        const float scale = 1.0f / sqrtf((float)block);
         for (int64_t i = at; i < at + block; i++) y[i] *= scale;
     }
     return NB_OK;

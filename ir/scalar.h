@@ -15,6 +15,12 @@
 /* A mask of attention that is as small or smaller hides its key (NUMBERS.md, "Products"). */
 #define NB_HIDING (-0x1p100F)
 
+/* Entries of hadamard's next block when `left` > 0 are left of a row (NUMBERS.md, "Layers"). */
+static inline int64_t nb_hadamard_block(int64_t block, int64_t left) {
+    while (block > left) block /= 2;
+    return block;
+}
+
 static inline uint32_t nb_bits(float x) {
     uint32_t u;
     memcpy(&u, &x, sizeof u);

@@ -1,6 +1,7 @@
 /* The schemes (presets.h). Defaults: outlier channels smoothed away; groups of 32, the range
  * searched; symmetric codes of 8 bits, or 4 bits with zero points and the head in 8 bits, whose
- * errors reach the logits directly; embeddings in 8 bits; 8-bit inputs of gated layers by blocks.
+ * errors reach the logits directly; embeddings in 8 bits; 8-bit inputs of gated layers by blocks,
+ * or spread over blocks.
  * With samples weights are rounded by what they do to the outputs (GPTQ). Activations stay dynamic
  * then too, unless static ones are asked for: a scale per token costs little and loses less. */
 #include "passes/presets.h"
@@ -75,27 +76,23 @@ static const char *weights(const nb_scheme *s, int64_t group, nb_arena *arena) {
                      s->weight_bits == 4 ? ", head=8" : "");
 }
 
-/* Static scales are for what smoothing left, so they are chosen behind it. */
+/* What stands out goes; then, where that is measured and weights have bits to spare, what is
+ * uneven: rounding 4-bit weights is the greater loss, and moved factors make it greater. What a
+ * gate makes of single tokens is spread unless its codes are in blocks, which weights without
+ * groups do not allow. Static scales are for what is left, so they are chosen behind all that. */
 static const char *smoothing(const nb_scheme *s, int64_t group, bool fixed, bool calibrated,
                              nb_arena *arena) {
-    /* One scale for a tensor: what a gate multiplies is evened out first. */
-    if (fixed) {
-        const char *search =
-            nb_format(arena, ", smooth-fold{search, bits=%d, group=%lld, act=i8-static, places=",
-                      s->weight_bits, (long long)group);
-        const bool moves = s->weight_bits == 8;
-        /* What stands out vanishes everywhere first. Factors for what gates multiply would be in
-         * the way of their rotation, and are for those that it leaves alone. */
-        return nb_format(arena,
-                         ", smooth-fold{leave=4}%s%s, rotate{residual=false, values=false, "
-                         "gated=32}%s%s, calibrate{method=mse}",
-                         moves ? search : "", moves ? "norms}" : "", moves ? search : "",
-                         moves ? "products}" : "");
-    }
-    /* Rounding 4-bit weights is the greater loss, and moved factors make it greater. */
-    if (!calibrated || s->weight_bits == 4) return ", smooth-fold{leave=4}";
-    return nb_format(arena, ", smooth-fold{search, bits=%d, group=%lld, act=%s}", s->weight_bits,
-                     (long long)group, s->act_bits == 8 ? "i8" : "none");
+    const bool search = s->weight_bits == 8 && calibrated;
+    const char *text = search && !fixed ? "" : ", smooth-fold{leave=4}";
+    if (search)
+        text = nb_format(arena, "%s, smooth-fold{search, bits=8, group=%lld, act=%s}", text,
+                         (long long)group,
+                         fixed              ? "i8-static"
+                         : s->act_bits == 8 ? "i8"
+                                            : "none");
+    if (fixed || (s->act_bits == 8 && !group))
+        text = nb_format(arena, "%s, rotate{residual=false, values=false, gated=32}", text);
+    return fixed ? nb_format(arena, "%s, calibrate{method=mse}", text) : text;
 }
 
 /* Drawn pictures show less of what errors do than real ones. */

@@ -5,29 +5,22 @@
 
 bool nb_rotate_gated(nb_turns *t, int64_t block) {
     nb_arena *scratch = nb_state_of(t->ctx)->scratch;
-    nb_rotation *r = NB_NEW(scratch, nb_rotation);
-    *r = nb_rotation_plain(block);
     nb_map done = {.arena = scratch}; /* value -> its transform */
-    nb_refusal refusal = {.ctx = t->ctx, .rule = "gated"};
-    size_t found = 0;
+    nb_rotation *r = NULL;
     NB_FOR_OPS(op, &t->ctx->graph->body) {
         nb_use *weight = nb_float_weight(op);
         nb_value *x = weight ? nb_in(op, 0) : NULL;
         if (!weight || !nb_is_gated(x)) continue;
         const int64_t rows = weight->value->type->dims[0]->value;
-        found++;
-        if (rows % block) {
-            nb_refuse_rotation(&refusal, op,
-                               nb_format(scratch, "its %lld inputs are not a multiple of %lld",
-                                         (long long)rows, (long long)block));
-            continue;
-        }
         nb_value *y = nb_map_get(&done, x);
         if (!y) y = nb_hadamard_of(t->ctx, x, block);
         nb_map_set(&done, x, y);
         nb_set_operand(&op->operands[0], y);
+        if (!r || r->n != rows) {
+            r = NB_NEW(scratch, nb_rotation);
+            *r = nb_rotation_plain(rows, block);
+        }
         nb_turns_add(t, weight, (nb_turn){.by = r, .count = rows});
     }
-    nb_refusal_report(t->ctx, &refusal, "gated", "layers behind gated units", found);
-    return found > refusal.count;
+    return r != NULL;
 }

@@ -5,6 +5,7 @@
  * mod 4, and applied as they stand. */
 #include "passes/rotation.h"
 
+#include "ir/scalar.h"
 #include "ir/support/map.h"
 
 #include <math.h>
@@ -63,8 +64,8 @@ static const int8_t *paley(nb_arena *arena, int64_t order) {
     return h;
 }
 
-nb_rotation nb_rotation_plain(int64_t block) {
-    return (nb_rotation){.n = block, .order = 1, .block = block};
+nb_rotation nb_rotation_plain(int64_t n, int64_t block) {
+    return (nb_rotation){.n = n, .order = 1, .block = block};
 }
 
 nb_rotation nb_rotation_random(nb_arena *arena, int64_t n, uint64_t seed) {
@@ -113,12 +114,15 @@ static void mix(const nb_rotation *r, double *v, int64_t step, double *room) {
 }
 
 void nb_rotation_apply(const nb_rotation *r, double *v, double *room) {
-    const double scale = 1 / sqrt((double)(r->order * r->block));
-    for (int64_t i = 0; i < r->n; i++) {
-        const double factor = r->signs ? scale * r->signs[i] : scale;
-        for (int c = 0; c < LANES; c++) v[i * LANES + c] *= factor;
+    for (int64_t at = 0, block; at < r->n; at += block) {
+        block = nb_hadamard_block(r->block, r->n - at);
+        const double scale = 1 / sqrt((double)(r->order * block));
+        for (int64_t i = at; i < at + block; i++) {
+            const double factor = r->signs ? scale * r->signs[i] : scale;
+            for (int c = 0; c < LANES; c++) v[i * LANES + c] *= factor;
+        }
+        butterflies(v + at * LANES, block);
     }
-    for (int64_t at = 0; at < r->n; at += r->block) butterflies(v + at * LANES, r->block);
     for (int64_t at = 0; r->core && at < r->n; at += r->order * r->block) {
         for (int64_t j = 0; j < r->block; j++) mix(r, v + (at + j) * LANES, r->block, room);
     }

@@ -1,6 +1,6 @@
 /* hadamard: butterflies between entries of a block. Entries less than 16 apart stand in one vector
  * and meet by a shuffle; the rest of a block's vectors meet whole, without leaving straight code.
- */
+ * Blocks that are too long for a row's end are followed by one of each size that it is made of. */
 #include "codegen/lower.h"
 
 #include <math.h>
@@ -10,7 +10,7 @@
 typedef struct row {
     nb_lower *l;
     cg_val from, to; /* where the row starts */
-    int64_t block;
+    int64_t block;   /* a block's entries; at the end of a row those of a smaller one */
 } row;
 
 static cg_val load(const row *r, cg_val i, cg_val n) {
@@ -71,15 +71,28 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     const cg_buf *x = &l->in[0].buf, *y = &l->out[0].buf;
-    row r = {.l = l, .block = nb_attr_int(l->op, "block")};
-    cg_val length = x->dims[x->rank - 1];
+    row r = {.l = l};
+    const int64_t longest = nb_attr_int(l->op, "block");
+    cg_val length = x->dims[x->rank - 1], whole = cg_andi(g, length, -longest);
     CG_FOR(g, i, begin, end, cg_i64(g, 1)) {
         r.from = cg_buf_row(g, x, 1, i);
         r.to = cg_buf_row(g, y, 1, i);
+        r.block = longest;
         if (r.block <= CG_LANES) {
-            cg_for16(g, length, short_blocks, &r);
+            cg_for16(g, whole, short_blocks, &r);
         } else {
-            CG_FOR(g, at, cg_i64(g, 0), length, cg_i64(g, r.block)) long_block(&r, at);
+            CG_FOR(g, at, cg_i64(g, 0), whole, cg_i64(g, r.block)) long_block(&r, at);
+        }
+        cg_val at = whole;
+        while (r.block /= 2) {
+            cg_val left = cg_andi(g, length, r.block);
+            CG_IF(g, cg_cmpi(g, CG_NE, left, 0)) {
+                if (r.block <= CG_LANES)
+                    short_blocks(g, &r, at, left);
+                else
+                    long_block(&r, at);
+            }
+            at = cg_add(g, at, left);
         }
     }
 }

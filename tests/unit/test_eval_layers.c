@@ -149,6 +149,10 @@ START_TEST(hadamards) {
     /* rows of [1 1 1 1; 1 -1 1 -1; 1 1 -1 -1; 1 -1 -1 1] / 2 */
     eval_expect(&t, hadamard(x, 4), "5 -1 -2 0 4 4 -4 -4");
     eval_expect(&t, hadamard(hadamard(x, 4), 4), "1 2 3 4 0 0 8 0");
+    /* Rows of 7: blocks of 4, 2 and 1. */
+    eval_expect(&t,
+                hadamard(eval_f32(&t, DIMS(2, 7), 1, 2, 3, 4, 8, 0, 9, 0, 0, 8, 0, 0, 0, -1), 4),
+                "5 -1 -2 0 5.656854 5.656854 9 4 4 -4 -4 0 0 -1");
     /* 1/sqrt(2) is 0.70710677 in f32, and the product is rounded once more. Stages begin with
      * neighbours: (2^24 + 1) - 1 would be 2^24 - 1 the other way round. */
     eval_expect(&t, hadamard(eval_f32(&t, DIMS(2), 3, 1), 2), "2.828427 1.4142135");

@@ -483,10 +483,8 @@ START_TEST(hadamards) {
     ir_expect(&t, "f32[B,S,96]");
     hadamard(input(NB_F32, "16*S"), 8);
     ir_expect(&t, "f32[16*S]");
-    hadamard(input(NB_F32, "B,S,96"), 64);
-    ir_expect_error(&t, "the last axis of f32[B,S,96] is not a multiple of 64");
-    hadamard(input(NB_F32, "B,S"), 2);
-    ir_expect_error(&t, "is not a multiple of 2");
+    hadamard(input(NB_F32, "B,S,43"), 64);
+    ir_expect(&t, "f32[B,S,43]");
     hadamard(input(NB_F32, "B,96"), 24);
     ir_expect_error(&t, "block is 24, expected a power of two up to 1024");
     hadamard(input(NB_F32, "B,96"), 0);

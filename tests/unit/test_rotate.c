@@ -81,12 +81,19 @@ END_TEST
 
 /* Rows of Sylvester's matrix: the sign is the parity of the common bits. */
 START_TEST(plain) {
-    nb_rotation r = nb_rotation_plain(8);
+    nb_rotation r = nb_rotation_plain(8, 8);
     const double *m = matrix_of(&r);
     for (int i = 0; i < 64; i++) {
         const double sign = __builtin_parity((unsigned)(i / 8 & i % 8)) ? -1 : 1;
         ck_assert_double_eq_tol(m[i], sign / sqrt(8), 1e-15);
     }
+    /* What is left of 8 entries of 15 is 4 and 2 and 1. */
+    r = nb_rotation_plain(15, 8);
+    m = matrix_of(&r);
+    ck_assert_double_eq_tol(m[14 * 15 + 14], 1, 1e-15);
+    ck_assert_double_eq_tol(m[13 * 15 + 13], -1 / sqrt(2), 1e-15);
+    ck_assert_double_eq_tol(m[11 * 15 + 8], 0.5, 1e-15);
+    ck_assert_double_eq_tol(m[12 * 15 + 11], 0, 1e-15);
 }
 END_TEST
 
@@ -175,11 +182,6 @@ static const struct {
      "its values are not the result of a linear layer alone"},
     {"residual=false", HEADS(STATE, "  %y: f32[B,S,2] = neg %o\n"),
      "what it makes is taken by others than linear layers"},
-    {"residual=false, values=false, gated=4",
-     HEADS(STATE, "  %m: f32[B,S,2] = mul %o, %x\n  %n: f32[B,S,2] = neg %m\n"
-                  "  %g: f32[B,S,2] = mul %n, %o\n  %y: f32[B,S,2] = matmul %g, @w\n"),
-     "gated: 1 of 1 layers behind gated units stay as they are: its 2 inputs are not a multiple of "
-     "4"},
 };
 
 static void run_rotate(const char *text, const char *options) {
