@@ -30,7 +30,8 @@ static const nb_option options[] = {
      .max = 1024,
      .summary =
          "rotate inputs of layers behind gated units, at run time, by blocks of so many: 32, "
-         "64, 128; 0: do not"},
+         "64, 128, or the largest power of two, 4 at least, by which there are whole ones; 0: do "
+         "not"},
     {.name = "queries",
      .kind = NB_OPTION_BOOL,
      .fallback = "false",

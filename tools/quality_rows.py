@@ -127,7 +127,7 @@ STAGES = (
     Stage("zero points", FOUR_BITS, FOUR_BITS, weights={"asymmetric": ""}, calibrated=False),
     Stage("inputs weigh in the search", FOUR_BITS, weights={"importance": "inputs"}, on="range search"),
     Stage("input blocks of gated layers", ("w4a8 g32",), ("w4a8 g32",), act=", blocks=gated", calibrated=False),
-    Stage("rotation of gated layers' inputs", BYTES, STATIC,
+    Stage("rotation of gated layers' inputs", BYTES, ("w8a8", *STATIC),
           "rotate{residual=false, values=false, gated=32}, ", calibrated=False),
     Stage("bounds by squared error", STATIC, STATIC, data="calibrate{method=mse}, "),
     Stage("zero points of activations", STATIC, act=", asymmetric"),
