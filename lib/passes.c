@@ -76,7 +76,9 @@ static void after_pass(void *user, const nb_pass_event *e) {
 
 static nb_status pipeline_of(const running *r, nb_arena *arena, nb_diags *diags, const char **out) {
     const char *scheme = r->scheme, *budget = r->options.budget;
-    nb_preset_options preset = {.group = -1, .calibrated = r->options.n_samples > 0};
+    nb_preset_options preset = {.group = -1,
+                                .calibrated = r->options.n_samples > 0,
+                                .own_samples = budget && !r->options.n_samples};
     NB_TRY(nbl_given(scheme, "scheme", diags));
     if (budget) preset.budget = nb_budget_option(budget, arena);
     if (budget && !preset.budget)
@@ -105,7 +107,7 @@ static nb_status run_passes(void *job, nb_diags *diags) {
     NB_TRY(make_registry(r, diags, &env.registry));
     NB_TRY(nb_pipeline_parse(env.registry, text, arena, diags, &pipeline));
     NB_TRY(read_samples(r, diags, &env));
-    stopwatch.given = nbl_first_sample(r->graph->graph, env.samples, env.n_samples, arena);
+    stopwatch.given = nbl_first_sample(r->graph->graph, &env, arena);
     env.run_seconds = nbl_run_seconds;
     env.seconds_user = &stopwatch;
     env.verify_each = r->options.verify_each != 0;

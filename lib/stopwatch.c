@@ -44,14 +44,16 @@ int64_t nbl_group(double each) { return each < 2e-5 ? 1 + (int64_t)(2e-4 / (each
 /* ---- one run at the shapes of a sample ---------------------------------------------------------
  */
 
-nbl_sample nbl_first_sample(const nb_graph *g, const nb_sample *samples, size_t n,
-                            nb_arena *arena) {
-    if (!n) return (nbl_sample){0};
+nbl_sample nbl_first_sample(const nb_graph *g, const nb_pass_env *env, nb_arena *arena) {
     const char **names =
         (const char **)nb_alloc_array(arena, (size_t)g->body.n_params + 1, sizeof *names);
     for (uint32_t i = 0; i < g->body.n_params; i++)
         names[i] = nb_strdup(arena, g->body.params[i]->name);
-    return (nbl_sample){.sample = samples, .names = names, .n = g->body.n_params};
+    return (nbl_sample){.env = env, .names = names, .n = g->body.n_params};
+}
+
+const nb_tensor *nbl_sample_inputs(const nbl_sample *given) {
+    return given->env && given->env->samples ? given->env->samples[0].inputs : NULL;
 }
 
 typedef struct timed {
@@ -64,8 +66,9 @@ typedef struct timed {
 
 static const nb_tensor *given_for(const timed *t, uint32_t input) {
     const nb_port *port = &t->model->inputs[input];
-    for (size_t i = 0; i < t->given->n; i++) {
-        const nb_tensor *tensor = &t->given->sample->inputs[i];
+    const nb_tensor *inputs = nbl_sample_inputs(t->given);
+    for (size_t i = 0; inputs && i < t->given->n; i++) {
+        const nb_tensor *tensor = &inputs[i];
         if (strcmp(t->given->names[i], port->name) == 0)
             return tensor->data && tensor->elem == nb_elem_from_onnx(port->elem) &&
                            tensor->rank == port->rank

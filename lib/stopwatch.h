@@ -47,12 +47,14 @@ nb_status nbl_time_rounds(const nbl_rounds *r, nb_arena *arena, double *seconds,
 /* Arrays for a graph's inputs, and the inputs' names, which outlive what passes make of the graph.
  */
 typedef struct nbl_sample {
-    const nb_sample *sample; /* NULL: none */
+    const nb_pass_env *env; /* its samples, which passes may have drawn; NULL: none */
     const char *const *names;
     size_t n;
 } nbl_sample;
-/* The first of the samples for g as it is now. */
-nbl_sample nbl_first_sample(const nb_graph *g, const nb_sample *samples, size_t n, nb_arena *arena);
+/* The first of env's samples, those there are when it is looked at, for g as it is now. */
+nbl_sample nbl_first_sample(const nb_graph *g, const nb_pass_env *env, nb_arena *arena);
+/* [given->n]; NULL: there is none. */
+const nb_tensor *nbl_sample_inputs(const nbl_sample *given);
 
 /* Times runs of a program that was compiled with marks. States begin as the sample has them, where
  * passes left them their type and shape, and else empty: a step of a decoder is a sample of one

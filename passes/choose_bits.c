@@ -4,11 +4,10 @@
  *   requires   samples; stands before quantize-weights, which takes what was chosen
  *   maintains  the graph, untouched
  *
- * What a layer's errors cost is measured: the model runs with that layer alone rounded to `probe`
- * bits, and what counts is the Kullback-Leibler divergence of its outputs' softmax from the float
- * model's. It grows with the square of the weights' error while that is small, which says what
- * other widths and groups cost; and losses of layers add up (as in HAWQ-V3, arXiv 2011.10680, and
- * others), which leaves a multiple-choice knapsack.
+ * What errors of a layer rounded to `probe` bits cost is measured (sensitivity.h). That grows with
+ * the square of the weights' error while it is small, which says what other widths and groups cost;
+ * and losses of layers add up (as in HAWQ-V3, arXiv 2011.10680, and others), which leaves a
+ * multiple-choice knapsack.
  *
  * Time is measured too: the model is compiled with all layers in one form after the other, and each
  * layer is timed in it (draft.h). What is left of a run is everything else. Then the model is timed
@@ -19,12 +18,15 @@
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
 #include "passes/linear.h"
-#include "passes/output_loss.h"
 #include "passes/rtn.h"
+#include "passes/sensitivity.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* In the order of nb_measure. */
+static const char *const measures[] = {"outputs", "noise", "layer", NULL};
 
 static const nb_option options[] = {
     {.name = "budget",
@@ -60,6 +62,13 @@ static const nb_option options[] = {
      .min = 2,
      .max = 8,
      .summary = "bits at which a layer is measured, in the first of the groups"},
+    {.name = "measure",
+     .kind = NB_OPTION_ENUM,
+     .fallback = "outputs",
+     .choices = measures,
+     .summary = "what errors of a layer cost: outputs: the divergence of the model's outputs with "
+                "that layer alone rounded; noise: with noise as large as its rounding errors; "
+                "layer: the squared error of its own outputs, of their square"},
     {.name = "asymmetric",
      .kind = NB_OPTION_BOOL,
      .fallback = "false",
@@ -69,7 +78,7 @@ static const nb_option options[] = {
      .fallback = "4",
      .min = 1,
      .max = 1 << 20,
-     .summary = "the first so many samples measure"},
+     .summary = "the first so many samples measure (measure=layer: all)"},
     {.name = NULL},
 };
 
@@ -87,7 +96,7 @@ typedef struct search {
     NB_VEC(layer) layers;
     nb_layer_form forms[MOST * MOST];
     int n_forms;
-    nb_output_loss model;
+    nb_sensitivity sensitivity;
     bool asymmetric;
     bool timed;   /* seconds count, not bits */
     double rest;  /* seconds of what is no layer of these */
@@ -179,30 +188,18 @@ static nb_blob *rounded(const search *s, const layer *l, nb_layer_form f) {
     return NULL;
 }
 
-static double squared_error(const nb_blob *a, const nb_blob *b, int64_t n) {
-    const float *x = a->data, *y = b->data;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
-    return sum;
-}
-
-/* The loss when this layer's weight is rounded and nothing else, for each unit of its squared
- * error: its bytes are others for a while. Negative after an error. */
-static double probe(const search *s, layer *l) {
+/* What errors of this layer cost, for each unit of their square; negative after an error. */
+static double probe(search *s, const layer *l) {
     const nb_layer_form f = {(int)nb_option_of(s->ctx, "probe")->i, s->forms[0].group};
-    nb_blob *own = l->w->blob, *other = rounded(s, l, f);
+    nb_blob *other = rounded(s, l, f);
     if (!other) return -1;
-    const double error = squared_error(own, other, l->weights);
-    l->w->blob = other;
-    const double loss = nb_output_loss_now(&s->model);
-    l->w->blob = own;
+    const double unit = nb_sensitivity_of(&s->sensitivity, l->op, l->w, other, f.group);
     nb_blob_release(other);
-    return loss < 0 ? -1 : error > 0 ? loss / error : 0;
+    return unit;
 }
 
 /* The same, as an earlier run may have found it: budgets do not change it. */
-static double probe_once(const search *s, layer *l) {
+static double probe_once(search *s, const layer *l) {
     double unit;
     const nb_part part = {&unit, sizeof unit};
     const nb_kept kept = nb_kept_as(s->ctx, nb_kept_key_of_text(s->key, l->w->name));
@@ -211,12 +208,12 @@ static double probe_once(const search *s, layer *l) {
     return unit < 0 || nb_kept_save(s->ctx, &kept, 1, &part, 1) == NB_OK ? unit : -1;
 }
 
-static bool measure_layer(const search *s, layer *l) {
+static bool measure_layer(search *s, layer *l) {
     const double unit = probe_once(s, l);
     for (int i = 0; unit >= 0 && i < s->n_forms; i++) {
         nb_blob *other = rounded(s, l, s->forms[i]);
         if (!other) return false;
-        l->loss[i] = unit * squared_error(l->w->blob, other, l->weights);
+        l->loss[i] = unit * nb_squared_error(l->w->blob, other, l->weights);
         nb_blob_release(other);
     }
     return unit >= 0;
@@ -363,6 +360,10 @@ static bool choose_by_time(const search *s, nb_knapsack_item *items, double *all
     return false;
 }
 
+static bool sees_layers_alone(nb_pass_ctx *ctx) {
+    return nb_option_of(ctx, "measure")->i == NB_MEASURE_LAYER;
+}
+
 static bool choose(search *s) {
     nb_pass_ctx *ctx = s->ctx;
     nb_knapsack_item *items =
@@ -384,15 +385,18 @@ static bool choose(search *s) {
                                        1e3 * all, 1e3 * foretold, 1e3 * (foretold - s->rest))
                            : "";
     ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
-                      "%zu layers with %.3f bits per weight%s; alone they diverge by %.3g in all",
-                      s->layers.count, bits / count_weights(s), time, loss);
+                      "%zu layers with %.3f bits per weight%s; alone %s %.3g in all",
+                      s->layers.count, bits / count_weights(s), time,
+                      sees_layers_alone(ctx) ? "their outputs lose, relative to their squares,"
+                                             : "they diverge by",
+                      loss);
     return true;
 }
 
 /* ---- the pass ------------------------------------------------------------------------------- */
 
 /* Another number, other prices from the same options. */
-#define VERSION 1
+#define VERSION 2
 
 static bool begin(search *s) {
     nb_pass_ctx *ctx = s->ctx;
@@ -402,6 +406,13 @@ static bool begin(search *s) {
         1) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, NULL,
                           "expected one of budget, budget-ms and max-kld");
+        return false;
+    }
+    if (nb_option_of(ctx, "max-kld")->f > 0 && sees_layers_alone(ctx)) {
+        ctx->host->report(
+            ctx, NB_LEVEL_ERROR, NULL,
+            "max-kld bounds what outputs diverge by, which measure=layer does not see");
+        ctx->host->help(ctx, "take measure=outputs or measure=noise");
         return false;
     }
     if (s->timed && !env->run_seconds) {
@@ -416,20 +427,20 @@ static bool begin(search *s) {
         return false;
     }
     s->asymmetric = nb_option_of(ctx, "asymmetric")->b;
-    if (!read_forms(s) || !nb_output_loss_begin(&s->model, ctx, nb_option_of(ctx, "samples")->i))
-        return false;
+    const nb_measure how = (nb_measure)nb_option_of(ctx, "measure")->i;
+    const int64_t samples = nb_min_i64((int64_t)env->n_samples, nb_option_of(ctx, "samples")->i);
+    if (!read_forms(s) || !nb_sensitivity_begin(&s->sensitivity, ctx, how, samples)) return false;
     const int probe = (int)nb_option_of(ctx, "probe")->i;
-    s->key = nb_kept_key_of_text(nb_kept_key(ctx, VERSION),
-                                 nb_format(nb_state_of(ctx)->scratch, "%d/%lld%s of %zu", probe,
-                                           (long long)s->forms[0].group,
-                                           is_asymmetric(s, probe) ? " with zero points" : "",
-                                           s->model.n_samples));
+    s->key = nb_kept_key_of_text(
+        nb_kept_key(ctx, VERSION),
+        nb_format(nb_state_of(ctx)->scratch, "%s of %d/%lld%s by %lld",
+                  nb_option_of(ctx, "measure")->s, probe, (long long)s->forms[0].group,
+                  is_asymmetric(s, probe) ? " with zero points" : "", (long long)samples));
     return true;
 }
 
 static bool measure_all(search *s) {
     const nb_pass_env *env = nb_state_of(s->ctx)->env;
-    if (!nb_output_loss_float(&s->model)) return false;
     for (size_t l = 0; l < s->layers.count; l++) {
         if (!measure_layer(s, &s->layers.items[l])) return false;
         if (env->progress) env->progress(env->progress_user, "choose-bits", l + 1, s->layers.count);
@@ -442,7 +453,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     if (!begin(&s)) return NB_PASS_FAILED;
     find_layers(&s);
     bool ok = check_budget(&s) && measure_all(&s) && (s.layers.count == 0 || choose(&s));
-    nb_output_loss_end(&s.model);
+    nb_sensitivity_end(&s.sensitivity);
     return ok ? nb_pass_end(ctx, false) : NB_PASS_FAILED;
 }
 

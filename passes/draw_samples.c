@@ -101,6 +101,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     }
     env->samples = samples;
     env->n_samples = n;
+    env->drawn = true;
     return nb_pass_end(ctx, false);
 }
 

@@ -50,6 +50,43 @@ void nb_moments_add(nb_moments *m, const float *a, const float *b, int64_t rows)
     m->rows += rows;
 }
 
+#define STRIPE 64 /* columns in a turn */
+
+typedef struct costing {
+    const nb_moments *m;
+    const float *e;
+    int64_t cols;
+    double *costs; /* of stripes */
+    atomic_bool no_memory;
+} costing;
+
+static void cost_of_stripe(void *user, int64_t turn) {
+    costing *z = user;
+    const int64_t n = z->m->n, first = turn * STRIPE, count = nb_min_i64(STRIPE, z->cols - first);
+    float *product = malloc((size_t)(n * count + 1) * sizeof *product);
+    double sum = 0;
+    if (product)
+        cblas_ssymm(CblasRowMajor, CblasLeft, CblasUpper, (int)n, (int)count, 1, z->m->sum, (int)n,
+                    z->e + first, (int)z->cols, 0, product, (int)count);
+    for (int64_t i = 0; product && i < n * count; i++)
+        sum += (double)product[i] * (double)z->e[i / count * z->cols + first + i % count];
+    z->costs[turn] = sum;
+    if (!product) atomic_store(&z->no_memory, true);
+    free(product);
+}
+
+bool nb_moments_cost(const nb_moments *m, const float *e, int64_t cols, double *cost) {
+    const int64_t stripes = nb_ceildiv(cols, STRIPE);
+    costing z = {m, e, cols, malloc((size_t)(stripes + 1) * sizeof *z.costs), false};
+    if (!z.costs) return false;
+    openblas_set_num_threads(1);
+    nb_parallel(stripes, cost_of_stripe, &z);
+    *cost = 0;
+    for (int64_t i = 0; i < stripes; i++) *cost += z.costs[i] / (double)m->rows;
+    free(z.costs);
+    return !atomic_load(&z.no_memory);
+}
+
 /* ---- factors -------------------------------------------------------------------------------- */
 
 typedef struct ranked {

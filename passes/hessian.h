@@ -19,6 +19,9 @@ bool nb_moments_create(nb_moments *m, int64_t n);
 void nb_moments_free(nb_moments *m);
 /* sum += a'b, for a and b [rows,n]. */
 void nb_moments_add(nb_moments *m, const float *a, const float *b, int64_t rows);
+/* *cost = tr(E' H E) for an [n,cols] matrix, with moments of one kind of inputs (a = b). False when
+ * memory is short. */
+bool nb_moments_cost(const nb_moments *m, const float *e, int64_t cols, double *cost);
 
 typedef struct nb_hessian {
     int64_t n;

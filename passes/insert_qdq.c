@@ -11,7 +11,9 @@
  *
  * With mode=running %n is divided by a bound that is a state, and %y multiplied with it
  * (running.h). With `asymmetric` the middle of a range that is not symmetric is taken off %n first
- * (shift.h). */
+ * (shift.h). With act=f16 or bf16 it is rounded to that instead:
+ *   %n.f16: f16[B,4] = cast %n {to=f16}
+ *   %n.d: f32[B,4] = cast %n.f16 {to=f32} */
 #include "ir/build.h"
 #include "passes/linear.h"
 #include "passes/observe.h"
@@ -21,7 +23,8 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const acts[] = {"i8", "i16", NULL};
+enum { I8, I16, F16, BF16 };
+static const char *const acts[] = {"i8", "i16", "f16", "bf16", NULL};
 enum { DYNAMIC, STATIC, RUNNING };
 static const char *const modes[] = {"dynamic", "static", "running", NULL};
 
@@ -33,7 +36,8 @@ static const nb_option options[] = {
      .kind = NB_OPTION_ENUM,
      .fallback = "i8",
      .choices = acts,
-     .summary = "codes of activations: i8 (a8 schemes) or i16 (a16: two 8-bit planes)"},
+     .summary = "codes of activations: i8 (a8 schemes) or i16 (a16: two 8-bit planes); or floats, "
+                "whose products are those of f32: f16 (magnitudes end at 65504) or bf16"},
     {.name = "mode",
      .kind = NB_OPTION_ENUM,
      .fallback = "dynamic",
@@ -155,7 +159,7 @@ static int64_t common_group(const nb_value *x) {
 
 static const nb_quant *activation_quant(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x,
                                         float *shift) {
-    bool wide = nb_option_of(ctx, "act")->i == 1;
+    bool wide = nb_option_of(ctx, "act")->i == I16;
     nb_quant q = {.storage = wide ? NB_I16 : NB_I8,
                   .narrow = true,
                   .granularity = NB_PER_TOKEN,
@@ -206,32 +210,59 @@ static bool restore(nb_pass_ctx *ctx, nb_op *op, nb_value *bound) {
     return true;
 }
 
+/* The float type that takes the place of codes; false: there are codes. */
+static bool narrow_float(nb_pass_ctx *ctx, nb_elem *out) {
+    const int64_t act = nb_option_of(ctx, "act")->i;
+    *out = act == F16 ? NB_F16 : NB_BF16;
+    return act == F16 || act == BF16;
+}
+
+/* The way back from what x became, which is called x.`suffix`; NULL after an error. It stands for
+ * no node: a layer that fuses it keeps its own name. */
+static nb_value *back(nb_pass_ctx *ctx, nb_builder *b, nb_value *x, nb_value *narrow,
+                      const char *suffix) {
+    nb_graph *g = ctx->graph;
+    b->loc = nb_loc_via(g, NULL, "insert-qdq");
+    nb_value *y = !narrow               ? NULL
+                  : narrow->type->quant ? nb_unary(b, NB_OP_dequantize, narrow)
+                                        : nb_cast(b, narrow, NB_F32);
+    if (!y) return NULL;
+    nb_set_name(g, narrow, nb_format(g->arena, "%s.%s", x->name, suffix));
+    nb_set_name(g, y, nb_format(g->arena, "%s.d", x->name));
+    return y;
+}
+
 /* Placed once behind x and shared; value is NULL after an error. */
 static rounded *qdq(nb_pass_ctx *ctx, nb_map *done, nb_op *op, nb_value *x, worst *w) {
     rounded *r = nb_map_get(done, x);
     if (r && !nb_is_const(x)) return r; /* constants are seen in bodies, what is made of them not */
     r = NB_NEW(nb_state_of(ctx)->scratch, rounded);
+    /* Before the first user in list order, which is this op: later ones see it defined. */
+    nb_builder b = nb_pass_builder(ctx, op, x->def ? x->def->loc : op->loc);
+    nb_elem narrow;
+    if (narrow_float(ctx, &narrow)) {
+        r->value = back(ctx, &b, x, nb_cast(&b, x, narrow), nb_option_of(ctx, "act")->s);
+        if (r->value) nb_map_set(done, x, r);
+        return r;
+    }
     const nb_quant *q = activation_quant(ctx, op, x, &r->shift);
     if (!q) return r;
     if (q->storage == NB_I8) look_for_outliers(ctx, op, x, w);
-    /* Before the first user in list order, which is this op: later ones see it defined. */
-    nb_builder b = nb_pass_builder(ctx, op, x->def ? x->def->loc : op->loc);
     nb_value *from = moved(ctx, &b, x, r);
     nb_begin(&b, NB_OP_quantize);
     nb_arg(&b, from);
     nb_set_quant(&b, "to", q);
-    nb_value *codes = nb_end(&b);
-    /* The way back stands for no node: a layer that fuses it keeps its own name. */
-    b.loc = nb_loc_via(ctx->graph, NULL, "insert-qdq");
-    r->value = codes ? nb_unary(&b, NB_OP_dequantize, codes) : NULL;
+    r->value = back(ctx, &b, x, nb_end(&b), "q");
     if (!r->value) return r;
-    nb_set_name(ctx->graph, codes, nb_format(ctx->graph->arena, "%s.q", x->name));
-    nb_set_name(ctx->graph, r->value, nb_format(ctx->graph->arena, "%s.d", x->name));
     nb_map_set(done, x, r);
     return r;
 }
 
-static bool is_quantized(const nb_value *v) {
+static bool is_quantized(nb_pass_ctx *ctx, const nb_value *v) {
+    nb_elem narrow;
+    if (narrow_float(ctx, &narrow) && v->def && v->def->kind == NB_OP_cast &&
+        nb_in(v->def, 0)->type->elem == narrow)
+        return true;
     return v->type->quant || (v->def && v->def->kind == NB_OP_dequantize);
 }
 
@@ -245,7 +276,7 @@ typedef struct inserting {
 /* False after an error. */
 static bool insert_at(nb_pass_ctx *ctx, inserting *z, nb_op *op) {
     const nb_value *w = nb_linear_weight(op);
-    if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(nb_in(op, 0)))
+    if (!w || op->kind != NB_OP_matmul || !w->type->quant || is_quantized(ctx, nb_in(op, 0)))
         return true;
     /* Its products are those of floats. */
     if (!nb_elem_is_integer(w->type->elem) || nb_quant_has_minima(w->type->quant)) {
@@ -280,6 +311,12 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
                    .skip = {.pattern = nb_option_of(ctx, "skip")->s}};
     if (nb_option_of(ctx, "asymmetric")->b && nb_option_of(ctx, "mode")->i != STATIC) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "asymmetric codes need mode=static");
+        return NB_PASS_FAILED;
+    }
+    nb_elem narrow;
+    if (narrow_float(ctx, &narrow) && nb_option_of(ctx, "mode")->i != DYNAMIC) {
+        ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "act=%s has no scales: found mode=%s",
+                          nb_option_of(ctx, "act")->s, nb_option_of(ctx, "mode")->s);
         return NB_PASS_FAILED;
     }
     if (!insert_in(ctx, &z, &ctx->graph->body) || !nb_skip_end(ctx, &z.skip)) return NB_PASS_FAILED;

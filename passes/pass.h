@@ -96,6 +96,7 @@ typedef struct nb_pass_env {
     void *run_user;
     const nb_sample *samples; /* --calib */
     size_t n_samples;
+    bool drawn;            /* nobody chose them: draw-samples did */
     const nb_store *store; /* NULL: nothing is kept */
     /* `done` of `total` samples went through the pass; NULL: nobody watches. */
     void (*progress)(void *user, const char *pass, size_t done, size_t total);

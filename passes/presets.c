@@ -56,9 +56,12 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 #define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}" POINTWISE
 
 /* Networks of convolutions amplify errors: those of weights, which rounding by moments keeps small,
- * also with pictures that show nothing; and those of a few activations. */
-#define DRAWN ", draw-samples{convolutions}"
-#define WIDE  ", wide-inputs{convolutions, max-kld=%s, samples=32}"
+ * also with pictures that show nothing; and those of a few activations. A budget needs samples of
+ * any model. */
+static const char *drawn(const nb_preset_options *options) {
+    return options->own_samples ? ", draw-samples" : ", draw-samples{convolutions}";
+}
+#define WIDE ", wide-inputs{convolutions, max-kld=%s, samples=32}"
 
 /* The layers, with the adapter beside them. */
 static const char *front(const nb_preset_options *options, nb_arena *arena) {
@@ -76,23 +79,21 @@ static const char *weights(const nb_scheme *s, int64_t group, nb_arena *arena) {
                      s->weight_bits == 4 ? ", head=8" : "");
 }
 
-/* What stands out goes; then, where that is measured and weights have bits to spare, what is
- * uneven: rounding 4-bit weights is the greater loss, and moved factors make it greater. What a
- * gate makes of single tokens is spread unless its codes are in blocks, which weights without
- * groups do not allow. Static scales are for what is left, so they are chosen behind all that. */
+/* What makes inputs easier to round. Where they get 8-bit codes of one scale, for a token or for
+ * all of them, what gates multiply is spread too; static scales are for what all that left. */
 static const char *smoothing(const nb_scheme *s, int64_t group, bool fixed, bool calibrated,
                              nb_arena *arena) {
-    const bool search = s->weight_bits == 8 && calibrated;
-    const char *text = search && !fixed ? "" : ", smooth-fold{leave=4}";
-    if (search)
-        text = nb_format(arena, "%s, smooth-fold{search, bits=8, group=%lld, act=%s}", text,
-                         (long long)group,
-                         fixed              ? "i8-static"
-                         : s->act_bits == 8 ? "i8"
-                                            : "none");
-    if (fixed || (s->act_bits == 8 && !group))
-        text = nb_format(arena, "%s, rotate{residual=false, values=false, gated=32}", text);
-    return fixed ? nb_format(arena, "%s, calibrate{method=mse}", text) : text;
+    const bool whole = s->act_bits == 8 && (fixed || !group);
+    /* Rounding 4-bit weights is the greater loss, and moved factors make it greater. */
+    const bool moves = calibrated && s->weight_bits == 8;
+    const char *search = nb_format(arena, ", smooth-fold{search, bits=%d, group=%lld, act=%s}",
+                                   s->weight_bits, (long long)group,
+                                   s->act_bits != 8 ? "none"
+                                   : fixed          ? "i8-static"
+                                                    : "i8");
+    return nb_format(arena, ", smooth-fold{leave=4}%s%s%s", moves ? search : "",
+                     whole ? ", rotate{residual=false, values=false, gated=32}" : "",
+                     fixed ? ", calibrate{method=mse}" : "");
 }
 
 /* Drawn pictures show less of what errors do than real ones. */
@@ -126,17 +127,19 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     if (!s.weight_bits)
         return nb_format(arena, "%s" POINTWISE ", " BACK "%s", front(options, arena), end);
     int64_t group = options->group >= 0 ? options->group : 32;
-    const bool fixed = options->static_scales && s.act_bits == 8;
+    const bool fixed = options->static_scales && s.act_bits == 8,
+               by_data = options->calibrated && !options->own_samples;
     return nb_format(arena,
-                     "%s" DRAWN CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
+                     "%s%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
                      "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
-                     front(options, arena), smoothing(&s, group, fixed, options->calibrated, arena),
+                     front(options, arena), drawn(options),
+                     smoothing(&s, group, fixed, options->calibrated, arena),
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),
-                     options->calibrated ? ", method=gptq" : ", method=auto", s.act_bits,
+                     by_data ? ", method=gptq" : ", method=auto", s.act_bits,
                      fixed                      ? ", mode=static"
                      : s.act_bits == 8 && group ? ", blocks=gated"
                                                 : "",
-                     wide(&s, fixed, options->calibrated, arena), end);
+                     wide(&s, fixed, by_data, arena), end);
 }
 
 const char *nb_preset_name(size_t index) {

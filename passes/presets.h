@@ -7,6 +7,8 @@
 typedef struct nb_preset_options {
     int64_t group;       /* inputs that share a scale; -1: the scheme's default */
     bool calibrated;     /* samples are there: what is chosen is chosen by them */
+    bool own_samples;    /* nobody gave them: a language model writes them, for others draw-samples
+                          * draws some */
     bool static_scales;  /* of 8-bit activations; needs samples */
     const char *budget;  /* options of choose-bits, e.g. "budget=4.7"; NULL: all layers alike */
     bool last_logits;    /* decoders compute the logits of the last position only */

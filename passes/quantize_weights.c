@@ -70,8 +70,8 @@ static const nb_option options[] = {
      .choices = methods,
      .summary = "rtn: each weight to the nearest code; gptq: so that the layers' outputs on the "
                 "samples stay; hqq: to the nearest, with scales and zero points by "
-                "half-quadratic splitting; auto: gptq for integers where there are samples, but "
-                "layers of more than 4096 inputs, else rtn"},
+                "half-quadratic splitting; auto: gptq for integers where there are samples, else "
+                "rtn, and for layers of more than 4096 inputs where samples were drawn"},
     {.name = "act-order",
      .kind = NB_OPTION_BOOL,
      .fallback = "true",
@@ -314,7 +314,7 @@ static bool is_linear(const nb_op *op) {
 
 /* For method=auto: the moments of so many are large, and samples that nobody chose tell little. */
 static bool has_too_many_inputs(nb_pass_ctx *ctx, const nb_op *op) {
-    return nb_option_of(ctx, "method")->i == AUTO &&
+    return nb_option_of(ctx, "method")->i == AUTO && nb_state_of(ctx)->env->drawn &&
            nb_in(op, 1)->type->dims[0]->value > MOST_INPUTS;
 }
 

@@ -171,7 +171,7 @@ static nb_status run_pipeline(nbt_args *args, nb_graph *g, const char *text, boo
     env.near_miss = watch->near_miss;
     env.near_miss_user = watch->user;
     if (own) NB_TRY(open_calibration(args, g, &c, &env));
-    stopwatch.given = nbl_first_sample(g, env.samples, env.n_samples, args->arena);
+    stopwatch.given = nbl_first_sample(g, &env, args->arena);
     if (folder) NB_TRY(nbt_dump_open(folder, g, text, args->arena, args->diags, &o.dump));
     nbl_runner_begin(&runner, objects, args->arena, &env);
     nb_status status = nb_pipeline_run(&pipeline, g, &env);

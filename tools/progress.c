@@ -13,6 +13,13 @@
 #define PAUSE_BAR  0.1
 #define PAUSE_LINE 10
 
+static void put_time(double seconds) {
+    if (seconds < 120)
+        fprintf(stderr, "%.0f s", seconds);
+    else
+        fprintf(stderr, "%.0f min", seconds / 60);
+}
+
 static void show(const nbt_progress *p, const char *what, size_t done, size_t total, double seconds,
                  bool terminal) {
     double rate = (double)(done - p->first) / seconds, left = (double)(total - done) / rate;
@@ -23,10 +30,8 @@ static void show(const nbt_progress *p, const char *what, size_t done, size_t to
         memset(bar + 1, '#', filled);
     }
     fprintf(stderr, "%s%s %s%zu/%zu, %.3g/s, ", terminal ? "\r" : "", what, bar, done, total, rate);
-    if (done < total)
-        fprintf(stderr, "%.0f s left", left);
-    else
-        fprintf(stderr, "%.0f s", seconds);
+    put_time(done < total ? left : seconds);
+    if (done < total) fputs(" left", stderr);
     fputs(!terminal ? "\n" : done < total ? "\033[K" : "\033[K\n", stderr);
 }
 

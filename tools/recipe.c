@@ -125,9 +125,10 @@ nb_status nbt_pipeline_text(nbt_args *args, const char *scheme, const char **out
     if (!scheme) NB_TRY(nbt_given_pipeline(args, out));
     if (*out) return NB_OK;
     bool has_scheme = strcmp(args->command, "opt") != 0 && strcmp(args->command, "inspect") != 0;
+    const bool own = has_scheme && nbt_wants_budget(args) && !nbt_has(args, "calib");
     nb_preset_options options = {.group = -1,
-                                 .calibrated = has_scheme &&
-                                               (nbt_has(args, "calib") || nbt_wants_budget(args))};
+                                 .calibrated = has_scheme && (own || nbt_has(args, "calib")),
+                                 .own_samples = own};
     if (!scheme) NB_TRY(choose_kv(args, &options.kv));
     if (!scheme) NB_TRY(choose_adapter(args, &options));
     if (!scheme) NB_TRY(choose_act(args, &options));

@@ -74,8 +74,8 @@ static bool has_cache(const nb_model *m) {
 }
 
 /* A prompt of the sample's tokens, from the first again behind the last. */
-static nb_status set_prompt(decoding *w, const nb_sample *sample) {
-    const nb_tensor *t = &sample->inputs[w->d.lm.tokens];
+static nb_status set_prompt(decoding *w, const nb_tensor *inputs) {
+    const nb_tensor *t = &inputs[w->d.lm.tokens];
     const int64_t count = nb_tensor_count(t);
     if (count < 1) return nb_error(w->args->diags, NB_MALFORMED, NB_NOWHERE, "a sample is empty");
     w->tokens = NB_NEW_ARRAY(w->args->arena, int64_t, (size_t)w->prompt);
@@ -83,14 +83,14 @@ static nb_status set_prompt(decoding *w, const nb_sample *sample) {
     return NB_OK;
 }
 
-static nb_status time_decoder(decoding *w, nbt_model *model, const nb_sample *sample, double *all,
+static nb_status time_decoder(decoding *w, nbt_model *model, const nb_tensor *inputs, double *all,
                               double *seconds) {
     int64_t context = 256;
     NB_TRY(nbt_integer(w->args, "context", 2, 1 << 20, &context));
     const int64_t n = nb_max_i64(1, context / 4);
     w->prompt = context / 2;
     NB_TRY(nbt_decoder_open(w->args, model, w->prompt + n, &w->d));
-    NB_TRY(set_prompt(w, sample));
+    NB_TRY(set_prompt(w, inputs));
     const nbl_rounds rounds = {.session = w->d.session,
                                .model = nb_loaded_model(model->program.loaded),
                                .runs = (size_t)n,
@@ -115,7 +115,7 @@ static nb_status time_model(const nbt_stopwatch *s, nbt_args *args, const nb_gra
         return nbl_time_program(&model->program, model->threads, &s->given, args->arena,
                                 args->diags, all, seconds);
     decoding w = {.args = args};
-    const nb_status status = time_decoder(&w, model, s->given.sample, all, seconds);
+    const nb_status status = time_decoder(&w, model, nbl_sample_inputs(&s->given), all, seconds);
     nbt_decoder_close(&w.d);
     return status;
 }

@@ -222,12 +222,14 @@ nb_status nbt_read_samples(nbt_args *args, const nbt_sample_options *which, cons
     static const char *const self[] = {SELF};
     const nbt_strings *files = nbt_all(args, which->files),
                       own = {.items = (const char **)self, .count = 1};
-    if (!files->count && which == &nbt_calibration && nbt_wants_budget(args)) files = &own;
     const bool limited = nbt_has(args, which->most);
     nbt_reader r = {.args = args, .which = which, .g = g, .context = 256, .left = INT64_MAX};
     NB_TRY(nbt_integer(args, "context", 2, 1 << 20, &r.context));
     NB_TRY(nbt_integer(args, which->most, 1, INT64_MAX, &r.left));
     nbt_lm_of_graph(g, &r.tokens, &r.vocab);
+    /* For models of another kind draw-samples draws some. */
+    if (!files->count && which == &nbt_calibration && nbt_wants_budget(args) && r.tokens >= 0)
+        files = &own;
     if (limited && r.tokens < 0)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "--%s: the model has no input of tokens",
                         which->most);

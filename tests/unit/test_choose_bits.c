@@ -4,6 +4,7 @@
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
 #include "passes/linear.h"
+#include "passes/rtn.h"
 #include "tests/unit/unit.h"
 
 #include <math.h>
@@ -218,26 +219,80 @@ static double divergence(const float *p, const float *q) {
     return sum;
 }
 
-/* What both layers lose in all, at other widths than the one that was measured. */
+/* What the pass said that layers lose in all, behind the words `before`. */
+static double told(const fixture *f, const char *before) {
+    double out = 0;
+    const char *at = NULL;
+    for (size_t i = 0; i < f->diags->list.count; i++) {
+        const char *found = strstr(f->diags->list.items[i]->message, before);
+        if (found) at = found + strlen(before);
+    }
+    ck_assert_ptr_nonnull(at);
+    ck_assert_int_eq(sscanf(at, "%lf", &out), 1);
+    return out;
+}
+
+/* What both layers lose in all, at other widths than the one that was measured: with errors of
+ * rounding, and with noise of the same size. */
 START_TEST(tells_the_loss) {
+    static const char *const measures[] = {"outputs", "noise"};
     fixture f;
     setup(&f);
     nb_tensor wanted, got;
+    double sum = 0;
     ck_assert_int_eq(run(&f, "simplify", &wanted), NB_OK);
-    ck_assert_int_eq(run(&f,
-                         "choose-bits{budget=8, bits=\"5,6\", groups=\"0\"}, "
-                         "quantize-weights{search}",
-                         &got),
-                     NB_OK);
-    double told = 0, sum = 0;
-    for (size_t i = 0; i < f.diags->list.count; i++) {
-        const char *at = strstr(f.diags->list.items[i]->message, "diverge by ");
-        if (at) ck_assert_int_eq(sscanf(at, "diverge by %lf", &told), 1);
-    }
+    const char *passes = nb_format(f.arena,
+                                   "choose-bits{budget=8, bits=\"5,6\", groups=\"0\", "
+                                   "measure=%s}, quantize-weights{search}",
+                                   measures[_i]);
+    ck_assert_int_eq(run(&f, passes, &got), NB_OK);
     for (int64_t r = 0; r < ROWS; r++)
         sum += divergence((const float *)wanted.data + r * N, (const float *)got.data + r * N);
-    ck_assert_double_gt(told, 0.5 * sum / ROWS);
-    ck_assert_double_lt(told, 2 * sum / ROWS);
+    ck_assert_double_gt(told(&f, "diverge by "), 0.5 * sum / ROWS);
+    ck_assert_double_lt(told(&f, "diverge by "), 2 * sum / ROWS);
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* |x (w' - w)|^2 / |x w|^2 of a weight of the graph and the same behind rounding. */
+static double relative_error(const fixture *f, const float *w, const float *rounded) {
+    double lost = 0, all = 0;
+    for (int r = 0; r < ROWS; r++) {
+        for (int c = 0; c < N; c++) {
+            double y = 0, error = 0;
+            for (int k = 0; k < K; k++) {
+                y += (double)f->x[r * K + k] * (double)w[k * N + c];
+                error += (double)f->x[r * K + k] * (double)(rounded[k * N + c] - w[k * N + c]);
+            }
+            all += y * y;
+            lost += error * error;
+        }
+    }
+    return lost / all;
+}
+
+/* The layers' own errors, whatever becomes of them: both have inputs x. */
+START_TEST(tells_errors_of_layers) {
+    static const nb_rtn rtn = {.bits = 4, .search = NB_RTN_RANGE};
+    fixture f;
+    setup(&f);
+    nb_graph *g;
+    double sum = 0;
+    ck_assert_int_eq(run(&f,
+                         "choose-bits{budget=32, bits=\"4\", groups=\"0\", measure=layer}, "
+                         "quantize-weights",
+                         NULL),
+                     NB_OK);
+    ck_assert_int_eq(nb_parse(text, strlen(text), "g", NULL, NULL, NULL, f.diags, &g), NB_OK);
+    NB_FOR_OPS(op, &g->body) {
+        float rounded[K * N];
+        if (op->kind != NB_OP_matmul) continue;
+        const float *w = nb_in(op, 1)->blob->data;
+        ck_assert(nb_rtn_round(&rtn, w, K, N, 0, rounded));
+        sum += relative_error(&f, w, rounded);
+    }
+    ck_assert_double_eq_tol(told(&f, "their squares, "), sum, 0.01 * sum);
+    nb_graph_destroy(g);
     nb_arena_destroy(f.arena);
 }
 END_TEST
@@ -252,6 +307,7 @@ START_TEST(refused) {
         {"choose-bits{budget=4, max-kld=1}", "one of budget, budget-ms and max-kld"},
         {"choose-bits{budget=4, budget-ms=1}", "one of budget, budget-ms and max-kld"},
         {"choose-bits{budget-ms=1, max-kld=1}", "one of budget, budget-ms and max-kld"},
+        {"choose-bits{max-kld=1, measure=layer}", "which measure=layer does not see"},
         {"choose-bits{budget-ms=8, bits=\"2,3\", groups=\"0\"}, quantize-weights",
          "a run takes at least 9 ms: 2 layers 4, everything else 5"},
         {"choose-bits{budget-ms=8}, quantize-weights, insert-qdq{mode=static}",
@@ -351,8 +407,9 @@ Suite *nb_suite_choose_bits(void) {
     tcase_add_test(c, time_of_shared_weight);
     tcase_add_test(c, time_of_passes_behind);
     tcase_add_test(c, time_is_unknown);
-    tcase_add_test(c, tells_the_loss);
-    tcase_add_loop_test(c, refused, 0, 15);
+    tcase_add_loop_test(c, tells_the_loss, 0, 2);
+    tcase_add_test(c, tells_errors_of_layers);
+    tcase_add_loop_test(c, refused, 0, 16);
     tcase_add_test(c, needs_samples);
     tcase_add_test(c, recipe);
     tcase_add_loop_test(c, best_choice, 0, 20);

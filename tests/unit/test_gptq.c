@@ -50,6 +50,24 @@ START_TEST(sums_do_not_depend_on_pieces) {
 }
 END_TEST
 
+/* (1, -1) costs 2 - 1 - 1 + 5, (0, 2) costs 20; of many columns each counts. */
+START_TEST(cost_of_errors) {
+    static const float h[] = {4, 2, NAN, 10}, e[] = {1, 0, -1, 2};
+    float many[2 * 150];
+    double cost;
+    nb_moments m;
+    ck_assert(nb_moments_create(&m, 2));
+    memcpy(m.sum, h, sizeof h);
+    m.rows = 2;
+    ck_assert(nb_moments_cost(&m, e, 2, &cost));
+    ck_assert_double_eq(cost, 25);
+    for (int i = 0; i < 300; i++) many[i] = i < 150 ? 1 : -1;
+    ck_assert(nb_moments_cost(&m, many, 150, &cost));
+    ck_assert_double_eq(cost, 150 * 5);
+    nb_moments_free(&m);
+}
+END_TEST
+
 /* ---- factors -------------------------------------------------------------------------------- */
 
 /* The moments whose H is `h`. */
@@ -348,6 +366,7 @@ Suite *nb_suite_gptq(void) {
     TCase *c = tcase_create("gptq");
     tcase_add_test(c, sums_of_products);
     tcase_add_test(c, sums_do_not_depend_on_pieces);
+    tcase_add_test(c, cost_of_errors);
     tcase_add_test(c, factor_of_the_inverse);
     tcase_add_test(c, damping);
     tcase_add_test(c, retarget);
