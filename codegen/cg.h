@@ -240,6 +240,7 @@ cg_val cg_select(cg *g, cg_val cond, cg_val a, cg_val b);
 cg_val cg_bits(cg *g, cg_val a);                  /* float -> integer of the same width */
 cg_val cg_from_bits(cg *g, cg_val a);             /* i32 -> f32, i64 -> f64 */
 cg_val cg_bitcast(cg *g, cg_val a, cg_type type); /* any regrouping, e.g. <64 x i8> as <16 x i32> */
+cg_val cg_address(cg *g, cg_val pointer);         /* as i64 */
 cg_val cg_sext(cg *g, cg_val a, cg_kind kind);    /* integers; truncates when narrower */
 cg_val cg_zext(cg *g, cg_val a, cg_kind kind);
 cg_val cg_narrow(cg *g, cg_val a, cg_kind kind); /* integers, drops high bits */
@@ -287,6 +288,11 @@ cg_val cg_index(cg *g, cg_val pointer, cg_kind kind, cg_val index);
 /* `align` in bytes; 0 = that of one lane. */
 cg_val cg_load(cg *g, cg_type type, cg_val pointer, int align);
 void cg_store(cg *g, cg_val v, cg_val pointer, int align);
+/* Past the caches, for what is not read again soon: whole lines, which need not be read before they
+ * are written. `pointer` is a multiple of the vector's bytes. Nobody else may look before
+ * cg_stream_end. */
+void cg_stream(cg *g, cg_val v, cg_val pointer);
+void cg_stream_end(cg *g);
 /* For what another thread changes. */
 cg_val cg_load_volatile(cg *g, cg_type type, cg_val pointer);
 /* The first n (i64, 0..lanes) of 16 lanes; the rest are zero. Touches no byte beyond. */
@@ -424,6 +430,8 @@ void cg_buf_store16(cg *g, const cg_buf *b, cg_val pointer, cg_val stride, cg_va
 /* The first n of 16; lanes beyond are zero and no memory beyond is touched. n NULL = all 16. */
 cg_val cg_buf_load_part(cg *g, const cg_buf *b, cg_val pointer, cg_val stride, cg_val n);
 void cg_buf_store_part(cg *g, const cg_buf *b, cg_val pointer, cg_val stride, cg_val v, cg_val n);
+/* All 16, side by side, past the caches (cg_stream). */
+void cg_buf_stream16(cg *g, const cg_buf *b, cg_val pointer, cg_val v);
 
 /* Calls body(g, user, i, n) for i = 0, 16, 32 ... below `count`: n NULL for whole vectors, then
  * once with the number of elements left (1..15) if there are any. */

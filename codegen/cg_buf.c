@@ -169,6 +169,10 @@ void cg_buf_store_part(cg *g, const cg_buf *b, cg_val pointer, cg_val stride, cg
     }
 }
 
+void cg_buf_stream16(cg *g, const cg_buf *b, cg_val pointer, cg_val v) {
+    cg_stream(g, stored(g, b, v), pointer);
+}
+
 cg_val cg_buf_load16(cg *g, const cg_buf *b, cg_val pointer, cg_val stride) {
     return cg_buf_load_part(g, b, pointer, stride, NULL);
 }

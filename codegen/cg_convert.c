@@ -42,6 +42,10 @@ cg_val cg_bitcast(cg *g, cg_val a, cg_type type) {
     return LLVMBuildBitCast(g->b, a, cg_llvm_type(g->m, type), "");
 }
 
+cg_val cg_address(cg *g, cg_val pointer) {
+    return LLVMBuildPtrToInt(g->b, pointer, g->m->kinds[CG_I64], "");
+}
+
 cg_val cg_sext(cg *g, cg_val a, cg_kind kind) {
     return LLVMBuildIntCast2(g->b, a, lanes_of(g, a, kind), 1, "");
 }

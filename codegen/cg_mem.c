@@ -32,6 +32,21 @@ void cg_store(cg *g, cg_val v, cg_val pointer, int align) {
     LLVMSetAlignment(store, (unsigned)(align ? align : cg_kind_bytes(cg_kind_of(v))));
 }
 
+void cg_stream(cg *g, cg_val v, cg_val pointer) {
+    static const char kind[] = "nontemporal";
+    LLVMContextRef context = g->m->context;
+    LLVMMetadataRef one = LLVMValueAsMetadata(cg_i32(g, 1));
+    LLVMValueRef store = LLVMBuildStore(g->b, v, pointer);
+    LLVMSetAlignment(store, (unsigned)(cg_lanes(v) * cg_kind_bytes(cg_kind_of(v))));
+    LLVMSetMetadata(store, LLVMGetMDKindIDInContext(context, kind, sizeof kind - 1),
+                    LLVMMetadataAsValue(context, LLVMMDNodeInContext2(context, &one, 1)));
+}
+
+/* On x86 these stores keep no order with others. */
+void cg_stream_end(cg *g) {
+    if (cg_cpu_of(g)->arch == CG_X86_64) cg_intrinsic(g, "llvm.x86.sse.sfence", 0, NULL, 0, NULL);
+}
+
 /* ---- tails --------------------------------------------------------------------------------- */
 
 static bool has_masks(cg *g, cg_kind kind) {

@@ -1,4 +1,7 @@
 /* Error texts, memory from the user's allocator, sizes (support.h). */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "runtime/support.h"
 
 #include <inttypes.h>
@@ -6,8 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define ALIGNMENT ((size_t)64)
+/* Where blocks of that size begin. */
+#define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_FROM (2 * HUGE_PAGE)
 
 nb_rt_status nb_rt_fail(char *err, nb_rt_status status, const char *format, ...) {
     if (!err) return status;
@@ -99,7 +106,11 @@ size_t nb_elem_bits(int32_t elem) {
 
 static void *default_allocate(void *user, size_t size) {
     (void)user;
-    return aligned_alloc(ALIGNMENT, size);
+    if (size < HUGE_FROM) return aligned_alloc(ALIGNMENT, size);
+    void *block = aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    /* Without huge pages it is merely slower, so a refusal does not matter. */
+    if (block) madvise(block, size, MADV_HUGEPAGE);
+    return block;
 }
 
 static void default_release(void *user, void *block) {

@@ -1,7 +1,7 @@
 /* qmatmul: exact integer products of codes, one conversion and one fma per group (NUMBERS.md).
  *
- * Phase 0 prepares the activations, an item is a row (qprepare.c). Phase 1 multiplies, an item is
- * a panel of 16 columns (qpanel.c, qtile.c). */
+ * Phase 0 prepares the activations, an item is a tile of rows (qprepare.c). Phase 1 multiplies, an
+ * item is a panel of 16 columns (qpanel.c, qtile.c). */
 #include "codegen/kernels/qtile.h"
 
 /* Of unpacked weights: half of the first-level cache of any CPU here. */
@@ -124,8 +124,10 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
 }
 
 static cg_val items(nb_lower *l, int phase) {
-    const cg_buf *a = &l->in[0].buf;
-    if (phase == 0) return cg_buf_count_range(l->g, a, 0, a->rank - 1);
+    if (phase == 0) {
+        const nb_qproduct p = nb_qproduct_of(l, false);
+        return nb_rows_cut(l->g, p.rows, nb_qtile_most(&p), true).tiles;
+    }
     return cg_i64(l->g, weights_of(l->op).panels);
 }
 
@@ -133,7 +135,10 @@ static cg_val work(nb_lower *l, int phase) {
     cg *g = l->g;
     const cg_buf *a = &l->in[0].buf;
     cg_val K = a->dims[a->rank - 1];
-    if (phase == 0) return cg_ceildiv(g, K, cg_i64(g, 4));
+    if (phase == 0) {
+        const nb_qproduct p = nb_qproduct_of(l, false);
+        return cg_ceildiv(g, cg_muli(g, K, nb_qtile_most(&p)), cg_i64(g, 4));
+    }
     return cg_mul(g, cg_muli(g, K, 4), cg_buf_count_range(g, a, 0, a->rank - 1));
 }
 

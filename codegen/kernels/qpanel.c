@@ -9,6 +9,8 @@
 /* Tiles that share what is unpacked, as many as this much of the stack holds the states of. */
 #define TILES       64
 #define STATE_BYTES 49152
+/* Results that no second-level cache here keeps: they leave past it, line by line. */
+#define STREAM_BYTES (1 << 20)
 
 typedef struct panel {
     const nb_qproduct *p;
@@ -25,6 +27,7 @@ typedef struct panel {
     cg_val closes, ends;   /* is it the last of its group (NULL: groups are whole), of the panel? */
     cg_var ahead;          /* what of the next panel is fetched next */
     cg_val share;          /* and how many bytes with a tile */
+    cg_val streams;        /* do results leave past the caches? NULL: never */
 } panel;
 
 /* ---- rows ----------------------------------------------------------------------------------- */
@@ -131,7 +134,23 @@ static void store_result(const panel *w, cg_val row) {
         cg_val made = cg_splat(g, nb_scale_at(l, &l->out[0], q, cg_i64(g, 0)), CG_LANES);
         v = cg_narrow(g, nb_round_static(g, q, made, v), CG_I8);
     }
-    cg_buf_store_part(g, y, to, stride, v, c.left);
+    if (!w->streams) {
+        cg_buf_store_part(g, y, to, stride, v, c.left);
+        return;
+    }
+    CG_IF(g, w->streams) { cg_buf_stream16(g, y, to, v); }
+    CG_ELSE(g) { cg_buf_store_part(g, y, to, stride, v, c.left); }
+}
+
+/* i1: results are large, and whole lines. A panel writes one line of each row: through the caches
+ * it would be read first, and lines a power of two apart push each other out. */
+static cg_val streams(const nb_qproduct *p) {
+    cg *g = p->l->g;
+    const cg_buf *y = &p->l->out[0].buf;
+    if (nb_elems[y->elem].bits != 32 || !cg_buf_is_dense(y) || p->s.N % CG_LANES) return NULL;
+    cg_val large = cg_cmpi(g, CG_GE, cg_muli(g, p->rows, 4 * p->s.N), STREAM_BYTES),
+           whole = cg_cmpi(g, CG_EQ, cg_andi(g, cg_address(g, y->base), 63), 0);
+    return cg_and(g, large, whole);
 }
 
 /* Adds the total of the row's spans of group `group` to its result. */
@@ -309,7 +328,7 @@ static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
 
 static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    panel w = {.p = p};
+    panel w = {.p = p, .streams = streams(p)};
     const int64_t tile_bytes = p->cut.most * nb_qtile_state_bytes(p),
                   tiles = nb_min_i64(TILES, STATE_BYTES / tile_bytes);
     w.states = cg_stack(g, tiles * tile_bytes, 64);
@@ -324,6 +343,8 @@ static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
             multiply_block(&w);
         }
     }
+    if (!w.streams) return;
+    CG_IF(g, w.streams) { cg_stream_end(g); }
 }
 
 void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end) {

@@ -1,8 +1,13 @@
 /* qmatmul, phase 0: brings activations into the form that the dot product takes (qproduct.h). */
 #include "codegen/kernels/qproduct.h"
 
+/* Inputs of all rows of a tile that are prepared together: their words lie between each other, and
+ * stay in the first-level cache until all rows are there. */
+#define PIECE 1024
+
 typedef struct preparing {
     const nb_qproduct *p;
+    cg_val first, after; /* groups of the piece at hand */
     nb_qrow row;
     cg_val group;
     cg_val from, word; /* codes of the group; its first word */
@@ -71,8 +76,7 @@ static void prepare_16(cg *g, void *user, cg_val i, cg_val n) {
     }
 }
 
-static void prepare_span(void *user, cg_val span, int64_t length) {
-    preparing *q = user;
+static void prepare_span(preparing *q, cg_val span, int64_t length) {
     const nb_qproduct *p = q->p;
     cg *g = p->l->g;
     cg_val first = cg_muli(g, span, p->span);
@@ -88,23 +92,46 @@ static void prepare_span(void *user, cg_val span, int64_t length) {
     }
 }
 
-void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end) {
+/* Span `span` of the groups at hand, of all rows of the tile. */
+static void prepare_rows(void *user, cg_val span, int64_t length) {
+    preparing *q = user;
+    const nb_qproduct *p = q->p;
     cg *g = p->l->g;
     const cg_buf *a = &p->l->in[0].buf;
+    cg_val end = cg_add(g, q->row.first, q->row.rows);
+    CG_FOR(g, row, q->row.first, end, cg_i64(g, 1)) {
+        cg_val from = cg_buf_row(g, a, 1, row);
+        q->row.row = row;
+        CG_FOR(g, group, q->first, q->after, cg_i64(g, 1)) {
+            q->group = group;
+            q->from = cg_index(g, from, cg_storage_kind(a->elem), cg_muli(g, group, p->s.group));
+            q->word = cg_muli(g, group, nb_qshape_padded(&p->s, 0) * p->dot->act_bytes / 4);
+            prepare_span(q, span, length);
+        }
+    }
+}
+
+/* Groups [first, after) of the tile, equally long. */
+static void prepare_groups(preparing *q, int64_t first, int64_t after) {
+    const nb_qproduct *p = q->p;
+    cg *g = p->l->g;
+    const int64_t length = nb_qshape_length(&p->s, first), each = nb_max_i64(PIECE / length, 1);
+    CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
+        q->first = group;
+        q->after = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after));
+        nb_each_span(p, length, prepare_rows, q);
+    }
+}
+
+void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end) {
+    cg *g = p->l->g;
     const int64_t last = p->s.groups - 1;
     preparing q = {.p = p};
-    CG_FOR(g, row, begin, end, cg_i64(g, 1)) {
-        cg_val from = cg_buf_row(g, a, 1, row), tile = nb_rows_tile(g, &p->cut, row);
-        q.row = (nb_qrow){row, nb_rows_first(g, &p->cut, tile), nb_rows_of(g, &p->cut, tile)};
-        for (int64_t part = last > 0 ? 0 : 1; part < 2 && last >= 0; part++) {
-            /* All whole groups, then the last one, which may be shorter. */
-            int64_t first = part == 0 ? 0 : last, after = part == 0 ? last : last + 1;
-            CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, 1)) {
-                q.group = group;
-                q.from = cg_index(g, from, cg_storage_kind(a->elem), cg_muli(g, group, p->s.group));
-                q.word = cg_muli(g, group, nb_qshape_padded(&p->s, 0) * p->dot->act_bytes / 4);
-                nb_each_span(p, nb_qshape_length(&p->s, first), prepare_span, &q);
-            }
-        }
+    CG_FOR(g, tile, begin, end, cg_i64(g, 1)) {
+        q.row = (nb_qrow){.first = nb_rows_first(g, &p->cut, tile),
+                          .rows = nb_rows_of(g, &p->cut, tile)};
+        /* All whole groups, then the last one, which may be shorter. */
+        if (last > 0) prepare_groups(&q, 0, last);
+        if (last >= 0) prepare_groups(&q, last, last + 1);
     }
 }

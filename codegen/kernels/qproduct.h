@@ -57,7 +57,7 @@ cg_val nb_qproduct_sum(const nb_qproduct *p, const nb_qrow *r, cg_val span);
 void nb_each_span(const nb_qproduct *p, int64_t length,
                   void (*body)(void *user, cg_val span, int64_t length), void *user);
 
-/* Phase 0: rows [begin, end). */
+/* Phase 0: tiles [begin, end). */
 void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end);
 /* Phase 1: panels [begin, end). */
 void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end);

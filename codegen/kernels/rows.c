@@ -17,12 +17,6 @@ cg_val nb_rows_of(cg *g, const nb_rows *r, cg_val tile) {
     return cg_add(g, r->base, cg_zext(g, cg_cmp(g, CG_LT, tile, r->more), CG_I64));
 }
 
-cg_val nb_rows_tile(cg *g, const nb_rows *r, cg_val row) {
-    cg_val high = cg_addi(g, r->base, 1), split = cg_mul(g, r->more, high);
-    cg_val after = cg_add(g, r->more, cg_udiv(g, cg_sub(g, row, split), r->base));
-    return cg_select(g, cg_cmp(g, CG_LT, row, split), cg_udiv(g, row, high), after);
-}
-
 bool nb_rows_occur(const nb_rows *r, int rows) {
     int64_t base, more;
     if (cg_known(r->base, &base) && cg_known(r->more, &more))

@@ -15,8 +15,6 @@ nb_rows nb_rows_cut(cg *g, cg_val rows, int most, bool several);
 /* First row of a tile (of `tiles`: all rows); the number of its rows. */
 cg_val nb_rows_first(cg *g, const nb_rows *r, cg_val tile);
 cg_val nb_rows_of(cg *g, const nb_rows *r, cg_val tile);
-/* The tile that a row is in. */
-cg_val nb_rows_tile(cg *g, const nb_rows *r, cg_val row);
 /* Can a tile have `rows` rows? False only when it is known not to. */
 bool nb_rows_occur(const nb_rows *r, int rows);
 

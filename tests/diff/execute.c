@@ -80,7 +80,8 @@ static size_t state_bytes(const call *c, const nb_tensor *shape, int axis) {
     return bytes;
 }
 
-static void open_ports(call *c, const nb_tensor *inputs, nb_tensor *outputs) {
+/* `off`: results begin an element before a line of memory does, or before the guard page allows. */
+static void open_ports(call *c, const nb_tensor *inputs, nb_tensor *outputs, bool off) {
     for (uint32_t i = 0; i < c->m->n_inputs; i++) {
         const nb_tensor *x = &inputs[i];
         const nb_model_state *s = appended(c->m, &c->m->inputs[i]);
@@ -100,9 +101,9 @@ static void open_ports(call *c, const nb_tensor *inputs, nb_tensor *outputs) {
         c->m->shape(c->symbols, (int64_t)i, y->dims);
         if (!nb_elem_bytes_of(y->elem, nb_tensor_count(y), &y->bytes)) abort();
         const nb_model_state *s = appended(c->m, port);
+        const size_t align = (size_t)nb_elems[y->elem].bits / 8;
         c->ports[c->m->n_inputs + i] =
-            s ? c->ports[s->input]
-              : allocate(c, (size_t)y->bytes, (size_t)nb_elems[y->elem].bits / 8);
+            s ? c->ports[s->input] : allocate(c, (size_t)y->bytes + (off ? align : 0), align);
     }
 }
 
@@ -142,7 +143,7 @@ static const char *run(call *c, const nb_pack *pack, const nb_tensor *inputs, nb
     int64_t *offsets = NB_NEW_ARRAY(arena, int64_t, model->n_buffers);
     int64_t size = model->plan(c->symbols, offsets);
     if (size < 0) return "plan failed";
-    open_ports(c, inputs, outputs);
+    open_ports(c, inputs, outputs, split);
 
     unsigned char *weights = allocate(c, (size_t)nb_pack_size(pack), 64);
     nb_pack_copy(pack, weights);

@@ -284,6 +284,21 @@ static void shapes(void) {
     diff_check(&d, qmatmul(&d, a, diff_codes_const(&d, &w4, 2, (int64_t[]){40, 18}), NULL, NULL));
 }
 
+/* Results that leave past the caches, from 1 MiB on. */
+static void large(void) {
+    static const diff_codes w4 = {GROUPS(NB_I4, 32)};
+    static const int64_t rows[] = {127, 128};
+    diff d;
+    diff_begin(&d, "qmatmul, large results");
+    d.rows = true;
+    d.lengths = rows;
+    d.n_lengths = NB_COUNT(rows);
+    nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){-1, 40}),
+             *a = diff_quantize(&d, x, &diff_acts[1].quant),
+             *w = diff_codes_const(&d, &w4, 2, (int64_t[]){40, 2048});
+    diff_check(&d, qmatmul(&d, a, w, NULL, NULL));
+}
+
 /* Everything at random. */
 static void random_product(int number) {
     char name[32];
@@ -331,5 +346,6 @@ void diff_test_qmatmul(void) {
     shapes();
     branch(NB_F16, 16);
     branch(NB_F32, 5);
+    large();
     for (int i = 0; i < 8; i++) random_product(i);
 }
