@@ -24,6 +24,12 @@ install(DIRECTORY tests/plugin/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/nib
 
 install(DIRECTORY python/nibble DESTINATION ${CMAKE_INSTALL_DATADIR}/nibble/python PATTERN __pycache__ EXCLUDE)
 
+# The version of the pass interface, as its header has it.
+file(STRINGS passes/nb_pass.h NIBBLE_PASS_ABI REGEX "^#define NB_PASS_ABI_M[AI][JN]OR ")
+string(REGEX REPLACE "[^0-9;]" "" NIBBLE_PASS_ABI "${NIBBLE_PASS_ABI}")
+list(JOIN NIBBLE_PASS_ABI "." NIBBLE_PASS_ABI)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS passes/nb_pass.h)
+
 configure_package_config_file(cmake/NibbleConfig.cmake.in ${PROJECT_BINARY_DIR}/NibbleConfig.cmake
   INSTALL_DESTINATION ${NIBBLE_PACKAGE_DIR}
   PATH_VARS NIBBLE_INCLUDE_DIR CMAKE_INSTALL_BINDIR CMAKE_INSTALL_LIBDIR)

@@ -85,22 +85,31 @@ static bool is_part_of(nb_importer *im, const nb_dim *x, const nb_dim *y) {
            nb_dim_substitute(im->g, rest, x->symbol, nb_num(im, 0)) == rest;
 }
 
-/* Sizes that the branches give for the same result must be equal. Where one is made of the other,
- * as of a decoder with a cache beside one without, it is the result's: a run that comes to the
- * other branch is refused when they differ then. */
-static nb_status unify_results(nb_importer *im, branch *a, branch *b, size_t n) {
+/* Can nothing that a run may have make them equal? */
+static bool differ(nb_importer *im, const nb_dim *x, const nb_dim *y) {
+    return nb_dim_is_const(x) || nb_dim_is_const(y) || !nb_may_be_one(im, x, y);
+}
+
+/* The size of a result whose branches differ: the condition says which, in each run. */
+static const nb_dim *chosen_size(nb_importer *im, nb_value *cond, size_t result, int axis,
+                                 const nb_dim *x, const nb_dim *y) {
+    const char *name = im->node->output[result];
+    nb_value *size =
+        nb_choose(im, cond, nb_make_dims(im, 1, &x, true), nb_make_dims(im, 1, &y, true));
+    return nb_count(im, nb_format(im->arena, "%s.%d", *name ? name : "size", axis), size,
+                    nb_dim_max(im->g, x, y));
+}
+
+/* Sizes that the branches give for the same result are equal. Where one is made of the other, as of
+ * a decoder with a cache beside one without, it is the result's: a run that comes to the other
+ * branch is refused when they differ then. Where they cannot be equal, as of the empty tensors that
+ * Optimum's decoders give for an encoder's keys when they have them, the condition tells. */
+static nb_status unify_results(nb_importer *im, nb_value *cond, branch *a, branch *b, size_t n) {
     for (size_t i = 0; i < n; i++) {
         for (int d = 0; d < a->types[i]->rank; d++) {
             const nb_dim *x = size_of(a, i, d), *y = size_of(b, i, d);
             if (x == y || is_part_of(im, x, y) || is_part_of(im, y, x)) continue;
-            if (nb_dim_is_const(x) || nb_dim_is_const(y) || !nb_may_be_one(im, x, y)) {
-                nb_status status = nb_node_error(
-                    im, NB_UNSUPPORTED, "output %zu is %s in one branch and %s in the other", i,
-                    nb_type_text(im->arena, a->types[i]), nb_type_text(im->arena, b->types[i]));
-                nb_help(im->diags, "where an input decides, --pin NAME=NUMBER chooses a branch");
-                return status;
-            }
-            NB_TRY(nb_unify(im, x, y));
+            if (!differ(im, x, y)) NB_TRY(nb_unify(im, x, y));
         }
     }
     for (size_t i = 0; i < n; i++) {
@@ -110,6 +119,9 @@ static nb_status unify_results(nb_importer *im, branch *a, branch *b, size_t n) 
         for (int d = 0; d < t->rank; d++) {
             const nb_dim *x = size_of(a, i, d), *y = size_of(b, i, d);
             dims[d] = is_part_of(im, x, y) ? y : x;
+            if (x == y || dims[d] == y || is_part_of(im, y, x)) continue;
+            dims[d] = chosen_size(im, cond, i, d, x, y);
+            if (!dims[d]) return nb_diags_status(im->diags);
         }
         a->types[i] = nb_type_intern(im->g, t->elem, NULL, t->rank, dims);
     }
@@ -225,7 +237,7 @@ nb_status nb_import_if(nb_importer *im) {
         NB_TRY(nb_unify(im, size, number));
         return import_in_place(im, graphs[0]);
     }
-    NB_TRY(unify_results(im, &then, &other, im->node->n_output));
     cond = cond->type->rank ? nb_reshape(&im->b, cond, 0, NULL) : cond;
+    NB_TRY(unify_results(im, cond, &then, &other, im->node->n_output));
     return make_if(im, cond, &then, &other);
 }

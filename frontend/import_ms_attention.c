@@ -21,28 +21,57 @@ static nb_value *bias_of(nb_importer *im, nb_value *seen) {
                 : NULL;
 }
 
-/* Keys that a mask i32[B,T] or i32[B,S,T] has ones for, or those before the ends i32[B]. */
+/* Entries from..from+B of ends and starts, for each of the keys. */
+static nb_value *bounds(nb_importer *im, nb_value *mask, const nb_dim *from, const nb_dim *batch) {
+    const nb_dim *one = nb_num(im, 1), *wide[] = {batch, one, one, one};
+    return nb_reshape(&im->b, nb_slice_axis(im, mask, 0, from, batch, 1), 4, wide);
+}
+
+/* Keys before the ends i32[B]; of i32[2*B], those of them that are not before the starts behind the
+ * ends. */
+static nb_value *between(nb_importer *im, nb_value *mask, const nb_value *q, const nb_value *k) {
+    const nb_dim *batch = q->type->dims[0], *all = mask->type->dims[0];
+    nb_value *place = nb_positions(im, 4, 3, k->type->dims[2]);
+    nb_value *seen = nb_combine(im, NB_OP_lt, place, bounds(im, mask, nb_num(im, 0), batch));
+    if (all == batch) return seen;
+    return nb_combine(im, NB_OP_and, seen,
+                      nb_combine(im, NB_OP_le, bounds(im, mask, batch, batch), place));
+}
+
+/* Rows and keys of a mask i32[B,1,M,M] for all there can be: those of the present ones. */
+static nb_value *cut(nb_importer *im, nb_value *mask, const nb_value *q, const nb_value *k) {
+    const nb_dim *rows = q->type->dims[2], *keys = k->type->dims[2];
+    mask = nb_slice_axis(im, mask, 2, nb_dim_sub(im->g, keys, rows), rows, 1);
+    return nb_slice_axis(im, mask, 3, nb_num(im, 0), keys, 1);
+}
+
+/* Keys that a mask i32[B,T], i32[B,S,T] or i32[B,1,M,M] has ones for, or those between bounds. */
 static nb_value *given_mask(nb_importer *im, size_t input, const nb_value *q, const nb_value *k) {
     nb_value *mask = nb_node_input(im, input);
     if (!mask) return NULL;
     const int rank = mask->type->rank;
-    const nb_dim *one = nb_num(im, 1);
-    if (!nb_elem_is_integer(mask->type->elem) || rank < 1 || rank > 3 ||
-        nb_unify(im, mask->type->dims[0], q->type->dims[0]) != NB_OK ||
-        (rank > 1 && nb_unify(im, mask->type->dims[rank - 1], k->type->dims[2]) != NB_OK) ||
-        (rank > 2 && nb_unify(im, mask->type->dims[1], q->type->dims[2]) != NB_OK)) {
+    const nb_dim *one = nb_num(im, 1), *two = nb_num(im, 2);
+    const bool both = rank == 1 && mask->type->dims[0] == nb_dim_mul(im->g, two, q->type->dims[0]);
+    if (!nb_elem_is_integer(mask->type->elem) || rank < 1 || rank > 4 ||
+        (!both && nb_unify(im, mask->type->dims[0], q->type->dims[0]) != NB_OK) ||
+        ((rank == 2 || rank == 3) &&
+         nb_unify(im, mask->type->dims[rank - 1], k->type->dims[2]) != NB_OK) ||
+        (rank == 3 && nb_unify(im, mask->type->dims[1], q->type->dims[2]) != NB_OK) ||
+        (rank == 4 && !nb_dim_is(mask->type->dims[1], 1))) {
         nb_node_error(im, NB_UNSUPPORTED,
-                      "a mask of type %s, expected i32[B], i32[B,T] or "
-                      "i32[B,S,T]",
+                      "a mask of type %s, expected i32[B], i32[2*B], i32[B,T], i32[B,S,T] or "
+                      "i32[B,1,M,M]",
                       nb_type_text(im->arena, mask->type));
         return NULL;
     }
+    mask = nb_cast(&im->b, mask, NB_I64);
+    if (rank == 1) return bias_of(im, between(im, mask, q, k));
+    if (rank == 4)
+        return bias_of(im, nb_combine(im, NB_OP_lt, nb_scalar(im, NB_I64, 0), cut(im, mask, q, k)));
     const nb_dim *wide[] = {q->type->dims[0], one, rank > 2 ? q->type->dims[2] : one,
-                            rank > 1 ? k->type->dims[2] : one};
-    mask = nb_reshape(&im->b, nb_cast(&im->b, mask, NB_I64), 4, wide);
-    nb_value *left =
-        rank == 1 ? nb_count_up(im, nb_num(im, 0), k->type->dims[2]) : nb_scalar(im, NB_I64, 0);
-    return bias_of(im, nb_combine(im, NB_OP_lt, left, mask));
+                            k->type->dims[2]};
+    mask = nb_reshape(&im->b, mask, 4, wide);
+    return bias_of(im, nb_combine(im, NB_OP_lt, nb_scalar(im, NB_I64, 0), mask));
 }
 
 /* Keys up to a row's own place, which is behind those of the past. */

@@ -336,6 +336,8 @@ nb_status nb_import_causal_conv(nb_importer *im) {
     if (!x || !w) return NB_MALFORMED;
     if (x->type->rank != 3 || w->type->rank != 3 || !nb_dim_is_const(w->type->dims[0]))
         return nb_node_error(im, NB_MALFORMED, "expected an input and a kernel of rank 3");
+    if (nb_node_int(im, "ndim", 1) != 1)
+        return nb_node_error(im, NB_UNSUPPORTED, "only one axis of places is supported");
     const char *activation = nb_node_string(im, "activation", "none");
     const bool silu = strcmp(activation, "silu") == 0 || strcmp(activation, "swish") == 0;
     if (!silu && strcmp(activation, "none") != 0 && *activation)

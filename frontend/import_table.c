@@ -53,7 +53,36 @@ static nb_where in_file(const nb_importer *im) {
     return (nb_where){.file = im->m->name, .offset = -1};
 }
 
-static nb_status list_unsupported(nb_importer *im, const nb_operator_use *uses, size_t n) {
+/* The operators that were met. */
+typedef struct census {
+    nb_map places; /* name -> place in the list + 1 */
+    NB_VEC(nb_operator_use) list;
+    NB_VEC(struct unsupported {
+        size_t place; /* of its operator in the list */
+        const char *name;
+    })
+    unsupported; /* the first of these nodes */
+} census;
+
+/* The nodes of an operator, by name. */
+static void note_nodes(nb_importer *im, const census *c, size_t place) {
+    const char *names = "";
+    size_t named = 0;
+    for (size_t i = 0; i < c->unsupported.count; i++) {
+        if (c->unsupported.items[i].place != place) continue;
+        names = nb_format(im->arena, "%s%s%.*s", names, *names ? ", " : "", 200,
+                          c->unsupported.items[i].name);
+        named++;
+    }
+    const size_t others = c->list.items[place].nodes - named;
+    if (named)
+        nb_note(im->diags, "%.*s: %s%s", 200, c->list.items[place].name, names,
+                others ? nb_format(im->arena, " and %zu others", others) : "");
+}
+
+static nb_status list_unsupported(nb_importer *im, const census *c) {
+    const nb_operator_use *uses = c->list.items;
+    const size_t n = c->list.count;
     const char *list = "";
     size_t kinds = 0, nodes = 0;
     for (size_t i = 0; i < n; i++) {
@@ -70,16 +99,12 @@ static nb_status list_unsupported(nb_importer *im, const nb_operator_use *uses, 
              "%zu operator%s in %zu node%s not supported at opset %lld: %s", kinds,
              kinds == 1 ? "" : "s", nodes, nodes == 1 ? " is" : "s are",
              (long long)nb_onnx_opset(im->m, ""), list);
+    for (size_t i = 0; i < n; i++)
+        if (!uses[i].supported) note_nodes(im, c, i);
     nb_help(im->diags,
             "`nibble inspect --operators` lists what is supported; plug-ins may bring others");
     return NB_UNSUPPORTED;
 }
-
-/* The operators that were met. */
-typedef struct census {
-    nb_map places; /* name -> place in the list + 1 */
-    NB_VEC(nb_operator_use) list;
-} census;
 
 static nb_status count_nodes(nb_importer *im, size_t n, Onnx__NodeProto *const *nodes, census *c);
 
@@ -94,7 +119,8 @@ static nb_status count_in_function(nb_importer *im, const Onnx__FunctionProto *f
     return status;
 }
 
-static void count_one(nb_importer *im, const Onnx__NodeProto *node, bool supported, census *c) {
+static void count_one(nb_importer *im, const Onnx__NodeProto *node, size_t index, bool supported,
+                      census *c) {
     nb_arena *arena = im->diags->arena;
     const char *key = full_name(arena, nb_node_domain(node), node->op_type);
     uintptr_t place = (uintptr_t)nb_map_get_str(&c->places, key, strlen(key));
@@ -107,6 +133,11 @@ static void count_one(nb_importer *im, const Onnx__NodeProto *node, bool support
         nb_map_set_str(&c->places, key, strlen(key), (void *)place);
     }
     c->list.items[place - 1].nodes++;
+    if (supported || c->unsupported.count >= MOST_NAMED) return;
+    const bool named = node->name && *node->name;
+    const struct unsupported u = {place - 1,
+                                  named ? node->name : nb_format(im->arena, "#%zu", index)};
+    nb_vec_push(im->arena, &c->unsupported, u);
 }
 
 static nb_status count_node(nb_importer *im, const Onnx__NodeProto *node, size_t index, census *c) {
@@ -127,7 +158,7 @@ static nb_status count_node(nb_importer *im, const Onnx__NodeProto *node, size_t
         return nb_error(im->diags, NB_MALFORMED, in_file(im),
                         "node #%zu \"%s\" (%s): the model does not import operator set \"%s\"",
                         index, name, node->op_type, nb_node_domain(node));
-    count_one(im, node, supported, c);
+    count_one(im, node, index, supported, c);
     return NB_OK;
 }
 
@@ -147,10 +178,9 @@ nb_status nb_import_count_operators(nb_importer *im, const Onnx__GraphProto *gra
 }
 
 nb_status nb_import_check_operators(nb_importer *im, const Onnx__GraphProto *graph) {
-    const nb_operator_use *uses;
-    size_t n;
-    NB_TRY(nb_import_count_operators(im, graph, &uses, &n));
-    return list_unsupported(im, uses, n);
+    census c = {.places = {.arena = im->arena}};
+    NB_TRY(count_nodes(im, graph->n_node, graph->node, &c));
+    return list_unsupported(im, &c);
 }
 
 /* ---- does a node fit its row? --------------------------------------------------------------- */

@@ -162,6 +162,7 @@ size_t nb_graph_sweep(nb_graph *g) {
     for (uintptr_t i = 0; i < g->quants.count; i++)
         nb_map_set(&m.positions, g->quants.items[i], (void *)(i + 1));
     mark_region(&m, &g->body);
+    for (size_t i = 0; i < g->open.count; i++) mark_region(&m, g->open.items[i]);
     for (size_t i = 0; i < g->constants.count; i++) {
         nb_value *c = g->constants.items[i];
         if (!c->uses) continue;

@@ -354,21 +354,39 @@ bool nb_want_symbol_range(nb_parser *p) {
     return true;
 }
 
-const nb_dim *nb_parse_dim(nb_graph *g, const char *text, size_t length, nb_diags *diags) {
+/* ---- alone ----------------------------------------------------------------------------------- */
+
+static nb_parser alone(nb_graph *g, const char *text, size_t length, nb_diags *diags) {
     nb_arena *scratch = nb_arena_create_like(g->arena);
     nb_parser p = {.g = g,
                    .scratch = scratch,
                    .diags = diags,
                    .name = diags->file,
+                   .quants = {.arena = scratch},
                    .types = {.arena = scratch},
                    .dims = {.arena = scratch},
                    .lex = nb_lexer_make(scratch, text, length)};
     nb_lex(&p.lex);
+    return p;
+}
+
+/* Was that all of the text? */
+static bool ends(nb_parser *p, const char *what) {
+    return p->lex.token.kind == NB_TOKEN_END || nb_parse_expected(p, what);
+}
+
+const nb_dim *nb_parse_dim(nb_graph *g, const char *text, size_t length, nb_diags *diags) {
+    nb_parser p = alone(g, text, length, diags);
     const nb_dim *d = want_dim(&p);
-    if (d && p.lex.token.kind != NB_TOKEN_END) {
-        nb_parse_expected(&p, "the end of the expression");
-        d = NULL;
-    }
-    nb_arena_destroy(scratch);
+    if (d && !ends(&p, "the end of the expression")) d = NULL;
+    nb_arena_destroy(p.scratch);
     return d;
+}
+
+const nb_type *nb_parse_type(nb_graph *g, const char *text, size_t length, nb_diags *diags) {
+    nb_parser p = alone(g, text, length, diags);
+    const nb_type *type = read_type(&p);
+    if (type && !ends(&p, "the end of the type")) type = NULL;
+    nb_arena_destroy(p.scratch);
+    return type;
 }

@@ -63,5 +63,7 @@ nb_status nb_check_text(const nb_graph *g, nb_diags *diags);
 
 /* A dimension expression of nb_dim_text's form over the graph's symbols; NULL after an error. */
 const nb_dim *nb_parse_dim(nb_graph *g, const char *text, size_t length, nb_diags *diags);
+/* A type of nb_type_text's form that is not quantized; NULL after an error. */
+const nb_type *nb_parse_type(nb_graph *g, const char *text, size_t length, nb_diags *diags);
 
 #endif

@@ -5,8 +5,12 @@
 #include <string.h>
 
 const nb_elem_info nb_elems[NB_ELEM_COUNT] = {
-#define ELEM(name, text_, bits_, kind, onnx_) \
-    [NB_##name] = {.text = text_, .bits = bits_, .class_ = NB_CLASS_##kind, .onnx = onnx_},
+#define ELEM(name, text_, bits_, kind, number_)                 \
+    [NB_##name] = {.text = text_,                               \
+                   .bits = bits_,                               \
+                   .class_ = NB_CLASS_##kind,                   \
+                   .onnx = number_ < NB_ELEM_OWN ? number_ : 0, \
+                   .number = number_},
 #include "ir/elems.def"
 #undef ELEM
 };
@@ -19,11 +23,15 @@ nb_elem nb_elem_from_text(const char *text, size_t length) {
     return NB_ELEM_COUNT;
 }
 
-nb_elem nb_elem_from_onnx(int onnx) {
+nb_elem nb_elem_from_number(int number) {
     for (int e = 0; e < NB_ELEM_COUNT; e++) {
-        if (onnx && nb_elems[e].onnx == onnx) return (nb_elem)e;
+        if (nb_elems[e].number == number) return (nb_elem)e;
     }
     return NB_ELEM_COUNT;
+}
+
+nb_elem nb_elem_from_onnx(int onnx) {
+    return onnx < NB_ELEM_OWN ? nb_elem_from_number(onnx) : NB_ELEM_COUNT;
 }
 
 nb_elem nb_elem_integer(int bits, bool is_signed) {

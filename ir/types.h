@@ -12,7 +12,7 @@ typedef struct nb_value nb_value;
 /* ---- elements ------------------------------------------------------------------------------ */
 
 typedef enum nb_elem {
-#define ELEM(name, text, bits, class, onnx) NB_##name,
+#define ELEM(name, text, bits, class, number) NB_##name,
 #include "ir/elems.def"
 #undef ELEM
     NB_ELEM_COUNT
@@ -29,14 +29,19 @@ typedef struct nb_elem_info {
     const char *text;
     int bits;
     nb_elem_class class_;
-    int onnx;
+    int onnx;   /* number of ONNX, 0 when it has no such type */
+    int number; /* the same, or Nibble's own */
 } nb_elem_info;
+
+/* The first number of types that ONNX lacks. */
+#define NB_ELEM_OWN 1000
 
 extern const nb_elem_info nb_elems[NB_ELEM_COUNT];
 
 /* NB_ELEM_COUNT when there is none. */
 nb_elem nb_elem_from_text(const char *text, size_t length);
 nb_elem nb_elem_from_onnx(int onnx);
+nb_elem nb_elem_from_number(int number);
 nb_elem nb_elem_integer(int bits, bool is_signed);
 static inline bool nb_elem_is_float(nb_elem e) { return nb_elems[e].class_ == NB_CLASS_FLOAT; }
 static inline bool nb_elem_is_integer(nb_elem e) {

@@ -8,7 +8,7 @@ static nb_status take(const nb_array *a, size_t i, bool optional, nb_diags *diag
     static const char nothing[8];
     *out = (nb_tensor){0};
     if (optional && !a->data && !a->rank && !a->elem) return NB_OK;
-    out->elem = nb_elem_from_onnx(a->elem);
+    out->elem = nb_elem_from_number(a->elem);
     out->rank = a->rank;
     if (out->elem == NB_ELEM_COUNT)
         return nb_error(diags, NB_USAGE, NB_NOWHERE, "array %zu: %d is no element type", i,
@@ -53,7 +53,7 @@ size_t nibble_result_count(const nibble_result *result) { return result ? result
 int nibble_result_get(const nibble_result *result, size_t i, nb_array *out) {
     if (!out || i >= nibble_result_count(result)) return 0;
     const nb_tensor *t = &result->tensors[i];
-    *out = (nb_array){.elem = nb_elems[t->elem].onnx, .rank = t->rank, .data = t->data};
+    *out = (nb_array){.elem = nb_elems[t->elem].number, .rank = t->rank, .data = t->data};
     memcpy(out->dims, t->dims, sizeof out->dims);
     return 1;
 }

@@ -51,7 +51,7 @@ static nb_op *user(const nb_value *value, size_t i) {
 
 static const char *value_name(const nb_value *value) { return value ? value->name : ""; }
 static int32_t value_elem(const nb_value *value) {
-    return value ? nb_elems[value->type->elem].onnx : 0;
+    return value ? nb_elems[value->type->elem].number : 0;
 }
 static int32_t value_rank(const nb_value *value) { return value ? value->type->rank : -1; }
 
@@ -114,25 +114,7 @@ static nb_value *output(const nb_graph *graph, size_t i) {
     return graph && i < graph->outputs.count ? nb_in(graph->body.last, i) : NULL;
 }
 
-/* ---- bodies, texts, names ------------------------------------------------------------------- */
-
-static const nb_region *body_of(const nb_op *op, size_t body) {
-    return op && body < op->n_regions ? op->regions[body] : NULL;
-}
-static size_t body_count(const nb_op *op) { return op ? op->n_regions : 0; }
-static nb_op *body_first_op(const nb_op *op, size_t body) {
-    const nb_region *r = body_of(op, body);
-    return r ? r->first : NULL;
-}
-static size_t body_input_count(const nb_op *op, size_t body) {
-    const nb_region *r = body_of(op, body);
-    return r ? r->n_params : 0;
-}
-static nb_value *body_input(const nb_op *op, size_t body, size_t i) {
-    const nb_region *r = body_of(op, body);
-    return r && i < r->n_params ? r->params[i] : NULL;
-}
-static nb_op *parent_op(const nb_op *op) { return op ? op->parent->parent : NULL; }
+/* ---- texts ------------------------------------------------------------------- */
 
 static const char *value_dim_text(nb_pass_ctx *ctx, const nb_value *value, int32_t axis) {
     if (!value || axis < 0 || axis >= value->type->rank) return "";
@@ -373,44 +355,58 @@ const nb_pass_host nb_host = {
     .input = input,
     .output_count = output_count,
     .output = output,
-    .const_data = nb_host_const_data,
-    .make_const = nb_host_make_const,
-    .build = nb_host_build,
-    .set_operand = nb_host_set_operand,
-    .replace_uses = nb_host_replace_uses,
-    .remove_op = nb_host_remove_op,
-    .sweep = nb_host_sweep,
-    .run = run,
-    .sample_count = sample_count,
-    .sample = sample,
-    .report = report,
-    .help = help,
-    .scratch = scratch,
-    .query = query,
-    .fact = fact,
-    .body_count = body_count,
-    .body_first_op = body_first_op,
-    .body_input_count = body_input_count,
-    .body_input = body_input,
-    .parent_op = parent_op,
     .attr_text = attr_text,
     .value_dim_text = value_dim_text,
     .value_quant = value_quant,
-    .set_name = nb_host_set_name,
-    .move_op = nb_host_move_op,
+    .elem_text = nb_host_elem_text,
+    .elem_named = nb_host_elem_named,
+    .elem_bits = nb_host_elem_bits,
+    .symbol = nb_host_symbol,
+    .dim = nb_host_dim,
+    .make_symbol = nb_host_make_symbol,
+    .body_count = nb_host_body_count,
+    .body_first_op = nb_host_body_first_op,
+    .body_input_count = nb_host_body_input_count,
+    .body_input = nb_host_body_input,
+    .parent_op = nb_host_parent_op,
+    .body_output_count = nb_host_body_output_count,
+    .body_output = nb_host_body_output,
+    .const_data = nb_host_const_data,
+    .make_const = nb_host_make_const,
     .const_floats = nb_host_const_floats,
     .const_rest = nb_host_const_rest,
     .make_const_by = nb_host_make_const_by,
     .make_quant = nb_host_make_quant,
     .make_codes = nb_host_make_codes,
-    .stats = nb_host_stats,
-    .selected = nb_host_selected,
+    .quant = nb_host_quant,
+    .build = nb_host_build,
+    .set_operand = nb_host_set_operand,
+    .replace_uses = nb_host_replace_uses,
+    .remove_op = nb_host_remove_op,
+    .sweep = nb_host_sweep,
+    .set_name = nb_host_set_name,
+    .move_op = nb_host_move_op,
+    .make_body = nb_host_make_body,
+    .body_take = nb_host_body_take,
+    .body_end = nb_host_body_end,
+    .body_return = nb_host_body_return,
+    .build_with_bodies = nb_host_build_with_bodies,
     .rewrite = nb_host_rewrite,
     .matched = nb_host_matched,
     .matched_op = nb_host_matched_op,
     .call = nb_host_call,
+    .run = run,
+    .sample_count = sample_count,
+    .sample = sample,
+    .stats = nb_host_stats,
+    .selected = nb_host_selected,
+    .report = report,
+    .help = help,
     .note = note,
     .report_value = report_value,
+    .fact = fact,
     .refused = refused,
     .is_heard = is_heard,
+    .scratch = scratch,
+    .query = query,
 };

@@ -10,7 +10,7 @@
 static const nb_type *type_of(nb_pass_ctx *ctx, const nb_op_def *def, const nb_op_shape *shape) {
     nb_graph *g = ctx->graph;
     const nb_dim *dims[NB_MAX_RANK] = {NULL};
-    nb_elem elem = nb_elem_from_onnx(shape->elem);
+    nb_elem elem = nb_elem_from_number(shape->elem);
     bool ok = elem != NB_ELEM_COUNT && nb_elems[elem].bits >= 8 && shape->rank >= 0 &&
               shape->rank <= NB_MAX_RANK;
     for (int32_t i = 0; ok && i < shape->rank; i++) {
@@ -32,7 +32,7 @@ const nb_type *nb_call_type(nb_pass_ctx *ctx, const nb_op_def *def, nb_value *co
     const nb_type *first = def->operands ? operands[0]->type : NULL;
     nb_op_shape shape = {.size = sizeof shape};
     if (first) {
-        shape.elem = nb_elems[first->elem].onnx;
+        shape.elem = nb_elems[first->elem].number;
         shape.rank = first->rank;
         for (int i = 0; i < first->rank; i++) shape.dims[i] = nb_dim_text(scratch, first->dims[i]);
     }

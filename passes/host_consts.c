@@ -1,4 +1,4 @@
-/* Constants, quantizations and statistics through the host table (nb_pass.h). */
+/* Constants and statistics through the host table (nb_pass.h). */
 #include "passes/host.h"
 
 #include "ir/codes.h"
@@ -9,15 +9,16 @@
 #define FILL_BYTES (INT64_C(1) << 24)
 
 void nb_array_of(const nb_tensor *t, nb_array *out) {
-    out->elem = nb_elems[t->elem].onnx;
+    out->elem = nb_elems[t->elem].number;
     out->rank = t->rank;
     memcpy(out->dims, t->dims, sizeof out->dims);
     out->data = t->data;
+    out->scales = t->scales;
 }
 
 bool nb_array_type(nb_pass_ctx *ctx, const nb_array *array, const nb_type **type, int64_t *bytes) {
     if (!array || array->rank < 0 || array->rank > NB_MAX_RANK) return false;
-    nb_elem elem = nb_elem_from_onnx(array->elem);
+    nb_elem elem = nb_elem_from_number(array->elem);
     if (elem == NB_ELEM_COUNT) return false;
     const nb_dim *dims[NB_MAX_RANK];
     int64_t count = 1;
@@ -96,15 +97,33 @@ static bool is_array(nb_pass_ctx *ctx, const char *call, const char *name, const
     return false;
 }
 
-nb_value *nb_host_make_const(nb_pass_ctx *ctx, const char *name, const nb_array *array) {
+nb_value *nb_const_of_array(nb_pass_ctx *ctx, const char *call, const char *name,
+                            const nb_array *array, const nb_quant *quant) {
     const nb_type *type;
     int64_t bytes;
     void *data;
-    if (!is_array(ctx, "make_const", name, array, true, &type, &bytes)) return NULL;
-    nb_blob *blob = new_blob(ctx, "make_const", bytes, &data);
+    if (!is_array(ctx, call, name, array, true, &type, &bytes)) return NULL;
+    if (quant) {
+        if (quant->storage != type->elem) {
+            nb_misuse(ctx, call, "expected codes of %s, found %s", nb_elems[quant->storage].text,
+                      nb_elems[type->elem].text);
+            return NULL;
+        }
+        type = nb_type_with_quant(ctx->graph, type, quant);
+        const char *misfit = nb_quant_misfit(ctx->graph, quant, type);
+        if (misfit) {
+            nb_misuse(ctx, call, "'%s' and quantization '%s': %s", name, quant->name, misfit);
+            return NULL;
+        }
+    }
+    nb_blob *blob = new_blob(ctx, call, bytes, &data);
     if (!blob) return NULL;
     if (bytes) memcpy(data, array->data, (size_t)bytes);
     return nb_graph_add_const(ctx->graph, name, type, blob, NULL);
+}
+
+nb_value *nb_host_make_const(nb_pass_ctx *ctx, const char *name, const nb_array *array) {
+    return nb_const_of_array(ctx, "make_const", name, array, NULL);
 }
 
 nb_value *nb_host_make_const_by(nb_pass_ctx *ctx, const char *name, const nb_array *shape,
@@ -130,84 +149,25 @@ nb_value *nb_host_make_const_by(nb_pass_ctx *ctx, const char *name, const nb_arr
     return nb_graph_add_const(ctx->graph, name, type, blob, NULL);
 }
 
-/* ---- codes ---------------------------------------------------------------------------------- */
-
-const nb_quant *nb_quant_by_name(const nb_graph *g, const char *name) {
-    for (size_t k = 0; name && k < g->quants.count; k++)
-        if (strcmp(g->quants.items[k]->name, name) == 0) return g->quants.items[k];
-    return NULL;
-}
-
-const char *nb_host_make_quant(nb_pass_ctx *ctx, const nb_quant_arg *quant) {
-    nb_elem storage = NB_ELEM_COUNT;
-    if (quant && quant->size >= sizeof *quant && quant->name && quant->storage)
-        storage = nb_elem_from_text(quant->storage, strlen(quant->storage));
-    if (storage == NB_ELEM_COUNT || !quant->scales || quant->axis < -1 ||
-        quant->axis >= NB_MAX_RANK || (quant->axis < 0 && quant->group)) {
-        NB_MISUSE(ctx,
-                  "expected size, name, an element of codes (\"i8\"), an axis from -1 to %d and "
-                  "a constant of scales",
-                  NB_MAX_RANK - 1);
-        return NULL;
-    }
-    /* Constants are told apart from the codes by nb_quant_intern, which takes no other pointers. */
-    nb_quant q = {.storage = storage,
-                  .narrow = quant->narrow != 0,
-                  .granularity = quant->axis < 0 ? NB_PER_TENSOR
-                                 : quant->group  ? NB_PER_GROUP
-                                                 : NB_PER_AXIS,
-                  .axis = quant->axis < 0 ? 0 : (int)quant->axis,
-                  .group = quant->group,
-                  .scales = (nb_value *)(uintptr_t)quant->scales,
-                  .zeros = (nb_value *)(uintptr_t)quant->zeros};
-    const nb_quant *made = nb_quant_intern(ctx->graph, &q, quant->name, nb_diags_of(ctx));
-    if (!made) nb_state_of(ctx)->failed = true;
-    return made ? made->name : NULL;
-}
-
-nb_value *nb_host_make_codes(nb_pass_ctx *ctx, const char *name, const nb_array *codes,
-                             const char *quant) {
-    const nb_type *type;
-    int64_t bytes;
-    void *data;
-    if (!is_array(ctx, "make_codes", name, codes, true, &type, &bytes)) return NULL;
-    const nb_quant *q = nb_quant_by_name(ctx->graph, quant);
-    if (!q || q->storage != type->elem) {
-        NB_MISUSE(ctx, "expected a quantization with codes of %s, found '%s'",
-                  nb_elems[type->elem].text, quant ? quant : "NULL");
-        return NULL;
-    }
-    type = nb_type_with_quant(ctx->graph, type, q);
-    const char *misfit = nb_quant_misfit(ctx->graph, q, type);
-    if (misfit) {
-        NB_MISUSE(ctx, "'%s' and quantization '%s': %s", name, quant, misfit);
-        return NULL;
-    }
-    nb_blob *blob = new_blob(ctx, "make_codes", bytes, &data);
-    if (!blob) return NULL;
-    if (bytes) memcpy(data, codes->data, (size_t)bytes);
-    return nb_graph_add_const(ctx->graph, name, type, blob, NULL);
-}
-
 /* ---- calibration ---------------------------------------------------------------------------- */
 
 int nb_host_stats(nb_pass_ctx *ctx, const nb_value *value, nb_stats_view *out) {
-    if (!value || !out || out->size < sizeof *out) {
+    if (!value || !out || out->size < NB_SIZE_TO(nb_stats_view, clip)) {
         NB_MISUSE(ctx, "expected a value, and a view whose size is set");
         return 0;
     }
     const nb_stats *s = nb_map_get(&nb_state_of(ctx)->env->stats, value);
     if (!s) return 0;
-    *out = (nb_stats_view){.size = sizeof *out,
-                           .channels = s->channels,
-                           .rows = s->rows,
-                           .amax = s->amax,
-                           .mean_abs = s->mean_abs,
-                           .mean = s->mean,
-                           .low = s->low,
-                           .high = s->high,
-                           .min = s->min,
-                           .max = s->max,
-                           .clip = s->clip};
+    const nb_stats_view view = {.channels = s->channels,
+                                .rows = s->rows,
+                                .amax = s->amax,
+                                .mean_abs = s->mean_abs,
+                                .mean = s->mean,
+                                .low = s->low,
+                                .high = s->high,
+                                .min = s->min,
+                                .max = s->max,
+                                .clip = s->clip};
+    nb_give_sized(out, &view, sizeof view);
     return 1;
 }

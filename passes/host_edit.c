@@ -63,22 +63,28 @@ static bool set_attr(nb_pass_ctx *ctx, nb_builder *b, nb_op_kind kind, const nb_
 
 nb_value *nb_host_build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_value *const *operands,
                         size_t n_operands, const nb_attr_arg *attrs, size_t n_attrs) {
+    return nb_build_op(ctx, "build", before, op, operands, n_operands, attrs, n_attrs, NULL, 0);
+}
+
+nb_value *nb_build_op(nb_pass_ctx *ctx, const char *call, nb_op *before, const char *op,
+                      nb_value *const *operands, size_t n_operands, const nb_attr_arg *attrs,
+                      size_t n_attrs, nb_region *const *bodies, size_t n_bodies) {
     nb_op_kind kind = op ? nb_op_from_name(op, strlen(op)) : NB_OP_COUNT;
     if (kind == NB_OP_COUNT || nb_ops[kind].traits & NB_TRAIT_TERMINATOR || !before ||
         !nb_is_in_graph(before)) {
-        NB_MISUSE(ctx,
+        nb_misuse(ctx, call,
                   "expected an op of the graph to place before and the name of an op other than "
                   "return, found '%s'",
                   op ? op : "NULL");
         return NULL;
     }
     if (kind == NB_OP_call) {
-        NB_MISUSE(ctx, "operations of plug-ins are made by host->call");
+        nb_misuse(ctx, call, "operations of plug-ins are made by host->call");
         return NULL;
     }
     if ((n_operands && !operands) || (n_attrs && !attrs)) {
-        NB_MISUSE(ctx, "expected %zu operands and %zu attributes of '%s', found NULL", n_operands,
-                  n_attrs, op);
+        nb_misuse(ctx, call, "expected %zu operands and %zu attributes of '%s', found NULL",
+                  n_operands, n_attrs, op);
         return NULL;
     }
     /* The first op on codes takes the graph to the stage in which it is legal. */
@@ -89,15 +95,16 @@ nb_value *nb_host_build(nb_pass_ctx *ctx, nb_op *before, const char *op, nb_valu
     nb_begin(&b, kind);
     for (size_t i = 0; i < n_operands; i++) nb_arg(&b, operands[i]);
     for (size_t i = 0; i < n_attrs; i++) {
-        if (attrs[i].name && set_attr(ctx, &b, kind, &attrs[i])) continue;
-        NB_MISUSE(ctx, "attribute '%s' of '%s' is unknown or its value does not fit",
+        if (attrs[i].name && !attrs[i].reserved && set_attr(ctx, &b, kind, &attrs[i])) continue;
+        nb_misuse(ctx, call, "attribute '%s' of '%s' is unknown or its value does not fit",
                   attrs[i].name ? attrs[i].name : "NULL", op);
         return NULL;
     }
+    for (size_t i = 0; i < n_bodies; i++) nb_set_region(&b, bodies[i]);
     size_t errors = nb_diags_of(ctx)->errors;
     nb_value *v = nb_end(&b);
     if (!v && nb_diags_of(ctx)->errors == errors)
-        NB_MISUSE(ctx, "an operand that '%s' requires is NULL", op);
+        nb_misuse(ctx, call, "an operand that '%s' requires is NULL", op);
     if (!v) nb_state_of(ctx)->failed = true;
     return v;
 }

@@ -68,7 +68,7 @@ static nb_value *replacement(nb_match *m, nb_builder *b) {
 
 /* False after a diagnostic. */
 static bool make_rule(nb_pass_ctx *ctx, const nb_rewrite_row *declared, row *r, nb_rule *rule) {
-    if (declared->size < sizeof *declared || !declared->name || !declared->rule) {
+    if (!declared->name || !declared->rule) {
         nb_misuse(ctx, "rewrite", "a row lacks a member: expected size, name and rule");
         return false;
     }
@@ -98,10 +98,24 @@ int nb_host_rewrite(nb_pass_ctx *ctx, const nb_rewrite_row *rows, size_t n_rows)
         NB_MISUSE(ctx, "a row rewrites while it is applied");
         return -1;
     }
+    /* Rows of a plug-in are as long as they were in its header. */
+    const size_t stride = n_rows ? rows->size : 0;
+    if (n_rows && (stride < NB_SIZE_TO(nb_rewrite_row, to) || stride % sizeof(void *))) {
+        NB_MISUSE(ctx, "a row lacks a member: expected size, name and rule");
+        return -1;
+    }
     struct nb_host_rows all = {NB_NEW_ARRAY(scratch, row, n_rows + 1),
                                NB_NEW_ARRAY(scratch, nb_rule, n_rows + 1)};
-    for (size_t i = 0; i < n_rows; i++)
-        if (!make_rule(ctx, &rows[i], &all.rows[i], &all.rules[i])) return -1;
+    for (size_t i = 0; i < n_rows; i++) {
+        const char *at = (const char *)rows + i * stride;
+        nb_rewrite_row *known = NB_NEW(scratch, nb_rewrite_row);
+        nb_take_sized(known, sizeof *known, at, stride);
+        if (known->size != stride) {
+            NB_MISUSE(ctx, "row %zu has size %u, the first has %zu", i, known->size, stride);
+            return -1;
+        }
+        if (!make_rule(ctx, known, &all.rows[i], &all.rules[i])) return -1;
+    }
     bool changed = false;
     nb_state_of(ctx)->rows = &all;
     bool ok = nb_rewrite_run(ctx, all.rules, n_rows, &changed);

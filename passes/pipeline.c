@@ -83,7 +83,8 @@ static nb_status run_step(const nb_step *step, size_t index, nb_graph *graph, nb
     nb_pass_result result = step->pass->run(&ctx);
     if (state.failed || env->diags->errors != errors)
         result = NB_PASS_FAILED;
-    else if ((unsigned)result > NB_PASS_UNCHANGED || !nb_selectors_end(&ctx))
+    else if ((unsigned)result > NB_PASS_UNCHANGED || !nb_selectors_end(&ctx) ||
+             !nb_drop_bodies(&ctx))
         result = NB_PASS_FAILED;
     double seconds = now() - start;
     nb_arena_destroy(state.scratch);

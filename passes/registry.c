@@ -1,16 +1,16 @@
 /* Which passes there are: the built-in table and what plug-ins add. */
-#include "passes/pass.h"
+#include "passes/host.h"
 
 #include <ctype.h>
 #include <dlfcn.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* How long the structs were in the oldest header that works: what follows may be missing. */
-#define PASS_SIZE   (offsetof(nb_pass, promises) + sizeof(uint32_t))
-#define PLUGIN_SIZE (offsetof(nb_plugin, passes) + sizeof(void *))
-#define OP_SIZE     (offsetof(nb_op_def, lower) + sizeof(void *))
+/* How long the structs were in the first header of this major number: what follows may be missing.
+ */
+#define PASS_SIZE   NB_SIZE_TO(nb_pass, needs)
+#define PLUGIN_SIZE NB_SIZE_TO(nb_plugin, ops)
+#define OP_SIZE     NB_SIZE_TO(nb_op_def, attributes)
 
 #define PASS(name) extern const nb_pass nb_pass_##name;
 #include "passes/passes.def"
@@ -67,10 +67,11 @@ static nb_status check_pass(const nb_registry *registry, const nb_pass *p, size_
     for (size_t k = 0; p->options && p->options[k].name; k++) {
         const nb_option *o = &p->options[k];
         if (!name_is_valid(o->name) || !o->summary || (unsigned)o->kind > NB_OPTION_SELECTOR ||
-            (o->kind == NB_OPTION_ENUM && !o->choices))
+            (o->kind == NB_OPTION_ENUM && !o->choices) || o->reserved)
             return nb_error(diags, NB_USAGE, where,
                             "option number %zu of pass '%s' lacks a member: expected name "
-                            "([a-z0-9-]), a kind, summary, and choices for an enumeration",
+                            "([a-z0-9-]), a kind, summary, choices for an enumeration, and "
+                            "nothing in what is reserved",
                             k, p->name);
     }
     /* `include` is a word of pipelines. */
@@ -82,7 +83,7 @@ static nb_status check_pass(const nb_registry *registry, const nb_pass *p, size_
 /* The plug-in's struct as this host knows it: members that it does not have are 0. */
 static void *grown(nb_arena *arena, const void *from, size_t theirs, size_t ours) {
     void *to = nb_alloc(arena, ours);
-    memcpy(to, from, theirs < ours ? theirs : ours);
+    nb_take_sized(to, ours, from, theirs);
     return to;
 }
 
@@ -177,16 +178,25 @@ static nb_status add(nb_registry *registry, const nb_plugin *plugin, void *handl
     return NB_OK;
 }
 
+static nb_status other_abi(unsigned major, unsigned minor, nb_where where, nb_diags *diags) {
+    nb_error(diags, NB_USAGE, where, "plug-in has pass ABI %u.%u, this nibble has %d.%d", major,
+             minor, NB_PASS_ABI_MAJOR, NB_PASS_ABI_MINOR);
+    if (major == NB_PASS_ABI_MAJOR)
+        nb_help(diags, "it needs a newer nibble, or a rebuild against this one's nb_pass.h");
+    else
+        nb_help(diags, "rebuild it against this nibble's nb_pass.h");
+    return NB_USAGE;
+}
+
 /* All of a plug-in or nothing. */
 static nb_status add_whole(nb_registry *registry, const nb_plugin *plugin, void *handle,
                            const char *path, nb_diags *diags) {
     nb_where where = {.file = path, .offset = -1};
-    if (plugin->size < PLUGIN_SIZE || plugin->abi_major != NB_PASS_ABI_MAJOR) {
-        nb_error(diags, NB_USAGE, where, "plug-in has pass ABI %u.%u, this nibble has %d.%d",
-                 plugin->abi_major, plugin->abi_minor, NB_PASS_ABI_MAJOR, NB_PASS_ABI_MINOR);
-        nb_help(diags, "rebuild it against this nibble's nb_pass.h");
-        return NB_USAGE;
-    }
+    if (plugin->abi_major != NB_PASS_ABI_MAJOR || plugin->abi_minor > NB_PASS_ABI_MINOR)
+        return other_abi(plugin->abi_major, plugin->abi_minor, where, diags);
+    if (plugin->size < PLUGIN_SIZE)
+        return nb_error(diags, NB_USAGE, where, "nb_plugin.size is %u, expected sizeof(nb_plugin)",
+                        plugin->size);
     const size_t passes = registry->passes.count, ops = registry->ops.count;
     nb_status status = add(registry, grown(registry->arena, plugin, plugin->size, sizeof *plugin),
                            handle, where, diags);
@@ -202,6 +212,16 @@ nb_status nb_registry_add(nb_registry *registry, const nb_plugin *plugin, const 
     return add_whole(registry, plugin, NULL, path, diags);
 }
 
+/* What a plug-in of another major number exports; NULL: nothing. */
+static const nb_plugin *plugin_of_other_major(void *handle) {
+    char symbol[] = "nb_plugin_v0";
+    for (; symbol[sizeof symbol - 2] <= '9'; symbol[sizeof symbol - 2]++) {
+        const nb_plugin *plugin = dlsym(handle, symbol);
+        if (plugin) return plugin;
+    }
+    return NULL;
+}
+
 nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *diags) {
     nb_where where = {.file = path, .offset = -1};
     /* A bare name would be searched for in system directories: only paths are meant. */
@@ -210,7 +230,10 @@ nb_status nb_registry_load(nb_registry *registry, const char *path, nb_diags *di
     if (!handle) return nb_error(diags, NB_IO, where, "cannot load plug-in: %s", dlerror());
     const nb_plugin *plugin = dlsym(handle, NB_PLUGIN_SYMBOL);
     nb_status status = NB_OK;
-    if (!plugin) {
+    const nb_plugin *other = plugin ? NULL : plugin_of_other_major(handle);
+    if (other) {
+        status = other_abi(other->abi_major, other->abi_minor, where, diags);
+    } else if (!plugin) {
         status = nb_error(diags, NB_USAGE, where, "no symbol '%s' in this file", NB_PLUGIN_SYMBOL);
         nb_help(diags, "a plug-in exports one constant: NB_EXPORT const nb_plugin %s = {...};",
                 NB_PLUGIN_SYMBOL);

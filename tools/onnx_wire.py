@@ -50,6 +50,9 @@ def _attribute(name, value):
         return out + _int(3, value) + _int(20, 2)
     if isinstance(value, str):
         return out + _bytes(4, value) + _int(20, 3)
+    if isinstance(value, np.ndarray):
+        elem = next(e for e, dtype in _NUMPY.items() if np.dtype(dtype) == value.dtype)
+        return out + _bytes(5, _tensor(name, elem, value.shape) + _bytes(9, value.tobytes())) + _int(20, 4)
     if isinstance(value, Graph):
         return out + _bytes(6, value.message(name)) + _int(20, 5)
     return out + b"".join(_int(8, v) for v in value) + _int(20, 7)

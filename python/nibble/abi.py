@@ -88,50 +88,64 @@ input_count z p
 input p pz
 output_count z p
 output p pz
-const_data i ppp
-make_const p psp
-build p ppspzpz
-set_operand i ppzp
-replace_uses i ppp
-remove_op i pp
-sweep z p
-run i ppppzpp
-sample_count z p
-sample i pzp
-report v pipss
-help v pss
-scratch p pz
-query p ps
-fact v ppsd
+attr_text s pps
+value_dim_text s ppi
+value_quant s p
+elem_text s i
+elem_named i s
+elem_bits i i
+symbol s pz
+dim i psp
+make_symbol s psqq
 body_count z p
 body_first_op p pz
 body_input_count z pz
 body_input p pzz
 parent_op p p
-attr_text s pps
-value_dim_text s ppi
-value_quant s p
-set_name i pps
-move_op i ppp
+body_output_count z pz
+body_output p pzz
+const_data i ppp
+make_const p psp
 const_floats i ppqqp
 const_rest i pp
 make_const_by p psppp
 make_quant s pp
 make_codes p psps
-stats i ppp
-selected i psp
+quant i psp
+build p ppspzpz
+set_operand i ppzp
+replace_uses i ppp
+remove_op i pp
+sweep z p
+set_name i pps
+move_op i ppp
+make_body p pp
+body_take p ppss
+body_end p pp
+body_return i pppz
+build_with_bodies p ppspzpzpz
 rewrite i ppz
 matched p ps
 matched_op p p
 call p ppspzpz
+run i ppppzpp
+sample_count z p
+sample i pzp
+stats i ppp
+selected i psp
+report v pipss
+help v pss
 note v pss
 report_value v pipss
+fact v ppsd
 refused v ppssss
 is_heard i p
+scratch p pz
+query p ps
 """
 
 
-ABI_MAJOR, ABI_MINOR = 0, 4  # NB_PASS_ABI_MAJOR and _MINOR that this was written for
+ABI_MAJOR, ABI_MINOR = 1, 0  # NB_PASS_ABI_MAJOR and _MINOR that this was written for
 
 
 def rows(table):
@@ -142,7 +156,8 @@ def rows(table):
 
 
 class Array(c.Structure):
-    _fields_ = [("elem", c.c_int32), ("rank", c.c_int32), ("dims", c.c_int64 * 8), ("data", c.c_void_p)]
+    _fields_ = [("elem", c.c_int32), ("rank", c.c_int32), ("dims", c.c_int64 * 8), ("data", c.c_void_p),
+                ("scales", c.c_void_p)]
 
 
 class Sized(c.Structure):
@@ -201,12 +216,13 @@ class PassContext(c.Structure):
 
 
 class OptionValue(c.Structure):
-    _fields_ = [("i", c.c_int64), ("f", c.c_double), ("b", c.c_int), ("s", c.c_char_p), ("given", c.c_int)]
+    _fields_ = [("i", c.c_int64), ("f", c.c_double), ("b", c.c_int), ("s", c.c_char_p), ("given", c.c_int),
+                ("reserved", c.c_void_p * 2)]
 
 
 class Option(c.Structure):
     _fields_ = [("name", c.c_char_p), ("kind", c.c_int), ("fallback", c.c_char_p), ("summary", c.c_char_p),
-                ("min", c.c_double), ("max", c.c_double), ("choices", c.c_void_p)]
+                ("min", c.c_double), ("max", c.c_double), ("choices", c.c_void_p), ("reserved", c.c_void_p)]
 
 
 RUN = c.CFUNCTYPE(c.c_int, c.c_void_p)
@@ -225,8 +241,8 @@ class Plugin(Sized):
 
 class AttrArg(c.Structure):
     _fields_ = [("name", c.c_char_p), ("i", c.c_int64), ("f", c.c_double), ("s", c.c_char_p),
-                ("ints", c.POINTER(c.c_int64)), ("dims_of", c.c_void_p), ("dims", c.POINTER(c.c_char_p)),
-                ("count", c.c_size_t)]
+                ("ints", c.POINTER(c.c_int64)), ("dims", c.POINTER(c.c_char_p)), ("count", c.c_size_t),
+                ("reserved", c.c_void_p)]
 
 
 class RewriteRow(Sized):

@@ -457,6 +457,23 @@ def genai_whisper(path):
 
 # ---- Optimum -------------------------------------------------------------
 
+class Branch(Graph):
+    """A branch of the If that a merged decoder is: with caches of the tokens before, or without."""
+
+    def __init__(self, cached):
+        super().__init__()
+        self.tag = "/with_past" if cached else "/first"
+
+    def node(self, op, inputs, name, outputs=None, **attributes):
+        return super().node(op, inputs, f"{self.tag}/{name}", outputs, **attributes)
+
+    def length(self, x, axis, name):
+        return self.node("Gather", [self.node("Shape", [x], name + "/Shape"), self.int(axis)], name + "/Gather", axis=0)
+
+    def norm(self, x, name):
+        return self.node("LayerNormalization", [x, name + ".weight", name + ".bias"], name, axis=-1, epsilon=1e-5)
+
+
 def optimum_merged(path):
     """decoder_model_merged.onnx: one If, whose branches are the decoder that begins a text and the one that goes on
     with it. Weights stand outside of both."""
@@ -479,16 +496,8 @@ def optimum_merged(path):
     f.weight("head", DIM, VOCAB)
 
     def branch(cached):
-        g, tag = Graph(), "/with_past" if cached else "/first"
-
-        def node(op, inputs, name, outputs=None, **attributes):
-            return g.node(op, inputs, f"{tag}/{name}", outputs, **attributes)
-
-        def length(x, axis, name):
-            return node("Gather", [node("Shape", [x], name + "/Shape"), g.int(axis)], name + "/Gather", axis=0)
-
-        def norm(x, name):
-            return node("LayerNormalization", [x, name + ".weight", name + ".bias"], name, axis=-1, epsilon=1e-5)
+        g = Branch(cached)
+        tag, node, length, norm = g.tag, g.node, g.length, g.norm
 
         x = node("Gather", ["embed", "input_ids"], "embed", axis=0)
         x = node("Add", [x, node("Gather", ["places", "position_ids"], "places", axis=0)], "Add")
@@ -558,7 +567,121 @@ def optimum_merged(path):
     return compute, runs, text(compute, past)
 
 
-FORMS = [ort_bert, ort_gpt2, genai_phi, genai_gemma, genai_whisper, optimum_merged]
+def optimum_whisper(path):
+    """decoder_model_merged.onnx of an encoder and a decoder: the first branch of the If has the caches of both, and gives
+    empty tensors for those of the encoder, which stay; the other makes them of the encoder's output."""
+    f = Form(path)
+    m = f.m
+    m.input("input_ids", INT64, [BATCH, NEW])
+    m.input("encoder_hidden_states", FLOAT, [BATCH, "encoder_sequence_length", DIM])
+    past, present = [], []
+    m.output("logits", FLOAT, [BATCH, NEW, VOCAB])
+    for i in range(LAYERS):
+        for part, old, total in (("decoder", OLD, ALL), ("encoder", *["encoder_sequence_length_out"] * 2)):
+            for kv in ("key", "value"):
+                past.append(m.input(f"past_key_values.{i}.{part}.{kv}", FLOAT, [BATCH, HEADS, old, SIZE]))
+                present.append(m.output(f"present.{i}.{part}.{kv}", FLOAT, [BATCH, HEADS, total, SIZE]))
+    m.input("use_cache_branch", BOOL, [1])
+    f.weight("embed", VOCAB, DIM, scale=1)
+    f.weight("places", CONTEXT, DIM, scale=1)
+    for i in range(LAYERS):
+        for n, rows, columns in (*((n, DIM, DIM) for n in ("q", "k", "v", "o", "far_q", "far_k", "far_v", "far_o")),
+                                 ("up", DIM, 4 * DIM), ("down", 4 * DIM, DIM)):
+            f.weight(f"{i}.{n}", rows, columns)
+        for n in ("norm_1", "norm_2", "norm_3"):
+            f.norm_weights(f"{i}.{n}")
+    f.norm_weights("norm")
+    f.weight("head", DIM, VOCAB)
+
+    def branch(cached):
+        g = Branch(cached)
+        tag, node, length, norm = g.tag, g.node, g.length, g.norm
+
+        def split(x, name, outputs=None):
+            x = node("Reshape", [x, g.ints(0, 0, HEADS, SIZE)], name + "/Reshape")
+            return node("Transpose", [x], name + "/Transpose", outputs, perm=[0, 2, 1, 3])
+
+        def attended(q, k, v, bias, name):
+            k = node("Transpose", [k], name + "/keys", perm=[0, 1, 3, 2])
+            s = node("Div", [node("MatMul", [q, k], name + "/scores"), g.float(math.sqrt(SIZE))], name + "/Div")
+            s = node("Add", [s, bias], name + "/masked") if bias else s
+            y = node("MatMul", [node("Softmax", [s], name + "/Softmax", axis=-1), v], name + "/values")
+            return node("Reshape", [node("Transpose", [y], name + "/merge", perm=[0, 2, 1, 3]), g.ints(0, 0, DIM)],
+                        name + "/whole")
+
+        new = length("input_ids", 1, "new")
+        old = length(past[0], 2, "old") if cached else g.int(0)
+        total = node("Add", [old, new], "total")
+        at = node("Range", [old, total, g.int(1)], "at")
+        x = node("Add", [node("Gather", ["embed", "input_ids"], "embed", axis=0),
+                         node("Gather", ["places", at], "places", axis=0)], "Add")
+        later = node("Greater", [node("Range", [g.int(0), total, g.int(1)], "keys"),
+                                 node("Unsqueeze", [at, g.ints(1)], "rows")], "Greater")
+        bias = node("Where", [later, g.float(np.finfo(np.float32).min), g.float(0)], "Where")
+        for i in range(LAYERS):
+            p, out = f"layers.{i}", [name + tag for name in present[4 * i:4 * i + 4]]
+            y = norm(x, f"{i}.norm_1")
+            q, *kv = (split(node("MatMul", [y, f"{i}.{n}"], f"{p}/{n}"), f"{p}/{n}",
+                            [out["kv".index(n)]] if n != "q" and not cached else None) for n in "qkv")
+            for j in range(2 if cached else 0):
+                kv[j] = node("Concat", [past[4 * i + j], kv[j]], f"{p}/Concat_{j}", [out[j]], axis=2)
+            x = node("Add", [x, node("MatMul", [attended(q, *kv, bias, p + "/self"), f"{i}.o"], p + "/o")], p + "/Add_1")
+            q = split(node("MatMul", [norm(x, f"{i}.norm_2"), f"{i}.far_q"], p + "/far_q"), p + "/far_q")
+            far = []
+            for j, n in enumerate(("far_k", "far_v")):
+                if cached:
+                    far.append(past[4 * i + 2 + j])
+                    node("Constant", [], f"{p}/Constant_{j}", [out[2 + j]],
+                         value=np.zeros((0, HEADS, 1, SIZE), "f4"))
+                else:
+                    y = node("MatMul", ["encoder_hidden_states", f"{i}.{n}"], f"{p}/{n}")
+                    far.append(split(y, f"{p}/{n}", [out[2 + j]]))
+            x = node("Add", [x, node("MatMul", [attended(q, *far, None, p + "/far"), f"{i}.far_o"], p + "/far_o")],
+                     p + "/Add_2")
+            y = node("Relu", [node("MatMul", [norm(x, f"{i}.norm_3"), f"{i}.up"], p + "/up")], p + "/Relu")
+            x = node("Add", [x, node("MatMul", [y, f"{i}.down"], p + "/down")], p + "/Add_3")
+        g.output(node("MatMul", [norm(x, "norm"), "head"], "head", ["logits" + tag]), FLOAT, [BATCH, NEW, VOCAB])
+        for i, name in enumerate(present):
+            g.output(name + tag, FLOAT, [BATCH, HEADS, "encoder_sequence_length_out" if i % 4 > 1 else ALL, SIZE])
+        return g
+
+    m.node("If", ["use_cache_branch"], "optimum::if", ["logits", *present], then_branch=branch(True),
+           else_branch=branch(False))
+    m.save()
+
+    def compute(feed):
+        w, presents, cached = f.w, {}, bool(feed["use_cache_branch"][0])
+        n, old = feed["input_ids"].shape[1], feed[past[0]].shape[2] if cached else 0
+        x = w["embed"][feed["input_ids"]] + w["places"][old:old + n]
+        for i in range(LAYERS):
+            h = f.layer_norm(x, f"{i}.norm_1")
+            q, k, v = (heads(h @ w[f"{i}.{a}"], HEADS) for a in "qkv")
+            if cached:
+                k, v = (np.concatenate([feed[past[4 * i + j]], a], 2) for j, a in enumerate((k, v)))
+            far = [feed[past[4 * i + 2 + j]] if cached else heads(feed["encoder_hidden_states"] @ w[f"{i}.{a}"], HEADS)
+                   for j, a in enumerate(("far_k", "far_v"))]
+            kept = [np.zeros((0, HEADS, 1, SIZE))] * 2 if cached else far
+            presents.update(zip(present[4 * i:4 * i + 4], (k, v, *kept)))
+            x = x + attend(q, k, v, later(n, old), SIZE ** -0.5) @ w[f"{i}.o"]
+            q = heads(f.layer_norm(x, f"{i}.norm_2") @ w[f"{i}.far_q"], HEADS)
+            x = x + attend(q, *far, False, SIZE ** -0.5) @ w[f"{i}.far_o"]
+            x = x + np.maximum(f.layer_norm(x, f"{i}.norm_3") @ w[f"{i}.up"], 0) @ w[f"{i}.down"]
+        return {"logits": f.layer_norm(x, "norm") @ w["head"], **presents}
+
+    def runs(out, rng):
+        for batch, n, sound in ((1, 4, 9), (2, 3, 6)):
+            feed = {"encoder_hidden_states": rng.standard_normal((batch, sound, DIM)).astype("f4"),
+                    **{x: np.zeros((batch, HEADS, 0, SIZE), "f4") for x in past}}
+            for step, new in enumerate((n, 1, 2)):
+                feed.update(input_ids=rng.integers(0, VOCAB, (batch, new)), use_cache_branch=np.array([step > 0]))
+                for x, y in zip(past, out(feed)[1:]):
+                    if "decoder" in x or step == 0:
+                        feed[x] = y
+
+    return compute, runs
+
+
+FORMS = [ort_bert, ort_gpt2, genai_phi, genai_gemma, genai_whisper, optimum_merged, optimum_whisper]
 
 
 def main():

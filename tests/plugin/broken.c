@@ -10,9 +10,14 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
 static const nb_pass good = {
     .size = sizeof(nb_pass), .name = "good", .summary = "does nothing", .run = run};
 
-#ifdef BROKEN_OPTIONS
+#if defined(BROKEN_OPTIONS)
 static const nb_option options[] = {
     {.name = "mode", .kind = NB_OPTION_ENUM, .summary = "no choices"}, {.name = NULL}};
+#elif defined(BROKEN_RESERVED)
+#define BROKEN_OPTIONS
+static const nb_option options[] = {
+    {.name = "mode", .kind = NB_OPTION_INT, .summary = "of later", .reserved = "more"},
+    {.name = NULL}};
 #endif
 
 static const nb_pass bad = {
@@ -67,21 +72,30 @@ static const nb_op_def *const ops[] = OPS;
 const nb_op_def *const all_ops[] = {&unnamed, &missing, &twice, &nowhere, &unread, &floats};
 #endif
 
-#ifdef BROKEN_SYMBOL
-#define nb_plugin_v0 nb_plugin_of_another_name
+#if defined(BROKEN_SYMBOL)
+#define nb_plugin_v1 nb_plugin_of_another_name
+#elif defined(BROKEN_OLD) /* as plug-ins were before 1.0 */
+#define nb_plugin_v1 nb_plugin_v0
 #endif
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
 #ifdef BROKEN_SIZE
     .size = 4,
 #else
     .size = sizeof(nb_plugin),
 #endif
-#ifdef BROKEN_ABI
+#if defined(BROKEN_ABI)
     .abi_major = NB_PASS_ABI_MAJOR + 1,
+    .abi_minor = 5,
+#elif defined(BROKEN_OLD)
+    .abi_major = 0,
+    .abi_minor = 4,
+#elif defined(BROKEN_MINOR)
+    .abi_major = NB_PASS_ABI_MAJOR,
+    .abi_minor = NB_PASS_ABI_MINOR + 1,
 #else
     .abi_major = NB_PASS_ABI_MAJOR,
-#endif
     .abi_minor = NB_PASS_ABI_MINOR,
+#endif
     .name = "broken",
     .passes = passes,
 #ifdef BROKEN_OPS

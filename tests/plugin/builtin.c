@@ -3,7 +3,7 @@
 
 static const nb_pass *const passes[] = {&nb_pass_merge_scales, NULL};
 
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
     .size = sizeof(nb_plugin),
     .abi_major = NB_PASS_ABI_MAJOR,
     .abi_minor = NB_PASS_ABI_MINOR,

@@ -145,7 +145,7 @@ FAULT(fault_nan, "fault-nan", nan_scale, 0);
 
 static const nb_pass *const passes[] = {&fault_outliers, &fault_bug, &fault_clip,
                                         &fault_axis,     &fault_nan, NULL};
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
     .size = sizeof(nb_plugin),
     .abi_major = NB_PASS_ABI_MAJOR,
     .abi_minor = NB_PASS_ABI_MINOR,

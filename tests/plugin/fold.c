@@ -1,5 +1,5 @@
-/* An out-of-tree plug-in: fold-mul-one removes multiplications by one, op by op, with what the
- * first header had. It includes one header and links nothing. */
+/* An out-of-tree plug-in: fold-mul-one removes multiplications by one, op by op. It includes one
+ * header and links nothing. */
 #include "nb_pass.h"
 
 #include <string.h>
@@ -49,7 +49,7 @@ static const nb_pass fold_pass = {
 
 static const nb_pass *const passes[] = {&fold_pass, NULL};
 
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
     .size = sizeof(nb_plugin),
     .abi_major = NB_PASS_ABI_MAJOR,
     .abi_minor = NB_PASS_ABI_MINOR,

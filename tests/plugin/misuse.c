@@ -276,6 +276,11 @@ QUANT(quant_axis, q.axis = 8)
 QUANT(quant_no_scales, q.scales = NULL)
 QUANT(quant_group, q.axis = -1; q.group = 4)
 QUANT(quant_scales, q.scales = x(ctx))
+QUANT(quant_amax_axis, q.scales = NULL; q.amax = 127)
+QUANT(quant_amax, q.scales = NULL; q.axis = -1; q.amax = 999)
+QUANT(quant_scale, q.scales = NULL; q.axis = -1; q.scale = INFINITY)
+QUANT(quant_minima, q.minima = x(ctx))
+QUANT(quant_both, q.zero = 1; q.minimum = 1)
 QUANT(quant_group_negative, q.group = -4)
 static void quant_null(nb_pass_ctx *ctx) { H->make_quant(ctx, NULL); }
 static const char *good_quant(nb_pass_ctx *ctx) {
@@ -292,6 +297,13 @@ static void codes_no_quant(nb_pass_ctx *ctx) {
     H->make_codes(ctx, "c", ARRAY(3, 4, numbers), NULL);
 }
 static void codes_elem(nb_pass_ctx *ctx) { H->make_codes(ctx, "c", FOUR, good_quant(ctx)); }
+static void codes_dynamic(nb_pass_ctx *ctx) {
+    const char *name = H->make_quant(
+        ctx,
+        &(nb_quant_arg){
+            .size = sizeof(nb_quant_arg), .name = "d", .storage = "i8", .axis = -1, .amax = 127});
+    H->make_codes(ctx, "c", ARRAY(3, 4, numbers), name);
+}
 static void codes_shape(nb_pass_ctx *ctx) {
     H->make_codes(ctx, "c", ARRAY(3, 5, numbers), good_quant(ctx));
 }
@@ -413,6 +425,137 @@ static void call_no_type(nb_pass_ctx *ctx) {
 }
 static void call_by_build(nb_pass_ctx *ctx) { build(ctx, "call", x(ctx), NULL, 1); }
 
+/* ---- sizes, bodies ----------------------------------------------------------------------------
+ */
+
+static void dim_null(nb_pass_ctx *ctx) { H->dim(ctx, NULL, &(nb_dim_view){.size = 24}); }
+static void dim_size(nb_pass_ctx *ctx) { H->dim(ctx, "B", &(nb_dim_view){.size = 8}); }
+static void dim_nowhere(nb_pass_ctx *ctx) { H->dim(ctx, "B", NULL); }
+static void dim_unknown(nb_pass_ctx *ctx) {
+    H->dim(ctx, "B+nobody", &(nb_dim_view){.size = sizeof(nb_dim_view)});
+}
+static void symbol_no_name(nb_pass_ctx *ctx) { H->make_symbol(ctx, "", 0, 4); }
+static void symbol_minus(nb_pass_ctx *ctx) { H->make_symbol(ctx, "N", -1, 4); }
+static void symbol_empty(nb_pass_ctx *ctx) { H->make_symbol(ctx, "N", 5, 4); }
+/* It may stand only where a bind has said it. */
+static void symbol_unbound(nb_pass_ctx *ctx) {
+    static const char *const start[2] = {"0", "0"};
+    static const int64_t step[2] = {1, 1};
+    const char *count[2] = {"B", H->make_symbol(ctx, "N", 0, 4)};
+    const nb_attr_arg attrs[3] = {{.name = "start", .dims = start, .count = 2},
+                                  {.name = "count", .dims = count, .count = 2},
+                                  {.name = "step", .ints = step, .count = 2}};
+    nb_value *operand = x(ctx);
+    H->build(ctx, add(ctx), "slice", &operand, 1, attrs, 3);
+}
+static nb_body *good_body(nb_pass_ctx *ctx, nb_value **taken) {
+    nb_body *body = H->make_body(ctx, NULL);
+    nb_value *step = H->body_take(ctx, body, "step", "i64[]");
+    *taken = H->body_take(ctx, body, "h", "f32[B,4]");
+    if (!step || !*taken || !H->body_return(ctx, body, taken, 1)) abort();
+    return body;
+}
+static nb_value *loop(nb_pass_ctx *ctx, nb_op *before, nb_body *const *bodies, size_t n) {
+    static const char *const two[1] = {"2"};
+    const nb_attr_arg attrs[2] = {{.name = "count", .dims = two, .count = 1},
+                                  {.name = "carried", .i = 1}};
+    nb_value *operands[3] = {NULL, NULL, x(ctx)};
+    return H->build_with_bodies(ctx, before, "loop", operands, 3, attrs, 2, bodies, n);
+}
+static void take_null(nb_pass_ctx *ctx) { H->body_take(ctx, NULL, "x", "f32[]"); }
+static void take_no_name(nb_pass_ctx *ctx) {
+    H->body_take(ctx, H->make_body(ctx, NULL), "", "f32[]");
+}
+static void take_no_type(nb_pass_ctx *ctx) {
+    H->body_take(ctx, H->make_body(ctx, NULL), "x", NULL);
+}
+static void take_type(nb_pass_ctx *ctx) {
+    H->body_take(ctx, H->make_body(ctx, NULL), "x", "f33[B]");
+}
+static void take_symbol(nb_pass_ctx *ctx) {
+    H->body_take(ctx, H->make_body(ctx, NULL), "x", "f32[Z]");
+}
+static void take_more(nb_pass_ctx *ctx) {
+    H->body_take(ctx, H->make_body(ctx, NULL), "x", "f32[B] f32[B]");
+}
+static void end_null(nb_pass_ctx *ctx) { H->body_end(ctx, NULL); }
+static void return_null(nb_pass_ctx *ctx) { H->body_return(ctx, NULL, NULL, 0); }
+static void return_no_list(nb_pass_ctx *ctx) {
+    H->body_return(ctx, H->make_body(ctx, NULL), NULL, 1);
+}
+static void return_no_value(nb_pass_ctx *ctx) {
+    nb_value *nothing = NULL;
+    H->body_return(ctx, H->make_body(ctx, NULL), &nothing, 1);
+}
+static void return_many(nb_pass_ctx *ctx) {
+    nb_value *values[300];
+    nb_body *body = good_body(ctx, &values[0]);
+    for (int i = 1; i < 300; i++) values[i] = values[0];
+    H->body_return(ctx, body, values, 300);
+}
+static void bodies_none(nb_pass_ctx *ctx) { loop(ctx, add(ctx), NULL, 1); }
+static void bodies_few(nb_pass_ctx *ctx) {
+    nb_value *h;
+    nb_body *body = good_body(ctx, &h);
+    loop(ctx, add(ctx), &body, 0);
+}
+static void bodies_null(nb_pass_ctx *ctx) {
+    nb_body *body = NULL;
+    loop(ctx, add(ctx), &body, 1);
+}
+static void bodies_of_none(nb_pass_ctx *ctx) {
+    nb_value *h, *operand = x(ctx);
+    nb_body *body = good_body(ctx, &h);
+    H->build_with_bodies(ctx, add(ctx), "neg", &operand, 1, NULL, 0, &body, 1);
+}
+static void bodies_no_op(nb_pass_ctx *ctx) {
+    nb_value *h;
+    nb_body *body = good_body(ctx, &h);
+    H->build_with_bodies(ctx, add(ctx), NULL, NULL, 0, NULL, 0, &body, 1);
+}
+static void bodies_again(nb_pass_ctx *ctx) {
+    nb_value *h;
+    nb_body *body = good_body(ctx, &h);
+    if (!loop(ctx, add(ctx), &body, 1)) abort();
+    loop(ctx, add(ctx), &body, 1);
+}
+static void bodies_inside(nb_pass_ctx *ctx) {
+    nb_value *h;
+    nb_body *body = good_body(ctx, &h);
+    loop(ctx, H->body_end(ctx, body), &body, 1);
+}
+static void bodies_without(nb_pass_ctx *ctx) {
+    nb_value *operands[3] = {NULL, NULL, x(ctx)};
+    H->build(ctx, add(ctx), "loop", operands, 3, NULL, 0);
+}
+static void body_changed(nb_pass_ctx *ctx) {
+    nb_value *h;
+    nb_body *body = good_body(ctx, &h);
+    if (!loop(ctx, add(ctx), &body, 1)) abort();
+    H->body_take(ctx, body, "late", "f32[]");
+}
+static void body_types(nb_pass_ctx *ctx) {
+    nb_value *h, *v;
+    nb_body *body = good_body(ctx, &h);
+    v = H->build(ctx, H->body_end(ctx, body), "lt", (nb_value *[]){h, h}, 2, NULL, 0);
+    H->body_return(ctx, body, &v, 1);
+    loop(ctx, add(ctx), &body, 1);
+}
+/* What is outside is no business of a body, nor the other way round. */
+static void body_sees(nb_pass_ctx *ctx) {
+    nb_value *h, *outside[2] = {x(ctx), NULL};
+    nb_body *body = good_body(ctx, &h);
+    outside[1] = h;
+    nb_value *v = H->build(ctx, H->body_end(ctx, body), "add", outside, 2, NULL, 0);
+    H->body_return(ctx, body, &v, 1);
+    loop(ctx, add(ctx), &body, 1);
+}
+static void body_used(nb_pass_ctx *ctx) {
+    nb_value *h;
+    good_body(ctx, &h);
+    H->set_operand(ctx, add(ctx), 0, h);
+}
+
 /* Questions about nothing have neutral answers; none of these is an error by itself. */
 static void ask_nothing(nb_pass_ctx *ctx) {
     int64_t n;
@@ -444,6 +587,11 @@ static void ask_nothing(nb_pass_ctx *ctx) {
             !*H->value_dim_text(ctx, x(ctx), 2) && !*H->value_quant(NULL) &&
             !*H->value_quant(x(ctx)) && !H->matched(NULL, "x") && !H->matched_op(NULL) &&
             !H->attr_int(neg(ctx), "axis", NULL) && !H->attr_ints(neg(ctx), "perm", NULL, NULL);
+    nb_quant_arg quant = {.size = sizeof quant};
+    right = right && !H->body_output_count(NULL, 0) && !H->body_output(NULL, 0, 0) &&
+            !H->body_output(neg(ctx), 0, 0) && !H->quant(NULL, "q", &quant) &&
+            !H->quant(ctx->graph, NULL, &quant) && !H->quant(ctx->graph, "q", NULL) &&
+            !H->symbol(ctx, 9) && !*H->elem_text(0) && !H->elem_bits(999) && !H->elem_named(NULL);
     nb_stats_view view = {.size = sizeof view};
     right = right && !H->stats(ctx, x(ctx), &view) && H->const_rest(ctx, k(ctx));
     if (!right) abort();
@@ -545,14 +693,20 @@ const misuse misuses[] = {
     {"quant-storage", "the storage is neither", quant_storage},
     {"quant-storage-unknown", "host->make_quant", quant_storage_unknown},
     {"quant-axis", "host->make_quant", quant_axis},
-    {"quant-no-scales", "host->make_quant", quant_no_scales},
+    {"quant-no-scales", "scales are missing", quant_no_scales},
     {"quant-group", "host->make_quant", quant_group},
     {"quant-scales", "scales are not a constant", quant_scales},
+    {"quant-amax-axis", "host->make_quant", quant_amax_axis},
+    {"quant-amax", "the largest code is out of the storage's range", quant_amax},
+    {"quant-scale", "the scale is 0 or not finite", quant_scale},
+    {"quant-minima", "minima are not a constant", quant_minima},
+    {"quant-both", "zero points and minima exclude each other", quant_both},
     {"quant-group-negative", "the group's length is not positive", quant_group_negative},
     {"quant-null", "host->make_quant", quant_null},
     {"codes-unknown", "found 'nobody'", codes_unknown},
     {"codes-no-quant", "host->make_codes", codes_no_quant},
     {"codes-elem", "host->make_codes", codes_elem},
+    {"codes-dynamic", "whose scales are constants, found 'd'", codes_dynamic},
     {"codes-shape", "host->make_codes", codes_shape},
     {"codes-data", "host->make_codes", codes_data},
     {"stats-size", "host->stats", stats_size},
@@ -590,6 +744,37 @@ const misuse misuses[] = {
     {"call-refused", "'twice' does not take these operands: it is not f32", call_refused},
     {"call-no-type", "the shape rule of 'twice' gives no type", call_no_type},
     {"call-by-build", "host->call", call_by_build},
+    {"dim-null", "host->dim", dim_null},
+    {"dim-size", "host->dim", dim_size},
+    {"dim-nowhere", "host->dim", dim_nowhere},
+    {"dim-unknown", "symbol 'nobody'", dim_unknown},
+    {"symbol-no-name", "host->make_symbol", symbol_no_name},
+    {"symbol-minus", "found -1..4", symbol_minus},
+    {"symbol-empty", "found 5..4", symbol_empty},
+    {"symbol-unbound", "N", symbol_unbound},
+    {"take-null", "host->body_take", take_null},
+    {"take-no-name", "host->body_take", take_no_name},
+    {"take-no-type", "host->body_take", take_no_type},
+    {"take-type", "there is no element type 'f33'", take_type},
+    {"take-symbol", "symbol 'Z'", take_symbol},
+    {"take-more", "expected the end of the type", take_more},
+    {"end-null", "host->body_end", end_null},
+    {"return-null", "host->body_return", return_null},
+    {"return-no-list", "host->body_return", return_no_list},
+    {"return-no-value", "host->body_return", return_no_value},
+    {"return-many", "at most 257 values", return_many},
+    {"bodies-none", "'loop' has 1 bodies, found 0", bodies_none},
+    {"bodies-few", "'loop' has 1 bodies, found 0", bodies_few},
+    {"bodies-null", "host->build_with_bodies", bodies_null},
+    {"bodies-of-none", "'neg' has 0 bodies, found 1", bodies_of_none},
+    {"bodies-no-op", "'NULL' has 0 bodies", bodies_no_op},
+    {"bodies-again", "that no op has got yet", bodies_again},
+    {"bodies-inside", "'loop' would stand in its own body", bodies_inside},
+    {"bodies-without", "expected 1 bodies, found 0", bodies_without},
+    {"body-changed", "host->body_take", body_changed},
+    {"body-types", "in one step and", body_types},
+    {"body-sees", "", body_sees},
+    {"body-used", "is used outside of it", body_used},
     {"error-then-warning", "error-then-warning: the first", error_then_warning},
     {"silent", "failed without giving a reason", silent},
     {"ask-nothing", "failed without giving a reason", ask_nothing},

@@ -95,7 +95,7 @@ static const nb_pass make_outliers = {
     .summary = "give norms outlier channels without changing the function",
 };
 static const nb_pass *const passes[] = {&make_outliers, NULL};
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
     .size = sizeof(nb_plugin),
     .abi_major = NB_PASS_ABI_MAJOR,
     .abi_minor = NB_PASS_ABI_MINOR,

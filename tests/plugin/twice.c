@@ -54,7 +54,7 @@ static const nb_pass make_twice = {.size = sizeof(nb_pass),
 
 static const nb_pass *const passes[] = {&make_twice, NULL};
 static const nb_op_def *const ops[] = {&twice, NULL};
-NB_EXPORT const nb_plugin nb_plugin_v0 = {.size = sizeof(nb_plugin),
+NB_EXPORT const nb_plugin nb_plugin_v1 = {.size = sizeof(nb_plugin),
                                           .abi_major = NB_PASS_ABI_MAJOR,
                                           .abi_minor = NB_PASS_ABI_MINOR,
                                           .name = "twice",

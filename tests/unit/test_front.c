@@ -68,10 +68,15 @@ START_TEST(unsupported_operators) {
         graph(all), NB_UNSUPPORTED,
         "3 operators in 4 nodes are not supported at opset 17: StringSplit 2, ImageDecoder 1, "
         "evil::Relu 1");
+    front_expect(graph(all), NB_UNSUPPORTED,
+                 "  note: StringSplit: the node, the node\n  note: ImageDecoder: the node\n");
     wire many = NONE;
     for (int i = 0; i < 1000; i++)
         many = W(many, front_node(nb_format(front_arena(), "Op%d", i), "x", "y", NONE));
     front_expect(graph(many), NB_UNSUPPORTED, "Op199 1 and 800 others");
+    wire alike = NONE;
+    for (int i = 0; i < 300; i++) alike = W(alike, front_node("StringSplit", "x", "y", NONE));
+    front_expect(graph(alike), NB_UNSUPPORTED, "the node and 100 others");
     wire function = front_put(25, front_text(10, "f"));
     front_expect(W(graph(relu("x", "y")), function), NB_MALFORMED, "function #0 has no name");
 }

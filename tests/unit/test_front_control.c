@@ -109,18 +109,22 @@ START_TEST(sizes_of_branches) {
     front_expect_type(sized, "f32[4]");
     EXPECT(sized, 2, flag(false), 0, 2, 4, 6);
     EXPECT(sized, 3, flag(true), 6, 9, 12, 15);
-    front_expect(model("B,4", front_node("If", "c", "y",
-                                         branches(W(relu("x", "a"), result("a")),
-                                                  W(I64("zero", 0),
-                                                    front_node("ReduceSum", "x,zero", "b", NONE),
-                                                    result("b"))))),
-                 NB_UNSUPPORTED, "output 0 is f32[B,4] in one branch and f32[1,4] in the other");
-    front_expect(
+    /* Where they cannot be equal, the condition says which it is. */
+    wire summed = model(
+        "B,4", front_node("If", "c", "y",
+                          branches(W(relu("x", "a"), result("a")),
+                                   W(I64("zero", 0), front_node("ReduceSum", "x,zero", "b", NONE),
+                                     result("b")))));
+    front_expect_type(summed, "f32[y.0,4]");
+    EXPECT(summed, 2, flag(true), 0, 0, 0, 1, 2, 3, 4, 5);
+    EXPECT(summed, 2, flag(false), 0, 2, 4, 6);
+    wire doubled =
         model("B,4", front_node("If", "c", "y",
                                 branches(W(relu("x", "a"), result("a")),
                                          W(front_node("Concat", "x,x", "b", front_int("axis", 0)),
-                                           result("b"))))),
-        NB_UNSUPPORTED, "output 0 is f32[B,4] in one branch and f32[2*B,4] in the other");
+                                           result("b")))));
+    EXPECT(doubled, 1, flag(true), 0, 0, 0, 1);
+    EXPECT(doubled, 1, flag(false), -2, -1, 0, 1, -2, -1, 0, 1);
     /* A cache in front of what is new, and none: the former says the size. */
     wire cached = W(front_node("Concat", "past,x", "a", front_int("axis", 0)), result("a"));
     wire fresh = W(relu("x", "b"), result("b"));

@@ -172,21 +172,29 @@ START_TEST(cross_attention) {
 }
 END_TEST
 
-/* x w + b are queries, keys and values; the mask says where each row's keys end, or which count. */
+/* x w + b are queries, keys and values; the mask says where each row's keys end, where they end and
+ * begin, or which count: of all, or for each row of all there can be. */
 START_TEST(attention) {
+    enum { ENDS, BOUNDS, KEYS, SQUARE, M = 7 };
+    static const char *const types[] = {"B", "4", "B,T", "B,1,7,7"};
     static float x[B][S][K], w[K][3 * N];
-    static int32_t ends[B] = {3, 2}, mask[B][T] = {{1, 1, 0, 1, 1}, {1, 1, 1, 1, 0}};
-    const bool with_past = _i;
+    static int32_t ends[2 * B] = {3, 2, 1, 0}, mask[B][T] = {{1, 1, 0, 1, 1}, {1, 1, 1, 1, 0}},
+                            square[B][M][M];
+    const bool with_past = _i >= KEYS;
+    for (int i = 0; i < B * M * M; i++) (&square[0][0][0])[i] = i % 3 > 0;
     fill_all();
     fill(&x[0][0][0], B * S * K, 7);
     fill(&w[0][0], K * 3 * N, 8);
     nb_tensor in[] = {TENSOR(NB_F32, x, B, S, K), TENSOR(NB_F32, w, K, 3 * N),
                       TENSOR(NB_F32, projected, 3 * N),
-                      with_past ? TENSOR(NB_I32, mask, B, T) : TENSOR(NB_I32, ends, B),
+                      _i == SQUARE ? TENSOR(NB_I32, square, B, 1, M, M)
+                      : with_past  ? TENSOR(NB_I32, mask, B, T)
+                                   : TENSOR(NB_I32, ends, _i == BOUNDS ? 2 * B : B),
                       TENSOR(NB_F32, past, 2, B, H, P, D)};
     nb_tensor out[2];
-    wire ports = W(front_input("x", F32, "B,S,5"), front_input("w", F32, "5,24"),
-                   front_input("b", F32, "24"), front_input("m", I32, with_past ? "B,T" : "B"));
+    wire ports =
+        W(front_input("x", F32, _i == BOUNDS ? "2,S,5" : "B,S,5"), front_input("w", F32, "5,24"),
+          front_input("b", F32, "24"), front_input("m", I32, types[_i]));
     if (with_past) ports = W(ports, front_input("p", F32, "2,B,2,P,4"));
     run("Attention", ports, with_past ? "x,w,b,m,p" : "x,w,b,m", with_past ? "y,z" : "y",
         front_int("num_heads", H), in, out);
@@ -202,8 +210,12 @@ START_TEST(attention) {
     for (int b = 0; b < B; b++)
         for (int h = 0; h < H; h++)
             for (int s = 0; s < S; s++)
-                for (int t = 0; t < T; t++)
-                    add[b][h][s][t] = (with_past ? mask[b][t] : t < ends[b]) ? 0 : -10000.0F;
+                for (int t = 0; t < T; t++) {
+                    const bool seen = _i == SQUARE ? square[b][P + s][t]
+                                      : with_past  ? mask[b][t]
+                                                  : t < ends[b] && (_i == ENDS || t >= ends[B + b]);
+                    add[b][h][s][t] = seen ? 0 : -10000.0F;
+                }
     attend(q, all_k, all_v, with_past ? T : S, add, want);
     near(&out[0], &want[0][0][0], B * S * N);
     if (!with_past) return;
@@ -289,6 +301,8 @@ START_TEST(refused) {
                  "3 heads in a width of 8");
     front_expect(MS("Attention", "x,w", W(front_int("num_heads", 2), front_int("do_rotary", 1))),
                  NB_UNSUPPORTED, "rotation");
+    front_expect(MS("Attention", "x,w,,x", front_int("num_heads", 2)), NB_UNSUPPORTED,
+                 "a mask of type f32[B,S,5], expected i32[B], i32[2*B], i32[B,T]");
     front_expect(MS("MultiHeadAttention", "x", front_int("num_heads", 1)), NB_MALFORMED,
                  "keys or values are missing");
     front_expect(MS("MultiHeadAttention", "x,x,x", front_int("num_heads", 2)), NB_MALFORMED,
@@ -381,17 +395,69 @@ START_TEST(products_with_activations) {
 }
 END_TEST
 
+/* Operators that ONNX took over from com.microsoft are the same there. */
+START_TEST(taken_over) {
+    enum { L = 4, M = 3 };
+    static float x[B][2][L], kernel[2][1][M], before[B][2][M - 1], y[B][2][L], one[K];
+    fill(&x[0][0][0], B * 2 * L, 1);
+    fill(&kernel[0][0][0], 2 * M, 2);
+    fill(&before[0][0][0], B * 2 * (M - 1), 3);
+    fill(one, K, 4);
+    nb_tensor in[] = {TENSOR(NB_F32, x, B, 2, L), TENSOR(NB_F32, kernel, 2, 1, M),
+                      TENSOR(NB_F32, before, B, 2, M - 1)},
+              out[2];
+    wire ports = W(front_input("x", F32, "B,2,L"), front_input("k", F32, "2,1,3"),
+                   front_input("p", F32, "B,2,2"));
+    run("CausalConvWithState", ports, "x,k,,p", "y,z",
+        W(front_int("ndim", 1), front_string("activation", "silu")), in, out);
+    for (int i = 0; i < B * 2; i++)
+        for (int l = 0; l < L; l++) {
+            float sum = 0;
+            for (int m = 0; m < M; m++) {
+                const int at = l + m - (M - 1);
+                const float entry = at < 0 ? (&before[0][0][0])[i * (M - 1) + at + M - 1]
+                                           : (&x[0][0][0])[i * L + at];
+                sum += (&kernel[0][0][0])[i % 2 * M + m] * entry;
+            }
+            (&y[0][0][0])[i * L + l] = sum / (1 + expf(-sum));
+        }
+    near(&out[0], &y[0][0][0], B * 2 * L);
+    for (int i = 0; i < B * 2; i++)
+        for (int m = 0; m < M - 1; m++)
+            ck_assert(((float *)out[1].data)[i * (M - 1) + m] ==
+                      (&x[0][0][0])[i * L + L - (M - 1) + m]);
+
+    /* A state that what is added to it decays: of heads of one number, S = e^g S + k v, y = q S. */
+    nb_tensor parts[] = {TENSOR(NB_F32, one, 1, K, 1)};
+    run("LinearAttention", front_input("x", F32, "1,S,1"), "x,x,x,,x", "y",
+        W(front_int("q_num_heads", 1), front_int("kv_num_heads", 1),
+          front_string("update_rule", "gated")),
+        parts, out);
+    float state = 0, want_[K];
+    for (int i = 0; i < K; i++) {
+        state = expf(one[i]) * state + one[i] * one[i];
+        want_[i] = one[i] * state;
+    }
+    near(&out[0], want_, K);
+
+    run("QuickGelu", front_input("x", F32, "1,S,1"), "x", "y", NONE, parts, out);
+    for (int i = 0; i < K; i++) want_[i] = one[i] / (1 + expf(-1.702F * one[i]));
+    near(&out[0], want_, K);
+}
+END_TEST
+
 Suite *nb_suite_front_fused(void) {
     Suite *suite = suite_create("front_fused");
     TCase *tests = tcase_create("front_fused");
     tcase_add_checked_fixture(tests, front_begin, front_end);
     tcase_add_test(tests, multi_head_attention);
     tcase_add_test(tests, cross_attention);
-    tcase_add_loop_test(tests, attention, 0, 2);
+    tcase_add_loop_test(tests, attention, 0, 4);
     tcase_add_loop_test(tests, group_query_attention, 0, 7);
     tcase_add_test(tests, refused);
     tcase_add_test(tests, embeddings);
     tcase_add_test(tests, products_with_activations);
+    tcase_add_test(tests, taken_over);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -42,8 +42,11 @@ START_TEST(attention) {
     front_expect(
         of(27, few, "LinearAttention", "q,k,v", W(heads, front_string("update_rule", "gated"))),
         NB_MALFORMED, "input 4 is missing");
+    front_expect_type(of(27, qkv("B,S,8", "B,S,4", "B,S,6"), "LinearAttention", "q,k,v",
+                         W(heads, front_string("update_rule", "linear"))),
+                      "f32[B,S,12]");
     front_expect(of(27, qkv("B,S,8", "B,S,4", "B,S,6"), "LinearAttention", "q,k,v", heads),
-                 NB_UNSUPPORTED, "S tokens, expected a number");
+                 NB_MALFORMED, "input 4 is missing");
 }
 END_TEST
 

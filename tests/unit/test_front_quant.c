@@ -294,19 +294,24 @@ START_TEST(qlinear_elementwise) {
                {"QLinearMul", "a,sa,za,b,sb,zb,sy,zy", 0.07},
                {"QLinearSigmoid", "a,sa,za,sy,zy", 0.0041},
                {"QLinearLeakyRelu", "a,sa,za,sy,zy", 0.033},
-               {"QLinearAdd", "a,sa,,b,sb,,sy,zy", 0.0503}};
+               {"QLinearAdd", "a,sa,,b,sb,,sy,zy", 0.0503},
+               {"QLinearWhere", "c,a,sa,za,b,sb,zb,sy,zy", 0.041}};
+    static uint8_t chosen[COUNT];
+    for (int i = 0; i < COUNT; i++) chosen[i] = i % 3 == 0;
     const float sy = (float)ops[_i].scale;
     for (int i = 0; i < COUNT; i++) {
         const double x = AT(a[i], sa, _i == 4 ? 0 : za), z = AT(b[i], sb, _i == 4 ? 0 : zb);
         const double v = _i == 1   ? x * z
                          : _i == 2 ? 1 / (1 + exp(-x))
                          : _i == 3 ? (x < 0 ? (double)0.01f * x : x)
+                         : _i == 5 ? (chosen[i] ? x : z)
                                    : x + z;
         want[i] = saturated(v / (double)sy + zy, 0, 255);
     }
     wire parts = W(front_weight("sa", 1, "", &sa, 4), front_weight("sb", 1, "", &sb, 4),
                    front_weight("sy", 1, "", &sy, 4), front_weight("za", 2, "", &za, 1),
-                   front_weight("zb", 2, "", &zb, 1), front_weight("zy", 2, "", &zy, 1));
+                   front_weight("zb", 2, "", &zb, 1), front_weight("zy", 2, "", &zy, 1),
+                   front_weight("c", 9, "256", chosen, COUNT));
     const nb_tensor in[2] = {TENSOR(NB_U8, a, COUNT), TENSOR(NB_U8, b, COUNT)};
     check(ops[_i].op,
           model(W(front_input("a", 2, "n"), front_input("b", 2, "n")),
@@ -476,7 +481,7 @@ START_TEST(qgemm) {
 }
 END_TEST
 
-/* Pools, with channels in the middle and last; softmax; two tensors joined. */
+/* Pools, with channels in the middle and last; softmax; two tensors joined; a mean of places. */
 START_TEST(qlinear_others) {
     enum { C = 2, H = 4 };
     uint8_t x[C * H * H], xz = 11, yz = 40;
@@ -484,27 +489,27 @@ START_TEST(qlinear_others) {
     double want[2 * C * H * H] = {0};
     seed = 4;
     fill_bytes(x, sizeof x);
-    const bool last = _i == 1;
+    const bool last = _i == 1, all = _i == 2 || _i == 5;
     for (int i = 0; i < C * H * H; i++) {
-        if (_i > 2) continue;
+        if (_i > 2 && !all) continue;
         const int c = last ? i % C : i / 4 % C, at = last ? i / C : i % 4;
         if (_i < 2 && at >= 4) continue;
         double sum = 0;
-        for (int k = 0; k < (_i == 2 ? 16 : 4); k++) {
-            const int row = _i == 2 ? k / 4 : at / 2 * 2 + k / 2,
-                      column = _i == 2 ? k % 4 : at % 2 * 2 + k % 2;
-            const int plane = _i == 2 ? i % C : c;
+        for (int k = 0; k < (all ? 16 : 4); k++) {
+            const int row = all ? k / 4 : at / 2 * 2 + k / 2,
+                      column = all ? k % 4 : at % 2 * 2 + k % 2;
+            const int plane = all ? i % C : c;
             sum += AT(x[last ? (row * H + column) * C + plane : (plane * H + row) * H + column], xs,
                       xz);
         }
-        want[_i == 2 ? i % C : i] = saturated(sum / (_i == 2 ? 16 : 4) / (double)ys + yz, 0, 255);
+        want[all ? i % C : i] = saturated(sum / (all ? 16 : 4) / (double)ys + yz, 0, 255);
     }
     float fine = 1.0f / 256;
     for (int i = 0; i < C * H * H && _i == 3; i++) {
-        double all = 0, top = 0;
+        double sum = 0, top = 0;
         for (int k = 0; k < H; k++) top = fmax(top, x[i / H * H + k]);
-        for (int k = 0; k < H; k++) all += exp((x[i / H * H + k] - top) * (double)xs);
-        want[i] = saturated(exp((x[i] - top) * (double)xs) / all * 256, 0, 255);
+        for (int k = 0; k < H; k++) sum += exp((x[i / H * H + k] - top) * (double)xs);
+        want[i] = saturated(exp((x[i] - top) * (double)xs) / sum * 256, 0, 255);
     }
     for (int i = 0; i < 2 * C * H * H && _i == 4; i++)
         want[i] = saturated(AT(x[i % (C * H * H)], i < C * H * H ? xs : ys, xz) / (double)ys + yz,
@@ -520,7 +525,9 @@ START_TEST(qlinear_others) {
         MS("QLinearAveragePool", "x,xs,xz,ys,yz", W(pool, front_int("channels_last", 1))),
         MS("QLinearGlobalAveragePool", "x,xs,xz,ys,yz", front_int("channels_last", 0)),
         MS("QLinearSoftmax", "x,xs,xz,fine,none", W(front_int("axis", -1), front_int("opset", 13))),
-        MS("QLinearConcat", "ys,yz,x,xs,xz,x,ys,xz", front_int("axis", 0))};
+        MS("QLinearConcat", "ys,yz,x,xs,xz,x,ys,xz", front_int("axis", 0)),
+        MS("QLinearReduceMean", "x,xs,xz,ys,yz",
+           W(front_ints("axes", 2, (int64_t[]){2, 3}), front_int("keepdims", 0)))};
     const nb_tensor in = last ? TENSOR(NB_U8, x, 1, H, H, C) : TENSOR(NB_U8, x, 1, C, H, H);
     check("QLinear", model(front_input("x", 2, last ? "1,4,4,2" : "1,2,4,4"), W(parts, nodes[_i])),
           &in, want, 0, 0);
@@ -741,12 +748,12 @@ Suite *nb_suite_front_quant(void) {
     tcase_add_loop_test(tests, matmul_nbits, 0, NB_COUNT(nbits));
     tcase_add_loop_test(tests, matmul_bnb4, 0, 4);
     tcase_add_loop_test(tests, gather_block_quantized, 0, 4);
-    tcase_add_loop_test(tests, qlinear_elementwise, 0, 5);
+    tcase_add_loop_test(tests, qlinear_elementwise, 0, 6);
     tcase_add_loop_test(tests, qlinear_conv, 0, 2);
     tcase_add_test(tests, integer_products);
     tcase_add_test(tests, scaled_integer_products);
     tcase_add_loop_test(tests, qgemm, 0, 2);
-    tcase_add_loop_test(tests, qlinear_others, 0, 5);
+    tcase_add_loop_test(tests, qlinear_others, 0, 6);
     tcase_add_loop_test(tests, caches_of_codes, 0, 2);
     tcase_add_loop_test(tests, qattention, 0, 2);
     tcase_add_loop_test(tests, weights_that_the_graph_rounds, 0, 3);

@@ -44,7 +44,9 @@ END_TEST
 START_TEST(elements) {
     for (int e = 0; e < NB_ELEM_COUNT; e++) {
         ck_assert_int_eq(nb_elem_from_text(nb_elems[e].text, strlen(nb_elems[e].text)), e);
-        if (nb_elems[e].onnx) ck_assert_int_eq(nb_elem_from_onnx(nb_elems[e].onnx), e);
+        ck_assert_int_eq(nb_elem_from_number(nb_elems[e].number), e);
+        ck_assert_int_eq(nb_elem_from_onnx(nb_elems[e].number),
+                         nb_elems[e].onnx ? e : NB_ELEM_COUNT);
     }
     ck_assert_int_eq(nb_elem_integer(3, true), NB_I3);
     ck_assert_int_eq(nb_elem_integer(6, false), NB_U6);

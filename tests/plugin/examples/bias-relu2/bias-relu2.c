@@ -82,7 +82,7 @@ static const nb_pass pass = {
 static const nb_pass *const passes[] = {&pass, NULL};
 static const nb_op_def *const ops[] = {&bias_relu2, NULL};
 
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
     .size = sizeof(nb_plugin),
     .abi_major = NB_PASS_ABI_MAJOR,
     .abi_minor = NB_PASS_ABI_MINOR,

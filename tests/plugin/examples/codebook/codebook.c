@@ -122,8 +122,8 @@ static nb_value *rounded(nb_pass_ctx *ctx, nb_op *op, const codebook *book, cons
             scales[r * n + c] =
                 round_run(book, weights + from * n + c, rows, n, codes + from * n + c);
     }
-    const nb_value *scale_const =
-        h->make_const(ctx, "scale", &(nb_array){F32, 2, {runs, n}, scales});
+    const nb_value *scale_const = h->make_const(
+        ctx, "scale", &(nb_array){.elem = F32, .rank = 2, .dims = {runs, n}, .data = scales});
     if (!scale_const) return NULL;
     const char *quant = h->make_quant(ctx, &(nb_quant_arg){.size = sizeof(nb_quant_arg),
                                                            .name = h->value_name(w),
@@ -133,7 +133,9 @@ static nb_value *rounded(nb_pass_ctx *ctx, nb_op *op, const codebook *book, cons
                                                            .scales = scale_const,
                                                            .narrow = 1});
     if (!quant) return NULL;
-    nb_value *made = h->make_codes(ctx, h->value_name(w), &(nb_array){I8, 2, {k, n}, codes}, quant);
+    nb_value *made =
+        h->make_codes(ctx, h->value_name(w),
+                      &(nb_array){.elem = I8, .rank = 2, .dims = {k, n}, .data = codes}, quant);
     return made ? h->build(ctx, op, "dequantize", &made, 1, NULL, 0) : NULL;
 }
 
@@ -165,7 +167,7 @@ static const nb_pass pass = {
 };
 static const nb_pass *const passes[] = {&pass, NULL};
 
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
     .size = sizeof(nb_plugin),
     .abi_major = NB_PASS_ABI_MAJOR,
     .abi_minor = NB_PASS_ABI_MINOR,

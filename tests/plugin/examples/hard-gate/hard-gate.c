@@ -80,7 +80,7 @@ static const nb_op_def hard_gate = {
 };
 static const nb_op_def *const ops[] = {&hard_gate, NULL};
 
-NB_EXPORT const nb_plugin nb_plugin_v0 = {
+NB_EXPORT const nb_plugin nb_plugin_v1 = {
     .size = sizeof(nb_plugin),
     .abi_major = NB_PASS_ABI_MAJOR,
     .abi_minor = NB_PASS_ABI_MINOR,
