@@ -130,6 +130,12 @@ START_TEST(sizes_of_branches) {
         W(front_input("past", 1, "P,4"), front_node("If", "c", "y", branches(fresh, cached)));
     front_expect_type(model("B,4", behind), "f32[B+P,4]");
     front_expect_type(model("B,4", before), "f32[B+P,4]");
+    /* A number, and a vector of one. */
+    wire number = W(front_node("ReduceSum", "x", "a", front_int("keepdims", 0)), result("a"));
+    wire vector = W(front_node("ReduceSum", "x", "s", front_int("keepdims", 0)), I64("one", 1),
+                    front_node("Reshape", "s,one", "b", NONE), result("b"));
+    front_expect_type(model("B,4", front_node("If", "c", "y", branches(number, vector))), "f32[1]");
+    front_expect_type(model("B,4", front_node("If", "c", "y", branches(vector, number))), "f32[1]");
     /* A branch may use what a later node makes. */
     wire late = W(relu("late", "a"), result("a"));
     front_expect_type(
