@@ -184,10 +184,15 @@ static nb_status make_if(nb_importer *im, nb_value *cond, branch *a, branch *b) 
     NB_VEC(const nb_dim *) shapes = {0};
     for (size_t i = 0; i < n; i++) {
         const nb_type *t = a->types[i];
-        if (nb_counted_inside(a->body.region, t) || nb_counted_inside(b->body.region, t))
-            return nb_node_error(im, NB_UNSUPPORTED,
+        if (nb_counted_inside(a->body.region, t) || nb_counted_inside(b->body.region, t)) {
+            (void)!nb_node_error(im, NB_UNSUPPORTED,
                                  "output %zu is %s, a size that data tell in a branch", i,
                                  nb_type_text(im->arena, t));
+            nb_help(im->diags,
+                    "where an input decides, --pin NAME=NUMBER chooses a branch; or count "
+                    "in front of the If");
+            return NB_UNSUPPORTED;
+        }
         written = written || t != nb_in(a->body.region->last, i)->type ||
                   t != nb_in(b->body.region->last, i)->type;
         for (int d = 0; d < t->rank; d++) nb_vec_push(im->arena, &shapes, t->dims[d]);

@@ -136,6 +136,11 @@ START_TEST(sizes_of_branches) {
                     front_node("Reshape", "s,one", "b", NONE), result("b"));
     front_expect_type(model("B,4", front_node("If", "c", "y", branches(number, vector))), "f32[1]");
     front_expect_type(model("B,4", front_node("If", "c", "y", branches(vector, number))), "f32[1]");
+    /* How many there are is known in the branch alone. */
+    wire places = W(front_node("NonZero", "x", "a", NONE), result("a"));
+    wire others = W(front_node("NonZero", "x", "b", NONE), result("b"));
+    front_expect(model("B,4", front_node("If", "c", "y", branches(places, others))), NB_UNSUPPORTED,
+                 "a size that data tell in a branch");
     /* A branch may use what a later node makes. */
     wire late = W(relu("late", "a"), result("a"));
     front_expect_type(
