@@ -30,11 +30,17 @@ nb_status nb_export_refuse(nb_exporter *x, const char *fmt, ...) {
                     "%s cannot be written as ONNX: %s", nb_info(x->op)->name, text);
 }
 
+static void count_kept(const nb_region *region, size_t *counts) {
+    for (const nb_op *op = region->first; op; op = op->next) {
+        counts[op->kind] += op->kind != NB_OP_return && !nb_export_rows[op->kind].fn;
+        for (uint32_t r = 0; r < op->n_regions; r++) count_kept(op->regions[r], counts);
+    }
+}
+
 /* Operations that no row can write, all in one error. */
 static nb_status check_operations(nb_exporter *x) {
     size_t counts[NB_OP_COUNT] = {0}, kinds = 0, nodes = 0;
-    for (const nb_op *op = x->g->body.first; op; op = op->next)
-        counts[op->kind] += op->kind != NB_OP_return && !nb_export_rows[op->kind].fn;
+    count_kept(&x->g->body, counts);
     const char *list = "";
     for (int k = 0; k < NB_OP_COUNT; k++) {
         const char *why = nb_export_rows[k].operator;
@@ -58,22 +64,26 @@ nb_port *nb_put_node(nb_exporter *x, const char *type, size_t n, nb_port *const 
     node->n_inputs = n;
     node->inputs = (nb_port **)nb_alloc_array(x->arena, n + 1, sizeof *node->inputs);
     if (n) memcpy(node->inputs, inputs, n * sizeof *inputs);
-    nb_vec_push(x->arena, &x->nodes, node);
+    nb_vec_push(x->arena, &x->graph->nodes, node);
     return nb_put_output(x);
 }
 
-static nb_onnx_node *last(const nb_exporter *x) { return x->nodes.items[x->nodes.count - 1]; }
+nb_onnx_node *nb_last_node(const nb_exporter *x) {
+    return x->graph->nodes.items[x->graph->nodes.count - 1];
+}
 
 nb_port *nb_put_output(nb_exporter *x) {
-    nb_onnx_node *node = last(x);
+    nb_onnx_node *node = nb_last_node(x);
     nb_port **outputs = (nb_port **)nb_alloc_array(x->arena, node->n_outputs + 1, sizeof *outputs);
     if (node->n_outputs) memcpy(outputs, node->outputs, node->n_outputs * sizeof *outputs);
     node->outputs = outputs;
-    return node->outputs[node->n_outputs++] = NB_NEW(x->arena, nb_port);
+    nb_port *port = node->outputs[node->n_outputs++] = NB_NEW(x->arena, nb_port);
+    port->graph = x->graph;
+    return port;
 }
 
 void nb_put_attr(nb_exporter *x, nb_onnx_attr attr) {
-    nb_onnx_node *node = last(x);
+    nb_onnx_node *node = nb_last_node(x);
     if (node->n_attrs < NB_MAX_ONNX_ATTRS) node->attrs[node->n_attrs++] = attr;
 }
 
@@ -140,9 +150,10 @@ static const char *output_name(const nb_exporter *x, const nb_value *v) {
 static void name_nodes(nb_exporter *x, size_t from) {
     const char *base = nb_loc_name(x->op->loc);
     if (!*base) base = nb_out(x->op)->name;
-    for (size_t i = from; i < x->nodes.count; i++) {
-        nb_onnx_node *n = x->nodes.items[i];
-        const bool main = x->main ? n == x->main : i + 1 == x->nodes.count;
+    const size_t count = x->graph->nodes.count;
+    for (size_t i = from; i < count; i++) {
+        nb_onnx_node *n = x->graph->nodes.items[i];
+        const bool main = x->main ? n == x->main : i + 1 == count;
         n->name = main ? base : nb_format(x->arena, "%s/%s", base, n->type);
     }
 }
@@ -150,8 +161,10 @@ static void name_nodes(nb_exporter *x, size_t from) {
 /* ---- operands and results ------------------------------------------------------------------- */
 
 nb_port *nb_port_of(nb_exporter *x, nb_value *v) {
-    nb_port *p = nb_map_get(&x->values, v);
-    if (p) return p;
+    for (const nb_onnx_graph *g = x->graph; g; g = g->outer) {
+        nb_port *p = nb_map_get(&g->values, v);
+        if (p) return p;
+    }
     if (nb_is_const(v)) return v->type->quant ? nb_port_reals(x, v) : nb_port_const(x, v);
     return nb_port_coded(x, v);
 }
@@ -174,7 +187,7 @@ nb_status nb_export_result(nb_exporter *x, size_t i, nb_port *port) {
         port->name = out ? out : nb_export_name(x, v->name);
         port->type = v->type;
     }
-    nb_map_set(&x->values, v, port);
+    nb_map_set(&x->graph->values, v, port);
     return NB_OK;
 }
 
@@ -186,7 +199,7 @@ static nb_status add_inputs(nb_exporter *x) {
         nb_value *v = x->g->body.params[i];
         nb_port *p = NB_NEW(x->arena, nb_port);
         p->name = nb_export_name(x, v->name);
-        nb_map_set(&x->values, v, p);
+        nb_map_set(&x->graph->values, v, p);
         if (!v->type->quant && nb_elems[v->type->elem].onnx) continue;
         return nb_error(x->diags, NB_UNSUPPORTED, (nb_where){.file = x->g->file, .offset = -1},
                         "input \"%s\": ONNX has no type like %s", v->name,
@@ -211,11 +224,12 @@ static nb_status add_outputs(nb_exporter *x) {
     return NB_OK;
 }
 
-static nb_status add_nodes(nb_exporter *x) {
+nb_status nb_export_region(nb_exporter *x, const nb_region *region) {
     const size_t before = x->diags->errors;
-    for (const nb_op *op = x->g->body.first; op; op = op->next) {
+    const nb_op *at_hand = x->op;
+    for (const nb_op *op = region->first; op; op = op->next) {
         if (op->kind == NB_OP_return) break;
-        const size_t from = x->nodes.count;
+        const size_t from = x->graph->nodes.count;
         x->op = op;
         x->main = NULL;
         const nb_status status = nb_export_rows[op->kind].fn(x);
@@ -223,8 +237,22 @@ static nb_status add_nodes(nb_exporter *x) {
         if (status != NB_OK || x->diags->errors != before) return nb_diags_status(x->diags);
         name_nodes(x, from);
     }
-    return add_outputs(x);
+    x->op = at_hand;
+    x->main = NULL;
+    return NB_OK;
 }
+
+nb_onnx_graph *nb_open_graph(nb_exporter *x, const char *name) {
+    nb_onnx_graph *g = NB_NEW(x->arena, nb_onnx_graph);
+    *g = (nb_onnx_graph){.outer = x->graph,
+                         .name = name,
+                         .values = {.arena = x->arena},
+                         .dims = {.arena = x->arena},
+                         .shared = {.arena = x->arena}};
+    return x->graph = g;
+}
+
+void nb_close_graph(nb_exporter *x) { x->graph = x->graph->outer; }
 
 nb_status nb_export(nb_graph *g, const nb_export_options *options, const char *path,
                     nb_diags *diags) {
@@ -233,14 +261,13 @@ nb_status nb_export(nb_graph *g, const nb_export_options *options, const char *p
                      .options = options,
                      .arena = arena,
                      .diags = diags,
-                     .values = {.arena = arena},
                      .coded = {.arena = arena},
-                     .dims = {.arena = arena},
-                     .shared = {.arena = arena},
                      .names = {.arena = arena}};
+    x.model = nb_open_graph(&x, g->name);
     nb_status status = check_operations(&x);
     if (status == NB_OK) status = add_inputs(&x);
-    if (status == NB_OK) status = add_nodes(&x);
+    if (status == NB_OK) status = nb_export_region(&x, &g->body);
+    if (status == NB_OK) status = add_outputs(&x);
     if (status == NB_OK) status = nb_export_write(&x, path);
     nb_arena_destroy(arena);
     return status;

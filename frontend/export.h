@@ -12,19 +12,23 @@
 #include "ir/build.h"
 #include "ir/reals.h"
 
+typedef struct nb_onnx_graph nb_onnx_graph;
+
 typedef struct nb_port {
-    const char *name;    /* NULL: one is made up when the file is written */
-    const nb_type *type; /* of the graph's value that it is, or NULL */
+    const char *name;     /* NULL: one is made up when the file is written */
+    const nb_type *type;  /* of the graph's value that it is, or NULL */
+    nb_onnx_graph *graph; /* whose node makes it, or whose initializer it is; NULL: an input */
 } nb_port;
 
 typedef struct nb_onnx_attr {
     const char *name;
-    enum { NB_ONNX_INT, NB_ONNX_FLOAT, NB_ONNX_INTS, NB_ONNX_TEXT } kind;
+    enum { NB_ONNX_INT, NB_ONNX_FLOAT, NB_ONNX_INTS, NB_ONNX_TEXT, NB_ONNX_GRAPH } kind;
     int64_t i;
     float f;
     const int64_t *ints;
     size_t count;
     const char *text;
+    nb_onnx_graph *graph;
 } nb_onnx_attr;
 
 #define NB_MAX_ONNX_ATTRS 8
@@ -36,6 +40,24 @@ typedef struct nb_onnx_node {
     size_t n_inputs, n_outputs, n_attrs;
     nb_onnx_attr attrs[NB_MAX_ONNX_ATTRS];
 } nb_onnx_node;
+
+/* What goes into a body, or comes out of it. */
+typedef struct nb_onnx_info {
+    nb_port *port;
+    const nb_type *type;
+} nb_onnx_info;
+
+/* The model's graph, or the body of a node. Nodes of a body see what is around it, and nobody else
+ * sees them. */
+struct nb_onnx_graph {
+    nb_onnx_graph *outer; /* NULL: it is the model's */
+    const char *name;
+    NB_VEC(nb_onnx_node *) nodes;
+    NB_VEC(nb_onnx_info) inputs, outputs; /* of a body */
+    nb_map values;                        /* nb_value* -> nb_port* */
+    nb_map dims;                          /* nb_dim* -> nb_port*, i64[1] */
+    nb_map shared; /* a description -> nb_port*: initializers, lists of dims, weights */
+};
 
 /* Where the bytes of an initializer go, piece by piece. */
 typedef struct nb_sink {
@@ -75,16 +97,14 @@ typedef struct nb_exporter {
     const nb_export_options *options;
     nb_arena *arena;
     nb_diags *diags;
-    nb_map values; /* nb_value* -> nb_port* */
-    nb_map coded;  /* nb_value* -> nb_coded* */
-    nb_map dims;   /* nb_dim* -> nb_port*, i64[1] */
-    nb_map shared; /* a description -> nb_port*: initializers, lists of dims, weights */
-    nb_map names;  /* taken */
-    NB_VEC(nb_onnx_node *) nodes;
+    nb_map coded;                 /* nb_value* -> nb_coded* */
+    nb_map names;                 /* taken */
+    nb_onnx_graph *model, *graph; /* the model's, and the one at hand */
     NB_VEC(nb_initializer *) tensors;
-    const nb_op *op;    /* at hand */
-    nb_onnx_node *main; /* of the op at hand: the node that has its name; NULL: the last */
-    bool contributed;   /* a com.microsoft operator is used */
+    const nb_op *op;      /* at hand */
+    nb_onnx_node *main;   /* of the op at hand: the node that has its name; NULL: the last */
+    bool contributed;     /* a com.microsoft operator is used */
+    const char *location; /* of external data, beside the model */
 } nb_exporter;
 
 typedef nb_status (*nb_export_fn)(nb_exporter *x);
@@ -116,6 +136,7 @@ nb_port *nb_put_node(nb_exporter *x, const char *type, size_t n, nb_port *const 
 void nb_put_attr(nb_exporter *x, nb_onnx_attr attr);
 void nb_put_ints(nb_exporter *x, const char *name, size_t n, const int64_t *values);
 nb_port *nb_put_output(nb_exporter *x);
+nb_onnx_node *nb_last_node(const nb_exporter *x);
 
 /* Common ones. `type` is that of `from`, or NULL when nothing of its shape is known to stay. */
 nb_port *nb_put_reshape(nb_exporter *x, nb_port *from, const nb_type *type, size_t n,
@@ -133,6 +154,15 @@ nb_port *nb_put_patches(nb_exporter *x); /* what the kernel of a patches op sees
 nb_port *nb_port_of(nb_exporter *x, nb_value *v);
 /* Result i of the op at hand is this. */
 nb_status nb_export_result(nb_exporter *x, size_t i, nb_port *port);
+/* x; a run in which not all of the bools `holds` are true fails. */
+nb_port *nb_put_required(nb_exporter *x, nb_port *v, nb_port *holds);
+
+/* ---- bodies ---- */
+/* From here on nodes are put into a new body, until nb_close_graph. */
+nb_onnx_graph *nb_open_graph(nb_exporter *x, const char *name);
+void nb_close_graph(nb_exporter *x);
+/* Nodes for the ops of a region, whose parameters have ports. */
+nb_status nb_export_region(nb_exporter *x, const nb_region *region);
 
 /* ---- constants ---- */
 nb_port *nb_port_i64s(nb_exporter *x, size_t n, const int64_t *values);
@@ -140,15 +170,23 @@ nb_port *nb_port_i64(nb_exporter *x, int64_t value); /* rank 0 */
 nb_port *nb_port_f32(nb_exporter *x, float value);   /* rank 0 */
 /* Dimension expressions as i64[n], computed from the inputs' shapes; NULL after an error. */
 nb_port *nb_port_dims(nb_exporter *x, size_t n, const nb_dim *const *dims);
+nb_port *nb_port_dim(nb_exporter *x, const nb_dim *d); /* rank 0 */
+/* The size of axis d of a tensor, i64[1]. */
+nb_port *nb_put_size(nb_exporter *x, nb_port *tensor, int d);
+/* Does the symbol have its value, here or around? */
+bool nb_dim_has_port(const nb_exporter *x, const nb_dim *symbol);
 /* A constant as it is, or its codes in the form that ONNX has: `elem` at least as wide. */
 nb_port *nb_port_const(nb_exporter *x, nb_value *v);
 nb_elem nb_onnx_code(nb_elem storage);
-/* A new initializer of that shape, whose bytes `write` makes of `from`. */
+/* A new initializer of the model, of that shape, whose bytes `write` makes of `from`. */
 nb_initializer *nb_new_initializer(nb_exporter *x, const char *name, nb_elem elem, int rank,
                                    const int64_t *dims);
 /* The port of that description, which is `v`'s number and a word; NULL: there is none yet. */
 nb_port *nb_shared_get(nb_exporter *x, const nb_value *v, const char *what);
 nb_port *nb_shared_set(nb_exporter *x, const nb_value *v, const char *what, nb_port *port);
+/* The same for any bytes that describe it. */
+nb_port *nb_shared_find(const nb_exporter *x, const void *key, size_t size);
+nb_port *nb_shared_keep(nb_exporter *x, const void *key, size_t size, nb_port *port);
 
 /* ---- quantization (export_weights.c, export_quant.c) ---- */
 /* Parts of a quantized constant: codes in elem >= 8 bits when `bytes`, scales as f32 (NULL: inline;

@@ -3,24 +3,34 @@
 
 #include <string.h>
 
-/* The size of axis d. */
-static nb_port *size_of(nb_exporter *x, nb_port *tensor, int d) {
+nb_port *nb_put_size(nb_exporter *x, nb_port *tensor, int d) {
     nb_port *y = NB_PUT(x, "Shape", tensor);
     nb_put_attr(x, NB_ATTR_I("start", d));
     nb_put_attr(x, NB_ATTR_I("end", d + 1));
     return y;
 }
 
-/* A symbol is the size of an axis that is just that: of an input, or of what was computed. */
-static nb_port *port_of_symbol(nb_exporter *x, const nb_dim *symbol) {
-    for (size_t i = 0; i < x->values.count; i++) {
-        const nb_value *v = x->values.entries[i].key;
-        for (int d = 0; d < v->type->rank; d++)
-            if (v->type->dims[d] == symbol) return size_of(x, x->values.entries[i].value, d);
+/* An axis that is just `dim`: of what goes in, here or around; for a symbol, of what was computed
+ * too. A body may take a value for one whose size is a bounded expression: it is what it is. */
+static nb_port *port_of_axis(nb_exporter *x, const nb_dim *dim) {
+    for (const nb_onnx_graph *g = x->graph; g; g = g->outer) {
+        for (size_t i = 0; i < g->values.count; i++) {
+            const nb_value *v = g->values.entries[i].key;
+            if (dim->kind != NB_DIM_SYMBOL && !v->region) continue;
+            for (int d = 0; d < v->type->rank; d++)
+                if (v->type->dims[d] == dim) return nb_put_size(x, g->values.entries[i].value, d);
+        }
     }
-    nb_export_refuse(x, "nothing has an axis that is just %s", symbol->symbol->name);
     return NULL;
 }
+
+static nb_port *known_port(const nb_exporter *x, const nb_dim *d) {
+    nb_port *p = NULL;
+    for (const nb_onnx_graph *g = x->graph; g && !p; g = g->outer) p = nb_map_get(&g->dims, d);
+    return p;
+}
+
+bool nb_dim_has_port(const nb_exporter *x, const nb_dim *symbol) { return known_port(x, symbol); }
 
 static nb_port *port_of_dim(nb_exporter *x, const nb_dim *d);
 
@@ -45,10 +55,14 @@ static nb_port *compute(nb_exporter *x, const nb_dim *d) {
 
 static nb_port *port_of_dim(nb_exporter *x, const nb_dim *d) {
     if (d->kind == NB_DIM_CONST) return nb_port_i64s(x, 1, &d->value);
-    nb_port *p = nb_map_get(&x->dims, d);
+    nb_port *p = known_port(x, d);
     if (p) return p;
-    p = d->kind == NB_DIM_SYMBOL ? port_of_symbol(x, d) : compute(x, d);
-    if (p) nb_map_set(&x->dims, d, p);
+    p = port_of_axis(x, d);
+    if (!p && d->kind == NB_DIM_SYMBOL)
+        nb_export_refuse(x, "nothing has an axis that is just %s", d->symbol->name);
+    else if (!p)
+        p = compute(x, d);
+    if (p) nb_map_set(&x->graph->dims, d, p);
     return p;
 }
 
@@ -73,9 +87,14 @@ static nb_port *join(nb_exporter *x, size_t n, const nb_dim *const *dims) {
 
 nb_port *nb_port_dims(nb_exporter *x, size_t n, const nb_dim *const *dims) {
     if (!n) return nb_port_i64s(x, 0, NULL);
-    nb_port *known = nb_map_get_str(&x->shared, (const char *)dims, n * sizeof *dims);
+    nb_port *known = nb_shared_find(x, dims, n * sizeof *dims);
     if (known) return known;
     nb_port *p = join(x, n, dims);
-    if (p) nb_map_set_str(&x->shared, (const char *)dims, n * sizeof *dims, p);
-    return p;
+    return p ? nb_shared_keep(x, dims, n * sizeof *dims, p) : NULL;
+}
+
+nb_port *nb_port_dim(nb_exporter *x, const nb_dim *d) {
+    if (nb_dim_is_const(d)) return nb_port_i64(x, d->value);
+    nb_port *p = nb_port_dims(x, 1, &d);
+    return p ? NB_PUT(x, "Reshape", p, nb_port_i64s(x, 0, NULL)) : NULL;
 }

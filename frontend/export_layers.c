@@ -40,7 +40,7 @@ static nb_port *put_product(nb_exporter *x) {
 /* The layer's own node, whatever is added behind it. */
 static nb_port *put_main(nb_exporter *x) {
     nb_port *y = put_product(x);
-    if (y) x->main = x->nodes.items[x->nodes.count - 1];
+    if (y) x->main = nb_last_node(x);
     return y;
 }
 

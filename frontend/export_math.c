@@ -47,7 +47,9 @@ nb_status nb_export_cast(nb_exporter *x) {
     nb_port *v = nb_operand(x, 0);
     if (nb_elems[to].onnx == 0)
         return nb_export_refuse(x, "ONNX has no type like %s", nb_elems[to].text);
-    return nb_export_result(x, 0, v ? nb_put_cast(x, v, to) : NULL);
+    nb_port *y = v ? nb_put_cast(x, v, to) : NULL;
+    if (y && nb_attr_bool(x->op, "overflow")) nb_put_attr(x, NB_ATTR_I("saturate", 0));
+    return nb_export_result(x, 0, y);
 }
 
 nb_status nb_export_reduce(nb_exporter *x) {

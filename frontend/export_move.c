@@ -2,13 +2,48 @@
 #include "frontend/export.h"
 #include "ir/conv.h"
 
+/* The axes of `t` that are 1 and have no partner in `rest`, which is `t` without them; -1: it is
+ * not. */
+static int extra_axes(const nb_type *t, const nb_type *rest, int64_t *axes) {
+    int n = 0, at = 0;
+    for (int d = 0; d < t->rank; d++) {
+        if (at < rest->rank && rest->dims[at] == t->dims[d])
+            at++;
+        else if (nb_dim_is(t->dims[d], 1))
+            axes[n++] = d;
+        else
+            return -1;
+    }
+    return at == rest->rank ? n : -1;
+}
+
+static const nb_type *without_ones(nb_exporter *x, const nb_type *t) {
+    const nb_dim *dims[NB_MAX_RANK];
+    int rank = 0;
+    for (int d = 0; d < t->rank; d++)
+        if (!nb_dim_is(t->dims[d], 1)) dims[rank++] = t->dims[d];
+    return nb_type_intern(x->g, t->elem, NULL, rank, dims);
+}
+
+static nb_port *put_ones(nb_exporter *x, const char *type, nb_port *v, int n, const int64_t *axes) {
+    return n ? NB_PUT(x, type, v, nb_port_i64s(x, (size_t)n, axes)) : v;
+}
+
+/* Where only axes of length 1 come or go, no size needs to be computed. */
 nb_status nb_export_reshape(nb_exporter *x) {
     const nb_attr *shape = nb_attr_of(x->op, "shape");
+    const nb_type *from = nb_in(x->op, 0)->type, *to = nb_out(x->op)->type, *bare = from;
     nb_port *v = nb_operand(x, 0);
-    return nb_export_result(
-        x, 0,
-        v ? nb_put_reshape(x, v, nb_in(x->op, 0)->type, shape->dims.count, shape->dims.items)
-          : NULL);
+    int64_t gone[NB_MAX_RANK], added[NB_MAX_RANK];
+    if (!v) return nb_export_result(x, 0, NULL);
+    if (extra_axes(from, to, gone) > 0) bare = to;
+    if (bare == from && extra_axes(to, from, added) < 0) bare = without_ones(x, from);
+    const int n = extra_axes(from, bare, gone), more = extra_axes(to, bare, added);
+    if (more < 0)
+        return nb_export_result(x, 0,
+                                nb_put_reshape(x, v, from, shape->dims.count, shape->dims.items));
+    v = put_ones(x, "Squeeze", v, n, gone);
+    return nb_export_result(x, 0, put_ones(x, "Unsqueeze", v, more, added));
 }
 
 nb_status nb_export_transpose(nb_exporter *x) {
@@ -45,20 +80,39 @@ static const nb_dim *end_of(nb_exporter *x, const nb_dim *start, const nb_dim *c
     return step > 0 ? end : nb_dim_sub(g, end, size);
 }
 
-/* Axes that are taken whole are left out. */
+/* From the last element to the first, along some axes. */
+static nb_port *put_reversed(nb_exporter *x, nb_port *v, size_t n, const int64_t *axes) {
+    int64_t last[NB_MAX_RANK], end[NB_MAX_RANK];
+    for (size_t i = 0; i < n; i++) {
+        last[i] = -1;
+        end[i] = INT64_MIN;
+    }
+    return NB_PUT(x, "Slice", v, nb_port_i64s(x, n, last), nb_port_i64s(x, n, end),
+                  nb_port_i64s(x, n, axes), nb_port_i64s(x, n, last));
+}
+
+/* Axes that are taken whole are left out. Where the place to go down from is computed, the elements
+ * are taken going up and reversed: behind a place that is computed too it is not to be seen whether
+ * it counts from the start or the end. */
 nb_status nb_export_slice(nb_exporter *x) {
     const nb_attr *start = nb_attr_of(x->op, "start"), *count = nb_attr_of(x->op, "count"),
                   *step = nb_attr_of(x->op, "step");
     const nb_type *t = nb_in(x->op, 0)->type;
     const nb_dim *starts[NB_MAX_RANK], *ends[NB_MAX_RANK];
-    int64_t axes[NB_MAX_RANK], steps[NB_MAX_RANK];
-    size_t n = 0;
+    int64_t axes[NB_MAX_RANK], steps[NB_MAX_RANK], reversed[NB_MAX_RANK];
+    size_t n = 0, n_reversed = 0;
     bool ones = true;
     for (int d = 0; d < t->rank; d++) {
-        const int64_t by = step->ints.count ? step->ints.items[d] : 1;
+        int64_t by = step->ints.count ? step->ints.items[d] : 1;
         if (by == 1 && count->dims.items[d] == t->dims[d] && nb_dim_is(start->dims.items[d], 0))
             continue;
         starts[n] = start->dims.items[d];
+        if (by < 0 && !nb_dim_is_const(starts[n])) {
+            const nb_dim *less = nb_dim_sub(x->g, count->dims.items[d], nb_dim_const(x->g, 1));
+            starts[n] = nb_dim_add(x->g, starts[n], nb_dim_mul(x->g, less, nb_dim_const(x->g, by)));
+            by = -by;
+            reversed[n_reversed++] = d;
+        }
         ends[n] = end_of(x, starts[n], count->dims.items[d], by, t->dims[d]);
         axes[n] = d;
         steps[n++] = by;
@@ -68,9 +122,9 @@ nb_status nb_export_slice(nb_exporter *x) {
     if (!n) return nb_export_result(x, 0, v);
     nb_port *from = nb_port_dims(x, n, starts), *to = nb_port_dims(x, n, ends);
     if (!v || !from || !to) return nb_export_result(x, 0, NULL);
-    return nb_export_result(x, 0,
-                            NB_PUT(x, "Slice", v, from, to, nb_port_i64s(x, n, axes),
-                                   ones ? NULL : nb_port_i64s(x, n, steps)));
+    v = NB_PUT(x, "Slice", v, from, to, nb_port_i64s(x, n, axes),
+               ones ? NULL : nb_port_i64s(x, n, steps));
+    return nb_export_result(x, 0, n_reversed ? put_reversed(x, v, n_reversed, reversed) : v);
 }
 
 /* ONNX counts in i32 and i64 only. */
@@ -112,15 +166,17 @@ nb_status nb_export_pad(nb_exporter *x) {
 }
 
 /* No node refuses a run, but for places that are not there: the second of one. */
-nb_status nb_export_require(nb_exporter *x) {
+nb_port *nb_put_required(nb_exporter *x, nb_port *v, nb_port *holds) {
     const int64_t first = 0;
-    nb_port *v = nb_operand(x, 0), *holds = nb_operand(x, 1);
-    if (!v || !holds) return nb_export_result(x, 0, NULL);
     nb_port *all = NB_PUT(x, "ReduceMin", nb_put_cast(x, holds, NB_I64));
     nb_put_attr(x, NB_ATTR_I("keepdims", 0));
     nb_port *at = NB_PUT(x, "Sub", nb_port_i64(x, 1), all);
-    nb_port *one = NB_PUT(x, "Unsqueeze", v, nb_port_i64s(x, 1, &first));
-    return nb_export_result(x, 0, NB_PUT(x, "Gather", one, at));
+    return NB_PUT(x, "Gather", NB_PUT(x, "Unsqueeze", v, nb_port_i64s(x, 1, &first)), at);
+}
+
+nb_status nb_export_require(nb_exporter *x) {
+    nb_port *v = nb_operand(x, 0), *holds = nb_operand(x, 1);
+    return nb_export_result(x, 0, v && holds ? nb_put_required(x, v, holds) : NULL);
 }
 
 nb_status nb_export_dims(nb_exporter *x) {
@@ -131,20 +187,13 @@ nb_status nb_export_dims(nb_exporter *x) {
     return nb_export_result(x, 0, list);
 }
 
-/* Range takes scalars. */
-static nb_port *scalar_dim(nb_exporter *x, const nb_dim *d) {
-    if (nb_dim_is_const(d)) return nb_port_i64(x, d->value);
-    nb_port *p = nb_port_dims(x, 1, &d);
-    return p ? NB_PUT(x, "Reshape", p, nb_port_i64s(x, 0, NULL)) : NULL;
-}
-
 nb_status nb_export_iota(nb_exporter *x) {
     const nb_dim *start = nb_attr_of(x->op, "start")->dims.items[0],
                  *count = nb_attr_of(x->op, "count")->dims.items[0],
                  *step = nb_dim_const(x->g, nb_attr_int(x->op, "step"));
-    nb_port *from = scalar_dim(x, start),
-            *to = scalar_dim(x, nb_dim_add(x->g, start, nb_dim_mul(x->g, count, step))),
-            *by = scalar_dim(x, step);
+    nb_port *from = nb_port_dim(x, start),
+            *to = nb_port_dim(x, nb_dim_add(x->g, start, nb_dim_mul(x->g, count, step))),
+            *by = nb_port_dim(x, step);
     return nb_export_result(x, 0, from && to && by ? NB_PUT(x, "Range", from, to, by) : NULL);
 }
 
@@ -155,7 +204,7 @@ static nb_port *places(nb_exporter *x, const nb_dim *n, int64_t kernel, int64_t 
     const int64_t behind = 1;
     for (int64_t k = 0; k < kernel; k++) offsets[k] = k * dilation;
     const nb_dim *step = nb_dim_const(x->g, stride);
-    nb_port *to = scalar_dim(x, nb_dim_mul(x->g, n, step));
+    nb_port *to = nb_port_dim(x, nb_dim_mul(x->g, n, step));
     if (!to) return NULL;
     nb_port *first = NB_PUT(x, "Range", nb_port_i64(x, 0), to, nb_port_i64(x, stride));
     first = NB_PUT(x, "Unsqueeze", first, nb_port_i64s(x, 1, &behind));

@@ -105,7 +105,7 @@ nb_port *nb_put_nbits(nb_exporter *x, nb_port *a, nb_value *w, int64_t level) {
             *by = add(x, w, "scales", NB_F32, 2, scales, write_scales),
             *z = middle ? NULL : add(x, w, "zeros", NB_U8, 2, zeros, write_zeros),
             *y = NB_PUT(x, "MatMulNBits", a, B, by, z);
-    x->nodes.items[x->nodes.count - 1]->domain = "com.microsoft";
+    nb_last_node(x)->domain = "com.microsoft";
     x->contributed = true;
     nb_put_attr(x, NB_ATTR_I("K", K));
     nb_put_attr(x, NB_ATTR_I("N", N));

@@ -8,19 +8,30 @@
 
 /* ---- sharing -------------------------------------------------------------------------------- */
 
+nb_port *nb_shared_find(const nb_exporter *x, const void *key, size_t size) {
+    nb_port *p = NULL;
+    for (const nb_onnx_graph *g = x->graph; g && !p; g = g->outer)
+        p = nb_map_get_str(&g->shared, key, size);
+    return p;
+}
+
+nb_port *nb_shared_keep(nb_exporter *x, const void *key, size_t size, nb_port *port) {
+    nb_map_set_str(&(port->graph ? port->graph : x->model)->shared, key, size, port);
+    return port;
+}
+
 static const char *key_of(nb_exporter *x, const nb_value *v, const char *what) {
     return v ? nb_format(x->arena, "%u %s", v->id, what) : what;
 }
 
 nb_port *nb_shared_get(nb_exporter *x, const nb_value *v, const char *what) {
     const char *key = key_of(x, v, what);
-    return nb_map_get_str(&x->shared, key, strlen(key));
+    return nb_shared_find(x, key, strlen(key));
 }
 
 nb_port *nb_shared_set(nb_exporter *x, const nb_value *v, const char *what, nb_port *port) {
     const char *key = key_of(x, v, what);
-    nb_map_set_str(&x->shared, key, strlen(key), port);
-    return port;
+    return nb_shared_keep(x, key, strlen(key), port);
 }
 
 nb_initializer *nb_new_initializer(nb_exporter *x, const char *name, nb_elem elem, int rank,
@@ -30,6 +41,7 @@ nb_initializer *nb_new_initializer(nb_exporter *x, const char *name, nb_elem ele
     *t = (nb_initializer){
         .port = NB_NEW(x->arena, nb_port), .elem = elem, .rank = rank, .offset = -1};
     t->port->name = nb_export_name(x, name);
+    t->port->graph = x->model;
     for (int d = 0; d < rank; d++) count *= t->dims[d] = dims[d];
     (void)!nb_elem_bytes_of(elem, count, &t->bytes);
     nb_vec_push(x->arena, &x->tensors, t);
@@ -43,12 +55,11 @@ static nb_port *small(nb_exporter *x, const char *name, nb_elem elem, int rank, 
     char *key = nb_alloc(x->arena, length + size + 1);
     memcpy(key, what, length);
     if (size) memcpy(key + length, values, size);
-    nb_port *known = nb_map_get_str(&x->shared, key, length + size);
+    nb_port *known = nb_shared_find(x, key, length + size);
     if (known) return known;
     nb_initializer *t = nb_new_initializer(x, name, elem, rank, &n);
     t->data = key + length;
-    nb_map_set_str(&x->shared, key, length + size, t->port);
-    return t->port;
+    return nb_shared_keep(x, key, length + size, t->port);
 }
 
 nb_port *nb_port_i64s(nb_exporter *x, size_t n, const int64_t *values) {
@@ -139,13 +150,23 @@ nb_elem nb_onnx_code(nb_elem storage) {
     return bits > 8 ? storage : nb_elem_integer(bits <= 4 ? 4 : 8, is_signed);
 }
 
-/* The integers of v, or of its codes, as `elem` in that shape. */
+/* A part of a quantized constant. It stands in the graph that dequantizes it: onnxruntime, which
+ * makes one node of DequantizeLinear and MatMul, looks for it nowhere else. */
+static nb_initializer *new_part(nb_exporter *x, const char *name, nb_elem elem, int rank,
+                                const int64_t *dims) {
+    nb_initializer *t = nb_new_initializer(x, name, elem, rank, dims);
+    t->port->graph = x->graph;
+    return t;
+}
+
+/* The integers of v, or of its codes, as `elem` in that shape; `part` of a quantized constant? */
 static nb_port *as_integers(nb_exporter *x, nb_value *v, nb_elem elem, int rank,
-                            const int64_t *dims) {
+                            const int64_t *dims, bool part) {
     const char *what = nb_format(x->arena, "as %d.%d", (int)elem, rank);
     nb_port *known = nb_shared_get(x, v, what);
     if (known) return known;
-    nb_initializer *t = nb_new_initializer(x, v->name, elem, rank, dims);
+    nb_initializer *t = part ? new_part(x, v->name, elem, rank, dims)
+                             : nb_new_initializer(x, v->name, elem, rank, dims);
     t->from = v;
     t->write = v->type->elem == elem ? write_blob : write_integers;
     return nb_shared_set(x, v, what, t->port);
@@ -155,8 +176,10 @@ nb_port *nb_port_const(nb_exporter *x, nb_value *v) {
     int64_t dims[NB_MAX_RANK];
     shape_of(v, dims);
     const nb_elem e = v->type->elem;
-    if (nb_elems[e].onnx && nb_elems[e].bits != 2) return as_integers(x, v, e, v->type->rank, dims);
-    if (nb_elem_is_integer(e)) return as_integers(x, v, nb_onnx_code(e), v->type->rank, dims);
+    if (nb_elems[e].onnx && nb_elems[e].bits != 2)
+        return as_integers(x, v, e, v->type->rank, dims, false);
+    if (nb_elem_is_integer(e))
+        return as_integers(x, v, nb_onnx_code(e), v->type->rank, dims, false);
     nb_export_refuse(x, "'@%s': ONNX has no type like %s", v->name, nb_elems[e].text);
     return NULL;
 }
@@ -166,7 +189,7 @@ nb_port *nb_port_codes(nb_exporter *x, nb_value *w, bool bytes) {
     shape_of(w, dims);
     nb_elem e = nb_onnx_code(w->type->elem);
     if (bytes && nb_elems[e].bits < 8) e = nb_elem_integer(8, nb_elems[e].class_ == NB_CLASS_INT);
-    return as_integers(x, w, e, w->type->rank, dims);
+    return as_integers(x, w, e, w->type->rank, dims, true);
 }
 
 /* The shape of scales and zero points; as a column for rows that are looked up. */
@@ -185,10 +208,10 @@ nb_port *nb_port_scales(nb_exporter *x, nb_value *w, bool column) {
     if (!q->scales) return nb_port_f32(x, q->scale);
     const int rank = scale_shape(w, column, dims);
     if (q->scales->type->elem == NB_F32 && !q->scales->type->quant)
-        return as_integers(x, q->scales, NB_F32, rank, dims);
+        return as_integers(x, q->scales, NB_F32, rank, dims, true);
     nb_port *known = nb_shared_get(x, w, column ? "scale column" : "scales");
     if (known) return known;
-    nb_initializer *t = nb_new_initializer(x, q->scales->name, NB_F32, rank, dims);
+    nb_initializer *t = new_part(x, q->scales->name, NB_F32, rank, dims);
     t->from = w;
     t->write = write_scales;
     return nb_shared_set(x, w, column ? "scale column" : "scales", t->port);
@@ -200,13 +223,12 @@ nb_port *nb_port_zeros(nb_exporter *x, nb_value *w, bool bytes, bool column) {
     nb_elem e = nb_onnx_code(q->storage);
     if (bytes && nb_elems[e].bits < 8) e = nb_elem_integer(8, nb_elems[e].class_ == NB_CLASS_INT);
     const int rank = scale_shape(w, column, dims);
-    if (q->zeros) return as_integers(x, q->zeros, e, rank, dims);
+    if (q->zeros) return as_integers(x, q->zeros, e, rank, dims, true);
     if (!q->zero) return NULL;
     const char *what = nb_format(x->arena, "zeros %d.%d", (int)e, rank);
     nb_port *known = nb_shared_get(x, w, what);
     if (known) return known;
-    nb_initializer *t =
-        nb_new_initializer(x, nb_format(x->arena, "%s.zero", w->name), e, rank, dims);
+    nb_initializer *t = new_part(x, nb_format(x->arena, "%s.zero", w->name), e, rank, dims);
     t->parameter = q->zero;
     t->write = write_splat;
     return nb_shared_set(x, w, what, t->port);
@@ -232,7 +254,7 @@ static int minima_shape(const nb_value *w, int64_t *dims) {
 /* Numbers plus minima; groups are seen as an axis meanwhile. */
 static nb_port *add_minima(nb_exporter *x, nb_value *w, nb_port *v) {
     const nb_quant *q = w->type->quant;
-    int64_t dims[NB_MAX_RANK + 1];
+    int64_t dims[NB_MAX_RANK + 1] = {0};
     const nb_dim *apart[NB_MAX_RANK + 1];
     const int rank = minima_shape(w, dims);
     nb_initializer *t =

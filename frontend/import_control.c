@@ -65,6 +65,38 @@ static nb_status import_branch(nb_importer *im, const Onnx__GraphProto *graph, b
     return status;
 }
 
+/* One number with as many axes as the other branch gives it. */
+static nb_status widen(nb_importer *im, branch *b, size_t i, const nb_type *like) {
+    nb_region *region = b->body.region;
+    nb_op *ret = region->last;
+    nb_builder inside = im->b;
+    inside.region = region;
+    inside.before = ret;
+    nb_value *y = nb_reshape(&inside, nb_in(ret, i), like->rank, like->dims);
+    if (!y) return nb_diags_status(im->diags);
+    nb_set_operand(&ret->operands[i], y);
+    b->types[i] = like;
+    b->shapes[i] = nb_make_dims(im, (size_t)like->rank, like->dims, false);
+    return NB_OK;
+}
+
+static bool is_one_number(const nb_type *t) {
+    int64_t count;
+    return nb_type_static_count(t, &count) && count == 1;
+}
+
+/* Where one branch gives a number and the other a vector of one, it is a vector: what takes it
+ * broadcasts. */
+static nb_status widen_numbers(nb_importer *im, branch *a, branch *b, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const nb_type *t = a->types[i], *u = b->types[i];
+        if (t->elem != u->elem || t->rank == u->rank || !is_one_number(t) || !is_one_number(u))
+            continue;
+        NB_TRY(t->rank < u->rank ? widen(im, a, i, u) : widen(im, b, i, t));
+    }
+    return NB_OK;
+}
+
 static bool same_kinds(const branch *a, const branch *b, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (a->types[i]->elem != b->types[i]->elem || a->types[i]->rank != b->types[i]->rank)
@@ -164,10 +196,15 @@ static nb_status make_if(nb_importer *im, nb_value *cond, branch *a, branch *b) 
     NB_VEC(const nb_dim *) shapes = {0};
     for (size_t i = 0; i < n; i++) {
         const nb_type *t = a->types[i];
-        if (nb_counted_inside(a->body.region, t) || nb_counted_inside(b->body.region, t))
-            return nb_node_error(im, NB_UNSUPPORTED,
+        if (nb_counted_inside(a->body.region, t) || nb_counted_inside(b->body.region, t)) {
+            (void)!nb_node_error(im, NB_UNSUPPORTED,
                                  "output %zu is %s, a size that data tell in a branch", i,
                                  nb_type_text(im->arena, t));
+            nb_help(im->diags,
+                    "where an input decides, --pin NAME=NUMBER chooses a branch; or count "
+                    "in front of the If");
+            return NB_UNSUPPORTED;
+        }
         written = written || t != nb_in(a->body.region->last, i)->type ||
                   t != nb_in(b->body.region->last, i)->type;
         for (int d = 0; d < t->rank; d++) nb_vec_push(im->arena, &shapes, t->dims[d]);
@@ -226,6 +263,7 @@ nb_status nb_import_if(nb_importer *im) {
     branch then, other;
     NB_TRY(import_branch(im, graphs[0], &then));
     NB_TRY(import_branch(im, graphs[1], &other));
+    NB_TRY(widen_numbers(im, &then, &other, im->node->n_output));
     if (!same_kinds(&then, &other, im->node->n_output)) {
         const nb_dim *size, *number;
         nb_region_discard(then.body.region);

@@ -306,15 +306,19 @@ static const nb_dim *bound(nb_importer *im, const nb_dim *at, const nb_dim *leng
     if (most < 0) {
         at = nb_dim_add(g, at, length);
     } else if (least < 0 && next != length) {
-        /* s-1 with s = 0 would count from the end: such runs are refused instead. (With s the
-         * length itself there is nothing to count.) */
-        if (next->kind != NB_DIM_SYMBOL) {
+        /* s-k with s < k would count from the end: such runs are refused instead. (With s-1, s the
+         * length itself, there is nothing to count.) */
+        const nb_dim *less = at->kind == NB_DIM_ADD && nb_dim_is_const(at->a)   ? at->a
+                             : at->kind == NB_DIM_ADD && nb_dim_is_const(at->b) ? at->b
+                                                                                : nb_num(im, 0),
+                     *s = nb_dim_sub(g, at, less);
+        if (s->kind != NB_DIM_SYMBOL) {
             nb_node_error(im, NB_UNSUPPORTED,
                           "a bound of %s counts from the start or the end, depending on the run",
                           nb_dim_text(im->arena, at));
             return NULL;
         }
-        nb_symbol_narrow(g, next->symbol, 1, INT64_MAX);
+        nb_symbol_narrow(g, s->symbol, -less->value, INT64_MAX);
     }
     return nb_dim_max(g, nb_num(im, low), nb_dim_min(g, at, high));
 }

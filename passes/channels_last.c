@@ -184,12 +184,14 @@ static nb_value *moved(nb_pass_ctx *ctx, nb_builder *b, const nb_op *op) {
     }
 }
 
-static nb_pass_result run(nb_pass_ctx *ctx) {
+/* In order, in bodies too; false after an error. */
+static bool move_in(nb_pass_ctx *ctx, nb_region *region, bool *changed) {
     const size_t errors = nb_diags_of(ctx)->errors;
-    bool changed = false;
     nb_op *next;
-    for (nb_op *op = ctx->graph->body.first; op; op = next) {
+    for (nb_op *op = region->first; op; op = next) {
         next = op->next;
+        for (uint32_t r = 0; r < op->n_regions; r++)
+            if (!move_in(ctx, op->regions[r], changed)) return false;
         if (op->n_results != 1) continue;
         nb_builder b = nb_pass_builder(ctx, op, op->loc);
         nb_value *y = op->kind == NB_OP_patches ? patches(op) : moved(ctx, &b, op);
@@ -199,11 +201,17 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
             for (int d = 0; d < rank; d++) perm[d] = last_axis(rank, d);
             y = nb_transpose(&b, y, perm);
         }
-        if (nb_diags_of(ctx)->errors > errors) return NB_PASS_FAILED;
+        if (nb_diags_of(ctx)->errors > errors) return false;
         if (!y) continue;
         nb_replace_uses(nb_out(op), y);
-        changed = true;
+        *changed = true;
     }
+    return true;
+}
+
+static nb_pass_result run(nb_pass_ctx *ctx) {
+    bool changed = false;
+    if (!move_in(ctx, &ctx->graph->body, &changed)) return NB_PASS_FAILED;
     if (changed) nb_graph_sweep(ctx->graph);
     return nb_pass_end(ctx, changed);
 }

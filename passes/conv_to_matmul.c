@@ -127,34 +127,48 @@ static nb_value *product(nb_pass_ctx *ctx, nb_map *done, nb_op *op) {
     return nb_transpose(&b, y, perm);
 }
 
-static nb_pass_result run(nb_pass_ctx *ctx) {
-    nb_map done = {.arena = nb_state_of(ctx)->scratch};
-    nb_skip skip = {.pattern = nb_option_of(ctx, "skip")->s};
-    bool changed = false;
-    const bool pointwise = nb_option_of(ctx, "pointwise")->b;
-    int64_t stay = 0;
-    NB_FOR_OPS(op, &ctx->graph->body) {
-        if (!is_candidate(op) || nb_skip_op(ctx, &skip, op)) continue;
-        if (pointwise && !is_pointwise(op)) continue;
-        const char *why = obstacle(ctx, op);
+typedef struct converting {
+    nb_pass_ctx *ctx;
+    nb_map done; /* weights -> matrices */
+    nb_skip skip;
+    bool pointwise, changed;
+    int64_t stay;
+} converting;
+
+/* All convolutions, those of bodies too; false after an error. */
+static bool convert_region(converting *c, nb_region *region) {
+    NB_FOR_OPS(op, region) {
+        for (uint32_t i = 0; i < op->n_regions; i++)
+            if (!convert_region(c, op->regions[i])) return false;
+        if (!is_candidate(op) || nb_skip_op(c->ctx, &c->skip, op)) continue;
+        if (c->pointwise && !is_pointwise(op)) continue;
+        const char *why = obstacle(c->ctx, op);
         if (why) {
-            nb_refused(ctx, op, "product", "conv(x, w)  ->  matmul(patches(x), w)", "%s", why);
-            stay++;
+            nb_refused(c->ctx, op, "product", "conv(x, w)  ->  matmul(patches(x), w)", "%s", why);
+            c->stay++;
             continue;
         }
-        nb_value *y = product(ctx, &done, op);
-        if (!y) return NB_PASS_FAILED;
+        nb_value *y = product(c->ctx, &c->done, op);
+        if (!y) return false;
         nb_replace_uses(nb_out(op), y);
-        changed = true;
+        c->changed = true;
     }
-    if (!nb_skip_end(ctx, &skip)) return NB_PASS_FAILED;
-    if (changed) nb_graph_sweep(ctx->graph);
-    if (stay)
+    return true;
+}
+
+static nb_pass_result run(nb_pass_ctx *ctx) {
+    converting c = {.ctx = ctx,
+                    .done = {.arena = nb_state_of(ctx)->scratch},
+                    .skip = {.pattern = nb_option_of(ctx, "skip")->s},
+                    .pointwise = nb_option_of(ctx, "pointwise")->b};
+    if (!convert_region(&c, &ctx->graph->body) || !nb_skip_end(ctx, &c.skip)) return NB_PASS_FAILED;
+    if (c.changed) nb_graph_sweep(ctx->graph);
+    if (c.stay)
         ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
                           "%lld convolutions stay in float (`nibble explain` says which "
                           "and why)",
-                          (long long)stay);
-    return nb_pass_end(ctx, changed);
+                          (long long)c.stay);
+    return nb_pass_end(ctx, c.changed);
 }
 
 const nb_pass nb_pass_conv_to_matmul = {

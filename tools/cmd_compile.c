@@ -15,13 +15,7 @@ static void print_name(nbt_args *args, const nb_op *op) {
     printf("%-44s %-8s", nb_escape(args->arena, name, strlen(name)), nb_info(op)->name);
 }
 
-/* Why what could be quantized is not. */
-static const char *why_float(nbt_args *args, const nb_op *op) {
-    if (op->parent->parent && op->kind == NB_OP_conv)
-        return nb_format(args->arena, "in a body of `%s`, which passes leave in float",
-                         nb_info(op->parent->parent)->name);
-    return "the scheme leaves it in float";
-}
+static const char in_float[] = "the scheme leaves it in float";
 
 /* A convolution that no pass made a linear layer of. */
 static void print_conv(nbt_args *args, const nb_op *op) {
@@ -32,7 +26,7 @@ static void print_conv(nbt_args *args, const nb_op *op) {
     printf(" %s: %s\n", nb_type_text(args->arena, w),
            groups > 1 ? nb_format(args->arena, "in %lld groups, codes would not be faster",
                                   (long long)groups)
-                      : why_float(args, op));
+                      : in_float);
 }
 
 typedef struct layers {
@@ -56,7 +50,7 @@ static void print_layer(nbt_args *args, const nb_op *op, layers *n) {
         printf(" %s [%s,%s]: %s\n", nb_elems[w->type->elem].text,
                nb_dim_text(args->arena, w->type->dims[0]),
                nb_dim_text(args->arena, w->type->dims[1]),
-               nb_is_factor(w) ? "of a branch beside the layer" : why_float(args, op));
+               nb_is_factor(w) ? "of a branch beside the layer" : in_float);
     else
         printf(" %s\n", nbt_layer_detail(args->arena, op));
 }

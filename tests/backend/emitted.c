@@ -1,6 +1,7 @@
 /* Models that Nibble writes mean what it read: each of ONNX's node tests that it imports is written
  * as ONNX, as it was read and behind the pipeline of f32, read again, and both must compute the
- * same bits on the test's inputs, behind the same pipeline.
+ * same bits on the test's inputs, behind the same pipeline. So must the graphs of the folder
+ * graphs/ beside this file; those of golden files nearly so, as they are.
  *
  * A test that is not imported, or whose inputs are not its model's, is skipped (backend.c says
  * why).
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define GOLDEN     NIBBLE_SOURCE_DIR "/tests/golden"
+#define GRAPHS     NIBBLE_SOURCE_DIR "/tests/backend/graphs"
 #define DATA       "/usr/share/libonnx-testdata/data/node"
 #define MAX_INPUTS 16
 #define CLOSE      1e-5
@@ -95,9 +97,11 @@ static const char *same_ports(const nb_graph *a, const nb_graph *b) {
 }
 
 /* Is there an operation that ONNX cannot say? */
-static bool is_refused(const nb_graph *g) {
-    NB_FOR_OPS(op, &g->body) {
+static bool is_refused(const nb_region *region) {
+    NB_FOR_OPS(op, region) {
         if (op->kind != NB_OP_return && !nb_export_rows[op->kind].fn) return true;
+        for (uint32_t r = 0; r < op->n_regions; r++)
+            if (is_refused(op->regions[r])) return true;
     }
     return false;
 }
@@ -110,7 +114,7 @@ static const char *compare(trial *t, nb_graph *g, bool prepared, bool loose) {
     const char *reason = evaluate(t, g, &expected) ? "" : NULL;
     if (reason) return reason;
     const nb_status status = nb_export(g, &options, t->file, t->diags);
-    if (is_refused(g)) return status == NB_UNSUPPORTED ? "" : "it should be refused";
+    if (is_refused(&g->body)) return status == NB_UNSUPPORTED ? "" : "it should be refused";
     if (status != NB_OK || nb_import(t->file, NULL, NULL, t->diags, &again) != NB_OK) return why(t);
     if (prepared && !run_pipeline(t, again)) reason = why(t);
     if (!reason) reason = same_ports(g, again);
@@ -222,6 +226,35 @@ static void run_golden_files(int argc, char **argv) {
     if (n >= 0) free(folders);
 }
 
+/* What these hold can be written, and is the same to the bit behind the pipeline. */
+static const char *run_own_graph(trial *t, const char *path) {
+    nb_graph *g = NULL;
+    nb_file f;
+    if (nb_file_open(path, t->diags, &f) != NB_OK) return why(t);
+    const nb_status status =
+        nb_parse((const char *)f.bytes, f.size, t->name, GRAPHS, NULL, NULL, t->diags, &g);
+    nb_file_close(&f);
+    if (status != NB_OK) return why(t);
+    t->n_inputs = g->body.n_params;
+    t->inputs = nb_made_up_inputs(g, t->arena);
+    const char *reason = t->inputs && run_pipeline(t, g) ? compare(t, g, true, false) : why(t);
+    nb_graph_destroy(g);
+    return reason && !*reason ? "it was not written" : reason;
+}
+
+static void run_own_graphs(int argc, char **argv) {
+    struct dirent **files;
+    const int n = scandir(GRAPHS, &files, is_case, alphasort);
+    for (int i = 0; i < n; i++) {
+        trial t = new_trial(files[i]->d_name);
+        if (wanted(t.name, argc, argv))
+            tell(&t, run_own_graph(&t, nb_format(t.arena, "%s/%s", GRAPHS, t.name)));
+        nb_arena_destroy(t.arena);
+        free(files[i]);
+    }
+    if (n >= 0) free(files);
+}
+
 static void run_node_tests(int argc, char **argv) {
     struct dirent **tests;
     const int n = scandir(DATA, &tests, is_test, alphasort);
@@ -245,6 +278,7 @@ int main(int argc, char **argv) {
     written = path;
     run_node_tests(argc, argv);
     run_golden_files(argc, argv);
+    run_own_graphs(argc, argv);
     rmdir(folder);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;

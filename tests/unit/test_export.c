@@ -132,6 +132,39 @@ START_TEST(embedded_data) {
 }
 END_TEST
 
+/* Weights of layers in bodies stand there, where onnxruntime looks for them; outside the file they
+ * are the same bytes. */
+START_TEST(weights_in_bodies) {
+    nb_graph *again = NULL, *g = graph("nir 1\n"
+                                       "graph @g(%x: f32[B,64], %on: bool[]) -> f32[B,64] {\n"
+                                       "  stage fused\n"
+                                       "  quant #w: i8 narrow axis 1 scale @s\n"
+                                       "  const @s: f32[64] = random(1, 0.01..0.02)\n"
+                                       "  const @w: #w[64,64] = random(2, -9..9)\n"
+                                       "  %y: f32[B,64] = if %on, %x do (%x.1: f32[B,64]) {\n"
+                                       "    %a: f32[B,64] = matmul %x.1, @w at \"then\"\n"
+                                       "    return %a\n  } do (%x.2: f32[B,64]) {\n"
+                                       "    %b: f32[B,64] = matmul %x.2, @w at \"else\"\n"
+                                       "    %c: f32[B,64] = neg %b\n"
+                                       "    return %c\n  }\n"
+                                       "  return %y\n}\n");
+    ck_assert_int_eq(write_as(g, (nb_export_options){.data = NB_ONNX_DATA_EXTERNAL}), NB_OK);
+    ck_assert_int_eq(size_of(nb_format(front_arena(), "%s.data", path)), 64 * 64);
+    ck_assert_int_eq(nb_import(path, NULL, NULL, diags, &again), NB_OK);
+    const nb_op *op = again->body.first;
+    ck_assert_int_eq(op->kind, NB_OP_if);
+    for (uint32_t r = 0; r < 2; r++) {
+        const nb_op *product = op->regions[r]->first;
+        while (product->kind != NB_OP_matmul) product = product->next;
+        const nb_value *w = nb_in(nb_in(product, 1)->def, 0); /* what is dequantized */
+        ck_assert(nb_is_const(w));
+        ck_assert_int_eq(memcmp(w->blob->data, g->constants.items[1]->blob->data, 64 * 64), 0);
+    }
+    nb_graph_destroy(again);
+    nb_graph_destroy(g);
+}
+END_TEST
+
 START_TEST(what_cannot_be_written) {
     nb_graph *g = graph("nir 1\n"
                         "graph @g(%x: f32[B]) -> (a: f32[B], b: f32[B]) {\n"
@@ -200,6 +233,7 @@ Suite *nb_suite_export(void) {
     tcase_add_test(c, metadata_is_kept);
     tcase_add_test(c, external_data);
     tcase_add_test(c, embedded_data);
+    tcase_add_test(c, weights_in_bodies);
     tcase_add_test(c, what_cannot_be_written);
     tcase_add_test(c, nowhere_to_write);
     tcase_add_test(c, matmul_nbits);

@@ -134,6 +134,17 @@ START_TEST(sizes_of_branches) {
         W(front_input("past", 1, "P,4"), front_node("If", "c", "y", branches(fresh, cached)));
     front_expect_type(model("B,4", behind), "f32[B+P,4]");
     front_expect_type(model("B,4", before), "f32[B+P,4]");
+    /* A number, and a vector of one. */
+    wire number = W(front_node("ReduceSum", "x", "a", front_int("keepdims", 0)), result("a"));
+    wire vector = W(front_node("ReduceSum", "x", "s", front_int("keepdims", 0)), I64("one", 1),
+                    front_node("Reshape", "s,one", "b", NONE), result("b"));
+    front_expect_type(model("B,4", front_node("If", "c", "y", branches(number, vector))), "f32[1]");
+    front_expect_type(model("B,4", front_node("If", "c", "y", branches(vector, number))), "f32[1]");
+    /* How many there are is known in the branch alone. */
+    wire places = W(front_node("NonZero", "x", "a", NONE), result("a"));
+    wire others = W(front_node("NonZero", "x", "b", NONE), result("b"));
+    front_expect(model("B,4", front_node("If", "c", "y", branches(places, others))), NB_UNSUPPORTED,
+                 "a size that data tell in a branch");
     /* A branch may use what a later node makes. */
     wire late = W(relu("late", "a"), result("a"));
     front_expect_type(

@@ -91,6 +91,11 @@ START_TEST(shape_arithmetic) {
                    front_node("Transpose", "x", "t", front_ints("perm", 3, (int64_t[]){0, 2, 1})),
                    front_node("Add", "t,cut", "y", NONE))),
         "f32[B,8,S]"); /* S is at most 512 from here on */
+    /* Backwards from the last but one: S is at least 2. */
+    front_expect_type(shape_of(W(I64("two", 2), I64("end", -MOST - 1), I64("axis", 1),
+                                 I64("step", -1), front_node("Sub", "n,two", "start", NONE),
+                                 front_node("Slice", "x,start,end,axis,step", "y", NONE))),
+                      "f32[B,S-1,8]");
     /* What it writes for pads: a table that is cut, reversed, transposed and flattened. */
     front_expect_type(
         graph(W(I64("p", 1, 2, 0, 0, 3, 4), I64("pair", -1, 2), I64("start", -1),

@@ -12,12 +12,20 @@
  *       a decoder: tokens (i64) on stdin, in windows of CONTEXT; its logits (f32) on stdout. LEVEL
  *       is onnxruntime's of optimization: 0 keeps the model's arithmetic, 99 is everything
  *   ort LIBRARY once MODEL THREADS DIMS LEVEL
- *       its one input (f32, DIMS as 1,3,48,320) on stdin, its first output on stdout
+ *       its inputs (f32, i32, i64 or bool; DIMS as 1,3,48,320, of several as 1,576/2,1,128/) on
+ * stdin, its first output, f32, on stdout
  *
  * The API is a table of functions whose places never change; PLACES lists those that are called. */
 #include "tiny.h"
 
-enum { API_VERSION = 11, ELEM_FLOAT = 1, ELEM_INT64 = 7, MAX_NAMES = 1024, MAX_RANK = 8 };
+enum {
+    API_VERSION = 11,
+    ELEM_FLOAT = 1,
+    ELEM_INT64 = 7,
+    ELEM_BOOL = 9,
+    MAX_NAMES = 1024,
+    MAX_RANK = 8
+};
 
 typedef struct ort_status ort_status;
 typedef struct ort_value ort_value;
@@ -156,11 +164,15 @@ static void matmul(const char *version, const char *rows) {
     serve(version, dims, 2, (double)n_outputs);
 }
 
-/* "1,3,48,320": the numbers; how many there are. */
+/* "1,3,48,320": the numbers, up to a '/'; how many there are. */
 static size_t read_dims(const char *shape, int64_t *dims) {
     size_t rank = 0;
-    for (const char *at = shape; at && rank < MAX_RANK; at = strchr(at, ','), at = at ? at + 1 : at)
-        dims[rank++] = atoll(at);
+    while (*shape && *shape != '/' && rank < MAX_RANK) {
+        char *end;
+        dims[rank++] = strtoll(shape, &end, 10);
+        if (end == shape) peer_fail(shape, "expected a number");
+        shape = *end == ',' ? end + 1 : end;
+    }
     return rank;
 }
 
@@ -294,15 +306,27 @@ static void window(const int64_t *ids, int64_t n, const int64_t *ones, const int
     for (size_t i = 0; i < n_inputs; i++) ort.release_value(in[i]);
 }
 
-static void once(const char *shape) {
-    int64_t dims[MAX_RANK];
-    size_t rank = read_dims(shape, dims), count = 1;
-    for (size_t d = 0; d < rank; d++) count *= (size_t)dims[d];
-    float *x = peer_memory(count * sizeof *x);
-    if (n_inputs != 1) peer_fail("once", "the model has other than one input");
-    if (fread(x, sizeof *x, count, stdin) != count) peer_fail("stdin", "too short");
-    ort_value *in = tensor(x, count * sizeof *x, dims, rank, ELEM_FLOAT);
-    run_and_write(&in);
+static void once(const char *shapes) {
+    ort_value *in[MAX_NAMES];
+    for (size_t i = 0; i < n_inputs; i++) {
+        if (!shapes) peer_fail("once", "the model has more inputs");
+        ort_object *type;
+        const ort_object *given;
+        int elem;
+        int64_t dims[MAX_RANK];
+        size_t rank = read_dims(shapes, dims), bytes;
+        ok(ort.input_type(session, i, &type));
+        ok(ort.tensor_type(type, &given));
+        ok(ort.elem(given, &elem));
+        bytes = elem == ELEM_INT64 ? 8 : elem == ELEM_BOOL ? 1 : 4;
+        for (size_t d = 0; d < rank; d++) bytes *= (size_t)dims[d];
+        void *x = peer_memory(bytes);
+        if (fread(x, 1, bytes, stdin) != bytes) peer_fail("stdin", "too short");
+        in[i] = tensor(x, bytes, dims, rank, elem);
+        shapes = strchr(shapes, '/');
+        shapes = shapes ? shapes + 1 : shapes;
+    }
+    run_and_write(in);
 }
 
 static void logits(const char *context) {
