@@ -1,6 +1,7 @@
 /* Quantization: codes, their scales, and products of codes (NUMBERS.md, "Quantization"). */
 #include "ir/codes.h"
 #include "ir/eval_private.h"
+#include "ir/minifloat.h"
 #include "ir/scalar.h"
 
 #include <stdlib.h>
@@ -86,31 +87,109 @@ nb_status nb_eval_qpatches(const nb_evaluating *e) {
     return NB_OK;
 }
 
-/* n values of quantize_u4 that share a scale and a minimum, both in f16, which codes are made for.
- * A NaN makes the minimum one. */
-static void quantize_run_u4(const float *x, int64_t n, uint8_t *bytes, nb_tensor *scales,
-                            nb_tensor *minima, int64_t at) {
-    nb_tensor_set_float(minima, at, (double)nb_extreme(x, n, false));
-    float minimum = (float)nb_tensor_get(minima, at), range = nb_extreme(x, n, true) - minimum;
-    nb_tensor_set_float(scales, at, (double)(range / 15.0f));
-    float inverse = 1.0f / (float)nb_tensor_get(scales, at);
-    for (int64_t i = 0; i < n; i++) {
-        float v = rintf((x[i] - minimum) * inverse);
-        uint8_t code = v > 15.0f ? 15 : v > 0.0f ? (uint8_t)v : 0; /* NaN is 0 */
-        bytes[i / 2] = (uint8_t)(bytes[i / 2] | code << 4 * (i % 2));
+/* What quantize_u4 makes of a run of values, which share a scale and a minimum. */
+typedef struct run_u4 {
+    int64_t n;
+    float scale, minimum; /* as f16 holds them, which codes are made for */
+    uint8_t *codes;       /* [n], 0 to 15 */
+    float *errors, loss;  /* with feedback: [n] and the sum of their squares */
+} run_u4;
+
+static float as_f16(float x) { return nb_float_decode(NB_F16, nb_float_encode(NB_F16, x)); }
+
+/* A NaN makes the minimum one. */
+static void range_u4(run_u4 *r, float low, float high) {
+    r->minimum = as_f16(low);
+    r->scale = as_f16((high - r->minimum) / 15.0f);
+}
+
+static void round_u4(run_u4 *r, const float *x) {
+    float inverse = 1.0f / r->scale;
+    for (int64_t i = 0; i < r->n; i++) {
+        float v = rintf((x[i] - r->minimum) * inverse);
+        r->codes[i] = v > 15.0f ? 15 : v > 0.0f ? (uint8_t)v : 0; /* NaN is 0 */
+    }
+}
+
+/* x[j] gets its part of the error of element i, for j in [from, to). */
+static void feed(float *x, float error, const float *feedback, int64_t from, int64_t to) {
+    for (int64_t j = from; j < to; j++) x[j] += error * feedback[j];
+}
+
+/* Uses up x. `feedback` begins at the run's first element, rows lie D apart. */
+static void diffuse_u4(run_u4 *r, float *x, const float *feedback, int64_t D) {
+    r->loss = 0;
+    for (int64_t i = 0; i < r->n; i++) {
+        run_u4 one = {.n = 1, .scale = r->scale, .minimum = r->minimum, .codes = &r->codes[i]};
+        round_u4(&one, &x[i]);
+        r->errors[i] = x[i] - ((float)r->codes[i] * r->scale + r->minimum);
+        r->loss += r->errors[i] * r->errors[i];
+        feed(x, r->errors[i], feedback + i * D, i + 1, r->n);
+    }
+}
+
+/* Rounds the run at x in 16 ranges and returns the best of them. Each of runs[2] has room for codes
+ * and errors, as `room` has for x. */
+static const run_u4 *choose_u4(run_u4 *runs, int64_t n, const float *x, float *room,
+                               const float *feedback, int64_t D) {
+    const float low = nb_extreme(x, n, false), high = nb_extreme(x, n, true),
+                step = (high - low) / 15.0f;
+    int best = 0;
+    for (int i = 0; i < 16; i++) {
+        run_u4 *r = &runs[i ? !best : best];
+        r->n = n;
+        range_u4(r, low - 0.4f * (float)(i / 4) * step, high + 0.4f * (float)(i % 4) * step);
+        memcpy(room, x, (size_t)n * sizeof *x);
+        diffuse_u4(r, room, feedback, D);
+        if (r->loss < runs[best].loss) best = !best;
+    }
+    return &runs[best];
+}
+
+static void store_u4(const run_u4 *r, const nb_evaluating *e, int64_t from, int64_t at) {
+    uint8_t *bytes = (uint8_t *)e->out[0].data + from / 2;
+    for (int64_t i = 0; i < r->n; i++)
+        bytes[i / 2] = (uint8_t)(bytes[i / 2] | r->codes[i] << 4 * (i % 2));
+    nb_tensor_set_float(&e->out[1], at, (double)r->scale);
+    nb_tensor_set_float(&e->out[2], at, (double)r->minimum);
+}
+
+/* A row of D elements, which are used up; `at` is where the first of its N scales goes, S apart. */
+static void quantize_row_u4(const nb_evaluating *e, run_u4 *runs, float *row, float *room,
+                            const float *feedback, int64_t from, int64_t at) {
+    const int64_t D = e->in[0].dims[3], S = e->in[0].dims[2], group = nb_attr_int(e->op, "group");
+    for (int64_t begin = 0; begin < D; begin += group, at += S) {
+        const int64_t end = nb_min_i64(begin + group, D);
+        const run_u4 *r = runs;
+        if (feedback) {
+            const float *f = feedback + begin * D;
+            r = choose_u4(runs, end - begin, row + begin, room, f + begin, D);
+            for (int64_t i = 0; i < r->n; i++) feed(row, r->errors[i], f + i * D, end, D);
+        } else {
+            const int64_t n = runs->n = end - begin;
+            range_u4(runs, nb_extreme(row + begin, n, false), nb_extreme(row + begin, n, true));
+            round_u4(runs, row + begin);
+        }
+        store_u4(r, e, from + begin, at);
     }
 }
 
 nb_status nb_eval_quantize_u4(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0];
-    int64_t D = x->dims[3], S = x->dims[2], group = nb_attr_int(e->op, "group"),
-            N = nb_ceildiv(D, group), rows = x->dims[0] * x->dims[1] * S;
-    for (int64_t row = 0; row < rows; row++) {
-        for (int64_t g = 0; g < N; g++) {
-            int64_t from = row * D + g * group, at = (row / S * N + g) * S + row % S;
-            quantize_run_u4((const float *)x->data + from, nb_min_i64(group, D - g * group),
-                            (uint8_t *)e->out[0].data + from / 2, &e->out[1], &e->out[2], at);
-        }
+    const float *feedback = nb_in(e->op, 1) ? e->in[1].data : NULL;
+    const int64_t D = x->dims[3], S = x->dims[2], N = e->out[1].dims[2],
+                  rows = x->dims[0] * x->dims[1] * S;
+    float *row = NB_NEW_ARRAY(e->arena, float, (size_t)D + 1),
+          *room = NB_NEW_ARRAY(e->arena, float, (size_t)D + 1);
+    run_u4 runs[2];
+    for (int i = 0; i < 2; i++)
+        runs[i] = (run_u4){.codes = NB_NEW_ARRAY(e->arena, uint8_t, (size_t)D + 1),
+                           .errors = NB_NEW_ARRAY(e->arena, float, (size_t)D + 1)};
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t head = i / S;
+        memcpy(row, (const float *)x->data + i * D, (size_t)D * sizeof *row);
+        quantize_row_u4(e, runs, row, room, feedback ? feedback + head % x->dims[1] * D * D : NULL,
+                        i * D, head * N * S + i % S);
     }
     return NB_OK;
 }

@@ -311,6 +311,10 @@ nb_status nb_infer_quantize_u4(const nb_inferring *i) {
         return nb_infer_error(i, "takes f32[B,G,S,D] with an even constant D, found %s",
                               nb_in_text(i, 0));
     NB_TRY(check_group(i));
+    const nb_dim *square[3] = {x->dims[1], x->dims[3], x->dims[3]};
+    if (nb_in(i->op, 1) && nb_in_type(i, 1) != nb_type_intern(i->g, NB_F32, NULL, 3, square))
+        return nb_infer_error(i, "takes feedback f32[G,D,D] of %s, found %s", nb_in_text(i, 0),
+                              nb_in_text(i, 1));
     const nb_dim *bytes = nb_dim_const(i->g, x->dims[3]->value / 2);
     const nb_dim *dims[4] = {x->dims[0], x->dims[1], x->dims[2], bytes};
     i->types[0] = nb_type_intern(i->g, NB_U8, NULL, 4, dims);

@@ -21,4 +21,9 @@ bool nb_find_cache(nb_arena *arena, const nb_graph *g, const nb_state *s, nb_cac
 /* Is it read as keys only (attention's operand 1), or as values only (2)? */
 bool nb_cache_is(const nb_cache *c, uint32_t operand);
 
+/* Gives those of the n caches that are keys alone, in f32, a basis in which errors of 4-bit codes
+ * do least harm, found on the samples (shape_keys.c). feedback[i], NULL before, is then
+ * quantize_u4's of caches[i]. NB_PASS_FAILED's cause is recorded when this is not NB_OK. */
+nb_status nb_shape_keys(nb_pass_ctx *ctx, const nb_cache *caches, size_t n, nb_value **feedback);
+
 #endif

@@ -51,6 +51,12 @@ static const nb_option options[] = {
      .summary = "i4: elements of a head that share a scale: a power of two from 16 on",
      .min = 16,
      .max = 1024},
+    {.name = "shape",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
+     .summary =
+         "i4: keys in a basis, found on samples (--calib), in which rounding errors do least "
+         "harm, and each takes over errors of the one before"},
     {.name = NULL},
 };
 
@@ -160,12 +166,14 @@ static bool to_i8(nb_builder *b, const nb_cache *c, outputs *out) {
     return true;
 }
 
-static bool to_i4(nb_builder *b, const nb_cache *c, int64_t group, outputs *out) {
+static bool to_i4(nb_builder *b, const nb_cache *c, nb_value *feedback, int64_t group,
+                  outputs *out) {
     static const char *const names[] = {"u4", "scale", "min"};
     nb_graph *g = b->graph;
     nb_value *fresh = nb_in(c->concat, 1), *x = to_f32(b, fresh);
     nb_begin(b, NB_OP_quantize_u4);
     nb_arg(b, x);
+    nb_arg(b, feedback);
     nb_set_int(b, "group", group);
     if (!nb_end(b)) return false;
     nb_value **made = b->op->results;
@@ -199,13 +207,13 @@ static bool refuse(nb_pass_ctx *ctx, const nb_cache *c, nb_elem to) {
     return true;
 }
 
-static bool convert(nb_pass_ctx *ctx, const nb_cache *c, nb_elem to, outputs *out) {
+static bool convert(nb_pass_ctx *ctx, const nb_cache *c, nb_elem to, nb_value *feedback,
+                    outputs *out) {
     nb_builder b = nb_pass_builder(ctx, c->concat, c->concat->loc);
-    if (refuse(ctx, c, to)) return false;
     if (nb_elem_is_float(to)) return to_float(&b, c, to);
     if (ctx->graph->stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
     if (to == NB_I8) return to_i8(&b, c, out);
-    return to_i4(&b, c, nb_option_of(ctx, "group")->i, out);
+    return to_i4(&b, c, feedback, nb_option_of(ctx, "group")->i, out);
 }
 
 /* ---- the pass ------------------------------------------------------------------------------ */
@@ -221,26 +229,57 @@ static nb_pass_result none(nb_pass_ctx *ctx) {
     return NB_PASS_FAILED;
 }
 
+/* The type that the cache is to have. */
+static nb_elem wanted(nb_pass_ctx *ctx, const nb_cache *c) {
+    int64_t values = nb_option_of(ctx, "to")->i, keys = nb_option_of(ctx, "keys")->i;
+    return elems[keys && nb_cache_is(c, 1) ? keys - 1 : values];
+}
+
+static bool becomes_i4(nb_pass_ctx *ctx, const nb_cache *c) {
+    return c->past->type->elem != NB_U8 && wanted(ctx, c) == NB_U8;
+}
+
+/* Fills feedback[n] of those that become i4. */
+static bool shape_keys(nb_pass_ctx *ctx, const nb_cache *caches, size_t n, nb_value **feedback) {
+    nb_arena *scratch = nb_state_of(ctx)->scratch;
+    nb_cache *codes = NB_NEW_ARRAY(scratch, nb_cache, n + 1);
+    nb_value **found = NB_NEW_ARRAY(scratch, nb_value *, n + 1);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        if (becomes_i4(ctx, &caches[i])) codes[count++] = caches[i];
+    if (!count || nb_shape_keys(ctx, codes, count, found) != NB_OK) return !count;
+    for (size_t i = 0, k = 0; i < n; i++)
+        if (becomes_i4(ctx, &caches[i])) feedback[i] = found[k++];
+    return true;
+}
+
 static nb_pass_result run(nb_pass_ctx *ctx) {
     nb_graph *g = ctx->graph;
-    int64_t values = nb_option_of(ctx, "to")->i, keys = nb_option_of(ctx, "keys")->i;
-    size_t found = 0, count = g->states.count, n_outputs = g->outputs.count;
+    nb_arena *scratch = nb_state_of(ctx)->scratch;
+    size_t n = 0, n_outputs = g->outputs.count;
     bool changed = false;
-    outputs out = {.arena = nb_state_of(ctx)->scratch};
+    outputs out = {.arena = scratch};
     for (uint32_t i = 0; i < n_outputs; i++) {
         nb_vec_push(out.arena, &out.values, nb_in(g->body.last, i));
         nb_vec_push(out.arena, &out.names, g->outputs.items[i]);
     }
-    for (size_t i = 0; i < count; i++) { /* pairs of scales are added behind them */
-        nb_cache c;
-        if (!find_cache(ctx, &g->states.items[i], &c)) continue;
-        found++;
-        nb_elem to = elems[keys && nb_cache_is(&c, 1) ? keys - 1 : values];
-        if (c.past->type->elem == to) continue;
-        if (!convert(ctx, &c, to, &out)) return NB_PASS_FAILED;
+    nb_cache *caches = NB_NEW_ARRAY(scratch, nb_cache, g->states.count + 1);
+    nb_value **feedback = NB_NEW_ARRAY(scratch, nb_value *, g->states.count + 1);
+    for (size_t i = 0; i < g->states.count; i++)
+        n += find_cache(ctx, &g->states.items[i], &caches[n]);
+    if (!n) return none(ctx);
+    for (size_t i = 0; i < n; i++) {
+        nb_elem to = wanted(ctx, &caches[i]);
+        if (caches[i].past->type->elem != to && refuse(ctx, &caches[i], to)) return NB_PASS_FAILED;
+    }
+    if (nb_option_of(ctx, "shape")->b && !shape_keys(ctx, caches, n, feedback))
+        return NB_PASS_FAILED;
+    for (size_t i = 0; i < n; i++) {
+        nb_elem to = wanted(ctx, &caches[i]);
+        if (caches[i].past->type->elem == to) continue;
+        if (!convert(ctx, &caches[i], to, feedback[i], &out)) return NB_PASS_FAILED;
         changed = true;
     }
-    if (!found) return none(ctx);
     if (out.values.count > n_outputs)
         nb_graph_set_outputs(g, out.values.count, out.values.items, out.names.items);
     /* Samples are inputs of the graph as it was. */

@@ -112,14 +112,18 @@ static const char *bits_of_layers(const nb_scheme *s, const nb_preset_options *o
                      s->weight_bits == 4 ? ", asymmetric" : "");
 }
 
+/* Codes share a range that large channels stretch; floats have one each. */
+static const char *cache(const nb_preset_options *options, nb_arena *arena) {
+    const bool data = options->calibrated;
+    const char *center = data && strcmp(options->kv, "i8") == 0 ? ", center-keys" : "",
+               *shape = data && strcmp(options->kv, "i4") == 0 ? ", shape" : "";
+    return nb_format(arena, "%s, cache-type{to=%s%s}", center, options->kv, shape);
+}
+
 const char *nb_preset(const char *name, const nb_preset_options *options, nb_arena *arena) {
     nb_scheme s;
     if (!nb_scheme_find(name, &s)) return NULL;
-    /* Codes share a range that large channels stretch; floats have one each. */
-    bool codes = options->kv && options->kv[0] == 'i';
-    const char *center = codes && options->calibrated ? ", center-keys" : "";
-    const char *kv =
-        options->kv ? nb_format(arena, "%s, cache-type{to=%s}", center, options->kv) : "";
+    const char *kv = options->kv ? cache(options, arena) : "";
     /* Last, so that what is quantized, and how, does not depend on it. */
     const char *end = nb_format(arena, "%s%s, plan-memory", kv,
                                 options->last_logits ? ", last-logits{decoders}" : "");

@@ -71,21 +71,26 @@ static void attends(const form *f, bool plain) {
 }
 
 /* Groups that are not whole, heads of no elements, and rows that are hard in one way each. */
-static void makes_codes(void) {
+static void makes_codes(bool feeds) {
     static const int64_t sizes[][2] = {{0, 16},  {2, 16},  {8, 32},   {16, 16},  {18, 16},
                                        {40, 32}, {64, 32}, {128, 64}, {130, 128}};
     for (size_t i = 0; i < 3 * NB_COUNT(sizes); i++) {
         const int64_t *n = sizes[i / 3];
         diff d;
-        diff_begin(&d, "quantize_u4 %lld by %lld, %s", (long long)n[0], (long long)n[1],
+        diff_begin(&d, "quantize_u4 %lld by %lld%s, %s", (long long)n[0], (long long)n[1],
+                   feeds ? " with feedback" : "",
                    i % 3 == 0   ? "any bits"
                    : i % 3 == 1 ? "plain"
                                 : "hard rows");
         d.plain = i % 3 == 1;
         d.rows = i % 3 == 2;
         nb_value *x = diff_input(&d, NB_F32, 4, (int64_t[]){2, 3, 7, n[0]});
+        d.plain = true;
+        nb_value *feedback = feeds ? diff_const(&d, NB_F32, 3, (int64_t[]){3, n[0], n[0]}) : NULL;
+        d.plain = i % 3 == 1;
         nb_begin(&d.b, NB_OP_quantize_u4);
         nb_arg(&d.b, x);
+        nb_arg(&d.b, feedback);
         nb_set_int(&d.b, "group", n[1]);
         nb_end(&d.b);
         diff_check_all(&d, 3, d.b.op->results);
@@ -93,7 +98,8 @@ static void makes_codes(void) {
 }
 
 void diff_test_attention_codes(void) {
-    makes_codes();
+    makes_codes(false);
+    makes_codes(true);
     for (size_t i = 0; i < NB_COUNT(forms); i++) {
         attends(&forms[i], true);
         if (i % 2) attends(&forms[i], false);

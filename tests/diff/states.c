@@ -93,7 +93,8 @@ static void attends_codes(int64_t fresh, bool plain) {
     diff_check_all(&d, 5, y);
 }
 
-/* With codes of 4 bits, three states each, of which two grow along their last axis. What the past
+/* With codes of 4 bits, those of keys with feedback, three states each, of which two grow along
+ * their last axis. What the past
  * holds is plain either way: a NaN in it stays as it is. */
 static void attends_u4(int64_t fresh, bool hard) {
     static const int64_t shape[] = {2, 2, 0, 18};
@@ -105,6 +106,7 @@ static void attends_u4(int64_t fresh, bool hard) {
     for (int i = 0; i < 2; i++) {
         nb_begin(&d.b, NB_OP_quantize_u4);
         nb_arg(&d.b, fresh_input(&d, NB_F32, 4, shape, 2));
+        nb_arg(&d.b, i ? NULL : diff_const(&d, NB_F32, 3, (int64_t[]){2, 18, 18}));
         nb_set_int(&d.b, "group", 16);
         nb_end(&d.b);
         nb_value **made = d.b.op->results;

@@ -141,9 +141,11 @@ START_TEST(blocks_scale_themselves) {
 END_TEST
 
 /* Codes of 4 bits, two to a byte, for a scale and a minimum as f16 holds them. */
-static void expect_u4(nb_value *x, const char *codes, const char *scales, const char *minima) {
+static void expect_u4(nb_value *x, nb_value *feedback, const char *codes, const char *scales,
+                      const char *minima) {
     nb_begin(&t.b, NB_OP_quantize_u4);
     nb_arg(&t.b, x);
+    nb_arg(&t.b, feedback);
     nb_set_int(&t.b, "group", 16);
     ck_assert(nb_end(&t.b));
     nb_value **made = t.b.op->results;
@@ -157,11 +159,11 @@ START_TEST(codes_of_4_bits) {
      */
     nb_value *x = eval_f32(&t, DIMS(1, 1, 5, 4), -1, 2, 14, 0.4, 0, 30, 15, 29.5, 5, 5, 5, 5, 1,
                            NAN, 2, 3, 1, HUGE_VAL, 2, 3);
-    expect_u4(x, "48 31 240 248 0 0 0 0 0 0", "1 2 0 nan inf", "-1 0 5 nan 1");
+    expect_u4(x, NULL, "48 31 240 248 0 0 0 0 0 0", "1 2 0 nan inf", "-1 0 5 nan 1");
     /* 0.1 in f16 is 2.44e-5 less, and 15 steps make up for it: 27 * 2^-24 is the nearest to a 15th
      */
     nb_value *same = eval_f32(&t, DIMS(1, 1, 1, 2), 0.1f, 0.1f);
-    expect_u4(same, "255", "1.609325408935546875e-06", "0.0999755859375");
+    expect_u4(same, NULL, "255", "1.609325408935546875e-06", "0.0999755859375");
     /* The second run of a head is shorter; scales lie group by group. */
     double data[2 * 18] = {0};
     data[3] = 15;
@@ -169,7 +171,27 @@ START_TEST(codes_of_4_bits) {
     data[18 + 4] = 45;
     data[18 + 16] = -15;
     nb_value *two = eval_value(&t, NB_F32, NULL, DIMS(1, 1, 2, 18), 36, data);
-    expect_u4(two, "0 240 0 0 0 0 0 0 240 0 0 15 0 0 0 0 0 240", "1 3 2 1", "0 0 0 -15");
+    expect_u4(two, NULL, "0 240 0 0 0 0 0 0 240 0 0 15 0 0 0 0 0 240", "1 3 2 1", "0 0 0 -15");
+}
+END_TEST
+
+/* Errors go to the elements behind: 0.1 becomes 0, and what follows it 10 times that. Of 0, 15,
+ * 0.3, 0.3 + 0.3 the range that begins 2 * 0.4 steps below 0 loses least. */
+START_TEST(codes_that_take_over_errors) {
+    double factors[2][16] = {{0}, {0}};
+    factors[0][11] = 10;
+    factors[1][11] = 1;
+    factors[0][14] = 1e9; /* backwards: not read */
+    nb_value *f = eval_value(&t, NB_F32, NULL, DIMS(2, 4, 4), 32, factors[0]),
+             *x = eval_f32(&t, DIMS(1, 2, 2, 4), 0, 15, 0.1, 0, 1, NAN, 2, 3, /* by the first F */
+                           0, 15, 0.3, 0.3, 0, 0, 0, 0);
+    expect_u4(x, f, "240 16 0 0 241 17 0 0", "1 nan 1.0537109375 0", "0 nan -0.7998046875 0");
+    /* From run to run. */
+    double data[18] = {15, 0.1}, more[18 * 18] = {0};
+    more[18 + 16] = 10;
+    nb_value *long_one = eval_value(&t, NB_F32, NULL, DIMS(1, 1, 1, 18), 18, data),
+             *over = eval_value(&t, NB_F32, NULL, DIMS(1, 18, 18), 18 * 18, more);
+    expect_u4(long_one, over, "15 0 0 0 0 0 0 0 15", "1 0.066650390625", "0 0");
 }
 END_TEST
 
@@ -378,6 +400,7 @@ Suite *nb_suite_eval_quant(void) {
     tcase_add_test(tests, rows_scale_themselves);
     tcase_add_test(tests, blocks_scale_themselves);
     tcase_add_test(tests, codes_of_4_bits);
+    tcase_add_test(tests, codes_that_take_over_errors);
     tcase_add_test(tests, tables);
     tcase_add_test(tests, scales_of_codes);
     tcase_add_test(tests, products_per_column);

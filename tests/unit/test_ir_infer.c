@@ -693,6 +693,13 @@ START_TEST(codes_of_4_bits) {
             ck_assert_str_eq(nb_type_text(t.graph->arena, t.b.op->results[k]->type),
                              "f16[B,2,2,S]");
     }
+    static const char *const wrong[] = {"2,40,41", "1,40,40", "40,40"}; /* feedback */
+    for (size_t i = 0; i < NB_COUNT(wrong); i++) {
+        unary(NB_OP_quantize_u4, input(NB_F32, "B,2,S,40"));
+        nb_arg(&t.b, input(NB_F32, wrong[i]));
+        nb_set_int(&t.b, "group", 32);
+        ir_expect_error(&t, "feedback f32[G,D,D] of f32[B,2,S,40], found f32[");
+    }
 }
 END_TEST
 
