@@ -51,8 +51,11 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 #define BACK  "move-codes, fuse-dequant, simplify"
 /* Convolutions of one element are faster as products, whose results have their channels last. */
 #define POINTWISE ", conv-to-matmul{pointwise}, channels-last, simplify"
-/* Convolutions as linear layers, but those that would be too small anyway. */
-#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}" POINTWISE
+/* Convolutions as linear layers, but those that would be too small anyway. Patches of codes are
+ * never written down (ir/chain.h) where one scale is for all inputs of an output, which pays from
+ * half a vector of outputs on. */
+#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=%d}" POINTWISE
+#define CONV_COLUMNS ", conv-group=0"
 
 /* Networks of convolutions amplify errors: those of weights, which rounding by moments keeps small,
  * also with pictures that show nothing; and those of a few activations. */
@@ -129,17 +132,20 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
     if (!s.weight_bits)
         return nb_format(arena, "%s" POINTWISE ", " BACK "%s", front(options, arena), end);
     int64_t group = options->group >= 0 ? options->group : 32;
-    const bool fixed = options->static_scales && s.act_bits == 8;
-    return nb_format(arena,
-                     "%s" DRAWN CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
-                     "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
-                     front(options, arena), smoothing(&s, group, fixed, options->calibrated, arena),
-                     bits_of_layers(&s, options, arena), weights(&s, group, arena),
-                     options->calibrated ? ", method=gptq" : ", method=auto", s.act_bits,
-                     fixed                      ? ", mode=static"
-                     : s.act_bits == 8 && group ? ", blocks=gated"
-                                                : "",
-                     wide(&s, fixed, options->calibrated, arena), end);
+    const bool fixed = options->static_scales && s.act_bits == 8,
+               without_patches = fixed && s.weight_bits == 8;
+    return nb_format(
+        arena,
+        "%s" DRAWN CONVOLUTIONS "%s%s, quantize-weights{%s%s%s, min-weights=" MIN_WEIGHTS
+        "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
+        front(options, arena), without_patches ? 8 : 17,
+        smoothing(&s, group, fixed, options->calibrated, arena), bits_of_layers(&s, options, arena),
+        weights(&s, group, arena), without_patches && group ? CONV_COLUMNS : "",
+        options->calibrated ? ", method=gptq" : ", method=auto", s.act_bits,
+        fixed                      ? ", mode=static"
+        : s.act_bits == 8 && group ? ", blocks=gated"
+                                   : "",
+        wide(&s, fixed, options->calibrated, arena), end);
 }
 
 const char *nb_preset_name(size_t index) {
