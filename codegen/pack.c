@@ -105,6 +105,7 @@ static const char *content_key(nb_arena *arena, const nb_value *v, const nb_layo
     if (layout == &nb_layout_plain) return key;
     for (int i = 0; i < v->type->rank; i++)
         key = nb_format(arena, "%s %lld", key, (long long)v->type->dims[i]->value);
+    if (layout->key) key = nb_format(arena, "%s %s", key, layout->key(arena, v));
     return quant_content(arena, key, v->type->quant);
 }
 

@@ -26,6 +26,8 @@ struct nb_layout {
     bool (*size)(const nb_value *constant, int64_t *bytes);
     /* Writes exactly that many bytes. Padding is zeros. `arena` is for scratch. */
     void (*write)(const nb_value *constant, nb_arena *arena, nb_sink *sink);
+    /* What else the bytes depend on: the op that uses the constant. NULL: nothing. */
+    const char *(*key)(nb_arena *arena, const nb_value *constant);
 };
 /* The constant's own bytes. */
 extern const nb_layout nb_layout_plain;

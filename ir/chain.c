@@ -42,7 +42,83 @@ static bool is_pooled(const nb_value *v, const nb_op *user) {
            axes->ints.items[0] == t->rank - 1;
 }
 
+/* ---- convolutions of codes ------------------------------------------------------------------ */
+
+/* Products of codes whose sums fit 32 bits: 255 * 128 each. */
+#define MOST_INPUTS 65536
+
+static bool are_byte_codes(const nb_quant *q) {
+    return q && q->granularity == NB_PER_TENSOR && !q->scales && !q->zeros &&
+           !nb_quant_has_minima(q) && (q->storage == NB_I8 || q->storage == NB_U8);
+}
+
+/* Codes less their zero points are signed bytes. */
+static bool are_byte_weights(const nb_value *w) {
+    const nb_quant *q = w->type->quant;
+    if (!nb_is_const(w) || !nb_has_one_use(w) || w->type->rank != 2 || !q || q->zeros ||
+        nb_quant_has_minima(q) || w->type->dims[0]->value > MOST_INPUTS)
+        return false;
+    if (q->storage == NB_I8 ? q->zero != 0 : q->storage != NB_U8 || q->zero != 128) return false;
+    return q->granularity == NB_PER_TENSOR || (q->granularity == NB_PER_AXIS && q->axis == 1);
+}
+
+/* x[B,D...,C] as [B,C,D...]. */
+static bool brings_channels_forward(const nb_op *op) {
+    if (op->kind != NB_OP_transpose || !nb_has_one_use(nb_out(op))) return false;
+    const nb_attr *perm = nb_attr_of(op, "perm");
+    const int rank = nb_out(op)->type->rank;
+    for (int d = 0; d < rank; d++)
+        if (perm->ints.items[d] != (d == 0 ? 0 : d == 1 ? rank - 1 : d - 1)) return false;
+    return true;
+}
+
+bool nb_can_convolve(const nb_op *op, nb_qconv *conv) {
+    if (op->kind != NB_OP_qmatmul) return false;
+    const nb_value *a = nb_in(op, 0);
+    if (!a->def || !nb_has_one_use(a) || !are_byte_codes(a->type->quant) ||
+        !are_byte_weights(nb_in(op, 1)))
+        return false;
+    const nb_op *patches = a->def->kind == NB_OP_as_codes ? nb_in(a->def, 0)->def : a->def;
+    const nb_op_kind kind = patches == a->def ? NB_OP_qpatches : NB_OP_patches;
+    if (!patches || patches->kind != kind || !nb_has_one_use(nb_out(patches))) return false;
+    nb_value *x = nb_in(patches, 0);
+    if (kind == NB_OP_qpatches && x->type->elem != NB_F32) return false;
+    const nb_op *turned = x->def && brings_channels_forward(x->def) ? x->def : NULL;
+    *conv = (nb_qconv){.x = turned ? nb_in(turned, 0) : x, .turned = turned, .patches = patches};
+    return true;
+}
+
+/* Is `v` what a convolution keeps in registers, and `user` what it has behind it? */
+static bool is_convolved(const nb_value *v, const nb_op *user) {
+    nb_qconv conv;
+    const nb_op *root = user;
+    while (root->kind == NB_OP_patches || root->kind == NB_OP_qpatches ||
+           root->kind == NB_OP_as_codes) {
+        if (!nb_has_one_use(nb_out(root))) return false;
+        root = nb_out(root)->uses->user;
+    }
+    return nb_can_convolve(root, &conv) &&
+           (v == nb_in(root, 0) || v->def == conv.patches || v->def == conv.turned);
+}
+
+/* What a qmatmul takes, x in place of its patches. */
+static nb_chain convolution(nb_arena *arena, const nb_op *root) {
+    nb_chain c = {.whole = true};
+    nb_qconv conv;
+    if (!nb_can_convolve(root, &conv)) return c;
+    if (conv.turned) nb_vec_push(arena, &c.ops, conv.turned);
+    nb_vec_push(arena, &c.ops, conv.patches);
+    if (nb_in(root, 0)->def != conv.patches) nb_vec_push(arena, &c.ops, nb_in(root, 0)->def);
+    nb_vec_push(arena, &c.ops, root);
+    for (uint32_t i = 0; i < root->n_operands; i++)
+        nb_vec_push(arena, &c.inputs, i ? nb_in(root, i) : conv.x);
+    return c;
+}
+
+/* ---- chains --------------------------------------------------------------------------------- */
+
 bool nb_chains_into(const nb_value *v, const nb_op *user) {
+    if (v->def && is_convolved(v, user)) return true;
     if (v->def && v->def->n_operands && is_pooled(v, user)) return true;
     if (!v->def || !nb_can_chain(v->def) || !nb_can_chain(user)) return false;
     const nb_type *t = v->type, *y = nb_out(user)->type;
@@ -81,6 +157,7 @@ static void collect(nb_arena *arena, nb_chain *c, const nb_op *op, size_t depth)
 
 nb_chain nb_chain_of(nb_arena *arena, const nb_op *root) {
     nb_chain c = {.whole = true};
+    if (nb_is_qconv(root)) return convolution(arena, root);
     if (nb_can_chain(root) || (root->n_operands == 1 && nb_in(root, 0) && is_reduction(root) &&
                                nb_in_registers(nb_in(root, 0)))) {
         collect(arena, &c, root, 0);

@@ -2,8 +2,10 @@
  *
  * plan-memory keeps the result of an elementwise op in registers when nothing but elementwise ops
  * of the same shape use it, all of one chain. The last of these, the root, then runs for all of
- * them: it reads what the chain takes from outside. Each op still rounds as it does alone. *
- * Pooling is one too: patches of one channel that a reduction reads. */
+ * them: it reads what the chain takes from outside. Each op still rounds as it does alone.
+ *
+ * Pooling is one too: patches of one channel that a reduction reads. And so are convolutions of
+ * codes: patches that a qmatmul reads. */
 #ifndef NB_CHAIN_H
 #define NB_CHAIN_H
 
@@ -24,11 +26,29 @@ bool nb_can_chain(const nb_op *op);
 
 /* Could `v` stay in registers on its way to `user`? Both are then of one shape, and storing the
  * number would not round it; or `user` reduces the patches
- * `v`. */
+ * `v`; or both are part of a convolution of codes. */
 bool nb_chains_into(const nb_value *v, const nb_op *user);
 
+/* A convolution of codes: the qmatmul of patches of x, which need no memory. */
+typedef struct nb_qconv {
+    nb_value *x;          /* plain: f32 (qpatches), i8 or u8; [B,C,D...], `turned`: [B,D...,C] */
+    const nb_op *turned;  /* the transpose that makes [B,C,D...] of it, or NULL */
+    const nb_op *patches; /* patches or qpatches */
+} nb_qconv;
+
+/* Could `op` be one whose patches stay in registers? Codes have 8 bits and one scale, weights are a
+ * constant of its own in 8 bits with a scale for each column or for all, and 32 bits hold the sums.
+ */
+bool nb_can_convolve(const nb_op *op, nb_qconv *conv);
+
+/* Is it one, where plan-memory has been? */
+static inline bool nb_is_qconv(const nb_op *op) {
+    return op->kind == NB_OP_qmatmul && nb_in(op, 0)->storage.kind == NB_STORE_REGISTERS;
+}
+
 /* The chain that ends in `root`: with it the ops whose results have storage NB_STORE_REGISTERS. Of
- * an op that cannot chain it is the op alone with all of its operands, NULL where none is given. */
+ * a convolution of codes inputs are the qmatmul's operands, x in place of the first. Of an op that
+ * cannot chain it is the op alone with all of its operands, NULL where none is given. */
 nb_chain nb_chain_of(nb_arena *arena, const nb_op *root);
 
 /* The number of what an op of the chain takes: inputs first, then what the ops make, in order. */

@@ -214,10 +214,23 @@ static void check_results(checker *c, const nb_op *op) {
 
 static void check_region(checker *c, const nb_region *region);
 
+/* Of a convolution of codes all that can stay in registers does, or nothing. */
+static void check_convolution(checker *c, const nb_op *op) {
+    nb_qconv conv;
+    if (!nb_can_convolve(op, &conv)) return;
+    const nb_value *between[] = {nb_in(op, 0), nb_out(conv.patches),
+                                 conv.turned ? nb_out(conv.turned) : nb_in(op, 0)};
+    for (size_t i = 1; i < NB_COUNT(between); i++)
+        if (nb_in_registers(between[i]) != nb_in_registers(between[0]))
+            fault(c, op, "'%%%s' and '%%%s' are not both in registers", between[0]->name,
+                  between[i]->name);
+}
+
 /* What stays in registers is made and used by ops of one chain, which is not too long. */
 static void check_chain(checker *c, const nb_op *op) {
     const nb_value *y = op->n_results == 1 ? op->results[0] : NULL;
     if (c->g->stage != NB_STAGE_PLANNED) return;
+    check_convolution(c, op);
     if (y && nb_in_registers(y)) {
         if (!y->uses) fault(c, op, "'%%%s' is in registers for no op", y->name);
         for (const nb_use *u = y->uses; u; u = u->next) {

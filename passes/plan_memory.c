@@ -14,7 +14,8 @@
  * a copy (a concat of one operand).
  *
  * Elementwise ops of one shape that only feed each other become chains (ir/chain.h): what is
- * between them stays in registers, and what they read lives until the last of them.
+ * between them stays in registers, and what they read lives until the last of them. So do patches
+ * that a pooling reads, or the product of a convolution of codes.
  *
  *   %y: f32[B,4] = matmul %x, @w             ->  %y: f32[B,4] = matmul %x, @w in slot 2
  *   %z: f32[B,4] = add %y, @b                ->  %z: f32[B,4] = add %y, @b in registers
@@ -226,6 +227,17 @@ static const nb_op *chain_of_uses(const nb_value *v, const nb_op *const *root_of
     return root;
 }
 
+static void keep_in_registers(nb_value *v) { v->storage = (nb_storage){NB_STORE_REGISTERS, 0}; }
+
+/* What a convolution of codes needs no memory for. */
+static void find_convolution(const nb_op *op) {
+    nb_qconv conv;
+    if (!nb_can_convolve(op, &conv)) return;
+    keep_in_registers(nb_in(op, 0));
+    keep_in_registers(nb_out(conv.patches));
+    if (conv.turned) keep_in_registers(nb_out(conv.turned));
+}
+
 /* Backwards, so that an op finds the chains of its users; it joins one, or is the root of its own.
  */
 static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op) {
@@ -233,12 +245,13 @@ static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op)
         for (uint32_t r = 0; r < op->n_regions; r++) find_chains(p, op->regions[r], root_of_op);
         if (op->kind == NB_OP_patches && nb_has_one_use(nb_out(op)) &&
             nb_chains_into(nb_out(op), nb_out(op)->uses->user))
-            nb_out(op)->storage = (nb_storage){NB_STORE_REGISTERS, 0};
+            keep_in_registers(nb_out(op));
+        find_convolution(op);
         if (!nb_can_chain(op)) continue;
         const nb_op *root = chain_of_uses(nb_out(op), root_of_op);
         root_of_op[op->id] = root ? root : op;
         if (!root) continue;
-        nb_out(op)->storage = (nb_storage){NB_STORE_REGISTERS, 0};
+        keep_in_registers(nb_out(op));
         if (is_small(p, root)) continue;
         nb_out(op)->storage = (nb_storage){NB_STORE_NONE, 0};
         root_of_op[op->id] = op;

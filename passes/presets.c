@@ -52,8 +52,11 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 #define BACK  "move-codes, fuse-dequant, simplify"
 /* Convolutions of one element are faster as products, whose results have their channels last. */
 #define POINTWISE ", conv-to-matmul{pointwise}, channels-last, simplify"
-/* Convolutions as linear layers, but those that would be too small anyway. */
-#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=17}" POINTWISE
+/* Convolutions as linear layers, but those that would be too small anyway. Patches of codes are
+ * never written down (ir/chain.h) where one scale is for all inputs of an output, which pays from
+ * half a vector of outputs on. */
+#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=%d}" POINTWISE
+#define CONV_COLUMNS ", conv-group=0"
 
 /* Networks of convolutions amplify errors: those of weights, which rounding by moments keeps small,
  * also with pictures that show nothing; and those of a few activations. A budget needs samples of
@@ -132,13 +135,15 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
         return nb_format(arena, "%s" POINTWISE ", " BACK "%s", front(options, arena), end);
     int64_t group = options->group >= 0 ? options->group : 32;
     const bool fixed = options->static_scales && s.act_bits == 8,
-               by_data = options->calibrated && !options->own_samples;
+               by_data = options->calibrated && !options->own_samples,
+               without_patches = fixed && s.weight_bits == 8;
     return nb_format(arena,
-                     "%s%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s, min-weights=" MIN_WEIGHTS
+                     "%s%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s%s, min-weights=" MIN_WEIGHTS
                      "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
-                     front(options, arena), drawn(options),
+                     front(options, arena), drawn(options), without_patches ? 8 : 17,
                      smoothing(&s, group, fixed, options->calibrated, arena),
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),
+                     without_patches && group ? CONV_COLUMNS : "",
                      by_data ? ", method=gptq" : ", method=auto", s.act_bits,
                      fixed                      ? ", mode=static"
                      : s.act_bits == 8 && group ? ", blocks=gated"

@@ -126,6 +126,12 @@ static const nb_option options[] = {
      .min = 0,
      .max = 65536,
      .summary = "entries of an embedding's row that share a scale; 0: the whole row"},
+    {.name = "conv-group",
+     .kind = NB_OPTION_INT,
+     .fallback = "-1",
+     .min = -1,
+     .max = 65536,
+     .summary = "inputs that share a scale in convolutions, products of patches; -1: as `group`"},
     {.name = "min-weights",
      .kind = NB_OPTION_INT,
      .fallback = "0",
@@ -276,6 +282,13 @@ static bool check_options(nb_pass_ctx *ctx) {
     return true;
 }
 
+/* Inputs that share a scale where nothing else is said of the layer. */
+static int64_t group_of(nb_pass_ctx *ctx, const nb_op *op) {
+    const nb_op *x = nb_in(op, 0)->def;
+    const int64_t conv = nb_option_of(ctx, "conv-group")->i;
+    return x && x->kind == NB_OP_patches && conv >= 0 ? conv : nb_option_of(ctx, "group")->i;
+}
+
 /* What becomes of a linear layer's weight: as chosen for it, as the head's, or as all. `cut` has
  * what all weights share. */
 static nb_weight_cut linear_cut(nb_pass_ctx *ctx, const nb_op *op, nb_layer_form chosen,
@@ -283,12 +296,12 @@ static nb_weight_cut linear_cut(nb_pass_ctx *ctx, const nb_op *op, nb_layer_form
     const int bits = (int)nb_option_of(ctx, "bits")->i, head = (int)nb_option_of(ctx, "head")->i;
     const int64_t head_format = nb_option_of(ctx, "head-format")->i;
     const format *form = &formats[nb_option_of(ctx, "format")->i];
-    cut.group = form->group ? form->group : nb_option_of(ctx, "group")->i;
+    cut.group = form->group ? form->group : group_of(ctx, op);
     cut.rtn.bits = bits;
     if (chosen.bits) {
         cut.rtn.bits = chosen.bits;
         form = &formats[0];
-        cut.group = chosen.group >= 0 ? chosen.group : nb_option_of(ctx, "group")->i;
+        cut.group = chosen.group >= 0 ? chosen.group : group_of(ctx, op);
     } else if (nb_linear_is_head(op) && head) {
         cut.rtn.bits = head;
         form = &formats[0];

@@ -34,8 +34,9 @@ const char *nbt_layer_detail(nb_arena *arena, const nb_op *op) {
     const char *codes = nb_elem_is_float(q->storage)
                             ? nb_format(arena, "%s ", nb_elems[q->storage].text)
                             : nb_format(arena, "w%d", bits);
-    return nb_format(arena, "%sa%d %s%s", codes, nb_elems[nb_in(op, 0)->type->elem].bits, scales,
-                     op->kind == NB_OP_qmatmul && nb_in(op, 3) ? ", + residual" : "");
+    return nb_format(arena, "%sa%d %s%s%s", codes, nb_elems[nb_in(op, 0)->type->elem].bits, scales,
+                     op->kind == NB_OP_qmatmul && nb_in(op, 3) ? ", + residual" : "",
+                     nb_is_qconv(op) ? ", direct" : "");
 }
 
 const char *nbt_layer_shape(nb_arena *arena, const nbt_layer *l) {

@@ -90,26 +90,52 @@ static cg_val run_of(cg *g, const nb_operand *o, cg_val row, cg_val k) {
     return cg_add(g, cg_mul(g, run, b->dims[last]), k);
 }
 
+/* What codes of run `run` stand for, `number` without its scale: one, or 16. */
+static cg_val scaled(nb_lower *l, const nb_operand *o, cg_val number, cg_val run) {
+    cg *g = l->g;
+    const nb_quant *q = o->value->type->quant;
+    cg_val scale = o->scales ? cg_load(g, CG_S(CG_F32), cg_index(g, o->scales, CG_F32, run), 0)
+                             : nb_scale_at(l, o, q, run);
+    cg_val real = cg_mul(g, number, scale);
+    if (!nb_quant_has_minima(q)) return real;
+    return cg_add(
+        g, real, q->minima ? number_at(g, q->minima, o->quant_minima, run) : cg_f32(g, q->minimum));
+}
+
+/* Integer codes, one or 16, less their zero point. */
+static cg_val without_zero(nb_lower *l, const nb_operand *o, cg_val code, cg_val run) {
+    cg *g = l->g;
+    cg_val zero = o->scales ? cg_like(g, code, 0) : zero_at(l, o, o->value->type->quant, run);
+    return cg_sint_to_float(g, cg_sub(g, code, zero), CG_F32);
+}
+
 cg_val nb_real_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k) {
     cg *g = l->g;
     const nb_type *t = o->value->type;
     cg_val run = run_of(g, o, row, k), length = o->buf.dims[t->rank - 1];
-    cg_val scale = o->scales ? cg_load(g, CG_S(CG_F32), cg_index(g, o->scales, CG_F32, run), 0)
-                             : nb_scale_at(l, o, t->quant, run);
     cg_val code = nb_code_at(g, t->elem, o->buf.base, cg_add(g, cg_mul(g, row, length), k));
-    cg_val number;
-    if (nb_elem_is_float(t->elem)) {
-        number = value_of(g, t->elem, code);
-    } else {
-        cg_val zero = o->scales ? cg_like(g, code, 0) : zero_at(l, o, t->quant, run);
-        number = cg_sint_to_float(g, cg_sub(g, code, zero), CG_F32);
-    }
-    cg_val real = cg_mul(g, number, scale);
-    if (!nb_quant_has_minima(t->quant)) return real;
-    const nb_value *minima = t->quant->minima;
-    return cg_add(g, real,
-                  minima ? number_at(g, minima, o->quant_minima, run)
-                         : cg_f32(g, t->quant->minimum));
+    cg_val number =
+        nb_elem_is_float(t->elem) ? value_of(g, t->elem, code) : without_zero(l, o, code, run);
+    return scaled(l, o, number, run);
+}
+
+bool nb_has_rows_of_a_scale(const nb_type *t) {
+    const nb_granularity by = t->quant->granularity;
+    const int bits = nb_elems[t->elem].bits;
+    return nb_elem_is_integer(t->elem) && (bits == 8 || bits == 16) &&
+           (by == NB_PER_TENSOR || by == NB_PER_TOKEN);
+}
+
+cg_val nb_reals_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k, cg_val n) {
+    cg *g = l->g;
+    const nb_type *t = o->value->type;
+    cg_val run = run_of(g, o, row, k), length = o->buf.dims[t->rank - 1];
+    const cg_type type = CG_V(cg_storage_kind(t->elem));
+    cg_val at = cg_index(g, o->buf.base, type.kind, cg_add(g, cg_mul(g, row, length), k));
+    cg_val codes = n ? cg_load_part(g, type, at, n) : cg_load(g, type, at, 0);
+    codes = nb_elems[t->elem].class_ == NB_CLASS_INT ? cg_sext(g, codes, CG_I32)
+                                                     : cg_zext(g, codes, CG_I32);
+    return scaled(l, o, without_zero(l, o, codes, run), run);
 }
 
 /* ---- making codes --------------------------------------------------------------------------- */

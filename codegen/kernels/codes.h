@@ -12,6 +12,10 @@ cg_val nb_scale_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val r
 /* The number that element `k` of row `row` of a value of codes stands for, as dequantize is
  * specified. Rows are those of the last axis. */
 cg_val nb_real_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k);
+/* Has each row one scale, and are its codes integers of 8 or 16 bits? Then 16 of them from k on, or
+ * n, are these. */
+bool nb_has_rows_of_a_scale(const nb_type *t);
+cg_val nb_reals_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k, cg_val n);
 
 /* ---- making codes --------------------------------------------------------------------------- *
  * Of one run of values or, with vectors, of 16: they share a scale. */

@@ -1,9 +1,26 @@
 /* dequantize and qgather: codes back to f32, (code - zero) * scale; one row is one item. */
 #include "codegen/kernels/codes.h"
 
+typedef struct converting {
+    nb_lower *l;
+    cg_val row, to;
+} converting;
+
+static void convert_16(cg *g, void *user, cg_val k, cg_val n) {
+    const converting *c = user;
+    const cg_buf *y = &c->l->out[0].buf;
+    cg_val stride = y->strides[y->rank - 1], to = cg_buf_step(g, y, c->to, cg_mul(g, k, stride));
+    cg_buf_store_part(g, y, to, stride, nb_reals_at(c->l, &c->l->in[0], c->row, k, n), n);
+}
+
 static void convert_row(nb_lower *l, cg_val row, cg_val to, cg_val length) {
     cg *g = l->g;
     const cg_buf *y = &l->out[0].buf;
+    if (nb_has_rows_of_a_scale(l->in[0].value->type)) {
+        converting c = {l, row, to};
+        cg_for16(g, length, convert_16, &c);
+        return;
+    }
     CG_FOR(g, k, cg_i64(g, 0), length, cg_i64(g, 1)) {
         cg_buf_store(g, y, cg_buf_step(g, y, to, cg_mul(g, k, y->strides[y->rank - 1])),
                      nb_real_at(l, &l->in[0], row, k));

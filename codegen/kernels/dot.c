@@ -14,17 +14,42 @@ static cg_val step_generic(cg *g, cg_val sums, cg_val part, cg_val word) {
     return sums;
 }
 
-const nb_dot nb_dot_bytes = {
-    .name = "bytes", .act_bytes = 1, .unpack = nb_unit_part, .step = step_generic};
+static cg_val by_unsigned_generic(cg *g, cg_val sums, cg_val part, cg_val word) {
+    cg_val weights = cg_bitcast(g, part, CG_V(CG_I32));
+    for (int j = 0; j < 4; j++) {
+        cg_val w = cg_ashri(g, cg_shli(g, weights, 24 - 8 * j), 24);
+        cg_val a = cg_andi(g, cg_lshri(g, word, 8 * j), 255);
+        sums = cg_add(g, sums, cg_mul(g, w, cg_splat(g, a, CG_LANES)));
+    }
+    return sums;
+}
 
-static cg_val step_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
-    cg_val args[3] = {sums, cg_bitcast(g, part, CG_V(CG_I32)), cg_splat(g, word, CG_LANES)};
+const nb_dot nb_dot_bytes = {.name = "bytes",
+                             .act_bytes = 1,
+                             .unpack = nb_unit_part,
+                             .step = step_generic,
+                             .by_unsigned = by_unsigned_generic};
+
+/* sums + products of unsigned and signed bytes. */
+static cg_val vpdpbusd(cg *g, cg_val sums, cg_val u, cg_val s) {
+    cg_val args[3] = {sums, u, s};
     return cg_bitcast(g, cg_intrinsic(g, "llvm.x86.avx512.vpdpbusd.512", 0, NULL, 3, args),
                       CG_V(CG_I32));
 }
 
-const nb_dot nb_dot_vnni = {
-    .name = "vpdpbusd", .act_bytes = 1, .unpack = nb_unit_part, .step = step_vnni};
+static cg_val step_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
+    return vpdpbusd(g, sums, cg_bitcast(g, part, CG_V(CG_I32)), cg_splat(g, word, CG_LANES));
+}
+
+static cg_val by_unsigned_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
+    return vpdpbusd(g, sums, cg_splat(g, word, CG_LANES), cg_bitcast(g, part, CG_V(CG_I32)));
+}
+
+const nb_dot nb_dot_vnni = {.name = "vpdpbusd",
+                            .act_bytes = 1,
+                            .unpack = nb_unit_part,
+                            .step = step_vnni,
+                            .by_unsigned = by_unsigned_vnni};
 
 /* ---- 16-bit words --------------------------------------------------------------------------- */
 

@@ -18,6 +18,8 @@ struct nb_dot {
     cg_val (*unpack)(cg *g, const nb_unit *unit, int p);
     /* sums + products of part and word (i32). */
     cg_val (*step)(cg *g, cg_val sums, cg_val part, cg_val word);
+    /* The same of signed bytes of weights and unsigned ones of activations; of act_bytes 1. */
+    cg_val (*by_unsigned)(cg *g, cg_val sums, cg_val part, cg_val word);
     /* Lanes of `sums`: 16 of i32, or, with `end`, 32 of i16, which start at 0, hold some steps
      * (nb_dot_steps) and are then added to the 16. */
     cg_val (*end)(cg *g, cg_val acc, cg_val sums);

@@ -1,7 +1,9 @@
 /* qmatmul: exact integer products of codes, one conversion and one fma per group (NUMBERS.md).
  *
  * Phase 0 prepares the activations, an item is a tile of rows (qprepare.c). Phase 1 multiplies, an
- * item is a panel of 16 columns (qpanel.c, qtile.c). */
+ * item is a panel of 16 columns (qpanel.c, qtile.c). Patches that stay in registers go another way
+ * (qconv.c). */
+#include "codegen/kernels/qconv.h"
 #include "codegen/kernels/qtile.h"
 
 /* Of unpacked weights: half of the first-level cache of any CPU here. */
@@ -102,6 +104,7 @@ static cg_val scratch_of(nb_lower *l, bool single) {
 }
 
 static cg_val scratch(nb_lower *l) {
+    if (nb_is_qconv(l->op)) return nb_qconv_scratch(l);
     return cg_smax(l->g, scratch_of(l, true), scratch_of(l, false));
 }
 
@@ -112,6 +115,10 @@ static int phases(const nb_op *op) {
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     cg *g = l->g;
+    if (nb_is_qconv(l->op)) {
+        nb_qconv_body(l, phase, begin, end);
+        return;
+    }
     void (*run)(const nb_qproduct *, cg_val, cg_val) =
         phase == 0 ? nb_qproduct_prepare : nb_qproduct_multiply;
     nb_qproduct one = nb_qproduct_of(l, true), more = nb_qproduct_of(l, false);
@@ -124,6 +131,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
 }
 
 static cg_val items(nb_lower *l, int phase) {
+    if (nb_is_qconv(l->op)) return nb_qconv_items(l, phase);
     if (phase == 0) {
         const nb_qproduct p = nb_qproduct_of(l, false);
         return nb_rows_cut(l->g, p.rows, nb_qtile_most(&p), true).tiles;
@@ -132,6 +140,7 @@ static cg_val items(nb_lower *l, int phase) {
 }
 
 static cg_val work(nb_lower *l, int phase) {
+    if (nb_is_qconv(l->op)) return nb_qconv_work(l, phase);
     cg *g = l->g;
     const cg_buf *a = &l->in[0].buf;
     cg_val K = a->dims[a->rank - 1];
@@ -143,8 +152,8 @@ static cg_val work(nb_lower *l, int phase) {
 }
 
 static const nb_layout *layout(const nb_op *op, uint32_t index, const cg_cpu *cpu) {
-    (void)cpu;
     if (index != 1) return NULL;
+    if (nb_is_qconv(op)) return nb_qconv_layout(cpu);
     return offset_of(op) ? &nb_qpanels_sums : &nb_qpanels;
 }
 
@@ -166,6 +175,7 @@ static const char *key(nb_arena *arena, const nb_op *op) {
 
 /* The query, key and value projections of a layer have one input, and so have gate and up. */
 static const char *prepared(nb_arena *arena, const nb_op *op, const cg_cpu *cpu) {
+    if (nb_is_qconv(op)) return NULL;
     const nb_value *a = nb_in(op, 0);
     nb_qproduct one = shape_of(cpu->isa, op, true), p = shape_of(cpu->isa, op, false);
     return nb_format(arena, "%p %s %s %lld %lld %lld %lld %lld", (const void *)a, p.dot->name,

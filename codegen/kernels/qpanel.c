@@ -111,24 +111,18 @@ static cg_val addend(cg *g, const nb_operand *o, cg_val row, columns c) {
                             c.left);
 }
 
-/* y = result * scale (+ bias) (+ residual), for a row of the block, or a panel of a single row. */
-static void store_result(const panel *w, cg_val row) {
-    const nb_qproduct *p = w->p;
-    nb_lower *l = p->l;
+/* y = v * scale (+ bias) (+ residual). */
+void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val number) {
     cg *g = l->g;
     const cg_buf *y = &l->out[0].buf;
-    const int64_t N = p->s.N;
-    cg_val number = p->single ? cg_add(g, w->number, cg_mul(g, row, w->apart)) : w->number;
+    const int64_t N = nb_in(l->op, 1)->type->dims[1]->value;
     columns c = {.first = cg_muli(g, number, CG_LANES)};
     if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
-    cg_val real = real_row(p, row), v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64),
-           scale = row_scale(p, real);
-    if (p->exact) v = cg_bits(g, v);
-    if (scale && !p->exact) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
+    if (scale && !nb_attr_bool(l->op, "sums")) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));
     if (l->in[2].value) v = cg_add(g, v, addend(g, &l->in[2], NULL, c));
-    if (l->in[3].value) v = cg_add(g, v, addend(g, &l->in[3], real, c));
+    if (l->in[3].value) v = cg_add(g, v, addend(g, &l->in[3], row, c));
     cg_val stride = y->strides[y->rank - 1],
-           to = cg_buf_step(g, y, cg_buf_row(g, y, 1, real), cg_mul(g, c.first, stride));
+           to = cg_buf_step(g, y, cg_buf_row(g, y, 1, row), cg_mul(g, c.first, stride));
     const nb_quant *q = l->out[0].value->type->quant;
     if (q) {
         cg_val made = cg_splat(g, nb_scale_at(l, &l->out[0], q, cg_i64(g, 0)), CG_LANES);
@@ -151,6 +145,15 @@ static cg_val streams(const nb_qproduct *p) {
     cg_val large = cg_cmpi(g, CG_GE, cg_muli(g, p->rows, 4 * p->s.N), STREAM_BYTES),
            whole = cg_cmpi(g, CG_EQ, cg_andi(g, cg_address(g, y->base), 63), 0);
     return cg_and(g, large, whole);
+}
+
+/* Of a row of the block, or a panel of a single row. */
+static void store_result(const panel *w, cg_val row) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    cg_val number = p->single ? cg_add(g, w->number, cg_mul(g, row, w->apart)) : w->number;
+    cg_val real = real_row(p, row), v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64);
+    nb_qproduct_store(p->l, p->exact ? cg_bits(g, v) : v, row_scale(p, real), real, number);
 }
 
 /* Adds the total of the row's spans of group `group` to its result. */

@@ -120,40 +120,14 @@ static void find_scales(reading *r, cg_val row) {
 
 /* ---- codes ---------------------------------------------------------------------------------- */
 
-/* The first `count` of 16 bytes. */
-static void store_bytes(cg *g, cg_val bytes, cg_val to, int count) {
-    for (int size = 16, at = 0; size > 0; size /= 2) {
-        if (!(count & size)) continue;
-        cg_val part = size > 1 ? cg_slice(g, bytes, at, size) : cg_lane(g, bytes, at);
-        cg_store(g, part, cg_offset(g, to, cg_i64(g, at)), 1);
-        at += size;
-    }
-}
-
 /* Codes of inputs k .. k + count - 1, no more than fill 16 bytes. */
 static void store_codes(const reading *r, cg_val k, int count) {
     cg *g = r->l->g;
-    const int bytes = code_bytes(r), each = 4 / bytes;
-    const int64_t mask = (INT64_C(1) << 8 * bytes) - 1;
-    cg_val word[4];
-    for (int w = 0; w < 4; w++) {
-        word[w] = cg_zero(g, CG_V(CG_I32));
-        for (int i = 0; i < each && w * each + i < count; i++) {
-            cg_val c = cg_andi(g, code(r, cg_addi(g, k, w * each + i)), mask);
-            word[w] = cg_or(g, word[w], cg_shli(g, c, 8 * bytes * i));
-        }
-    }
-    nb_turn(g, CG_LANES, word);
-    for (int p = 0; p < CG_LANES; p++) {
-        cg_val four = cg_slice(g, word[p % 4], p / 4 * 4, 4);
-        cg_val row = cg_bitcast(g, four, (cg_type){CG_I8, 16});
-        cg_val to = cg_offset(g, r->to, cg_muli(g, cg_addi(g, k, p * r->inputs), bytes));
-        if (r->n) {
-            CG_IF(g, cg_cmpi(g, CG_GT, r->n, p)) { store_bytes(g, row, to, count * bytes); }
-        } else {
-            store_bytes(g, row, to, count * bytes);
-        }
-    }
+    const int bytes = code_bytes(r);
+    cg_val codes[CG_LANES];
+    for (int i = 0; i < count; i++) codes[i] = code(r, cg_addi(g, k, i));
+    nb_turn_codes(g, codes, count, bytes, cg_offset(g, r->to, cg_muli(g, k, bytes)),
+                  r->inputs * bytes, r->n);
 }
 
 /* ---- places --------------------------------------------------------------------------------- */

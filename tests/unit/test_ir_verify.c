@@ -1,5 +1,6 @@
 /* The verifier: a sound graph passes, and each way to break one is found and named. */
 #include "ir/interner.h"
+#include "ir/text.h"
 #include "tests/unit/test_ir.h"
 
 #include <math.h>
@@ -241,6 +242,26 @@ START_TEST(counted_before_it_is_told) {
 }
 END_TEST
 
+/* What a convolution of codes keeps in registers is kept together. */
+START_TEST(half_a_convolution) {
+    static const char text[] = "nir 1\n"
+                               "graph @g(%c: u8[B,2,7] in input 0) -> (z: f32[B,5,1]) {\n"
+                               "  stage planned\n"
+                               "  quant #u: u8 scale 0.1 zero 7\n"
+                               "  quant #v: i8 narrow scale 0.5\n"
+                               "  const @v: #v[6,1] = splat -7 in weight\n"
+                               "  %p: u8[B,5,6] = patches %c {kernel=[3]} in registers\n"
+                               "  %a: #u[B,5,6] = as_codes %p {to=#u} in slot 0\n"
+                               "  %z: f32[B,5,1] = qmatmul %a, @v in output 0\n"
+                               "  return %z\n"
+                               "}\n";
+    nb_graph *g;
+    ck_assert_int_ne(nb_parse(text, sizeof text - 1, "half", NULL, NULL, NULL, t.diags, &g), NB_OK);
+    ck_assert_msg(strstr(ir_message(&t), "'%a' and '%p' are not both in registers"), "%s",
+                  ir_message(&t));
+}
+END_TEST
+
 /* All that is wrong is told, not the first only. */
 START_TEST(several) {
     present->name = a->name;
@@ -274,6 +295,7 @@ Suite *nb_suite_ir_verify(void) {
     tcase_add_test(c, symbols_of_nobody);
     tcase_add_test(c, states);
     tcase_add_test(c, stages);
+    tcase_add_test(c, half_a_convolution);
     tcase_add_test(c, several);
     suite_add_tcase(s, c);
     return s;

@@ -38,6 +38,11 @@ ROWS = (("f32", "f32", False), ("w8a8", "w8a8", False), ("w8a8 static", "w8a8", 
 AS_GIVEN = "Nibble, the Q/DQ model"
 
 
+def short(net):
+    """What the net is called on the command line."""
+    return net.name.split()[0]
+
+
 def against(name):
     """The contender that a line of Nibble is compared with."""
     return "onnxruntime f32" if name == "Nibble f32" else "onnxruntime int8"
