@@ -76,7 +76,7 @@ static void attends(const form *f, bool plain) {
                nb_elems[f->k].text, nb_elems[f->v].text, (long long)f->T, (long long)f->D,
                (long long)f->group, plain ? "" : ", any bits");
     d.plain = plain;
-    d.wide = f->k == NB_I8 || f->v == NB_I8;
+    d.wide = f->T > 64 && f->v == NB_I8;
     attends_to(&d, f);
 }
 
