@@ -85,6 +85,10 @@ typedef struct cg_isa {
     /* How weights of 8 and of fewer bits (first index) are multiplied by activations of i8 and of
      * i16: by several rows, and by a single one (NULL: likewise). */
     const nb_dot *dots[2][2][2];
+    /* sums (<16 x i32>) and the exact products of neighbours, added in 32 bits: of pairs of 32
+     * words (NULL: in other steps); of fours of 64 bytes, those of `a` unsigned (NULL: not). */
+    cg_val (*pairs)(cg *g, cg_val sums, cg_val a, cg_val b);
+    cg_val (*fours)(cg *g, cg_val sums, cg_val a, cg_val b);
 } cg_isa;
 
 typedef enum cg_arch { CG_X86_64, CG_AARCH64 } cg_arch;

@@ -11,6 +11,7 @@ const cg_isa cg_isa_sse2 = {
     .ahead = 384,
     .dots = {{{&nb_dot_words_sse2}, {&nb_dot_words_sse2}},
              {{&nb_dot_words_sse2}, {&nb_dot_words_sse2}}},
+    .pairs = nb_pairs_sse2,
 };
 
 const cg_isa cg_isa_avx2 = {
@@ -25,6 +26,7 @@ const cg_isa cg_isa_avx2 = {
     .ahead = 384,
     .dots = {{{&nb_dot_words_avx2}, {&nb_dot_words_avx2}},
              {{&nb_dot_narrow_avx2}, {&nb_dot_words_avx2, &nb_dot_narrow_avx2}}},
+    .pairs = nb_pairs_avx2,
 };
 
 const cg_isa cg_isa_avx512vnni = {
@@ -37,4 +39,6 @@ const cg_isa cg_isa_avx512vnni = {
     .mask_bits = 8,
     .streams = 6,
     .dots = {{{&nb_dot_vnni}, {&nb_dot_vnni}}, {{&nb_dot_vnni}, {&nb_dot_vnni}}},
+    .pairs = nb_pairs_vnni,
+    .fours = nb_fours_vnni,
 };

@@ -43,6 +43,10 @@ void nb_tensor_set_float(nb_tensor *t, int64_t index,
 const float *nb_tensor_floats(const nb_tensor *t, nb_arena *arena);
 /* All elements of operand i as f32, codes as what they stand for. */
 const float *nb_eval_reals(const nb_evaluating *e, size_t i);
+/* Dynamic quantization of a run of n values (NUMBERS.md, "Quantization"), of which the largest |x|
+ * gets the code `limit`: the scale, and codes of values by `*inverse`. */
+float nb_run_scale(const float *x, int64_t n, float limit, float *inverse);
+float nb_run_code(float x, float inverse, float limit);
 /* The patches of x as `op` (patches or qpatches) says, into a y of their shape. */
 void nb_patches_of(const nb_op *op, const nb_tensor *x, nb_tensor *y);
 /* Stores n floats as the tensor's element type. */

@@ -27,22 +27,32 @@ static int64_t clip(const nb_quant *q, float v, int64_t zero) {
     return c >= (double)largest ? largest : (int64_t)c;
 }
 
-/* One run of a dynamic quantizer: n values share a scale. */
-static float quantize_run(const nb_quant *q, const float *x, int64_t n, nb_tensor *y, int64_t at) {
+float nb_run_scale(const float *x, int64_t n, float limit, float *inverse) {
     uint32_t top = 0;
     for (int64_t i = 0; i < n; i++) {
         uint32_t bits = nb_bits(x[i]) & 0x7fffffffu;
         top = bits > top ? bits : top;
     }
-    float amax = nb_from_bits(top), limit = (float)q->amax_code, inverse = limit / amax;
-    if (top >= 0x7f800000u) return nb_from_bits(0x7fc00000u); /* codes stay 0 */
-    if (amax == 0 || inverse == HUGE_VALF) return 0;
-    for (int64_t i = 0; i < n; i++) {
-        float v = rintf(x[i] * inverse);
-        v = v > limit ? limit : v < -limit ? -limit : v;
-        nb_tensor_set_int(y, at + i, (int64_t)v);
-    }
+    float amax = nb_from_bits(top);
+    *inverse = 0;
+    if (top >= 0x7f800000u) return nb_from_bits(0x7fc00000u);
+    if (amax == 0 || limit / amax == HUGE_VALF) return 0;
+    *inverse = limit / amax;
     return amax / limit;
+}
+
+float nb_run_code(float x, float inverse, float limit) {
+    if (inverse == 0) return 0; /* whatever x is */
+    float v = rintf(x * inverse);
+    return v > limit ? limit : v < -limit ? -limit : v;
+}
+
+/* One run of a dynamic quantizer: n values share a scale. */
+static float quantize_run(const nb_quant *q, const float *x, int64_t n, nb_tensor *y, int64_t at) {
+    float limit = (float)q->amax_code, inverse, scale = nb_run_scale(x, n, limit, &inverse);
+    for (int64_t i = 0; i < n; i++)
+        nb_tensor_set_int(y, at + i, (int64_t)nb_run_code(x[i], inverse, limit));
+    return scale;
 }
 
 /* Codes of x, which is f32 and has the result's shape. */

@@ -14,6 +14,11 @@
 
 /* A mask of attention that is as small or smaller hides its key (NUMBERS.md, "Products"). */
 #define NB_HIDING (-0x1p100F)
+/* Attention to codes of 8 bits: the largest code of a query, whose product with 1024 codes fits 32
+ * bits, that of a weight, and what exponentials are counted in. */
+#define NB_QUERY_CODES  16383
+#define NB_WEIGHT_CODES 0x1p23F
+#define NB_WEIGHT_UNIT  0x1p-24F
 
 /* Entries of hadamard's next block when `left` > 0 are left of a row (NUMBERS.md, "Layers"). */
 static inline int64_t nb_hadamard_block(int64_t block, int64_t left) {

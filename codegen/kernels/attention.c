@@ -39,6 +39,8 @@ static nb_attention view_of(nb_lower *l) {
     a.E = a.y->dims[3];
     a.Tpad = pad(g, a.T, NB_ATTENTION_RUN);
     a.Epad = pad(g, a.E, CG_LANES);
+    a.Dpad = pad(g, a.D, 32);
+    a.Ewide = pad(g, a.E, 64);
     a.share = cg_udiv(g, a.H, a.G);
     cg_val rows = cg_mul(g, a.share, a.S);
     a.blocks = cg_ceildiv(g, rows, cg_i64(g, NB_ATTENTION_ROWS));
@@ -81,6 +83,46 @@ static cg_val part(cg *g, cg_val base, cg_val *end, cg_val floats) {
     return at;
 }
 
+/* Working memory of keys and queries. */
+static void lay_out_keys(nb_attention *a, cg_val base, cg_val *end) {
+    cg *g = a->l->g;
+    if (nb_is_i8(a->k)) {
+        a->query_codes = part(g, base, end, cg_lshri(g, cg_mul(g, a->most, a->Dpad), 1));
+        a->query_steps = part(g, base, end, a->most);
+        a->words = part(g, base, end, cg_muli(g, a->Dpad, NB_ATTENTION_RUN / 2));
+    } else {
+        a->queries = part(g, base, end, cg_mul(g, a->most, a->D));
+        a->keys = part(g, base, end, cg_muli(g, a->D, NB_ATTENTION_RUN));
+    }
+    a->last_keys = part(g, base, end, cg_muli(g, a->D, NB_ATTENTION_RUN));
+    if (nb_is_u4(a->k)) {
+        cg_val halves = cg_muli(g, a->k_scales->dims[2], NB_ATTENTION_RUN / 2);
+        a->last_scales = part(g, base, end, halves);
+        a->last_minima = part(g, base, end, halves);
+    }
+}
+
+/* Of values and sums. */
+static void lay_out_values(nb_attention *a, cg_val base, cg_val *end) {
+    cg *g = a->l->g;
+    if (nb_is_i8(a->v)) {
+        cg_val sums = cg_mul(g, a->most, a->Ewide), lanes = cg_muli(g, a->most, CG_LANES);
+        a->last_values = part(g, base, end, cg_muli(g, a->Ewide, NB_ATTENTION_LONG_RUN / 4));
+        a->turned = part(g, base, end,
+                         cg_muli(g, a->Ewide, NB_ATTENTION_LONG_RUN / nb_attention_grouped(g)));
+        a->parts = part(g, base, end, cg_muli(g, sums, nb_attention_planes(g)));
+        a->totals = part(g, base, end, cg_muli(g, sums, 2));
+        a->counts = part(g, base, end, lanes);
+        a->all_counts = part(g, base, end, cg_muli(g, lanes, 2));
+        a->widest = part(g, base, end, lanes);
+        a->inverses = part(g, base, end, a->most);
+        return;
+    }
+    if (nb_is_u4(a->v)) a->values = part(g, base, end, cg_muli(g, a->Epad, NB_ATTENTION_RUN));
+    a->acc = part(g, base, end, cg_mul(g, a->most, a->Epad));
+    a->sums = part(g, base, end, cg_i64(g, NB_ATTENTION_ROWS));
+}
+
 /* Lays the working memory out at `base` (NULL: counts only) and returns its bytes. */
 static cg_val lay_out(nb_attention *a, cg_val base) {
     cg *g = a->l->g;
@@ -88,19 +130,10 @@ static cg_val lay_out(nb_attention *a, cg_val base) {
     a->mask_rows = part(g, base, &end, pointers);
     a->output_rows = part(g, base, &end, pointers);
     a->query_rows = part(g, base, &end, pointers);
-    a->sums = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS));
     a->hiding = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS));
     a->largest = part(g, base, &end, cg_i64(g, NB_ATTENTION_ROWS * CG_LANES));
-    a->queries = part(g, base, &end, cg_mul(g, a->most, a->D));
-    a->keys = part(g, base, &end, cg_muli(g, a->D, NB_ATTENTION_RUN));
-    a->last_keys = part(g, base, &end, cg_muli(g, a->D, NB_ATTENTION_RUN));
-    if (nb_is_u4(a->k)) {
-        cg_val halves = cg_muli(g, a->k_scales->dims[2], NB_ATTENTION_RUN / 2);
-        a->last_scales = part(g, base, &end, halves);
-        a->last_minima = part(g, base, &end, halves);
-    }
-    if (nb_is_u4(a->v)) a->values = part(g, base, &end, cg_muli(g, a->Epad, NB_ATTENTION_RUN));
-    a->acc = part(g, base, &end, cg_mul(g, a->most, a->Epad));
+    lay_out_keys(a, base, &end);
+    lay_out_values(a, base, &end);
     a->scores = part(g, base, &end, cg_mul(g, a->most, a->Tpad));
     return end;
 }
@@ -153,11 +186,17 @@ static void begin_rows(nb_attention *a) {
         if (a->masked)
             cg_store(g, cg_at(g, &a->mask, a->b, h, position, zero),
                      cg_index(g, a->mask_rows, CG_PTR, row), 8);
-        cg_store(g, none, nb_floats_at(g, a->largest, cg_muli(g, row, CG_LANES)), 64);
-        cg_store(g, cg_f32(g, 0), nb_floats_at(g, a->sums, row), 4);
+        cg_store(g, none, nb_lanes_of(a, a->largest, row), 64);
+        if (!nb_is_i8(a->v)) cg_store(g, cg_f32(g, 0), nb_floats_at(g, a->sums, row), 4);
     }
-    cg_memset(g, a->acc, 0, cg_muli(g, cg_mul(g, a->padded, a->Epad), 4));
-    pack_queries(a);
+    if (nb_is_i8(a->v))
+        nb_attention_begin_sums(a);
+    else
+        cg_memset(g, a->acc, 0, cg_muli(g, cg_mul(g, a->padded, a->Epad), 4));
+    if (nb_is_i8(a->k))
+        nb_attention_code_queries(a);
+    else
+        pack_queries(a);
 }
 
 static void dots_of_several(nb_attention *a, int height) {
@@ -168,24 +207,40 @@ static void dots_of_several(nb_attention *a, int height) {
     }
 }
 
+/* As each_tile chooses, a block has more rows than half of the height; only the last height may be
+ * too small for it. */
+cg_val nb_attention_is_tile(const nb_attention *a, int rows, int height) {
+    cg *g = a->l->g;
+    if (rows < height || height < a->height) return cg_i1(g, rows == height);
+    return cg_cmpi(g, CG_LE, a->rows, height);
+}
+
 static void dots(nb_attention *a, int height) {
     cg *g = a->l->g;
-    cg_val alone = cg_i1(g, a->direct);
-    if (a->direct && height == a->height) alone = cg_cmpi(g, CG_LE, a->rows, height);
+    if (nb_is_i8(a->k)) {
+        nb_attention_dots_i8(a, height);
+        return;
+    }
+    cg_val alone = a->direct ? nb_attention_is_tile(a, height, height) : cg_i1(g, false);
     CG_IF(g, alone) { nb_attention_dots(a, cg_i64(g, 0), height, NB_KEYS_TURN_AND_USE); }
     CG_ELSE(g) { dots_of_several(a, height); }
 }
 
 static void weigh(nb_attention *a, int height) {
     cg *g = a->l->g;
+    if (nb_is_i8(a->v)) {
+        nb_attention_weigh_i8(a, height);
+        return;
+    }
     CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, height)) { nb_attention_weigh(a, row, height); }
 }
 
-static void each_run(nb_attention *a, void (*run)(nb_attention *a)) {
+static void each_run(nb_attention *a, int size, void (*run)(nb_attention *a)) {
     cg *g = a->l->g;
-    CG_FOR(g, t, a->from, a->until, cg_i64(g, NB_ATTENTION_RUN)) {
+    a->run = size;
+    CG_FOR(g, t, a->from, a->until, cg_i64(g, size)) {
         a->t = t;
-        a->n = cg_smin(g, cg_i64(g, NB_ATTENTION_RUN), cg_sub(g, a->until, t));
+        a->n = cg_smin(g, cg_i64(g, size), cg_sub(g, a->until, t));
         run(a);
     }
 }
@@ -199,6 +254,12 @@ static void run_of_keys(nb_attention *a) {
 static void run_of_values(nb_attention *a) {
     cg *g = a->l->g;
     nb_attention_find_values(a);
+    if (nb_is_i8(a->v)) { /* hidden ones have weights of 0, and 0 times a code is 0 */
+        nb_attention_code_weights(a);
+        each_tile(a, weigh, 1);
+        nb_attention_end_run(a);
+        return;
+    }
     cg_val zeros = nb_attention_exponentials(a);
     if (!a->masked) {
         each_tile(a, weigh, 1);
@@ -223,9 +284,22 @@ static void store16(cg *g, void *user, cg_val e, cg_val n) {
                       cg_fdiv(g, acc, cg_splat(g, s->sum, CG_LANES)), n);
 }
 
+static void store_row(const nb_attention *a, cg_val row) {
+    cg *g = a->l->g;
+    if (nb_is_i8(a->v)) {
+        nb_attention_store_i8(a, row);
+        return;
+    }
+    storing to = {.a = a,
+                  .from = nb_floats_at(g, a->acc, cg_mul(g, row, a->Epad)),
+                  .to = nb_row_pointer(g, a->output_rows, row),
+                  .sum = cg_load(g, CG_S(CG_F32), nb_floats_at(g, a->sums, row), 4)};
+    cg_for16(g, a->E, store16, &to);
+}
+
 static void attend(nb_attention *a, cg_val block) {
     cg *g = a->l->g;
-    cg_val head = cg_udiv(g, block, a->blocks), zero = cg_i64(g, 0);
+    cg_val head = cg_udiv(g, block, a->blocks);
     a->b = cg_udiv(g, head, a->G);
     a->kv = cg_urem(g, head, a->G);
     a->first = cg_muli(g, cg_urem(g, block, a->blocks), NB_ATTENTION_ROWS);
@@ -236,16 +310,11 @@ static void attend(nb_attention *a, cg_val block) {
         a->padded = cg_select(g, cg_cmpi(g, CG_LE, a->rows, height), cg_i64(g, height), a->padded);
     begin_rows(a);
     nb_attention_find_visible(a);
-    each_run(a, run_of_keys);
+    each_run(a, NB_ATTENTION_RUN, run_of_keys);
     nb_attention_find_largest(a);
-    each_run(a, run_of_values);
-    CG_FOR(g, row, zero, a->rows, cg_i64(g, 1)) {
-        storing to = {.a = a,
-                      .from = nb_floats_at(g, a->acc, cg_mul(g, row, a->Epad)),
-                      .to = nb_row_pointer(g, a->output_rows, row),
-                      .sum = cg_load(g, CG_S(CG_F32), nb_floats_at(g, a->sums, row), 4)};
-        cg_for16(g, a->E, store16, &to);
-    }
+    if (nb_is_i8(a->v)) nb_attention_find_steps(a);
+    each_run(a, nb_is_i8(a->v) ? NB_ATTENTION_LONG_RUN : NB_ATTENTION_RUN, run_of_values);
+    CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, 1)) { store_row(a, row); }
 }
 
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {

@@ -12,8 +12,10 @@
 
 #define NB_ATTENTION_ROWS 32
 /* Keys, then values, go in runs of so many, in panels of 16. */
-#define NB_ATTENTION_RUN    32
-#define NB_ATTENTION_PANELS (NB_ATTENTION_RUN / CG_LANES)
+#define NB_ATTENTION_RUN 32
+/* Values in codes of 8 bits go in longer ones: their sums are many. */
+#define NB_ATTENTION_LONG_RUN 128
+#define NB_ATTENTION_PANELS   (NB_ATTENTION_RUN / CG_LANES)
 
 typedef struct nb_attention {
     nb_lower *l;
@@ -27,15 +29,18 @@ typedef struct nb_attention {
     bool direct;   /* keys of a tile that is alone are used as they are turned */
     int64_t ahead; /* keys and values between those at hand and those that memory is asked for */
     cg_val H, G, S, T, D, E;
-    cg_val share;      /* query heads that share a key head */
-    cg_val most;       /* rows in a block, padded */
-    cg_val blocks;     /* blocks of a key head */
-    cg_val Tpad, Epad; /* multiples of a run, of 16 */
+    cg_val share;       /* query heads that share a key head */
+    cg_val most;        /* rows in a block, padded */
+    cg_val blocks;      /* blocks of a key head */
+    cg_val Tpad, Epad;  /* multiples of a run, of 16 */
+    cg_val Dpad, Ewide; /* codes of 8 bits: multiples of 32, of 64 */
     /* The block at hand, and the run: its first key and how many there are. */
     cg_val b, kv, first, rows, padded;
     cg_val from, until; /* keys that its rows see, and some that only a run brings in */
     cg_val t, n;
-    cg_val keys_from, keys_stride; /* the run's keys, as many as a run holds */
+    int run;                           /* how many it has, but the last */
+    cg_val keys_from, keys_stride;     /* the run's keys, as many as a run holds */
+    cg_val values_from, values_stride; /* likewise, of codes of 8 bits */
     /* Codes of 4 bits: those of the run's keys, and how far their groups lie apart. */
     cg_val scales_from, minima_from, scales_stride;
     cg_val next;  /* what memory is asked for during the run */
@@ -55,6 +60,20 @@ typedef struct nb_attention {
     cg_val mask_rows;   /* pointers, to key 0 */
     cg_val output_rows; /* pointers, to element 0 */
     cg_val query_rows;  /* likewise */
+    /* For keys in codes of 8 bits (attention_*_i8.c). */
+    cg_val query_codes; /* i16 [padded][Dpad] */
+    cg_val query_steps; /* f32 [padded]: what makes scores of their products */
+    cg_val words;       /* i16 [NB_ATTENTION_PANELS][Dpad/8][4][32]: keys */
+    /* For such values. */
+    cg_val
+        last_values; /* i8 [NB_ATTENTION_LONG_RUN][E]: those of one whose last panel is not full */
+    cg_val turned;   /* [NB_ATTENTION_LONG_RUN/tokens][Ewide/16][64 bytes] */
+    cg_val parts;    /* i32 [planes][padded][Ewide] */
+    cg_val totals;   /* f64 [padded][Ewide] */
+    cg_val counts;   /* i32 [padded][16]: exponentials */
+    cg_val all_counts; /* f64 [padded][16] */
+    cg_val widest;     /* f32 [rows][16]: scales by lane; then the largest in the first */
+    cg_val inverses;   /* f32 [rows]: what makes codes of exponentials times scales */
 } nb_attention;
 
 /* ---- loading (attention_load.c): the only places that know how keys and values are stored --- */
@@ -66,8 +85,8 @@ void nb_attention_find_values(nb_attention *a);
 /* 16 keys of the run: where they are, where they go, what memory is asked for meanwhile. */
 typedef struct nb_panel {
     cg_val from, to, next;
-    cg_val scales, minima; /* <16 x f32> of codes, of the group at hand; or NULL */
-    /* Codes of 4 bits: where the 16 f16 of their first group are. */
+    /* Codes of 4 bits: those of the group at hand, <16 x f32>, and where those of the first are. */
+    cg_val scales, minima;
     cg_val scales_from, minima_from;
 } nb_panel;
 
@@ -88,6 +107,8 @@ void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out);
 
+/* Asks for bytes of memory from `pointer` on. */
+void nb_attention_ask(cg *g, cg_val pointer, int64_t bytes);
 /* x of memory as a number: code * scale + minimum. NULL: there is none. */
 cg_val nb_attention_real(cg *g, cg_val x, cg_val scale, cg_val minimum);
 
@@ -102,6 +123,39 @@ void nb_attention_load_scales(const nb_attention *a, nb_panel *p, cg_val d);
 /* Makes floats of the values of the run; asks for the memory of those that come next. */
 void nb_attention_unpack_values(const nb_attention *a);
 
+/* ---- codes of 8 bits: sums of integers --------------------------------------------------------
+ */
+
+static inline bool nb_is_i8(const cg_buf *b) { return b->elem == NB_I8; }
+
+/* Keys (attention_keys_i8.c). All rows: codes of their queries. */
+void nb_attention_code_queries(const nb_attention *a);
+/* All rows, in tiles: products of codes. */
+void nb_attention_dots_i8(const nb_attention *a, int height);
+/* 16 products of a row as scores, before the mask; n of them keys. */
+cg_val nb_attention_scaled(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val products);
+/* Of 64 bytes, the first (half 0) or last 8 of each 16 as words. */
+cg_val nb_attention_words(cg *g, cg_val bytes, int half);
+
+/* Values (attention_values_i8.c). How many planes a weight's code has; tokens that lie side by
+ * side.
+ */
+int nb_attention_planes(cg *g);
+int nb_attention_grouped(cg *g);
+void nb_attention_begin_sums(const nb_attention *a);
+/* Notes the scales of values that count, those with a score above -infinity. */
+void nb_attention_note_scales(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val scores);
+/* Behind the last run of keys: the largest of them. */
+void nb_attention_find_steps(const nb_attention *a);
+/* All rows: scores become codes of weights. */
+void nb_attention_code_weights(const nb_attention *a);
+/* All rows, in tiles: adds codes of weights by those of values. */
+void nb_attention_weigh_i8(const nb_attention *a, int height);
+/* Behind a run: what has to move before it overflows does. */
+void nb_attention_end_run(const nb_attention *a);
+/* Behind the last run: the row's result. */
+void nb_attention_store_i8(const nb_attention *a, cg_val row);
+
 /* ---- masks (attention_mask.c): what they hide ----------------------------------------------- */
 
 /* Sets from and until, and of each row what hides a key. */
@@ -115,6 +169,8 @@ void nb_attention_weigh_visible(const nb_attention *a);
 
 /* ---- arithmetic (attention_tile.c): tiles of `rows` rows from `row` on, one run -------------- */
 
+/* i1: are `rows` rows all that the block has, whose own tiles are of `height`? */
+cg_val nb_attention_is_tile(const nb_attention *a, int rows, int height);
 /* Where a tile's keys come from. */
 typedef enum nb_keys {
     NB_KEYS_TURNED,      /* the first tile has turned them and kept them */
@@ -122,6 +178,9 @@ typedef enum nb_keys {
     NB_KEYS_TURN_AND_USE /* no other tile needs them: they stay in registers */
 } nb_keys;
 
+/* Calls f for 16 scores (n of them keys) of each row. */
+void nb_attention_each_score(const nb_attention *a, void (*f)(const nb_attention *a, cg_val row,
+                                                              cg_val t, cg_val n, cg_val at));
 /* Dot products. */
 void nb_attention_dots(const nb_attention *a, cg_val row, int rows, nb_keys source);
 /* All rows: dot products become scores; their largest. */
@@ -139,6 +198,10 @@ void nb_attention_weigh(const nb_attention *a, cg_val row, int rows);
 /* Pointer to element `index` of an array of floats. */
 static inline cg_val nb_floats_at(cg *g, cg_val array, cg_val index) {
     return cg_index(g, array, CG_F32, index);
+}
+/* Pointer to a row of an array of 16 floats for each. */
+static inline cg_val nb_lanes_of(const nb_attention *a, cg_val array, cg_val row) {
+    return nb_floats_at(a->l->g, array, cg_muli(a->l->g, row, CG_LANES));
 }
 static inline cg_val nb_row_pointer(cg *g, cg_val array, cg_val row) {
     return cg_load(g, CG_S(CG_PTR), cg_index(g, array, CG_PTR, row), 8);

@@ -27,7 +27,7 @@ cg_val nb_attention_real(cg *g, cg_val x, cg_val scale, cg_val minimum) {
 
 /* Into the second-level cache: what is asked for into the first one waits for one of its few
  * buffers, which hold less than memory could bring meanwhile. */
-static void ask(cg *g, cg_val pointer, int64_t bytes) {
+void nb_attention_ask(cg *g, cg_val pointer, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64) cg_prefetch(g, cg_offset(g, pointer, cg_i64(g, i)), 2);
 }
 
@@ -45,30 +45,36 @@ static cg_val ahead_of(const nb_attention *a, const cg_buf *b, const cg_buf *the
                      token(a, then, head, cg_add(g, a->from, beyond)));
 }
 
-/* A run that is not full is copied to where there is room for a full one: whatever stands behind
- * its keys, those lanes are not used. */
-void nb_attention_find_keys(nb_attention *a) {
+/* A run whose number of tokens is no multiple of `whole` is copied to `room`, where there is some
+ * for more: whatever stands behind its tokens goes nowhere. */
+static void find_tokens(const nb_attention *a, const cg_buf *b, cg_val room, int whole,
+                        cg_val *from, cg_val *stride) {
     cg *g = a->l->g;
-    const cg_buf *k = a->k;
-    cg_val begin = token(a, k, a->kv, a->t), row = k->dims[3];
-    cg_var from = cg_var_new(g, begin), stride = cg_var_new(g, k->strides[2]);
-    CG_IF(g, cg_cmpi(g, CG_LT, a->n, NB_ATTENTION_RUN)) {
+    cg_val begin = token(a, b, a->kv, a->t), row = b->dims[3];
+    cg_var at = cg_var_new(g, begin), step = cg_var_new(g, b->strides[2]);
+    CG_IF(g, cg_cmpi(g, CG_NE, cg_andi(g, a->n, whole - 1), 0)) {
         CG_FOR(g, i, cg_i64(g, 0), a->n, cg_i64(g, 1)) {
-            cg_memcpy(g, element(g, k, a->last_keys, cg_mul(g, i, row)),
-                      element(g, k, begin, cg_mul(g, i, k->strides[2])),
-                      cg_muli(g, row, bytes_of(k)));
+            cg_memcpy(g, element(g, b, room, cg_mul(g, i, row)),
+                      element(g, b, begin, cg_mul(g, i, b->strides[2])),
+                      cg_muli(g, row, bytes_of(b)));
         }
-        cg_set(g, from, a->last_keys);
-        cg_set(g, stride, row);
+        cg_set(g, at, room);
+        cg_set(g, step, row);
     }
-    if (nb_is_u4(k)) nb_attention_find_scales(a);
-    a->keys_from = cg_get(g, from);
-    a->keys_stride = cg_get(g, stride);
-    a->next = ahead_of(a, k, a->v, a->kv);
+    *from = cg_get(g, at);
+    *stride = cg_get(g, step);
+}
+
+void nb_attention_find_keys(nb_attention *a) {
+    find_tokens(a, a->k, a->last_keys, NB_ATTENTION_RUN, &a->keys_from, &a->keys_stride);
+    if (nb_is_u4(a->k)) nb_attention_find_scales(a);
+    a->next = ahead_of(a, a->k, a->v, a->kv);
 }
 
 void nb_attention_find_values(nb_attention *a) {
     a->next = ahead_of(a, a->v, a->k, cg_addi(a->l->g, a->kv, 1));
+    if (nb_is_i8(a->v))
+        find_tokens(a, a->v, a->last_values, CG_LANES, &a->values_from, &a->values_stride);
     if (nb_is_u4(a->v)) nb_attention_unpack_values(a);
 }
 
@@ -78,17 +84,14 @@ nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns) {
     cg *g = a->l->g;
     const cg_buf *k = a->k;
     cg_val i = cg_muli(g, panel, CG_LANES);
-    nb_panel p = {.to = nb_floats_at(g, a->keys, cg_mul(g, i, a->D))};
+    nb_panel p = {.to = nb_is_i8(k) ? cg_index(g, a->words, CG_I16, cg_mul(g, i, a->Dpad))
+                                    : nb_floats_at(g, a->keys, cg_mul(g, i, a->D))};
     if (!turns) return p;
     p.from = element(g, k, a->keys_from, cg_mul(g, i, a->keys_stride));
     p.next = element(g, k, a->next, cg_mul(g, i, k->dims[3]));
     if (nb_is_u4(k)) {
         p.scales_from = cg_index(g, a->scales_from, CG_I16, i);
         p.minima_from = cg_index(g, a->minima_from, CG_I16, i);
-    } else if (a->k_scales) {
-        cg_val n = cg_smin(g, cg_smax(g, cg_sub(g, a->n, i), cg_i64(g, 0)), cg_i64(g, CG_LANES)),
-               first = token(a, a->k_scales, a->kv, cg_add(g, a->t, i));
-        p.scales = cg_buf_load_part(g, a->k_scales, first, a->k_scales->strides[2], n);
     }
     return p;
 }
@@ -152,7 +155,7 @@ void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d) {
     cg *g = a->l->g;
     /* As many bytes as are read here: keys lie one behind the other. */
     cg_val at = cg_muli(g, within(g, a->k, d), CG_LANES);
-    ask(g, element(g, a->k, p->next, at), 16 * CG_LANES);
+    nb_attention_ask(g, element(g, a->k, p->next, at), 16 * CG_LANES);
 }
 
 void nb_attention_turn(const nb_attention *a, const nb_panel *panel, cg_val d, int first,
@@ -214,17 +217,8 @@ void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, 
                         cg_val *out) {
     cg *g = a->l->g;
     const cg_buf *v = a->v;
-    cg_val scale = NULL;
-    if (!nb_is_u4(v)) {
-        ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
-            vectors * CG_LANES * bytes_of(v));
-        if (a->v_scales) {
-            cg_val at = token(a, a->v_scales, a->kv, cg_add(g, a->t, i));
-            scale = cg_splat(g, cg_buf_load(g, a->v_scales, at), CG_LANES);
-        }
-    }
-    for (int j = 0; j < vectors; j++) {
-        cg_val x = load_value(a, i, cg_addi(g, e, j * CG_LANES), n);
-        out[j] = nb_attention_real(g, x, scale, NULL);
-    }
+    if (!nb_is_u4(v))
+        nb_attention_ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
+                         vectors * CG_LANES * bytes_of(v));
+    for (int j = 0; j < vectors; j++) out[j] = load_value(a, i, cg_addi(g, e, j * CG_LANES), n);
 }

@@ -97,9 +97,8 @@ void nb_attention_dots(const nb_attention *a, cg_val row, int rows, nb_keys sour
     }
 }
 
-/* Calls f for 16 scores (n of them keys) of each row. */
-static void each_score(const nb_attention *a, void (*f)(const nb_attention *a, cg_val row, cg_val t,
-                                                        cg_val n, cg_val at)) {
+void nb_attention_each_score(const nb_attention *a, void (*f)(const nb_attention *a, cg_val row,
+                                                              cg_val t, cg_val n, cg_val at)) {
     cg *g = a->l->g;
     cg_val zero = cg_i64(g, 0);
     CG_FOR(g, i, zero, a->n, cg_i64(g, CG_LANES)) {
@@ -109,14 +108,16 @@ static void each_score(const nb_attention *a, void (*f)(const nb_attention *a, c
 }
 
 static cg_val largest_of(const nb_attention *a, cg_val row) {
-    return nb_floats_at(a->l->g, a->largest, cg_muli(a->l->g, row, CG_LANES));
+    return nb_lanes_of(a, a->largest, row);
 }
 
 /* scale, mask, largest. Lanes beyond the last key must not count. */
 static void finish(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val at) {
     cg *g = a->l->g;
     cg_val scale = cg_f32(g, nb_attr_float(a->l->op, "scale")), largest = largest_of(a, row),
-           score = cg_mul(g, load16(g, at), splat(g, scale));
+           score = load16(g, at);
+    score = nb_is_i8(a->k) ? nb_attention_scaled(a, row, t, n, score)
+                           : cg_mul(g, score, splat(g, scale));
     if (a->masked)
         score = nb_attention_mask(a, row, t, n, score);
     else if (a->l->in[3].value)
@@ -124,9 +125,10 @@ static void finish(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val
     score = cg_select(g, cg_lane_mask(g, n), score, splat(g, cg_f32(g, -__builtin_inff())));
     cg_store(g, cg_fmax(g, load16(g, largest), score), largest, 64);
     cg_store(g, score, at, 64);
+    if (nb_is_i8(a->v)) nb_attention_note_scales(a, row, t, n, score);
 }
 
-void nb_attention_finish_scores(const nb_attention *a) { each_score(a, finish); }
+void nb_attention_finish_scores(const nb_attention *a) { nb_attention_each_score(a, finish); }
 
 /* ---- softmax -------------------------------------------------------------------------------- */
 
@@ -180,7 +182,7 @@ static void add_up(const nb_attention *a) {
 cg_val nb_attention_exponentials(nb_attention *a) {
     cg *g = a->l->g;
     a->zeros = cg_var_new(g, cg_splat(g, cg_i1(g, false), CG_LANES));
-    each_score(a, exponential);
+    nb_attention_each_score(a, exponential);
     add_up(a);
     return cg_any(g, cg_get(g, a->zeros));
 }

@@ -30,19 +30,22 @@ const nb_dot nb_dot_bytes = {.name = "bytes",
                              .step = step_generic,
                              .by_unsigned = by_unsigned_generic};
 
-/* sums + products of unsigned and signed bytes. */
-static cg_val vpdpbusd(cg *g, cg_val sums, cg_val u, cg_val s) {
-    cg_val args[3] = {sums, u, s};
-    return cg_bitcast(g, cg_intrinsic(g, "llvm.x86.avx512.vpdpbusd.512", 0, NULL, 3, args),
-                      CG_V(CG_I32));
+/* One instruction of VNNI. */
+static cg_val vnni(cg *g, const char *name, cg_val sums, cg_val a, cg_val b) {
+    cg_val args[3] = {sums, cg_bitcast(g, a, CG_V(CG_I32)), cg_bitcast(g, b, CG_V(CG_I32))};
+    return cg_bitcast(g, cg_intrinsic(g, name, 0, NULL, 3, args), CG_V(CG_I32));
+}
+
+cg_val nb_fours_vnni(cg *g, cg_val sums, cg_val a, cg_val b) {
+    return vnni(g, "llvm.x86.avx512.vpdpbusd.512", sums, a, b);
 }
 
 static cg_val step_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
-    return vpdpbusd(g, sums, cg_bitcast(g, part, CG_V(CG_I32)), cg_splat(g, word, CG_LANES));
+    return nb_fours_vnni(g, sums, part, cg_splat(g, word, CG_LANES));
 }
 
 static cg_val by_unsigned_vnni(cg *g, cg_val sums, cg_val part, cg_val word) {
-    return vpdpbusd(g, sums, cg_splat(g, word, CG_LANES), cg_bitcast(g, part, CG_V(CG_I32)));
+    return nb_fours_vnni(g, sums, cg_splat(g, word, CG_LANES), part);
 }
 
 const nb_dot nb_dot_vnni = {.name = "vpdpbusd",
@@ -82,12 +85,14 @@ static cg_val splat_word(cg *g, const width *w, cg_val word, cg_kind kind) {
                       (cg_type){kind, w->bytes / cg_kind_bytes(kind)});
 }
 
-/* acc + pairwise products of `a` with `b`, a register of i16. */
+/* acc + pairwise products of `a` with `b`, a register of i16 for all of `a` or as many as it has.
+ */
 static cg_val add_pmaddwd(cg *g, const width *w, cg_val acc, cg_val a, cg_val b) {
     cg_val out[4];
     int n = 64 / w->bytes;
+    const bool one = cg_type_of(b).lanes == w->bytes / 2;
     for (int i = 0; i < n; i++) {
-        cg_val args[2] = {piece(g, w, a, i, CG_I16), b};
+        cg_val args[2] = {piece(g, w, a, i, CG_I16), one ? b : piece(g, w, b, i, CG_I16)};
         cg_val products = cg_intrinsic(g, w->pmaddwd, 0, NULL, 2, args);
         out[i] = cg_add(g, piece(g, w, acc, i, CG_I32),
                         cg_bitcast(g, products, (cg_type){CG_I32, w->bytes / 4}));
@@ -129,6 +134,28 @@ const nb_dot nb_dot_narrow_avx2 = {.name = "pmaddubsw",
                                    .unpack = nb_unit_part,
                                    .step = step_narrow,
                                    .end = end_narrow};
+
+/* ---- words by words ------------------------------------------------------------------------- */
+
+cg_val nb_pairs_sse2(cg *g, cg_val sums, cg_val a, cg_val b) {
+    return add_pmaddwd(g, &sse2, sums, a, b);
+}
+
+cg_val nb_pairs_avx2(cg *g, cg_val sums, cg_val a, cg_val b) {
+    return add_pmaddwd(g, &avx2, sums, a, b);
+}
+
+cg_val nb_pairs_vnni(cg *g, cg_val sums, cg_val a, cg_val b) {
+    return vnni(g, "llvm.x86.avx512.vpdpwssd.512", sums, a, b);
+}
+
+cg_val nb_pairs(cg *g, cg_val sums, cg_val a, cg_val b) {
+    if (cg_isa_of(g)->pairs) return cg_isa_of(g)->pairs(g, sums, a, b);
+    cg_val x = cg_bitcast(g, a, CG_V(CG_I32)), y = cg_bitcast(g, b, CG_V(CG_I32)),
+           low = cg_mul(g, cg_ashri(g, cg_shli(g, x, 16), 16), cg_ashri(g, cg_shli(g, y, 16), 16)),
+           high = cg_mul(g, cg_ashri(g, x, 16), cg_ashri(g, y, 16));
+    return cg_add(g, sums, cg_add(g, low, high));
+}
 
 /* ---- choice --------------------------------------------------------------------------------- */
 

@@ -33,7 +33,14 @@ int nb_dot_parts(const nb_dot *dot, int bits);
 /* How many steps fit sums of 16 bits. */
 int nb_dot_steps(int bits);
 
+/* sums + products of neighbouring words of a and b, 32 each, on any CPU. */
+cg_val nb_pairs(cg *g, cg_val sums, cg_val a, cg_val b);
+
 /* What isa_*.c choose from. */
+cg_val nb_pairs_sse2(cg *g, cg_val sums, cg_val a, cg_val b);
+cg_val nb_pairs_avx2(cg *g, cg_val sums, cg_val a, cg_val b);
+cg_val nb_pairs_vnni(cg *g, cg_val sums, cg_val a, cg_val b);
+cg_val nb_fours_vnni(cg *g, cg_val sums, cg_val a, cg_val b);
 extern const nb_dot nb_dot_bytes;       /* any CPU */
 extern const nb_dot nb_dot_words_sse2;  /* pmaddwd */
 extern const nb_dot nb_dot_words_avx2;  /* pmaddwd */

@@ -22,6 +22,10 @@ static const form forms[] = {
     {8, 2, 1, 64, 64, 64, NB_I8, NB_I8, true, 0},
     {2, 1, 4, 20, 0, 8, NB_I8, NB_I8, false, 0},
     {8, 2, 1, 100, 128, 128, NB_I8, NB_I8, false, 0},
+    {1, 1, 1, 600, 64, 64, NB_I8, NB_I8, false, 0},
+    {2, 1, 1, 33, 33, 65, NB_I8, NB_I8, true, 0},
+    {4, 1, 1, 530, 20, 96, NB_I8, NB_I8, true, 0},
+    {5, 1, 13, 290, 130, 130, NB_I8, NB_I8, true, 0},
     {1, 1, 1, 1, 2, 2, NB_U8, NB_U8, false, 32},
     {4, 2, 5, 37, 24, 24, NB_U8, NB_U8, true, 16},
     {6, 1, 17, 16, 8, 8, NB_U8, NB_F32, false, 32},
@@ -48,26 +52,32 @@ static nb_value *scales(diff *d, nb_elem elem, const form *f, int64_t size, int 
     return diff_input(d, NB_F32, 4, (int64_t[]){2, f->G, f->T, 1});
 }
 
+static void attends_to(diff *d, const form *f) {
+    nb_value *q = diff_input(d, NB_F32, 4, (int64_t[]){2, f->H, f->S, f->D}),
+             *k = keys(d, f->k, f, f->D), *v = keys(d, f->v, f, f->E),
+             *mask = f->masked ? diff_input(d, NB_F32, 2, (int64_t[]){f->S, f->T}) : NULL,
+             *beside[4];
+    for (int i = 0; i < 4; i++)
+        beside[i] = i % 2 ? scales(d, f->v, f, f->E, i / 2) : scales(d, f->k, f, f->D, i / 2);
+    nb_begin(&d->b, NB_OP_attention);
+    nb_arg(&d->b, q);
+    nb_arg(&d->b, k);
+    nb_arg(&d->b, v);
+    nb_arg(&d->b, mask);
+    for (int i = 0; i < 4; i++) nb_arg(&d->b, beside[i]);
+    if (f->group) nb_set_int(&d->b, "group", f->group);
+    nb_set_float(&d->b, "scale", 0.125F);
+    diff_check(d, nb_end(&d->b));
+}
+
 static void attends(const form *f, bool plain) {
     diff d;
     diff_begin(&d, "attention to %s and %s, %lld keys of %lld, groups of %lld%s",
                nb_elems[f->k].text, nb_elems[f->v].text, (long long)f->T, (long long)f->D,
                (long long)f->group, plain ? "" : ", any bits");
     d.plain = plain;
-    nb_value *q = diff_input(&d, NB_F32, 4, (int64_t[]){2, f->H, f->S, f->D}),
-             *k = keys(&d, f->k, f, f->D), *v = keys(&d, f->v, f, f->E),
-             *mask = diff_input(&d, NB_F32, 2, (int64_t[]){f->S, f->T}), *beside[4];
-    for (int i = 0; i < 4; i++)
-        beside[i] = i % 2 ? scales(&d, f->v, f, f->E, i / 2) : scales(&d, f->k, f, f->D, i / 2);
-    nb_begin(&d.b, NB_OP_attention);
-    nb_arg(&d.b, q);
-    nb_arg(&d.b, k);
-    nb_arg(&d.b, v);
-    nb_arg(&d.b, f->masked ? mask : NULL);
-    for (int i = 0; i < 4; i++) nb_arg(&d.b, beside[i]);
-    if (f->group) nb_set_int(&d.b, "group", f->group);
-    nb_set_float(&d.b, "scale", 0.125F);
-    diff_check(&d, nb_end(&d.b));
+    d.wide = f->T > 64 && f->v == NB_I8;
+    attends_to(&d, f);
 }
 
 /* Groups that are not whole, heads of no elements, and rows that are hard in one way each. */
@@ -97,9 +107,25 @@ static void makes_codes(bool feeds) {
     }
 }
 
+/* Codes of 8 bits of any number of tokens, for every number of rows in a tile and more. */
+static void any_length(void) {
+    static const int64_t lengths[] = {0, 1, 15, 17, 31, 40, 63, 97};
+    for (int64_t rows = 1; rows < 12; rows++) {
+        const form f = {rows, 1, 1, -1, 40, 72, NB_I8, NB_I8, false, 0};
+        diff d;
+        diff_begin(&d, "attention to codes, lengths at run time, %lld rows", (long long)rows);
+        d.wide = true;
+        d.plain = rows % 2;
+        d.lengths = lengths;
+        d.n_lengths = NB_COUNT(lengths);
+        attends_to(&d, &f);
+    }
+}
+
 void diff_test_attention_codes(void) {
     makes_codes(false);
     makes_codes(true);
+    any_length();
     for (size_t i = 0; i < NB_COUNT(forms); i++) {
         attends(&forms[i], true);
         if (i % 2) attends(&forms[i], false);
