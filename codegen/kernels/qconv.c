@@ -265,7 +265,7 @@ static void run_tile(tile *t, cg_val row, cg_val first, cg_val panel) {
             if (!exact)
                 v = cg_fma(g, cg_sint_to_float(g, v, CG_F32), scales[p], cg_zero(g, CG_V(CG_F32)));
             nb_qproduct_store(l, v, scale, cg_add(g, row, cg_addi(g, first, r)),
-                              cg_addi(g, panel, p));
+                              cg_addi(g, panel, p), NULL);
         }
     }
 }

@@ -112,7 +112,8 @@ static cg_val addend(cg *g, const nb_operand *o, cg_val row, columns c) {
 }
 
 /* y = v * scale (+ bias) (+ residual). */
-void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val number) {
+void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val number,
+                       cg_val streams) {
     cg *g = l->g;
     const cg_buf *y = &l->out[0].buf;
     const int64_t N = nb_in(l->op, 1)->type->dims[1]->value;
@@ -128,11 +129,11 @@ void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val n
         cg_val made = cg_splat(g, nb_scale_at(l, &l->out[0], q, cg_i64(g, 0)), CG_LANES);
         v = cg_narrow(g, nb_round_static(g, q, made, v), CG_I8);
     }
-    if (!w->streams) {
+    if (!streams) {
         cg_buf_store_part(g, y, to, stride, v, c.left);
         return;
     }
-    CG_IF(g, w->streams) { cg_buf_stream16(g, y, to, v); }
+    CG_IF(g, streams) { cg_buf_stream16(g, y, to, v); }
     CG_ELSE(g) { cg_buf_store_part(g, y, to, stride, v, c.left); }
 }
 
@@ -153,7 +154,8 @@ static void store_result(const panel *w, cg_val row) {
     cg *g = p->l->g;
     cg_val number = p->single ? cg_add(g, w->number, cg_mul(g, row, w->apart)) : w->number;
     cg_val real = real_row(p, row), v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64);
-    nb_qproduct_store(p->l, p->exact ? cg_bits(g, v) : v, row_scale(p, real), real, number);
+    nb_qproduct_store(p->l, p->exact ? cg_bits(g, v) : v, row_scale(p, real), real, number,
+                      w->streams);
 }
 
 /* Adds the total of the row's spans of group `group` to its result. */

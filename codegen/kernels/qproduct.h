@@ -63,7 +63,8 @@ void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end);
 void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end);
 /* Ends 16 columns of row `row` of a qmatmul, those of panel `number`: v, f32 (i32 of `sums`), times
  * the activations' scale (NULL: it is in v), plus bias and residual, goes into memory, as codes
- * where the result is codes. */
-void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val number);
+ * where the result is codes. `streams`, an i1: past the caches (NULL: not). */
+void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val number,
+                       cg_val streams);
 
 #endif
