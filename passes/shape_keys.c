@@ -22,7 +22,7 @@
 #include <cblas.h>
 #include <string.h>
 
-#define MAX_HEAD 1024 /* as the kernel of quantize_u4 */
+#define MAX_HEAD 256 /* as the kernel of quantize_u4 */
 
 /* Sums over the samples of one cache. */
 typedef struct sums {
