@@ -107,9 +107,9 @@ static void lay_out_values(nb_attention *a, cg_val base, cg_val *end) {
     cg *g = a->l->g;
     if (nb_is_i8(a->v)) {
         cg_val sums = cg_mul(g, a->most, a->Ewide), lanes = cg_muli(g, a->most, CG_LANES);
-        a->last_values = part(g, base, end, cg_muli(g, a->Ewide, NB_ATTENTION_LONG_RUN / 4));
-        a->turned = part(g, base, end,
-                         cg_muli(g, a->Ewide, NB_ATTENTION_LONG_RUN / nb_attention_grouped(g)));
+        a->last_values = part(g, base, end, cg_muli(g, a->Ewide, NB_ATTENTION_RUN / 4));
+        a->turned =
+            part(g, base, end, cg_muli(g, a->Ewide, NB_ATTENTION_RUN / nb_attention_grouped(g)));
         a->parts = part(g, base, end, cg_muli(g, sums, nb_attention_planes(g)));
         a->totals = part(g, base, end, cg_muli(g, sums, 2));
         a->counts = part(g, base, end, lanes);
@@ -235,12 +235,11 @@ static void weigh(nb_attention *a, int height) {
     CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, height)) { nb_attention_weigh(a, row, height); }
 }
 
-static void each_run(nb_attention *a, int size, void (*run)(nb_attention *a)) {
+static void each_run(nb_attention *a, void (*run)(nb_attention *a)) {
     cg *g = a->l->g;
-    a->run = size;
-    CG_FOR(g, t, a->from, a->until, cg_i64(g, size)) {
+    CG_FOR(g, t, a->from, a->until, cg_i64(g, NB_ATTENTION_RUN)) {
         a->t = t;
-        a->n = cg_smin(g, cg_i64(g, size), cg_sub(g, a->until, t));
+        a->n = cg_smin(g, cg_i64(g, NB_ATTENTION_RUN), cg_sub(g, a->until, t));
         run(a);
     }
 }
@@ -310,10 +309,10 @@ static void attend(nb_attention *a, cg_val block) {
         a->padded = cg_select(g, cg_cmpi(g, CG_LE, a->rows, height), cg_i64(g, height), a->padded);
     begin_rows(a);
     nb_attention_find_visible(a);
-    each_run(a, NB_ATTENTION_RUN, run_of_keys);
+    each_run(a, run_of_keys);
     nb_attention_find_largest(a);
     if (nb_is_i8(a->v)) nb_attention_find_steps(a);
-    each_run(a, nb_is_i8(a->v) ? NB_ATTENTION_LONG_RUN : NB_ATTENTION_RUN, run_of_values);
+    each_run(a, run_of_values);
     CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, 1)) { store_row(a, row); }
 }
 

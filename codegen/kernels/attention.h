@@ -12,10 +12,8 @@
 
 #define NB_ATTENTION_ROWS 32
 /* Keys, then values, go in runs of so many, in panels of 16. */
-#define NB_ATTENTION_RUN 32
-/* Values in codes of 8 bits go in longer ones: their sums are many. */
-#define NB_ATTENTION_LONG_RUN 128
-#define NB_ATTENTION_PANELS   (NB_ATTENTION_RUN / CG_LANES)
+#define NB_ATTENTION_RUN    32
+#define NB_ATTENTION_PANELS (NB_ATTENTION_RUN / CG_LANES)
 
 typedef struct nb_attention {
     nb_lower *l;
@@ -38,7 +36,6 @@ typedef struct nb_attention {
     cg_val b, kv, first, rows, padded;
     cg_val from, until; /* keys that its rows see, and some that only a run brings in */
     cg_val t, n;
-    int run;                           /* how many it has, but the last */
     cg_val keys_from, keys_stride;     /* the run's keys, as many as a run holds */
     cg_val values_from, values_stride; /* likewise, of codes of 8 bits */
     /* Codes of 4 bits: those of the run's keys, and how far their groups lie apart. */
@@ -65,15 +62,14 @@ typedef struct nb_attention {
     cg_val query_steps; /* f32 [padded]: what makes scores of their products */
     cg_val words;       /* i16 [NB_ATTENTION_PANELS][Dpad/8][4][32]: keys */
     /* For such values. */
-    cg_val
-        last_values; /* i8 [NB_ATTENTION_LONG_RUN][E]: those of one whose last panel is not full */
-    cg_val turned;   /* [NB_ATTENTION_LONG_RUN/tokens][Ewide/16][64 bytes] */
-    cg_val parts;    /* i32 [planes][padded][Ewide] */
-    cg_val totals;   /* f64 [padded][Ewide] */
-    cg_val counts;   /* i32 [padded][16]: exponentials */
-    cg_val all_counts; /* f64 [padded][16] */
-    cg_val widest;     /* f32 [rows][16]: scales by lane; then the largest in the first */
-    cg_val inverses;   /* f32 [rows]: what makes codes of exponentials times scales */
+    cg_val last_values; /* i8 [NB_ATTENTION_RUN][E]: those of a run that is not full */
+    cg_val turned;      /* [NB_ATTENTION_RUN/tokens][Ewide/16][64 bytes] */
+    cg_val parts;       /* i32 [planes][padded][Ewide] */
+    cg_val totals;      /* f64 [padded][Ewide] */
+    cg_val counts;      /* i32 [padded][16]: exponentials */
+    cg_val all_counts;  /* f64 [padded][16] */
+    cg_val widest;      /* f32 [rows][16]: scales by lane; then the largest in the first */
+    cg_val inverses;    /* f32 [rows]: what makes codes of exponentials times scales */
 } nb_attention;
 
 /* ---- loading (attention_load.c): the only places that know how keys and values are stored --- */

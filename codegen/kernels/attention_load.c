@@ -45,14 +45,14 @@ static cg_val ahead_of(const nb_attention *a, const cg_buf *b, const cg_buf *the
                      token(a, then, head, cg_add(g, a->from, beyond)));
 }
 
-/* A run whose number of tokens is no multiple of `whole` is copied to `room`, where there is some
- * for more: whatever stands behind its tokens goes nowhere. */
-static void find_tokens(const nb_attention *a, const cg_buf *b, cg_val room, int whole,
-                        cg_val *from, cg_val *stride) {
+/* A run that is not full is copied to `room`, where there is some for a full one: whatever stands
+ * behind its tokens goes nowhere. */
+static void find_tokens(const nb_attention *a, const cg_buf *b, cg_val room, cg_val *from,
+                        cg_val *stride) {
     cg *g = a->l->g;
     cg_val begin = token(a, b, a->kv, a->t), row = b->dims[3];
     cg_var at = cg_var_new(g, begin), step = cg_var_new(g, b->strides[2]);
-    CG_IF(g, cg_cmpi(g, CG_NE, cg_andi(g, a->n, whole - 1), 0)) {
+    CG_IF(g, cg_cmpi(g, CG_LT, a->n, NB_ATTENTION_RUN)) {
         CG_FOR(g, i, cg_i64(g, 0), a->n, cg_i64(g, 1)) {
             cg_memcpy(g, element(g, b, room, cg_mul(g, i, row)),
                       element(g, b, begin, cg_mul(g, i, b->strides[2])),
@@ -66,15 +66,14 @@ static void find_tokens(const nb_attention *a, const cg_buf *b, cg_val room, int
 }
 
 void nb_attention_find_keys(nb_attention *a) {
-    find_tokens(a, a->k, a->last_keys, NB_ATTENTION_RUN, &a->keys_from, &a->keys_stride);
+    find_tokens(a, a->k, a->last_keys, &a->keys_from, &a->keys_stride);
     if (nb_is_u4(a->k)) nb_attention_find_scales(a);
     a->next = ahead_of(a, a->k, a->v, a->kv);
 }
 
 void nb_attention_find_values(nb_attention *a) {
     a->next = ahead_of(a, a->v, a->k, cg_addi(a->l->g, a->kv, 1));
-    if (nb_is_i8(a->v))
-        find_tokens(a, a->v, a->last_values, CG_LANES, &a->values_from, &a->values_stride);
+    if (nb_is_i8(a->v)) find_tokens(a, a->v, a->last_values, &a->values_from, &a->values_stride);
     if (nb_is_u4(a->v)) nb_attention_unpack_values(a);
 }
 

@@ -293,7 +293,7 @@ static void move_sums(const nb_attention *a) {
 
 void nb_attention_end_run(const nb_attention *a) {
     cg *g = a->l->g;
-    cg_val until = cg_addi(g, a->t, a->run),
+    cg_val until = cg_addi(g, a->t, NB_ATTENTION_RUN),
            many = cg_andi(g, cg_sub(g, until, a->from), MOST_TOKENS - 1),
            full = cg_cmpi(g, CG_EQ, many, 0), last = cg_cmp(g, CG_GE, until, a->until);
     CG_IF(g, cg_or(g, full, last)) { move_sums(a); }
