@@ -11,7 +11,7 @@
 #define MAX_HEAD   1024
 #define MAX_HEIGHT 8
 /* What memory is asked for lies so far behind what is read. */
-#define AHEAD_BYTES 8192
+#define AHEAD_BYTES 16384
 
 static int64_t head_size(const nb_op *op) { return nb_in(op, 0)->type->dims[3]->value; }
 
