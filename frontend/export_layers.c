@@ -2,6 +2,7 @@
  */
 #include "frontend/export.h"
 #include "ir/conv.h"
+#include "ir/scalar.h"
 
 #include <math.h>
 
@@ -159,29 +160,60 @@ nb_status nb_export_layer_norm(nb_exporter *x) {
 }
 
 /* Blocks by a matrix of signs. */
+/* n x n, a power of two: rows of Sylvester's matrix by 1 / sqrt(n). */
+static nb_port *signs_of(nb_exporter *x, int64_t n) {
+    const int64_t shape[2] = {n, n};
+    const char *what = nb_format(x->arena, "hadamard%lld", (long long)n);
+    nb_port *signs = nb_shared_get(x, NULL, what);
+    if (signs) return signs;
+    nb_initializer *h = nb_new_initializer(x, what, NB_F32, 2, shape);
+    float *data = NB_NEW_ARRAY(x->arena, float, (size_t)(n * n));
+    for (int64_t i = 0; i < n * n; i++)
+        data[i] =
+            (__builtin_parityll((uint64_t)(i / n & i % n)) ? -1.0f : 1.0f) * (1 / sqrtf((float)n));
+    h->data = data;
+    return nb_shared_set(x, NULL, what, h->port);
+}
+
+/* v, whose last axis has `size` entries, in blocks of n: all of the operand, of type `t`, or
+ * (NULL) a part of it. */
+static nb_port *in_blocks(nb_exporter *x, nb_port *v, const nb_type *t, const nb_dim *size,
+                          int64_t n) {
+    const nb_type *all = nb_in(x->op, 0)->type;
+    const nb_dim *dims[NB_MAX_RANK + 1], *block = nb_dim_const(x->g, n);
+    const int last = all->rank - 1;
+    for (int d = 0; d < last; d++) dims[d] = all->dims[d];
+    dims[last] = nb_dim_floordiv(x->g, size, block);
+    dims[last + 1] = block;
+    v = nb_put_reshape(x, v, t, (size_t)last + 2, dims);
+    if (v) v = NB_PUT(x, "MatMul", v, signs_of(x, n));
+    dims[last] = size;
+    return v ? nb_put_reshape(x, v, t, (size_t)last + 1, dims) : NULL;
+}
+
 nb_status nb_export_hadamard(nb_exporter *x) {
     const nb_type *t = nb_in(x->op, 0)->type;
-    const int64_t n = nb_attr_int(x->op, "block"), shape[2] = {n, n};
-    const nb_dim *dims[NB_MAX_RANK + 1];
-    const char *what = nb_format(x->arena, "hadamard%lld", (long long)n);
-    nb_port *v = nb_operand(x, 0), *signs = nb_shared_get(x, NULL, what);
+    const int64_t n = nb_attr_int(x->op, "block");
+    const nb_dim *size = t->dims[t->rank - 1], *block = nb_dim_const(x->g, n);
+    nb_port *v = nb_operand(x, 0), *parts[64];
+    size_t count = 0;
     if (!v) return nb_export_result(x, 0, NULL);
-    if (!signs) {
-        nb_initializer *h = nb_new_initializer(x, what, NB_F32, 2, shape);
-        float *data = NB_NEW_ARRAY(x->arena, float, (size_t)(n * n));
-        for (int64_t i = 0; i < n * n; i++)
-            data[i] = (__builtin_parityll((uint64_t)(i / n & i % n)) ? -1.0f : 1.0f) *
-                      (1 / sqrtf((float)n));
-        h->data = data;
-        signs = nb_shared_set(x, NULL, what, h->port);
+    if (nb_dim_mul(x->g, nb_dim_floordiv(x->g, size, block), block) == size)
+        return nb_export_result(x, 0, in_blocks(x, v, t, size, n));
+    if (!nb_dim_is_const(size))
+        return nb_export_refuse(x, "the blocks of %lld at the end of %s are not known",
+                                (long long)n, nb_type_text(x->arena, t));
+    for (int64_t at = 0, each, end; at < size->value; at = end) {
+        each = nb_hadamard_block(n, size->value - at);
+        end = at + (size->value - at) / each * each;
+        nb_port *part = nb_put_slice(x, v, t->rank - 1, at, end, 1);
+        if (each > 1) part = in_blocks(x, part, NULL, nb_dim_const(x->g, end - at), each);
+        if (!part) return nb_export_result(x, 0, NULL);
+        parts[count++] = part;
     }
-    for (int d = 0; d < t->rank; d++) dims[d] = t->dims[d];
-    const int last = t->rank - 1;
-    dims[last] = nb_dim_floordiv(x->g, t->dims[last], nb_dim_const(x->g, n));
-    dims[last + 1] = nb_dim_const(x->g, n);
-    v = nb_put_reshape(x, v, t, (size_t)t->rank + 1, dims);
-    if (v) v = NB_PUT(x, "MatMul", v, signs);
-    return nb_export_result(x, 0, v ? nb_put_reshape(x, v, t, (size_t)t->rank, t->dims) : NULL);
+    v = nb_put_node(x, "Concat", count, parts);
+    nb_put_attr(x, NB_ATTR_I("axis", -1));
+    return nb_export_result(x, 0, v);
 }
 
 /* ---- attention ------------------------------------------------------------------------------ */

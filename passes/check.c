@@ -60,6 +60,15 @@ static bool looks_like_mask(const nb_value *input) {
     return nb_elem_is_integer(t->elem) && t->rank == 2 && t->dims[1]->kind == NB_DIM_ADD;
 }
 
+/* Scales of a cache of codes, which are above 0. */
+static bool looks_like_scales(const nb_graph *g, uint32_t input) {
+    const nb_type *t = g->body.params[input]->type;
+    bool state = false;
+    for (size_t i = 0; i < g->states.count; i++) state |= g->states.items[i].input == input;
+    return state && t->elem == NB_F32 && nb_dim_is_const(t->dims[t->rank - 1]) &&
+           t->dims[t->rank - 1]->value == 1;
+}
+
 /* A size for each symbol. */
 static int64_t *made_up_symbols(const nb_graph *g, nb_arena *arena) {
     int64_t *symbols = NB_NEW_ARRAY(arena, int64_t, g->symbols.count + 1);
@@ -92,6 +101,8 @@ static nb_tensor *inputs_of_size(const nb_graph *g, const int64_t *symbols, nb_a
         } else if (nb_elems[t->elem].bits >= 8) {
             fill(t, count, &state);
         }
+        for (int64_t k = 0; k < count && looks_like_scales(g, i); k++)
+            ((float *)t->data)[k] = fabsf(((float *)t->data)[k]);
     }
     return inputs;
 }
