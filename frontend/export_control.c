@@ -21,8 +21,7 @@ static void add_output(nb_exporter *x, nb_port *p, const nb_type *type) {
     nb_vec_push(x->arena, &x->graph->outputs, ((nb_onnx_info){p, type}));
 }
 
-/* What the body returns, from `first` on. Each output is made by a node of its own body, and once.
- */
+/* What the body returns. Each output is made by a node of its own body, and once. */
 static nb_status add_returned(nb_exporter *x, const nb_region *region) {
     const nb_op *at_hand = x->op;
     x->op = region->last;

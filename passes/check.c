@@ -101,8 +101,9 @@ static nb_tensor *inputs_of_size(const nb_graph *g, const int64_t *symbols, nb_a
         } else if (nb_elems[t->elem].bits >= 8) {
             fill(t, count, &state);
         }
-        for (int64_t k = 0; k < count && looks_like_scales(g, i); k++)
-            ((float *)t->data)[k] = fabsf(((float *)t->data)[k]);
+        if (!looks_like_scales(g, i)) continue;
+        float *scales = t->data;
+        for (int64_t k = 0; k < count; k++) scales[k] = fabsf(scales[k]);
     }
     return inputs;
 }

@@ -72,6 +72,7 @@ static void see_queries(void *user, const nb_value *value, const nb_tensor *x) {
 
 typedef struct basis {
     float *center, *to, *back, *feedback; /* [heads][size], else [heads][size][size] */
+    double *room;                         /* nb_shape_noise's */
 } basis;
 
 /* The other triangle. */
@@ -93,7 +94,7 @@ static bool make_basis(const sums *s, int64_t head, const basis *b) {
     }
     mirror(keys2, n);
     mirror(query2, n);
-    return nb_shape_noise(n, keys2, query2, b->to + head * square, b->back + head * square,
+    return nb_shape_noise(n, keys2, query2, b->room, b->to + head * square, b->back + head * square,
                           b->feedback + head * square);
 }
 
@@ -173,15 +174,20 @@ nb_status nb_shape_keys(nb_pass_ctx *ctx, const nb_cache *caches, size_t n, nb_v
     nb_arena *arena = nb_state_of(ctx)->scratch;
     nb_accumulation work = {.version = 1};
     sums **all = NB_NEW_ARRAY(arena, sums *, n + 1);
-    for (size_t i = 0; i < n; i++)
-        if (can_shape(&caches[i])) all[i] = add_sums(arena, &work, &caches[i]);
+    int64_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!can_shape(&caches[i])) continue;
+        all[i] = add_sums(arena, &work, &caches[i]);
+        most = nb_max_i64(most, all[i]->size);
+    }
     NB_TRY(nb_accumulate(ctx, &work));
+    double *work_room = NB_NEW_ARRAY(arena, double, (size_t)(most * (3 * most + 1) + 1));
     for (size_t i = 0; i < n; i++) {
         const sums *s = all[i];
         if (!s) continue;
         const size_t row = (size_t)(s->heads * s->size), square = row * (size_t)s->size;
         float *room = NB_NEW_ARRAY(arena, float, row + 3 * square + 1);
-        const basis m = {room, room + row, room + row + square, room + row + 2 * square};
+        const basis m = {room, room + row, room + row + square, room + row + 2 * square, work_room};
         for (int64_t h = 0; h < s->heads; h++) {
             if (make_basis(s, h, &m)) continue;
             ctx->host->report(ctx, NB_LEVEL_ERROR, caches[i].concat,

@@ -5,7 +5,6 @@
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define DAMP 0.01 /* of the mean diagonal, as in GPTQ */
@@ -122,20 +121,16 @@ static void store(const decomposition *d, const double *l, double *room, float *
             feedback[i * n + j] = i < j ? -(float)room[(n - 1 - j) * n + n - 1 - i] : 0.0f;
 }
 
-bool nb_shape_noise(int64_t n, double *spread, double *harm, float *to, float *back,
+bool nb_shape_noise(int64_t n, double *spread, double *harm, double *room, float *to, float *back,
                     float *feedback) {
     openblas_set_num_threads(1);
     if (!damp(spread, n) || !damp(harm, n)) return false;
     const size_t square = (size_t)(n * n);
-    double *room = malloc((3 * square + (size_t)n) * sizeof *room);
-    if (!room) return false;
     decomposition d = {.n = (int)n, .r = room, .p = room + square};
-    bool ok = LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', d.n, spread, d.n) == 0 &&
-              begin(&d, spread, harm, room + 3 * square);
-    if (ok) {
-        decompose(&d);
-        store(&d, spread, room + 2 * square, to, back, feedback);
-    }
-    free(room);
-    return ok;
+    if (LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', d.n, spread, d.n) != 0 ||
+        !begin(&d, spread, harm, room + 3 * square))
+        return false;
+    decompose(&d);
+    store(&d, spread, room + 2 * square, to, back, feedback);
+    return true;
 }

@@ -17,9 +17,9 @@
  * basis comes below the square of the arithmetic mean of their roots. It is found by the geometric
  * mean decomposition of Jiang, Hager and Li (Linear Algebra Appl. 396, 2005); rounding in order is
  * Babai's nearest plane, which for weights is GPTQ (arXiv 2210.17323).
- * Both matrices are damped by 1 % of their mean diagonal first, a zero one is the identity. False
- * when an element is not finite, or memory is short. */
-bool nb_shape_noise(int64_t n, double *spread, double *harm, float *to, float *back,
+ * Both matrices are damped by 1 % of their mean diagonal first, a zero one is the identity. `room`
+ * holds n (3 n + 1) numbers. False when an element is not finite. */
+bool nb_shape_noise(int64_t n, double *spread, double *harm, double *room, float *to, float *back,
                     float *feedback);
 
 #endif

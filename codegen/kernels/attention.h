@@ -119,8 +119,7 @@ void nb_attention_load_scales(const nb_attention *a, nb_panel *p, cg_val d);
 /* Makes floats of the values of the run; asks for the memory of those that come next. */
 void nb_attention_unpack_values(const nb_attention *a);
 
-/* ---- codes of 8 bits: sums of integers --------------------------------------------------------
- */
+/* ---- codes of 8 bits: sums of integers ------------------------------------------------------ */
 
 static inline bool nb_is_i8(const cg_buf *b) { return b->elem == NB_I8; }
 
@@ -133,9 +132,7 @@ cg_val nb_attention_scaled(const nb_attention *a, cg_val row, cg_val t, cg_val n
 /* Of 64 bytes, the first (half 0) or last 8 of each 16 as words. */
 cg_val nb_attention_words(cg *g, cg_val bytes, int half);
 
-/* Values (attention_values_i8.c). How many planes a weight's code has; tokens that lie side by
- * side.
- */
+/* Values (attention_values_i8.c). Planes of a weight's code; tokens that lie side by side. */
 int nb_attention_planes(cg *g);
 int nb_attention_grouped(cg *g);
 void nb_attention_begin_sums(const nb_attention *a);

@@ -17,9 +17,8 @@
 #define MAX_PANELS 4
 #define UNROLL     4 /* words of a run that are written out, unless it has few more */
 #define WRITTEN    8 /* so many */
-#define BEHIND                                                                        \
-    64 /* bytes that a word, or a vector of channels, may reach behind the last input \
-        */
+/* Bytes that a word, or a vector of channels, may reach behind the last input. */
+#define BEHIND 64
 
 typedef struct conv {
     nb_lower *l;

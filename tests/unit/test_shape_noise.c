@@ -67,9 +67,10 @@ START_TEST(errors_weigh_the_same) {
     for (int round = 0; round < 20; round++) {
         double spread[N * N], harm[N * N], damped_spread[N * N], damped_harm[N * N];
         float to32[N * N], back32[N * N], feedback[N * N];
+        double room[N * (3 * N + 1)];
         make(spread, damped_spread, round % 4 == 0 ? 1 : 0.5);
         make(harm, damped_harm, round % 3 == 0 ? 1 : 0.6);
-        ck_assert(nb_shape_noise(N, spread, harm, to32, back32, feedback));
+        ck_assert(nb_shape_noise(N, spread, harm, room, to32, back32, feedback));
         double to[N * N], back[N * N], left[N * N], passed[N * N], out[N * N];
         for (int i = 0; i < N * N; i++) {
             to[i] = (double)to32[i];
@@ -100,12 +101,13 @@ END_TEST
 START_TEST(nothing_to_go_by) {
     double zero[4] = {0, 0, 0, 0}, none[4] = {0, 0, 0, 0}, wild[4] = {1, 0, 0, NAN};
     float to[4], back[4], feedback[4];
-    ck_assert(nb_shape_noise(2, zero, none, to, back, feedback));
+    double room[2 * 7];
+    ck_assert(nb_shape_noise(2, zero, none, room, to, back, feedback));
     for (int i = 0; i < 4; i++) ck_assert_float_eq(feedback[i], 0);
     ck_assert_float_eq(fabsf(to[0]) + fabsf(to[1]), 1);
-    ck_assert(!nb_shape_noise(2, zero, wild, to, back, feedback));
+    ck_assert(!nb_shape_noise(2, zero, wild, room, to, back, feedback));
     double one = 4, harm = 9;
-    ck_assert(nb_shape_noise(1, &one, &harm, to, back, feedback));
+    ck_assert(nb_shape_noise(1, &one, &harm, room, to, back, feedback));
     ck_assert_float_eq_tol(to[0] * back[0], 1, 1e-6F);
 }
 END_TEST
