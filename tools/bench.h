@@ -2,6 +2,7 @@
 #ifndef NBT_BENCH_H
 #define NBT_BENCH_H
 
+#include "codegen/limits.h"
 #include "lib/stopwatch.h"
 #include "tools/json.h"
 #include "tools/model.h"
@@ -25,7 +26,13 @@ typedef struct nbt_limits {
     double fma, bf16;      /* operations on f32; on bf16 */
     double clock;          /* cycles of one processor */
 } nbt_limits;
-/* Takes some seconds. */
+/* Rounds of one kind, so that they can take turns with what they are compared with: on the threads
+ * and the CPU that the options name. Close it also after an error. */
+typedef struct nbt_limiter nbt_limiter;
+nb_status nbt_limiter_open(nbt_args *args, nbt_limiter **out);
+double nbt_limiter_round(nbt_limiter *l, nb_limit_kind kind); /* operations or bytes a second */
+void nbt_limiter_close(nbt_limiter *l);
+/* The best of many rounds of each; takes some seconds. */
 nb_status nbt_measure_limits(nbt_args *args, nbt_limits *out);
 json_t *nbt_limits_json(const nbt_limits *limits);
 void nbt_print_limits(const nbt_limits *limits);
@@ -154,7 +161,22 @@ uint64_t nbt_random(uint64_t *state);
 void nbt_random_floats(float *out, int64_t n, float low, float high, uint64_t *state);
 /* How many copies of `bytes` bytes make each of them cold in every cache when its turn comes. */
 int nbt_cold_copies(int64_t bytes);
-/* Runs the session many times; the times are of one of `copies` equal parts of a run. */
-nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbl_times *out);
+/* What one of `copies` equal parts of a run does that the machine limits. */
+typedef struct nbt_work {
+    nb_limit_kind kind; /* NB_LIMIT_READ: the best way to read */
+    double amount;      /* bytes or operations */
+} nbt_work;
+typedef struct nbt_paced {
+    nbl_times times; /* of one part */
+    /* With --limits: what the machine reached in turn with the runs, and which part of it they did:
+     * medians. 0: not asked for. */
+    double limit, of_limit;
+} nbt_paced;
+/* Runs the session many times. */
+nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbt_work work,
+                        nbt_paced *out);
+/* Adds to what --json prints of them; what is printed at the end of a line. */
+void nbt_add_paced(json_t *j, nbt_work work, const nbt_paced *p);
+const char *nbt_paced_text(nb_arena *arena, nbt_work work, const nbt_paced *p);
 
 #endif

@@ -16,7 +16,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_PAGE   ((size_t)2 << 20)
+#define FEW_QUERIES 8 /* below, memory is what limits */
 
 /* A type of cache: what its elements are, how many stand in one, and how many tensors beside them:
  * of codes in 8 bits scales, of those in 4 bits scales and minima. */
@@ -221,7 +222,7 @@ static nb_status check(nbt_args *args, const shape *s, nb_session *session, cons
 }
 
 static nb_status measure(nbt_args *args, const shape *s, nb_session *session, const caches *c,
-                         nbl_times *out) {
+                         nbt_work work, nbt_paced *out) {
     nb_error_text err;
     nb_tensor q = queries(args, s, s->S);
     uint64_t state = 1181783497276652981u;
@@ -237,27 +238,39 @@ static nb_status measure(nbt_args *args, const shape *s, nb_session *session, co
     }
     NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
     NB_TRY(check(args, s, session, c, &q));
-    return nbt_time_runs(args, session, s->copies, out);
+    return nbt_time_runs(args, session, s->copies, work, out);
 }
 
-static void report(nbt_args *args, const shape *s, int threads, nbl_times t) {
+static double flops_of(const shape *s) {
+    return 4.0 * (double)(s->B * s->H * s->S) * (double)(s->T * s->D);
+}
+
+/* Few queries are as fast as the cache is read. */
+static nbt_work work_of(const shape *s) {
+    if (s->S < FEW_QUERIES) return (nbt_work){NB_LIMIT_READ, 2.0 * (double)cache_bytes(s)};
+    return (nbt_work){NB_LIMIT_FMA, flops_of(s)};
+}
+
+static void report(nbt_args *args, const shape *s, int threads, nbt_work work, const nbt_paced *p) {
+    const nbl_times t = p->times;
     int64_t bytes = 2 * cache_bytes(s);
-    double gbps = 1e-9 * (double)bytes / t.median,
-           gflops = 4e-9 * (double)(s->B * s->H * s->S) * (double)(s->T * s->D) / t.median;
+    double gbps = 1e-9 * (double)bytes / t.median, gflops = 1e-9 * flops_of(s) / t.median;
     if (nbt_has(args, "json")) {
-        nbt_print_json(json_pack(
+        json_t *j = json_pack(
             "{s:[I,I,I,I,I,I], s:s, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:i}", "attention",
             (json_int_t)s->B, (json_int_t)s->H, (json_int_t)s->G, (json_int_t)s->S,
             (json_int_t)s->T, (json_int_t)s->D, "kv", s->kv->name, "threads", threads, "median_us",
             1e6 * t.median, "min_us", 1e6 * t.min, "max_us", 1e6 * t.max, "kv_bytes",
-            (json_int_t)bytes, "gb_s", gbps, "gflop_s", gflops, "copies", s->copies));
+            (json_int_t)bytes, "gb_s", gbps, "gflop_s", gflops, "copies", s->copies);
+        nbt_add_paced(j, work, p);
+        nbt_print_json(j);
         return;
     }
     printf("%lld x %lld queries of %lld heads, %lld keys of %lld heads of %lld in %s, %d threads: "
-           "%.2f us (%.2f to %.2f), %.2f GB/s, %.1f GFLOP/s; %d copies\n",
+           "%.2f us (%.2f to %.2f), %.2f GB/s, %.1f GFLOP/s; %d copies%s\n",
            (long long)s->B, (long long)s->S, (long long)s->H, (long long)s->T, (long long)s->G,
            (long long)s->D, s->kv->name, threads, 1e6 * t.median, 1e6 * t.min, 1e6 * t.max, gbps,
-           gflops, s->copies);
+           gflops, s->copies, nbt_paced_text(args->arena, work, p));
 }
 
 static nb_status parse(nbt_args *args, shape *s) {
@@ -285,7 +298,7 @@ static nb_status parse(nbt_args *args, shape *s) {
     for (int i = 0; i < 6; i++) size = i == 1 || i == 3 ? size : size * n[i];
     if (size > INT64_C(1) << 31 || s->B * s->H * s->S > (INT64_C(1) << 31) / s->D)
         return nb_error(args->diags, NB_USAGE, NB_NOWHERE, "'%s' is more than 2^31 elements", text);
-    s->copies = s->S < 8 ? nbt_cold_copies(2 * cache_bytes(s)) : 1;
+    s->copies = s->S < FEW_QUERIES ? nbt_cold_copies(2 * cache_bytes(s)) : 1;
     return NB_OK;
 }
 
@@ -311,9 +324,10 @@ nb_status nbt_bench_attention(nbt_args *args) {
     if (status == NB_OK)
         status = nbl_runtime_error(args->diags,
                                    nb_session_create(program.loaded, &options, &session, err), err);
-    nbl_times times;
-    if (status == NB_OK) status = measure(args, &s, session, &kept, &times);
-    if (status == NB_OK) report(args, &s, threads, times);
+    const nbt_work work = work_of(&s);
+    nbt_paced paced;
+    if (status == NB_OK) status = measure(args, &s, session, &kept, work, &paced);
+    if (status == NB_OK) report(args, &s, threads, work, &paced);
     nb_session_destroy(session);
     if (kept.map) munmap(kept.map, kept.size);
     nbl_close(&program);

@@ -1,6 +1,7 @@
 /* What the measurements of single layers share: random numbers, cold copies, rounds. */
 #include "tools/bench.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #define ROUNDS    31
@@ -40,15 +41,60 @@ int nbt_cold_copies(int64_t bytes) {
     return (int)nb_min_i64(256, nb_ceildiv(want, nb_max_i64(1, bytes)));
 }
 
-nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbl_times *out) {
+/* What the machine does now of such work. */
+static double limit_now(nbt_limiter *l, nb_limit_kind kind) {
+    double rate = 0;
+    for (nb_limit_kind k = kind; k < (kind == NB_LIMIT_READ ? NB_LIMIT_COUNT : kind + 1); k++)
+        rate = fmax(rate, nbt_limiter_round(l, k));
+    return rate;
+}
+
+static nb_status time_runs(nbt_args *args, nb_session *session, int copies, nbt_work work,
+                           nbt_limiter *beside, nbt_paced *out) {
     nb_error_text err;
-    double seconds[ROUNDS], begin = nbl_now();
+    double seconds[ROUNDS], limits[ROUNDS], of_limits[ROUNDS], begin = nbl_now();
+    const double longest = beside ? 2 * SECONDS : SECONDS;
     size_t n = 0;
-    while (n < ROUNDS && (n < 3 || nbl_now() - begin < SECONDS)) {
+    if (beside) limit_now(beside, work.kind);
+    for (; n < ROUNDS && (n < 3 || nbl_now() - begin < longest); n++) {
         double start = nbl_now();
         NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
-        seconds[n++] = (nbl_now() - start) / copies;
+        seconds[n] = (nbl_now() - start) / copies;
+        limits[n] = beside ? limit_now(beside, work.kind) : 0;
+        of_limits[n] = beside ? work.amount / seconds[n] / limits[n] : 0;
     }
-    *out = nbl_times_of(seconds, n);
+    *out = (nbt_paced){nbl_times_of(seconds, n), nbl_times_of(limits, n).median,
+                       nbl_times_of(of_limits, n).median};
     return NB_OK;
+}
+
+nb_status nbt_time_runs(nbt_args *args, nb_session *session, int copies, nbt_work work,
+                        nbt_paced *out) {
+    nbt_limiter *beside = NULL;
+    nb_status status = nbt_has(args, "limits") ? nbt_limiter_open(args, &beside) : NB_OK;
+    if (status == NB_OK) status = time_runs(args, session, copies, work, beside, out);
+    nbt_limiter_close(beside);
+    return status;
+}
+
+/* Its name in the JSON of the limits, and in words. */
+static const struct {
+    const char *key, *unit;
+} limit_names[NB_LIMIT_COUNT] = {
+    [NB_LIMIT_DOT] = {"dot_gop_s", "GOP/s of dot products"},
+    [NB_LIMIT_DOT_SMALL] = {"dot_small_gop_s", "GOP/s of dot products"},
+    [NB_LIMIT_FMA] = {"fma_gflop_s", "GFLOP/s"},
+    [NB_LIMIT_READ] = {"read_gb_s", "GB/s of memory"},
+};
+
+void nbt_add_paced(json_t *j, nbt_work work, const nbt_paced *p) {
+    if (p->limit <= 0) return;
+    json_object_update_new(j, json_pack("{s:s, s:f, s:f}", "limit", limit_names[work.kind].key,
+                                        "limit_rate", 1e-9 * p->limit, "of_limit", p->of_limit));
+}
+
+const char *nbt_paced_text(nb_arena *arena, nbt_work work, const nbt_paced *p) {
+    if (p->limit <= 0) return "";
+    return nb_format(arena, "; %.3f of %.1f %s in turn", p->of_limit, 1e-9 * p->limit,
+                     limit_names[work.kind].unit);
 }

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FEW_ROWS 32 /* below, memory is what limits */
+
 typedef struct layer {
     int64_t M, K, N, group; /* group 0: one scale for each column */
     nb_scheme scheme;
@@ -160,7 +162,8 @@ static nb_status check(nbt_args *args, const layer *w, nb_session *session, cons
     return status;
 }
 
-static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nbl_times *out) {
+static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nbt_work work,
+                         nbt_paced *out) {
     nb_error_text err;
     nb_tensor x = floats(args->arena, w->M, w->K);
     uint64_t state = 1181783497276652981u;
@@ -170,30 +173,44 @@ static nb_status measure(nbt_args *args, const layer *w, nb_session *session, nb
                                  err));
     NB_TRY(nbl_runtime_error(args->diags, nb_session_run(session, err), err));
     NB_TRY(check(args, w, session, &x));
-    return nbt_time_runs(args, session, w->copies, out);
+    return nbt_time_runs(args, session, w->copies, work, out);
 }
 
-static void report(nbt_args *args, const layer *w, int threads, nbt_weights where, nbl_times t) {
+/* Few rows are as fast as weights are read. */
+static nbt_work work_of(const layer *w, int64_t bytes) {
+    if (w->M < FEW_ROWS) return (nbt_work){NB_LIMIT_READ, (double)bytes};
+    const nb_limit_kind kind = !w->scheme.weight_bits ? NB_LIMIT_FMA
+                               : w->scheme.weight_bits == 4 && w->scheme.act_bits == 8
+                                   ? NB_LIMIT_DOT_SMALL
+                                   : NB_LIMIT_DOT;
+    return (nbt_work){kind, 2.0 * (double)w->M * (double)w->K * (double)w->N};
+}
+
+static void report(nbt_args *args, const layer *w, int threads, nbt_weights where, nbt_work work,
+                   const nbt_paced *p) {
+    const nbl_times t = p->times;
     int64_t bytes = where.bytes / w->copies;
     double gbps = 1e-9 * (double)bytes / t.median,
            gops = 2e-9 * (double)w->M * (double)w->K * (double)w->N / t.median;
     if (nbt_has(args, "json")) {
-        nbt_print_json(json_pack(
+        json_t *j = json_pack(
             "{s:[I,I,I], s:s, s:I, s:b, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:i, s:s, s:f}",
             "matmul", (json_int_t)w->M, (json_int_t)w->K, (json_int_t)w->N, "scheme",
             w->scheme.name, "group", (json_int_t)w->group, "zero_points", w->zero_points, "threads",
             threads, "median_us", 1e6 * t.median, "min_us", 1e6 * t.min, "max_us", 1e6 * t.max,
             "weight_bytes", (json_int_t)bytes, "bits_per_weight",
             8.0 * (double)bytes / (double)(w->K * w->N), "gb_s", gbps, "gop_s", gops, "copies",
-            w->copies, "weights_in", where.in, "huge_share", where.huge_share));
+            w->copies, "weights_in", where.in, "huge_share", where.huge_share);
+        nbt_add_paced(j, work, p);
+        nbt_print_json(j);
         return;
     }
     printf("%lldx%lldx%lld %s, %d threads: %.2f us (%.2f to %.2f), %.2f GB/s, %.1f GOP/s; "
-           "%.2f bits per weight, %d copies in %s\n",
+           "%.2f bits per weight, %d copies in %s%s\n",
            (long long)w->M, (long long)w->K, (long long)w->N, w->scheme.name, threads,
            1e6 * t.median, 1e6 * t.min, 1e6 * t.max, gbps, gops,
            8.0 * (double)bytes / (double)(w->K * w->N), w->copies,
-           nbt_where_text(args->arena, where));
+           nbt_where_text(args->arena, where), nbt_paced_text(args->arena, work, p));
 }
 
 static nb_status parse(nbt_args *args, layer *w) {
@@ -212,7 +229,7 @@ static nb_status parse(nbt_args *args, layer *w) {
                         "there is no scheme '%s'; schemes are %s", scheme,
                         nb_preset_names(args->arena));
     int64_t bits = w->scheme.weight_bits ? w->scheme.weight_bits : 32;
-    w->copies = w->M < 32 ? nbt_cold_copies(w->K * w->N * bits / 8) : 2;
+    w->copies = w->M < FEW_ROWS ? nbt_cold_copies(w->K * w->N * bits / 8) : 2;
     return NB_OK;
 }
 
@@ -237,9 +254,13 @@ nb_status nbt_bench_matmul(nbt_args *args) {
     if (status == NB_OK)
         status = nbl_runtime_error(args->diags,
                                    nb_session_create(program.loaded, &options, &session, err), err);
-    nbl_times times;
-    if (status == NB_OK) status = measure(args, &w, session, &times);
-    if (status == NB_OK) report(args, &w, threads, nbt_where(&program), times);
+    if (status == NB_OK) {
+        const nbt_weights where = nbt_where(&program);
+        const nbt_work work = work_of(&w, where.bytes / w.copies);
+        nbt_paced paced;
+        status = measure(args, &w, session, work, &paced);
+        if (status == NB_OK) report(args, &w, threads, where, work, &paced);
+    }
     nb_session_destroy(session);
     nbl_close(&program);
     return status;

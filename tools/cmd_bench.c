@@ -90,8 +90,8 @@ nb_status nbt_bench_report(nbt_args *args) {
 }
 
 nb_status nbt_bench(nbt_args *args) {
-    if (nbt_has(args, "limits")) return nbt_bench_limits(args);
     if (nbt_has(args, "matmul")) return nbt_bench_matmul(args);
     if (nbt_has(args, "attention")) return nbt_bench_attention(args);
+    if (nbt_has(args, "limits")) return nbt_bench_limits(args);
     return nbt_bench_report(args);
 }
