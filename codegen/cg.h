@@ -304,12 +304,13 @@ cg_val cg_load_part(cg *g, cg_type type, cg_val pointer, cg_val n);
 void cg_store_part(cg *g, cg_val v, cg_val pointer, cg_val n);
 /* Keeps a line close: `locality` 0 (streamed once) .. 3. */
 void cg_prefetch(cg *g, cg_val pointer, int locality);
-/* Two that emit no instruction and keep the order of long straight code as written, where the
+/* Three that emit no instruction and keep the order of long straight code as written, where the
  * compiler's own costs more registers than there are. No load or store moves across a fence. A
  * vector of several registers that cg_pin returns has been computed there, all of it: otherwise one
- * half is often computed long after the other. */
+ * half is often computed long after the other. cg_settle does so with a single register too. */
 void cg_fence(cg *g);
 cg_val cg_pin(cg *g, cg_val v);
+cg_val cg_settle(cg *g, cg_val v);
 void cg_memcpy(cg *g, cg_val to, cg_val from, cg_val bytes);
 void cg_memset(cg *g, cg_val to, int byte, cg_val bytes);
 /* Stack space for the whole function, `align` bytes aligned. */

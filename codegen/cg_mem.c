@@ -124,7 +124,9 @@ void cg_fence(cg *g) { LLVMBuildFence(g->b, LLVMAtomicOrderingAcquireRelease, tr
 /* Empty assembly that takes a register and gives it back. */
 static cg_val pin_register(cg *g, cg_val v) {
     LLVMTypeRef type = LLVMTypeOf(v), function = LLVMFunctionType(type, &type, 1, false);
-    const char *constraint = cg_cpu_of(g)->arch == CG_X86_64 ? "=x,0" : "=w,0";
+    const char *constraint = cg_cpu_of(g)->arch != CG_X86_64    ? "=w,0"
+                             : cg_isa_of(g)->vector_bytes == 64 ? "=v,0"
+                                                                : "=x,0";
     LLVMValueRef nothing = LLVMGetInlineAsm(function, "", 0, constraint, strlen(constraint), true,
                                             false, LLVMInlineAsmDialectATT, false);
     return LLVMBuildCall2(g->b, function, nothing, &v, 1, "");
@@ -132,11 +134,16 @@ static cg_val pin_register(cg *g, cg_val v) {
 
 cg_val cg_pin(cg *g, cg_val v) {
     const cg_type type = cg_type_of(v);
+    return type.lanes * cg_kind_bytes(type.kind) <= cg_isa_of(g)->vector_bytes ? v
+                                                                               : cg_settle(g, v);
+}
+
+cg_val cg_settle(cg *g, cg_val v) {
+    const cg_type type = cg_type_of(v);
     const int bytes = type.lanes * cg_kind_bytes(type.kind),
               n = (bytes + cg_isa_of(g)->vector_bytes - 1) / cg_isa_of(g)->vector_bytes;
     cg_val pieces[8];
     assert(n <= 8);
-    if (n == 1) return v;
     for (int i = 0; i < n; i++)
         pieces[i] = pin_register(g, cg_slice(g, v, type.lanes / n * i, type.lanes / n));
     return cg_join_all(g, pieces, n);

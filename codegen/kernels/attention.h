@@ -127,6 +127,8 @@ static inline bool nb_is_i8(const cg_buf *b) { return b->elem == NB_I8; }
 void nb_attention_code_queries(const nb_attention *a);
 /* All rows, in tiles: products of codes. */
 void nb_attention_dots_i8(const nb_attention *a, int height);
+/* Keeps 16 integers, products of a row and a panel's keys. */
+void nb_attention_store_products(const nb_attention *a, cg_val panel, cg_val row, cg_val sums);
 /* 16 products of a row as scores, before the mask; n of them keys. */
 cg_val nb_attention_scaled(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val products);
 /* Of 64 bytes, the first (half 0) or last 8 of each 16 as words. */

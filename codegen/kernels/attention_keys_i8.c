@@ -121,17 +121,29 @@ static void multiply(cg *g, void *user, cg_val d, cg_val n) {
     }
 }
 
-/* Of each run of 2n lanes, the halves of a's added, then those of b's. */
-static cg_val add_halves(cg *g, cg_val a, cg_val b, int n) {
-    int low[CG_LANES], high[CG_LANES];
+/* Of each run of 4n lanes, neighbouring pieces of n added: those of a, then those of b. */
+static cg_val add_neighbours(cg *g, cg_val a, cg_val b, int n) {
+    int even[CG_LANES], odd[CG_LANES];
     for (int i = 0; i < CG_LANES; i++) {
-        low[i] = i / (2 * n) * 2 * n + i % n + (i / n % 2 ? CG_LANES : 0);
-        high[i] = low[i] + n;
+        const int piece = i % (4 * n) / n;
+        even[i] = i / (4 * n) * 4 * n + piece % 2 * 2 * n + i % n + (piece < 2 ? 0 : CG_LANES);
+        odd[i] = even[i] + n;
     }
-    return cg_add(g, cg_shuffle(g, a, b, CG_LANES, low), cg_shuffle(g, a, b, CG_LANES, high));
+    return cg_add(g, cg_shuffle(g, a, b, CG_LANES, even), cg_shuffle(g, a, b, CG_LANES, odd));
 }
 
-static void store_products(const nb_attention *a, cg_val panel, cg_val row, cg_val sums) {
+/* Of 4 or 16 sums. Those of each 4 come together: 16, lane i all of sum i; 4, lane 4q + i the four
+ * from lane 4q on of sum i. */
+static cg_val gather_sums(cg *g, const cg_var *sums, int count) {
+    cg_val s[CG_LANES];
+    for (int i = 0; i < count; i++) s[i] = cg_get(g, sums[i]);
+    for (int n = count / 2; n; n /= 2)
+        for (int i = 0; i < n; i++)
+            s[i] = add_neighbours(g, s[2 * i], s[2 * i + 1], n >= count / 4 ? 1 : QUARTERS);
+    return s[0];
+}
+
+void nb_attention_store_products(const nb_attention *a, cg_val panel, cg_val row, cg_val sums) {
     cg *g = a->l->g;
     cg_val t = cg_add(g, a->t, cg_muli(g, panel, CG_LANES));
     cg_store(g, cg_sint_to_float(g, sums, CG_F32), nb_scores_at(a, t, row), 64);
@@ -145,13 +157,9 @@ static void multiply_tile(const nb_attention *a, cg_val row, int rows, nb_keys s
         for (int i = 0; i < rows * QUARTERS; i++)
             t.sums[i] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
         cg_for16(g, a->D, multiply, &t);
-        for (int r = 0; r < rows; r++) {
-            cg_val s[QUARTERS];
-            for (int i = 0; i < QUARTERS; i++) s[i] = cg_get(g, t.sums[r * QUARTERS + i]);
-            for (int n = QUARTERS / 2; n; n /= 2)
-                for (int i = 0; i < n; i++) s[i] = add_halves(g, s[i], s[i + n], n);
-            store_products(a, panel, cg_addi(g, row, r), s[0]);
-        }
+        for (int r = 0; r < rows; r++)
+            nb_attention_store_products(a, panel, cg_addi(g, row, r),
+                                        gather_sums(g, &t.sums[r * QUARTERS], QUARTERS));
     }
 }
 
@@ -159,6 +167,8 @@ static void multiply_tile(const nb_attention *a, cg_val row, int rows, nb_keys s
 
 /* Its keys are not worth a turn: a vector holds 32 elements of one, and more sums come together. */
 #define LONG 32
+/* So many vectors of a query stay in registers, and a key is read whole or two lines at a time. */
+#define AT_ONCE 4
 
 static cg_val long_bytes(cg *g, cg_val key, cg_val n) {
     if (!n) return cg_load(g, (cg_type){CG_I8, LONG}, key, 1);
@@ -167,35 +177,50 @@ static cg_val long_bytes(cg *g, cg_val key, cg_val n) {
                    cg_load_part(g, CG_V(CG_I8), cg_offset(g, key, half), more));
 }
 
-/* LONG elements of 16 keys, n of them there if that is not NULL. */
+/* `count` times LONG elements of 16 keys, n of them there if that is not NULL: key by key, as they
+ * lie in memory. */
 static void multiply_long(const nb_attention *a, const nb_panel *keys, cg_val row, cg_val d,
-                          cg_val n, const cg_var *sums) {
+                          int count, cg_val n, const cg_var *sums) {
     cg *g = a->l->g;
+    const int asked = count * LONG; /* bytes for each key, whole lines */
     cg_val at = cg_add(g, cg_mul(g, row, a->Dpad), d),
-           q = cg_load(g, (cg_type){CG_I16, LONG}, cg_index(g, a->query_codes, CG_I16, at), 64);
-    nb_attention_ask_keys(a, keys, d);
-    nb_attention_ask_keys(a, keys, cg_addi(g, d, LONG / 2));
+           next = cg_offset(g, keys->next, cg_muli(g, d, CG_LANES)), q[AT_ONCE];
+    for (int k = 0; k < count; k++) {
+        cg_val codes = cg_index(g, a->query_codes, CG_I16, cg_addi(g, at, k * LONG));
+        q[k] = cg_load(g, (cg_type){CG_I16, LONG}, codes, 64);
+    }
     for (int i = 0; i < CG_LANES; i++) {
-        cg_val key = cg_offset(g, keys->from, cg_add(g, cg_muli(g, a->keys_stride, i), d)),
-               words = cg_sext(g, long_bytes(g, key, n), CG_I16);
-        cg_set(g, sums[i], nb_pairs(g, cg_get(g, sums[i]), words, q));
+        cg_val key = cg_offset(g, keys->from, cg_add(g, cg_muli(g, a->keys_stride, i), d));
+        if (i * asked % 64 == 0)
+            nb_attention_ask(g, cg_offset(g, next, cg_i64(g, i * asked)), asked);
+        for (int k = 0; k < count; k++) {
+            cg_val bytes = long_bytes(g, cg_offset(g, key, cg_i64(g, k * LONG)), n);
+            cg_set(g, sums[i], nb_pairs(g, cg_get(g, sums[i]), cg_sext(g, bytes, CG_I16), q[k]));
+        }
+        cg_set(g, sums[i], cg_settle(g, cg_get(g, sums[i])));
+        cg_fence(g);
     }
 }
 
 static void multiply_row(const nb_attention *a, cg_val row) {
     cg *g = a->l->g;
-    cg_val zero = cg_i64(g, 0), whole = cg_andi(g, a->D, -LONG), rest = cg_sub(g, a->D, whole);
+    int count = AT_ONCE;
+    int64_t known;
+    while (count > 1 && cg_known(a->D, &known) && known < count * LONG) count /= 2;
+    cg_val zero = cg_i64(g, 0), whole = cg_andi(g, a->D, -LONG), rest = cg_sub(g, a->D, whole),
+           many = cg_andi(g, a->D, -count * LONG);
     CG_FOR(g, panel, zero, cg_i64(g, NB_ATTENTION_PANELS), cg_i64(g, 1)) {
         const nb_panel keys = nb_attention_panel(a, panel, true);
         cg_var sums[CG_LANES];
-        cg_val s[CG_LANES];
         for (int i = 0; i < CG_LANES; i++) sums[i] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
-        CG_FOR(g, d, zero, whole, cg_i64(g, LONG)) { multiply_long(a, &keys, row, d, NULL, sums); }
-        CG_IF(g, cg_cmpi(g, CG_GT, rest, 0)) { multiply_long(a, &keys, row, whole, rest, sums); }
-        for (int i = 0; i < CG_LANES; i++) s[i] = cg_get(g, sums[i]);
-        for (int n = CG_LANES / 2; n; n /= 2)
-            for (int i = 0; i < n; i++) s[i] = add_halves(g, s[i], s[i + n], n);
-        store_products(a, panel, row, s[0]);
+        CG_FOR(g, d, zero, many, cg_i64(g, count * LONG)) {
+            multiply_long(a, &keys, row, d, count, NULL, sums);
+        }
+        if (count > 1) CG_FOR(g, d, many, whole, cg_i64(g, LONG)) {
+                multiply_long(a, &keys, row, d, 1, NULL, sums);
+            }
+        CG_IF(g, cg_cmpi(g, CG_GT, rest, 0)) { multiply_long(a, &keys, row, whole, 1, rest, sums); }
+        nb_attention_store_products(a, panel, row, gather_sums(g, sums, CG_LANES));
     }
 }
 
