@@ -89,6 +89,10 @@ static void lay_out_keys(nb_attention *a, cg_val base, cg_val *end) {
     if (nb_is_i8(a->k)) {
         a->query_codes = part(g, base, end, cg_lshri(g, cg_mul(g, a->most, a->Dpad), 1));
         a->query_steps = part(g, base, end, a->most);
+        if (cg_isa_of(g)->fours) {
+            a->query_planes = part(g, base, end, cg_lshri(g, cg_mul(g, a->most, a->Dpad), 1));
+            a->query_offsets = part(g, base, end, a->most);
+        }
         a->words = part(g, base, end, cg_muli(g, a->Dpad, NB_ATTENTION_RUN / 2));
     } else {
         a->queries = part(g, base, end, cg_mul(g, a->most, a->D));

@@ -60,7 +60,10 @@ typedef struct nb_attention {
     /* For keys in codes of 8 bits (attention_*_i8.c). */
     cg_val query_codes; /* i16 [padded][Dpad] */
     cg_val query_steps; /* f32 [padded]: what makes scores of their products */
-    cg_val words;       /* i16 [NB_ATTENTION_PANELS][Dpad/8][4][32]: keys */
+    cg_val
+        words; /* i16 [NB_ATTENTION_PANELS][Dpad/8][4][32]: keys; by fours, u8 [..][Dpad/4][64] */
+    /* By fours: i8 [Dpad/4][padded][2][4], codes in two planes; i32 [padded], where sums start. */
+    cg_val query_planes, query_offsets;
     /* For such values. */
     cg_val last_values; /* i8 [NB_ATTENTION_RUN][E]: those of a run that is not full */
     cg_val turned;      /* [NB_ATTENTION_RUN/tokens][Ewide/16][64 bytes] */
@@ -94,6 +97,9 @@ int nb_attention_turned(const nb_attention *a);
 int nb_attention_turned_keys(cg *g);
 /* out[e][lane] = element d + e of key `first` + lane of the panel. */
 void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d, int first, cg_val *out);
+/* x[i] holds words 0..3 of key i, then those of every fourth key after it, of `n` keys; y[w]
+ * becomes word w of all. */
+void nb_attention_turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]);
 /* Asks memory for as much as a panel's nb_attention_turn reads. */
 void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d);
 /* to[d][lane] = element d of key `lane`, for a single d. */
@@ -127,10 +133,16 @@ static inline bool nb_is_i8(const cg_buf *b) { return b->elem == NB_I8; }
 void nb_attention_code_queries(const nb_attention *a);
 /* All rows, in tiles: products of codes. */
 void nb_attention_dots_i8(const nb_attention *a, int height);
+/* 16 bytes from d on of keys i, i + 4, i + 8 and i + 12 of a panel; n of each if not NULL. */
+cg_val nb_attention_bytes_of_keys(const nb_attention *a, const nb_panel *keys, int i, cg_val d,
+                                  cg_val n);
 /* Keeps 16 integers, products of a row and a panel's keys. */
 void nb_attention_store_products(const nb_attention *a, cg_val panel, cg_val row, cg_val sums);
 /* 16 products of a row as scores, before the mask; n of them keys. */
 cg_val nb_attention_scaled(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val products);
+/* The same where bytes are multiplied by fours (attention_keys_fours.c), for more rows than one. */
+void nb_attention_split_queries(const nb_attention *a);
+void nb_attention_dots_fours(const nb_attention *a, int height);
 /* Of 64 bytes, the first (half 0) or last 8 of each 16 as words. */
 cg_val nb_attention_words(cg *g, cg_val bytes, int half);
 

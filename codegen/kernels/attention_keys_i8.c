@@ -3,14 +3,14 @@
  *
  * Lanes are neighbouring elements here, not keys: a vector holds 8 elements, as words, of keys i,
  * i + 4, i + 8 and i + 12 of a panel, four such vectors its 16 keys, and their sums come together
- * at the end. The first tile of rows makes words of the codes and keeps them for the others. */
+ * at the end. The first row makes words of the codes and keeps them for the others. Where bytes are
+ * multiplied by fours, attention_keys_fours.c has a better way for more rows than one. */
 #include "codegen/kernels/attention.h"
 #include "codegen/kernels/codes.h"
 #include "codegen/kernels/dot.h"
 #include "ir/scalar.h"
 
 #define QUARTERS 4
-#define MAX_ROWS 4
 
 /* ---- queries -------------------------------------------------------------------------------- */
 
@@ -54,6 +54,9 @@ void nb_attention_code_queries(const nb_attention *a) {
         cg_for16(g, a->D, round_query, &q);
         cg_store(g, cg_mul(g, q.rounding.scale, scale), nb_floats_at(g, a->query_steps, row), 4);
     }
+    if (cg_isa_of(g)->fours) CG_IF(g, cg_cmpi(g, CG_GT, a->rows, 1)) {
+            nb_attention_split_queries(a);
+        }
 }
 
 /* ---- products ------------------------------------------------------------------------------- */
@@ -65,34 +68,32 @@ cg_val nb_attention_words(cg *g, cg_val bytes, int half) {
     return cg_ashri(g, words, 8);
 }
 
-/* A tile of rows and a panel of keys. */
+/* A row and a panel of keys. */
 typedef struct tile {
     const nb_attention *a;
     nb_panel keys;
     cg_val row;
-    int rows;
     nb_keys source;
-    cg_var sums[MAX_ROWS * QUARTERS];
+    cg_var sums[QUARTERS];
 } tile;
 
-/* 16 bytes of keys i, i + 4, i + 8 and i + 12; n of each if that is not NULL. */
-static cg_val bytes_of_keys(const tile *t, int i, cg_val d, cg_val n) {
-    cg *g = t->a->l->g;
+cg_val nb_attention_bytes_of_keys(const nb_attention *a, const nb_panel *keys, int i, cg_val d,
+                                  cg_val n) {
+    cg *g = a->l->g;
     cg_val bytes[4];
     for (int k = 0; k < 4; k++) {
-        cg_val key =
-            cg_offset(g, t->keys.from, cg_add(g, cg_muli(g, t->a->keys_stride, i + 4 * k), d));
+        cg_val key = cg_offset(g, keys->from, cg_add(g, cg_muli(g, a->keys_stride, i + 4 * k), d));
         bytes[k] = n ? cg_load_part(g, CG_V(CG_I8), key, n) : cg_load(g, CG_V(CG_I8), key, 1);
     }
     return cg_join_all(g, bytes, 4);
 }
 
 /* 8 elements of a query, for each of four keys. */
-static cg_val query_words(const tile *t, cg_val row, cg_val d) {
+static cg_val query_words(const tile *t, cg_val d) {
     cg *g = t->a->l->g;
     int same[32];
     for (int i = 0; i < 32; i++) same[i] = i % 8;
-    cg_val at = cg_add(g, cg_mul(g, row, t->a->Dpad), d),
+    cg_val at = cg_add(g, cg_mul(g, t->row, t->a->Dpad), d),
            words = cg_load(g, (cg_type){CG_I16, 8}, cg_index(g, t->a->query_codes, CG_I16, at), 16);
     return cg_shuffle(g, words, NULL, 32, same);
 }
@@ -102,7 +103,8 @@ static void multiply(cg *g, void *user, cg_val d, cg_val n) {
     const bool turns = t->source != NB_KEYS_TURNED;
     cg_val bytes[QUARTERS], kept = cg_offset(g, t->keys.to, cg_muli(g, d, 8 * QUARTERS));
     if (turns) nb_attention_ask_keys(t->a, &t->keys, d);
-    for (int i = 0; i < QUARTERS && turns; i++) bytes[i] = bytes_of_keys(t, i, d, n);
+    for (int i = 0; i < QUARTERS && turns; i++)
+        bytes[i] = nb_attention_bytes_of_keys(t->a, &t->keys, i, d, n);
     for (int half = 0; half < 2; half++) {
         cg_val words[QUARTERS];
         for (int i = 0; i < QUARTERS; i++) {
@@ -111,13 +113,9 @@ static void multiply(cg *g, void *user, cg_val d, cg_val n) {
                              : cg_load(g, (cg_type){CG_I16, 32}, at, 64);
             if (t->source == NB_KEYS_TURN) cg_store(g, words[i], at, 64);
         }
-        for (int r = 0; r < t->rows; r++) {
-            cg_val q = query_words(t, cg_addi(g, t->row, r), cg_addi(g, d, 8 * half));
-            for (int i = 0; i < QUARTERS; i++) {
-                cg_var sum = t->sums[r * QUARTERS + i];
-                cg_set(g, sum, nb_pairs(g, cg_get(g, sum), words[i], q));
-            }
-        }
+        cg_val q = query_words(t, cg_addi(g, d, 8 * half));
+        for (int i = 0; i < QUARTERS; i++)
+            cg_set(g, t->sums[i], nb_pairs(g, cg_get(g, t->sums[i]), words[i], q));
     }
 }
 
@@ -149,17 +147,14 @@ void nb_attention_store_products(const nb_attention *a, cg_val panel, cg_val row
     cg_store(g, cg_sint_to_float(g, sums, CG_F32), nb_scores_at(a, t, row), 64);
 }
 
-static void multiply_tile(const nb_attention *a, cg_val row, int rows, nb_keys source) {
+static void multiply_panels(const nb_attention *a, cg_val row, nb_keys source) {
     cg *g = a->l->g;
     CG_FOR(g, panel, cg_i64(g, 0), cg_i64(g, NB_ATTENTION_PANELS), cg_i64(g, 1)) {
-        tile t = {.a = a, .row = row, .rows = rows, .source = source};
+        tile t = {.a = a, .row = row, .source = source};
         t.keys = nb_attention_panel(a, panel, source != NB_KEYS_TURNED);
-        for (int i = 0; i < rows * QUARTERS; i++)
-            t.sums[i] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
+        for (int i = 0; i < QUARTERS; i++) t.sums[i] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
         cg_for16(g, a->D, multiply, &t);
-        for (int r = 0; r < rows; r++)
-            nb_attention_store_products(a, panel, cg_addi(g, row, r),
-                                        gather_sums(g, &t.sums[r * QUARTERS], QUARTERS));
+        nb_attention_store_products(a, panel, row, gather_sums(g, t.sums, QUARTERS));
     }
 }
 
@@ -226,18 +221,18 @@ static void multiply_row(const nb_attention *a, cg_val row) {
 
 void nb_attention_dots_i8(const nb_attention *a, int height) {
     cg *g = a->l->g;
-    const bool wide = cg_isa_of(g)->vector_bytes == 64;
-    const int rows = wide ? (int)nb_min_i64(height, MAX_ROWS) : 1;
-    cg_val zero = cg_i64(g, 0), all = cg_i64(g, rows);
-    CG_IF(g, nb_attention_is_tile(a, rows, height)) {
-        if (wide && rows == 1)
+    cg_val zero = cg_i64(g, 0), one = cg_i64(g, 1);
+    if (cg_isa_of(g)->fours) {
+        if (height == 1)
             multiply_row(a, zero);
         else
-            multiply_tile(a, zero, rows, NB_KEYS_TURN_AND_USE);
+            nb_attention_dots_fours(a, height);
+        return;
     }
+    CG_IF(g, nb_attention_is_tile(a, 1, height)) { multiply_panels(a, zero, NB_KEYS_TURN_AND_USE); }
     CG_ELSE(g) {
-        multiply_tile(a, zero, rows, NB_KEYS_TURN);
-        CG_FOR(g, row, all, a->rows, all) { multiply_tile(a, row, rows, NB_KEYS_TURNED); }
+        multiply_panels(a, zero, NB_KEYS_TURN);
+        CG_FOR(g, row, one, a->rows, one) { multiply_panels(a, row, NB_KEYS_TURNED); }
     }
 }
 

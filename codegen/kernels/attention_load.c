@@ -98,9 +98,7 @@ nb_panel nb_attention_panel(const nb_attention *a, cg_val panel, bool turns) {
 /* Keys that are turned at once: those that fill a register with 4 words of each. */
 int nb_attention_turned_keys(cg *g) { return cg_isa_of(g)->vector_bytes == 64 ? 16 : 8; }
 
-/* x[i] holds words 0..3 of key i, then those of every fourth key after it, of `n` keys; y[w]
- * becomes word w of all. */
-static void turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]) {
+void nb_attention_turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]) {
     int low[16], high[16], even[16], odd[16];
     for (int i = 0; i < n; i++) {
         const int lane = i & ~3, at = i & 3, other = n * (at & 1);
@@ -173,7 +171,7 @@ void nb_attention_turn(const nb_attention *a, const nb_panel *panel, cg_val d, i
         const cg_val every_fourth[4] = {word[i], word[i + 4], word[i + 8], word[i + 12]};
         word[i] = cg_join_all(g, every_fourth, keys / 4);
     }
-    turn_words(g, keys, word, y);
+    nb_attention_turn_words(g, keys, word, y);
     for (int w = 0; w < 4; w++) parts_of_words(g, k, y[w], keys, &out[w * parts]);
     for (int e = 0; e < 4 * parts; e++) {
         if (nb_is_u4(k) && e % CG_LANES == 0) nb_attention_load_scales(a, &p, cg_addi(g, d, e));
