@@ -113,7 +113,7 @@ static void lay_out_values(nb_attention *a, cg_val base, cg_val *end) {
         cg_val sums = cg_mul(g, a->most, a->Ewide), lanes = cg_muli(g, a->most, CG_LANES);
         a->last_values = part(g, base, end, cg_muli(g, a->Ewide, NB_ATTENTION_RUN / 4));
         a->turned =
-            part(g, base, end, cg_muli(g, a->Ewide, NB_ATTENTION_RUN / nb_attention_grouped(g)));
+            part(g, base, end, cg_muli(g, a->Ewide, NB_ATTENTION_VALUES / nb_attention_grouped(g)));
         a->parts = part(g, base, end, cg_muli(g, sums, nb_attention_planes(g)));
         a->totals = part(g, base, end, cg_muli(g, sums, 2));
         a->counts = part(g, base, end, lanes);
@@ -239,13 +239,31 @@ static void weigh(nb_attention *a, int height) {
     CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, height)) { nb_attention_weigh(a, row, height); }
 }
 
-static void each_run(nb_attention *a, void (*run)(nb_attention *a)) {
+/* Runs of up to `most`, whole ones of NB_ATTENTION_RUN, then that which is not full. */
+static void each_run(nb_attention *a, cg_val most, void (*run)(nb_attention *a)) {
     cg *g = a->l->g;
-    CG_FOR(g, t, a->from, a->until, cg_i64(g, NB_ATTENTION_RUN)) {
-        a->t = t;
-        a->n = cg_smin(g, cg_i64(g, NB_ATTENTION_RUN), cg_sub(g, a->until, t));
+    cg_var t = cg_var_new(g, a->from);
+    CG_WHILE(g, cg_cmp(g, CG_LT, cg_get(g, t), a->until)) {
+        a->t = cg_get(g, t);
+        cg_val left = cg_sub(g, a->until, a->t),
+               whole = cg_smin(g, most, cg_andi(g, left, -NB_ATTENTION_RUN));
+        a->n = cg_select(g, cg_cmpi(g, CG_LT, left, NB_ATTENTION_RUN), left, whole);
         run(a);
+        cg_set(g, t, cg_add(g, a->t, a->n));
     }
+}
+
+/* Of several rows, sums and what is kept of values are loaded and stored less often in longer runs,
+ * as far as the first-level cache holds the rows' weights beside them. The time that a row alone
+ * waits for memory holds a short run's weights, not a long one's. */
+static cg_val values_in_run(const nb_attention *a) {
+    cg *g = a->l->g;
+    cg_val shortest = cg_i64(g, NB_ATTENTION_RUN), n = shortest;
+    if (nb_is_u4(a->v)) return shortest;
+    for (int rows = NB_ATTENTION_ROWS / 2; rows >= NB_ATTENTION_ROWS / 4; rows /= 2)
+        n = cg_select(g, cg_cmpi(g, CG_LE, a->rows, rows),
+                      cg_i64(g, NB_ATTENTION_RUN * NB_ATTENTION_ROWS / rows), n);
+    return cg_select(g, cg_cmpi(g, CG_EQ, a->rows, 1), shortest, n);
 }
 
 static void run_of_keys(nb_attention *a) {
@@ -270,7 +288,10 @@ static void run_of_values(nb_attention *a) {
     }
     cg_var wild = cg_var_new(g, cg_i1(g, false));
     CG_IF(g, zeros) { cg_set(g, wild, nb_attention_has_wild(a)); }
-    CG_IF(g, cg_get(g, wild)) { nb_attention_weigh_visible(a); }
+    CG_IF(g, cg_get(g, wild)) {
+        nb_attention_add_up(a);
+        nb_attention_weigh_visible(a);
+    }
     CG_ELSE(g) { each_tile(a, weigh, 1); }
 }
 
@@ -313,10 +334,10 @@ static void attend(nb_attention *a, cg_val block) {
         a->padded = cg_select(g, cg_cmpi(g, CG_LE, a->rows, height), cg_i64(g, height), a->padded);
     begin_rows(a);
     nb_attention_find_visible(a);
-    each_run(a, run_of_keys);
+    each_run(a, cg_i64(g, NB_ATTENTION_RUN), run_of_keys);
     nb_attention_find_largest(a);
     if (nb_is_i8(a->v)) nb_attention_find_steps(a);
-    each_run(a, run_of_values);
+    each_run(a, values_in_run(a), run_of_values);
     CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, 1)) { store_row(a, row); }
 }
 

@@ -14,6 +14,8 @@
 /* Keys, then values, go in runs of so many, in panels of 16. */
 #define NB_ATTENTION_RUN    32
 #define NB_ATTENTION_PANELS (NB_ATTENTION_RUN / CG_LANES)
+/* The most values of a run: whole ones of keys, a power of 2. */
+#define NB_ATTENTION_VALUES 128
 
 typedef struct nb_attention {
     nb_lower *l;
@@ -66,7 +68,7 @@ typedef struct nb_attention {
     cg_val query_planes, query_offsets;
     /* For such values. */
     cg_val last_values; /* i8 [NB_ATTENTION_RUN][E]: those of a run that is not full */
-    cg_val turned;      /* [NB_ATTENTION_RUN/tokens][Ewide/16][64 bytes] */
+    cg_val turned;      /* [NB_ATTENTION_VALUES/tokens][Ewide/16][64 bytes] */
     cg_val parts;       /* i32 [planes][padded][Ewide] */
     cg_val totals;      /* f64 [padded][Ewide] */
     cg_val counts;      /* i32 [padded][16]: exponentials */
@@ -171,7 +173,7 @@ void nb_attention_find_visible(nb_attention *a);
 cg_val nb_attention_mask(const nb_attention *a, cg_val row, cg_val t, cg_val n, cg_val scores);
 /* i1: is a value of the run not finite? Such a one times 0 is not 0. */
 cg_val nb_attention_has_wild(const nb_attention *a);
-/* acc += exponentials times values, key by key, without the hidden ones. */
+/* acc += exponentials times values, key by key, without the hidden ones. Their sums apart. */
 void nb_attention_weigh_visible(const nb_attention *a);
 
 /* ---- arithmetic (attention_tile.c): tiles of `rows` rows from `row` on, one run -------------- */
@@ -194,10 +196,11 @@ void nb_attention_dots(const nb_attention *a, cg_val row, int rows, nb_keys sour
 void nb_attention_finish_scores(const nb_attention *a);
 /* All rows: the largest of all scores, behind the last run. */
 void nb_attention_find_largest(const nb_attention *a);
-/* All rows: scores become exponentials; their sums. Returns i1: is there a 0 among those that have
- * a mask? */
+/* All rows: scores become exponentials. Returns i1: is there a 0 among those that have a mask? */
 cg_val nb_attention_exponentials(nb_attention *a);
-/* acc += exponentials times values. */
+/* All rows: sums += exponentials, in order. */
+void nb_attention_add_up(const nb_attention *a);
+/* acc += exponentials times values; sums += exponentials. */
 void nb_attention_weigh(const nb_attention *a, cg_val row, int rows);
 
 /* ---- helpers -------------------------------------------------------------------------------- */

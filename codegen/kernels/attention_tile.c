@@ -152,30 +152,17 @@ static void exponential(const nb_attention *a, cg_val row, cg_val t, cg_val n, c
     cg_store(g, e, at, 64);
 }
 
-/* One addition waits for the other: some rows at a time keep the adders busy. */
-#define ADDED 4
-
-static void add_rows(const nb_attention *a, cg_val row, cg_val t, int n) {
+void nb_attention_add_up(const nb_attention *a) {
     cg *g = a->l->g;
-    cg_val at = nb_scores_at(a, t, row), sums = nb_floats_at(g, a->sums, row), sum[ADDED];
-    for (int r = 0; r < n; r++)
-        sum[r] = cg_load(g, CG_S(CG_F32), nb_floats_at(g, sums, cg_i64(g, r)), 4);
-    for (int i = 0; i < CG_LANES; i++) {
-        for (int r = 0; r < n; r++) {
-            cg_val e = nb_floats_at(g, at, cg_i64(g, r * CG_LANES + i));
-            sum[r] = cg_add(g, sum[r], cg_load(g, CG_S(CG_F32), e, 4));
+    CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, 1)) {
+        cg_val at = nb_floats_at(g, a->sums, row);
+        cg_var sum = cg_var_new(g, cg_load(g, CG_S(CG_F32), at, 4));
+        CG_FOR(g, i, cg_i64(g, 0), a->n, cg_i64(g, 1)) {
+            cg_val lane = cg_andi(g, i, CG_LANES - 1), t = cg_add(g, a->t, cg_sub(g, i, lane)),
+                   e = nb_floats_at(g, nb_scores_at(a, t, row), lane);
+            cg_set(g, sum, cg_add(g, cg_get(g, sum), cg_load(g, CG_S(CG_F32), e, 4)));
         }
-    }
-    for (int r = 0; r < n; r++) cg_store(g, sum[r], nb_floats_at(g, sums, cg_i64(g, r)), 4);
-}
-
-static void add_up(const nb_attention *a) {
-    cg *g = a->l->g;
-    cg_val whole = cg_andi(g, a->rows, -ADDED), one = cg_i64(g, 1);
-    CG_FOR(g, i, cg_i64(g, 0), a->n, cg_i64(g, CG_LANES)) {
-        cg_val t = cg_add(g, a->t, i);
-        CG_FOR(g, row, cg_i64(g, 0), whole, cg_i64(g, ADDED)) { add_rows(a, row, t, ADDED); }
-        CG_FOR(g, row, whole, a->rows, one) { add_rows(a, row, t, 1); }
+        cg_store(g, cg_get(g, sum), at, 4);
     }
 }
 
@@ -183,23 +170,27 @@ cg_val nb_attention_exponentials(nb_attention *a) {
     cg *g = a->l->g;
     a->zeros = cg_var_new(g, cg_splat(g, cg_i1(g, false), CG_LANES));
     nb_attention_each_score(a, exponential);
-    add_up(a);
     return cg_any(g, cg_get(g, a->zeros));
 }
 
 /* ---- values --------------------------------------------------------------------------------- */
 
-/* n vectors of elements from `e` on; of one, only `part` elements if that is not NULL. */
+/* n vectors of elements from `e` on; of one, only `part` elements if that is not NULL. Exponentials
+ * are added up meanwhile: one addition waits for the other, and nothing else waits for them. That
+ * is kept of the first elements only. */
 static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e, int n,
                            cg_val part) {
     cg *g = a->l->g;
-    cg_var acc[MAX_VECTORS];
-    cg_val kept[MAX_VECTORS], zero = cg_i64(g, 0), one = cg_i64(g, 1);
+    cg_var acc[MAX_VECTORS], sum[MAX_VECTORS];
+    cg_val kept[MAX_VECTORS], zero = cg_i64(g, 0), one = cg_i64(g, 1),
+                              sums = nb_floats_at(g, a->sums, row);
     for (int i = 0; i < rows * n; i++) {
         cg_val at = cg_add(g, cg_mul(g, cg_addi(g, row, i / n), a->Epad), e);
         kept[i] = nb_floats_at(g, a->acc, cg_addi(g, at, i % n * CG_LANES));
         acc[i] = cg_var_new(g, load16(g, kept[i]));
     }
+    for (int r = 0; r < rows; r++)
+        sum[r] = cg_var_new(g, cg_load(g, CG_S(CG_F32), nb_floats_at(g, sums, cg_i64(g, r)), 4));
     CG_FOR(g, panel, zero, a->n, cg_i64(g, CG_LANES)) {
         cg_val weights = nb_scores_at(a, cg_add(g, a->t, panel), row),
                count = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, a->n, panel));
@@ -208,13 +199,18 @@ static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e
             nb_attention_value(a, cg_add(g, panel, i), e, n, part, value);
             for (int r = 0; r < rows; r++) {
                 cg_val at = nb_floats_at(g, p, cg_i64(g, r * CG_LANES)),
-                       x = splat(g, cg_load(g, CG_S(CG_F32), at, 4));
+                       weight = cg_load(g, CG_S(CG_F32), at, 4), x = splat(g, weight);
+                cg_set(g, sum[r], cg_add(g, cg_get(g, sum[r]), weight));
                 for (int j = 0; j < n; j++)
                     cg_set(g, acc[r * n + j], cg_fma(g, x, value[j], cg_get(g, acc[r * n + j])));
             }
         }
     }
     for (int i = 0; i < rows * n; i++) cg_store(g, cg_get(g, acc[i]), kept[i], 64);
+    CG_IF(g, cg_cmpi(g, CG_EQ, e, 0)) {
+        for (int r = 0; r < rows; r++)
+            cg_store(g, cg_get(g, sum[r]), nb_floats_at(g, sums, cg_i64(g, r)), 4);
+    }
 }
 
 void nb_attention_weigh(const nb_attention *a, cg_val row, int rows) {

@@ -21,7 +21,7 @@ static int plane_bits(cg *g) { return has_fours(g) ? 8 : 15; }
 int nb_attention_planes(cg *g) { return has_fours(g) ? 3 : 2; }
 int nb_attention_grouped(cg *g) { return has_fours(g) ? 4 : 2; }
 
-/* Sums of bytes by words of 15 bits fit 32 bits for twice as many tokens. */
+/* Sums of bytes by words of 15 bits fit 32 bits for twice as many tokens. Full runs come to it. */
 #define MOST_TOKENS 256
 
 static cg_val lanes64(cg *g, cg_val array, cg_val index) {
@@ -293,7 +293,7 @@ static void move_sums(const nb_attention *a) {
 
 void nb_attention_end_run(const nb_attention *a) {
     cg *g = a->l->g;
-    cg_val until = cg_addi(g, a->t, NB_ATTENTION_RUN),
+    cg_val until = cg_add(g, a->t, a->n),
            many = cg_andi(g, cg_sub(g, until, a->from), MOST_TOKENS - 1),
            full = cg_cmpi(g, CG_EQ, many, 0), last = cg_cmp(g, CG_GE, until, a->until);
     CG_IF(g, cg_or(g, full, last)) { move_sums(a); }
