@@ -62,9 +62,9 @@ typedef struct nb_attention {
     /* For keys in codes of 8 bits (attention_*_i8.c). */
     cg_val query_codes; /* i16 [padded][Dpad] */
     cg_val query_steps; /* f32 [padded]: what makes scores of their products */
-    cg_val
-        words; /* i16 [NB_ATTENTION_PANELS][Dpad/8][4][32]: keys; by fours, u8 [..][Dpad/4][64] */
-    /* By fours: i8 [Dpad/4][padded][2][4], codes in two planes; i32 [padded], where sums start. */
+    cg_val words;       /* i16 [NB_ATTENTION_PANELS][Dpad/8][4][32]: keys */
+    /* By fours words are u8 [..][Dpad/4][64]. i8 [Dpad/4][padded][2][4], codes in two planes; i32
+     * [padded], where sums start. */
     cg_val query_planes, query_offsets;
     /* For such values. */
     cg_val last_values; /* i8 [NB_ATTENTION_RUN][E]: those of a run that is not full */
