@@ -338,9 +338,9 @@ static void branch(nb_elem elem, int64_t rank) {
     diff_check(&d, qmatmul(&d, a, w, NULL, c));
 }
 
-/* Products of one input, with other ops between them, whose panels one loop runs, and some that stay
- * by themselves: another form of the weights, a residual. Many panels, so that those of a single
- * row come in streams of every length. */
+/* Products of one input, with other ops between them, whose panels one loop runs, and some that
+ * stay by themselves: another form of the weights, a residual. Many panels, so that those of a
+ * single row come in streams of every length. */
 static void together(size_t act) {
     static const int64_t columns[] = {272, 40, 208};
     const diff_codes codes = {GROUPS(NB_U4, 32), .zeros = DIFF_ZEROS}, other = {COLUMNS(NB_I8)};
