@@ -19,6 +19,7 @@
 #define PARALLEL_MIN 65536
 #define DEFAULT_WORK 1024
 #define MAX_PHASES   64
+#define MAX_ROW      8 /* products of one input that are one loop */
 
 typedef struct kernel {
     cg_val check;
@@ -208,28 +209,121 @@ static void run_check(nb_runner *r, const nb_op *op, const char *number, cg_val 
     nb_run_fails(r, cg_call(r->g, task, 1, &r->frame));
 }
 
-/* The first phase that has to run; `scratch` says what the scratch memory holds. */
-static int first_phase(nb_model_build *b, const nb_op *op, const char **scratch) {
+/* What phase 0 leaves in the scratch memory, or NULL. */
+static const char *prepared_by(const nb_model_build *b, const nb_op *op) {
     const nb_lowering *lowering = nb_lowering_of(op->kind);
-    if (!lowering->scratch) return 0;
-    const char *before = *scratch;
-    *scratch = lowering->prepared ? lowering->prepared(b->arena, op, b->options->cpu) : NULL;
-    return before && *scratch && strcmp(before, *scratch) == 0 ? 1 : 0;
+    if (!lowering->scratch || !lowering->prepared) return NULL;
+    return lowering->prepared(b->arena, op, b->options->cpu);
 }
 
-static void run_op(nb_runner *r, const nb_op *op, const char *number) {
-    nb_model_build *b = r->build;
+static bool same_text(const char *a, const char *b) { return a && b && strcmp(a, b) == 0; }
+
+/* The first phase that has to run; `scratch` says what the scratch memory holds. */
+static int first_phase(nb_model_build *b, const nb_op *op, const char **scratch) {
+    if (!nb_lowering_of(op->kind)->scratch) return 0;
+    const char *before = *scratch;
+    *scratch = prepared_by(b, op);
+    return same_text(before, *scratch) ? 1 : 0;
+}
+
+/* Ops whose last phase is one loop over the items of all of them. */
+typedef struct row_of_ops {
+    int n;
+    const nb_op *op[MAX_ROW];
+    const char *number[MAX_ROW];
+    uint32_t steps; /* from the first to the last */
+} row_of_ops;
+
+/* Does `op` read nothing but `first`'s first operand and constants? */
+static bool reads_the_same(const nb_op *first, const nb_op *op) {
+    for (uint32_t i = 0; i < op->n_operands; i++) {
+        const nb_value *v = nb_in(op, i);
+        if (v && !nb_is_const(v) && (i > 0 || v != nb_in(first, 0))) return false;
+    }
+    return true;
+}
+
+static bool joins(const nb_model_build *b, const row_of_ops *row, const nb_op *op) {
+    const nb_op *first = row->op[0];
+    if (row->n == MAX_ROW || op->kind != first->kind || op->n_results != 1) return false;
+    if (nb_lowering_of(op->kind)->check || phases_of(nb_lowering_of(op->kind), op) != 2)
+        return false;
+    if (!reads_the_same(first, first) || !reads_the_same(first, op)) return false;
+    for (int i = 0; i < row->n; i++) {
+        const nb_storage s = nb_out(row->op[i])->storage, t = nb_out(op)->storage;
+        if (s.kind == t.kind && s.index == t.index) return false;
+    }
+    return same_text(prepared_by(b, first), prepared_by(b, op));
+}
+
+/* `op` and those behind it that take what its phase 0 prepares: between loops threads wait for each
+ * other, and memory for them. What lives in the scratch memory or in operands outlives them all,
+ * and results lie apart. Who profiles wants to know of each by itself. */
+static row_of_ops row_from(const nb_runner *r, const nb_op *op, uint32_t number) {
+    const nb_model_build *b = r->build;
+    row_of_ops row = {.n = 1, .op = {op}, .number = {nb_format(b->arena, "%s%u", r->path, number)}};
+    uint32_t steps = 1;
+    for (op = op->next; op && op->kind != NB_OP_bind && !b->mark; op = op->next, steps++) {
+        if (nb_emits_nothing(op)) continue;
+        if (!joins(b, &row, op)) break;
+        row.number[row.n] = nb_format(b->arena, "%s%u", r->path, number + steps);
+        row.op[row.n++] = op;
+        row.steps = steps;
+    }
+    return row;
+}
+
+/* One task for all: items [begin, end) of theirs one after the other. */
+static cg_val emit_row(nb_model_build *b, const row_of_ops *row, int phase) {
+    const cg_type params[] = {CG_S(CG_PTR), CG_S(CG_I64), CG_S(CG_I64)};
+    const char *name = function_name(b, "ops", row->number[0], row->op[0], phase);
+    cg *g = cg_function(b->m, name, CG_S(CG_VOID), 3, params, 0);
+    cg_val frame = cg_param(g, 0), before = cg_i64(g, 0);
+    cg_entry_begin(g);
+    cg_val symbols = nb_frame_member(g, frame, CG_PTR, offsetof(nb_frame, symbols));
+    cg_entry_end(g);
+    nb_dims *dims = nb_dims_create(g, symbols, false);
+    for (int i = 0; i < row->n; i++) {
+        const nb_op *op = row->op[i];
+        cg_val task = emit_task(b, op, row->number[i], phase, kernel_of(b, op)->phases[phase]);
+        nb_lower l;
+        nb_lower_open(&l, b, g, op, dims, NULL);
+        cg_val items = nb_lowering_of(op->kind)->items(&l, phase);
+        cg_val from = cg_smax(g, cg_sub(g, cg_param(g, 1), before), cg_i64(g, 0)),
+               to = cg_smin(g, cg_sub(g, cg_param(g, 2), before), items);
+        CG_IF(g, cg_cmp(g, CG_LT, from, to)) { cg_call(g, task, 3, (cg_val[]){frame, from, to}); }
+        before = cg_add(g, before, items);
+    }
+    return cg_finish(g);
+}
+
+/* Items of all, and the most work that one of them is. */
+static void size_row(nb_runner *r, const row_of_ops *row, int phase, cg_val *items, cg_val *work) {
     cg *g = r->g;
-    const nb_lowering *lowering = nb_lowering_of(op->kind);
+    for (int i = 0; i < row->n; i++) {
+        const nb_lowering *lowering = nb_lowering_of(row->op[i]->kind);
+        nb_lower l;
+        nb_lower_open(&l, r->build, g, row->op[i], r->dims, NULL);
+        cg_val n = lowering->items(&l, phase);
+        cg_val each = lowering->work ? lowering->work(&l, phase) : cg_i64(g, DEFAULT_WORK);
+        *items = i ? cg_add(g, *items, n) : n;
+        *work = i ? cg_smax(g, *work, each) : each;
+    }
+}
+
+static void run_row(nb_runner *r, const row_of_ops *row) {
+    nb_model_build *b = r->build;
+    const nb_op *op = row->op[0];
     const kernel *k = kernel_of(b, op);
-    if (k->check) run_check(r, op, number, k->check);
-    nb_lower l;
-    nb_lower_open(&l, b, g, op, r->dims, NULL);
+    if (k->check) run_check(r, op, row->number[0], k->check);
     for (int phase = first_phase(b, op, &r->scratch); phase < k->n_phases; phase++) {
-        cg_val task = emit_task(b, op, number, phase, k->phases[phase]);
-        cg_val items = lowering->items(&l, phase);
-        cg_val work = lowering->work ? lowering->work(&l, phase) : cg_i64(g, DEFAULT_WORK);
-        cg_call(g, b->dispatch, 4, (cg_val[]){r->frame, task, items, work});
+        row_of_ops all = *row;
+        if (phase < k->n_phases - 1) all.n = 1;
+        cg_val task = all.n > 1 ? emit_row(b, &all, phase)
+                                : emit_task(b, op, row->number[0], phase, k->phases[phase]);
+        cg_val items = NULL, work = NULL;
+        size_row(r, &all, phase, &items, &work);
+        cg_call(r->g, b->dispatch, 4, (cg_val[]){r->frame, task, items, work});
     }
 }
 
@@ -260,7 +354,10 @@ void nb_run_ops(nb_runner *r, const nb_op *op, uint32_t number) {
             nb_run_control(r, op);
             r->path = path;
         } else {
-            run_op(r, op, name);
+            const row_of_ops row = row_from(r, op, number);
+            run_row(r, &row);
+            op = row.op[row.n - 1];
+            number += row.steps;
         }
         if (outermost) run_mark(r, number);
     }

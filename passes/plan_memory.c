@@ -17,6 +17,9 @@
  * between them stays in registers, and what they read lives until the last of them. So do patches
  * that a pooling reads, or the product of a convolution of codes.
  *
+ * Products of codes that read one value, as the projections to queries, keys and values do, come to
+ * stand one behind the other, so that the compiled model prepares it once and runs them together.
+ *
  *   %y: f32[B,4] = matmul %x, @w             ->  %y: f32[B,4] = matmul %x, @w in slot 2
  *   %z: f32[B,4] = add %y, @b                ->  %z: f32[B,4] = add %y, @b in registers
  *   %r: f32[B,4] = relu %z                   ->  %r: f32[B,4] = relu %z in slot 3 */
@@ -258,6 +261,41 @@ static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op)
     }
 }
 
+/* ---- products ------------------------------------------------------------------------------ */
+
+static bool is_product_of_codes(const nb_op *op) {
+    if (op->kind != NB_OP_qmatmul || nb_is_const(nb_in(op, 0))) return false;
+    for (uint32_t i = 1; i < op->n_operands; i++)
+        if (nb_in(op, i) && !nb_is_const(nb_in(op, i))) return false;
+    return true;
+}
+
+/* What takes long, or needs much memory: nothing moves across it, since what moves lives longer. */
+static bool is_heavy(const nb_op *op) {
+    switch (op->kind) {
+    case NB_OP_qmatmul:
+    case NB_OP_matmul:
+    case NB_OP_conv:
+    case NB_OP_attention:
+    case NB_OP_patches:
+    case NB_OP_qpatches:
+        return true;
+    default:
+        return op->n_regions > 0;
+    }
+}
+
+static void gather_products(nb_region *region) {
+    nb_op *last = NULL; /* the product that others could follow */
+    for (nb_op *op = region->first, *next; op; op = next) {
+        next = op->next;
+        for (uint32_t r = 0; r < op->n_regions; r++) gather_products(op->regions[r]);
+        const bool follows = is_product_of_codes(op);
+        if (follows && last && nb_in(last, 0) == nb_in(op, 0)) nb_op_move_before(op, last->next);
+        if (follows || is_heavy(op)) last = follows ? op : NULL;
+    }
+}
+
 /* ---- lifetimes ----------------------------------------------------------------------------- */
 
 static int64_t estimate(const planner *p, const nb_type *t) {
@@ -395,6 +433,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     if (!separate_outputs(&p) || !separate_bodies(&p, &g->body)) return NB_PASS_FAILED;
     p.group_of = (group **)nb_alloc_array(p.arena, (size_t)g->n_values + 1, sizeof(group *));
     p.place_of = (nb_value **)nb_alloc_array(p.arena, (size_t)g->n_values + 1, sizeof(nb_value *));
+    gather_products(&g->body);
     find_places(&p, &g->body);
     find_chains(&p, &g->body,
                 (const nb_op **)nb_alloc_array(p.arena, (size_t)g->n_ops + 1, sizeof(nb_op *)));

@@ -316,18 +316,22 @@ static void multiply_block(panel *w) {
     CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) { store_result(w, row); }
 }
 
+/* Neighbouring panels are one stream of memory. There are as many streams as the CPU likes, equally
+ * long: a few panels that stayed behind would have the memory to themselves, and leave it idle. Of
+ * the last stream some may be missing. */
 static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    panel w = {.p = p, .n = cg_isa_of(g)->streams, .row = cg_i64(g, 0)};
-    w.states = cg_stack(g, w.n * nb_qtile_state_bytes(p), 64);
-    for (; w.n > 0; w.n /= 2) {
-        w.rows = cg_i64(g, w.n);
-        w.apart = cg_udiv(g, cg_sub(g, end, begin), w.rows);
-        CG_FOR(g, number, begin, cg_add(g, begin, w.apart), cg_i64(g, 1)) {
-            w.number = number;
-            multiply_block(&w);
+    const int most = cg_isa_of(g)->streams;
+    panel w = {.p = p, .row = cg_i64(g, 0)};
+    w.states = cg_stack(g, most * nb_qtile_state_bytes(p), 64);
+    w.apart = cg_ceildiv(g, cg_sub(g, end, begin), cg_i64(g, most));
+    CG_FOR(g, number, begin, cg_add(g, begin, w.apart), cg_i64(g, 1)) {
+        cg_val side_by_side = cg_ceildiv(g, cg_sub(g, end, number), w.apart);
+        w.number = number;
+        for (w.n = most; w.n > 0; w.n--) {
+            w.rows = cg_i64(g, w.n);
+            CG_IF(g, cg_cmpi(g, CG_EQ, side_by_side, w.n)) { multiply_block(&w); }
         }
-        begin = cg_add(g, begin, cg_muli(g, w.apart, w.n));
     }
 }
 

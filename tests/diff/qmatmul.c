@@ -338,6 +338,30 @@ static void branch(nb_elem elem, int64_t rank) {
     diff_check(&d, qmatmul(&d, a, w, NULL, c));
 }
 
+/* Products of one input, with other ops between them, whose panels one loop runs, and some that
+ * stay by themselves: another form of the weights, a residual. Many panels, so that those of a
+ * single row come in streams of every length. */
+static void together(size_t act) {
+    static const int64_t columns[] = {272, 40, 208};
+    const diff_codes codes = {GROUPS(NB_U4, 32), .zeros = DIFF_ZEROS}, other = {COLUMNS(NB_I8)};
+    diff d;
+    diff_begin(&d, "qmatmul, together: %s", diff_acts[act].name);
+    d.lengths = many_rows;
+    d.n_lengths = NB_COUNT(many_rows);
+    nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){-1, 512}), *ys[5];
+    nb_value *a = diff_quantize(&d, x, &diff_acts[act].quant);
+    for (size_t i = 0; i < NB_COUNT(columns); i++) {
+        nb_value *w = diff_codes_const(&d, &codes, 2, (int64_t[]){512, columns[i]});
+        nb_value *bias = i == 1 ? diff_const(&d, NB_F32, 1, &columns[i]) : NULL;
+        ys[i] = nb_unary(&d.b, NB_OP_neg, qmatmul(&d, a, w, bias, NULL));
+    }
+    nb_value *w = diff_codes_const(&d, &codes, 2, (int64_t[]){512, columns[0]});
+    ys[3] = qmatmul(&d, a, w, NULL, ys[0]);
+    w = diff_codes_const(&d, &other, 2, (int64_t[]){512, 40});
+    ys[4] = qmatmul(&d, a, w, NULL, NULL);
+    diff_check_all(&d, NB_COUNT(ys), ys);
+}
+
 void diff_test_qmatmul(void) {
     pairs();
     edges();
@@ -346,6 +370,8 @@ void diff_test_qmatmul(void) {
     shapes();
     branch(NB_F16, 16);
     branch(NB_F32, 5);
+    together(1);
+    together(4);
     large();
     for (int i = 0; i < 8; i++) random_product(i);
 }
