@@ -684,10 +684,11 @@ def optimum_whisper(path):
 FORMS = [ort_bert, ort_gpt2, genai_phi, genai_gemma, genai_whisper, optimum_merged, optimum_whisper]
 
 
-def main():
+def write_all(forms):
+    """Each model, what it was run on, and what that gives, into the folder."""
     folder = sys.argv[1]
     os.makedirs(folder, exist_ok=True)
-    for form in FORMS:
+    for form in forms:
         count = 0
         compute, runs, *ids = form(f"{folder}/{form.__name__}.onnx")
         if ids:
@@ -706,4 +707,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    write_all(FORMS)
