@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from written_models import (ALL, BATCH, CONTEXT, DIM, FLOAT, HEADS, INT32, INT64, LAYERS, MS, NEW, SIZE, VOCAB, Form, attend,
-                            decoder_runs, gelu_tanh, heads, later, lengths, rotated, standardized, tables, text, write_all)
+from written_models import (BATCH, CONTEXT, DIM, FLOAT, HEADS, INT32, INT64, LAYERS, MS, NEW, SIZE, VOCAB, Form, attend,
+                            decoder_runs, dynamic, gelu_tanh, heads, later, lengths, rotated, standardized, tables, text, write_all)
 from onnx_wire import INT8, UINT8
 
 EXPERTS, INNER = 5, 96
@@ -271,15 +271,6 @@ def webgpu_llama(path):
 
 
 # ---- codes of 8 bits -----------------------------------------------------
-
-def dynamic(x):
-    """DynamicQuantizeLinear: codes without their zero point, and the scale."""
-    x = x.astype("f4")
-    low, high = min(x.min(), 0), max(x.max(), 0)
-    scale = np.float32((high - low) / np.float32(255))
-    zero = np.clip(np.rint(-low / scale), 0, 255)
-    return np.clip(np.rint(x / scale) + zero, 0, 255) - zero, float(scale)
-
 
 def dynamic_lstm(path):
     """DynamicQuantizeLSTM, both ways, with a scale for each column; then one way, with one for all."""
