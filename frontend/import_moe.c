@@ -14,6 +14,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Each becomes some twenty operations. */
+#define MOST_EXPERTS 1024
+
 /* The matrices [experts, rows, inputs] of one of the layers, and their biases [experts, rows]. */
 typedef struct matrix {
     size_t at; /* operand */
@@ -25,8 +28,8 @@ typedef struct matrix {
 
 typedef struct moe {
     nb_importer *im;
-    bool packed; /* QMoE */
-    int64_t experts, k, hidden, inner;
+    bool packed;                             /* QMoE */
+    int64_t experts, k, hidden, inner, bits; /* bits: of QMoE's weights, else 8 */
     bool gated;       /* a second product multiplies the activation of the first */
     int64_t gate, up; /* rows of the first matrix that they begin at, when it has both */
     int64_t step;     /* from one to the next */
@@ -56,16 +59,14 @@ static nb_status expect(nb_importer *im, const nb_value *v, const char *what, in
 /* Codes of the experts' matrices in bytes, their scales and zero points. */
 static nb_status read_codes(moe *m, matrix *l, size_t scales, size_t zeros) {
     nb_importer *im = m->im;
-    const int64_t bits = nb_node_int(im, "expert_weight_bits", 4),
-                  block = nb_node_int(im, "block_size", 0), rows = m->experts * l->rows;
-    if (bits != 2 && bits != 4 && bits != 8)
-        return nb_node_error(im, NB_UNSUPPORTED, "weights of %lld bits", (long long)bits);
+    const int64_t bits = m->bits, block = nb_node_int(im, "block_size", 0),
+                  rows = m->experts * l->rows;
     if (block && (block < 16 || block > INT32_MAX || (block & (block - 1)) != 0)) {
         nb_node_error(im, NB_MALFORMED, "block_size is %lld", (long long)block);
         nb_help(im->diags, "blocks have a power of two of at least 16 codes, or a whole row (0)");
         return NB_MALFORMED;
     }
-    if (l->w->type->elem != NB_U8 || l->inputs * bits % 8)
+    if (l->w->type->elem != NB_U8 || l->rows < 1 || l->inputs < 1 || l->inputs * bits % 8)
         return nb_node_error(im, NB_MALFORMED, "rows of %lld codes of %lld bits in %s",
                              (long long)l->inputs, (long long)bits,
                              nb_type_text(im->arena, l->w->type));
@@ -88,13 +89,12 @@ static nb_status read_layer(moe *m, int i, int64_t rows, int64_t inputs) {
     nb_importer *im = m->im;
     matrix *l = &m->layer[i];
     const size_t bias = l->at + (m->packed ? 2 : 1);
-    const int64_t bits = m->packed ? nb_node_int(im, "expert_weight_bits", 4) : 8,
-                  codes = bits > 0 ? 8 / bits : 1;
     l->w = nb_constant_input(im, l->at, names[i]);
     if (!l->w) return NB_MALFORMED;
     l->rows = rows;
     l->inputs = inputs;
-    NB_TRY(expect(im, l->w, names[i], 3, (const int64_t[]){m->experts, rows, inputs / codes}));
+    NB_TRY(
+        expect(im, l->w, names[i], 3, (const int64_t[]){m->experts, rows, inputs * m->bits / 8}));
     if (nb_has_input(im, bias)) {
         l->bias = nb_node_input(im, bias);
         if (!l->bias) return NB_MALFORMED;
@@ -122,8 +122,8 @@ static nb_status read_activation(moe *m) {
     const bool swiglu = i == NB_COUNT(known) - 1;
     if (fusion < 0 || fusion > 2 || (fusion && (!swiglu || third)) || (swiglu && !fusion && !third))
         return nb_node_error(im, NB_MALFORMED,
-                             "activation %s with swiglu_fusion=%lld and %s third matrices",
-                             m->activation, (long long)fusion, third ? "" : "no");
+                             "activation %s with swiglu_fusion=%lld and %sthird matrices",
+                             m->activation, (long long)fusion, third ? "" : "no ");
     m->gated = swiglu || third;
     m->step = fusion == 1 ? 2 : 1;
     m->up = fusion == 1 ? 1 : fusion == 2 ? m->inner : 0;
@@ -155,9 +155,14 @@ static nb_status read_node(moe *m) {
                              nb_node_string(im, "quant_type", ""));
     m->experts = first->type->dims[0]->value;
     m->hidden = second->type->dims[1]->value;
-    const int64_t bits = m->packed ? nb_node_int(im, "expert_weight_bits", 4) : 8;
-    m->inner = second->type->dims[2]->value * (bits > 0 ? 8 / bits : 1);
+    m->bits = m->packed ? nb_node_int(im, "expert_weight_bits", 4) : 8;
+    if (m->bits != 2 && m->bits != 4 && m->bits != 8)
+        return nb_node_error(im, NB_UNSUPPORTED, "weights of %lld bits", (long long)m->bits);
+    m->inner = second->type->dims[2]->value * 8 / m->bits;
     m->k = nb_node_int(im, "k", 1);
+    if (m->experts > MOST_EXPERTS)
+        return nb_node_error(im, NB_LIMIT, "%lld experts, more than %d", (long long)m->experts,
+                             MOST_EXPERTS);
     if (m->k < 1 || m->k > m->experts)
         return nb_node_error(im, NB_MALFORMED, "k is %lld of %lld experts", (long long)m->k,
                              (long long)m->experts);

@@ -332,10 +332,13 @@ START_TEST(refused_experts) {
                  "activation 'sine'");
     front_expect(MS("MoE", "x,r,w,,v", front_string("activation_type", "swiglu")), NB_MALFORMED,
                  "activation swiglu with swiglu_fusion=0 and no third matrices");
+    x = W(x, W(front_zeros("many", "1025,1,1"), front_zeros("none", "3,8,0")));
+    front_expect(MS("MoE", "x,r,many,,many", NONE), NB_LIMIT, "1025 experts, more than 1024");
+    front_expect(MS("MoE", "x,r,none,,v", NONE), NB_MALFORMED, "expected [3,4,8]");
     front_expect(MS("QMoE", "x,r,w,r,,v,r", front_int("expert_weight_bits", 8)), NB_MALFORMED,
                  "rows of 8 codes of 8 bits in f32[3,4,8]");
-    front_expect(MS("QMoE", "x,r,w,r,,v,r", front_int("expert_weight_bits", 3)), NB_MALFORMED,
-                 "expected [3,");
+    front_expect(MS("QMoE", "x,r,w,r,,v,r", front_int("expert_weight_bits", 16)), NB_UNSUPPORTED,
+                 "weights of 16 bits");
     front_expect(MS("QMoE", "x,r,w,r,,v,r", front_string("quant_type", "fp4")), NB_UNSUPPORTED,
                  "matrices of fp4");
     front_expect(MS("MatMulNBitsMlp", "x,,,w,w,,w,w",
