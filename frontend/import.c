@@ -402,6 +402,7 @@ static nb_status import_file(nb_file *file, const void *bytes, size_t size, cons
                  .directory = directory,
                  .bytes = bytes,
                  .size = size,
+                 .mapped = file && file->mapped,
                  .n_pins = options->n_pins,
                  .pins = options->pins};
     m.external.arena = m.arena;

@@ -349,6 +349,10 @@ nb_value *nb_ms_heads(nb_importer *im, nb_value *x, int64_t from, int64_t width,
 /* nb_attend with the node's scale, or 1 / sqrt(D): [B,S,H*E]. */
 nb_value *nb_ms_attend(nb_importer *im, nb_value *q, nb_value *k, nb_value *v, nb_value *bias);
 
+/* rms_norm, or layer_norm with a bias or NULL, of the last axis by the vector `gain`, with the
+ * node's `epsilon`; NULL after an error. */
+nb_value *nb_normalized(nb_importer *im, nb_op_kind kind, nb_value *x, nb_value *gain,
+                        nb_value *bias, float usual_eps);
 /* softmax(x) along an axis; `flat`: along all from that one on, as before opset 13. */
 nb_status nb_softmax(nb_importer *im, nb_value *x, int64_t axis, bool flat, nb_value **y);
 /* log(softmax(x)) along an axis. */
@@ -371,6 +375,9 @@ const nb_cell_function *nb_cell_function_named(const char *name);
 /* What attribute `activation` of a fused operator, which has these numbers, makes of x; x without
  * one. */
 nb_value *nb_activated(nb_importer *im, nb_value *x, size_t n, const float *numbers);
+
+/* x * sigmoid(alpha * x) */
+nb_value *nb_swish(nb_importer *im, nb_value *x, float alpha);
 
 /* Operators that are functions of one float: what the one of that name makes of x. */
 typedef struct nb_form {

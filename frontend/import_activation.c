@@ -166,7 +166,7 @@ nb_status nb_import_prelu(nb_importer *im) {
 }
 
 /* x * sigmoid(alpha * x) */
-static nb_value *swish(nb_importer *im, nb_value *x, float alpha) {
+nb_value *nb_swish(nb_importer *im, nb_value *x, float alpha) {
     if (alpha == 1.0f || !x) return nb_unary(&im->b, NB_OP_silu, x);
     return nb_combine(im, NB_OP_mul, x,
                       nb_unary(&im->b, NB_OP_sigmoid, nb_times(im, x, (double)alpha)));
@@ -175,11 +175,11 @@ static nb_value *swish(nb_importer *im, nb_value *x, float alpha) {
 /* Swish, QuickGelu. */
 nb_status nb_import_swish(nb_importer *im) {
     float alpha = nb_node_float(im, "alpha", im->argument ? 1.702f : 1);
-    return nb_node_output(im, 0, swish(im, nb_node_input(im, 0), alpha));
+    return nb_node_output(im, 0, nb_swish(im, nb_node_input(im, 0), alpha));
 }
 
 nb_status nb_import_swiglu(nb_importer *im) {
-    nb_value *gate = swish(im, nb_node_input(im, 0), nb_node_float(im, "alpha", 1)),
+    nb_value *gate = nb_swish(im, nb_node_input(im, 0), nb_node_float(im, "alpha", 1)),
              *up = nb_node_input(im, 1);
     return nb_node_output(im, 0, gate && up ? nb_combine(im, NB_OP_mul, gate, up) : NULL);
 }

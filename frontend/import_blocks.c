@@ -9,15 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-/* A weight [N][K] as a node has it: K codes for each output, `block` of which share a scale. */
-typedef struct blocks {
-    int64_t K, N, block, count; /* count: blocks of an output */
-    int bits;
-    nb_elem storage;
-    const uint8_t *codes;
-    nb_tensor scales, zeros; /* [N*count]; zeros.data NULL: none; u8 ones are packed */
-    const int64_t *group;    /* [K] the block each input belongs to; NULL: its place tells */
-} blocks;
+typedef nb_blocks blocks;
 
 static nb_status check_bytes(nb_importer *im, const nb_value *v, const char *what, int64_t count) {
     const nb_tensor t = nb_tensor_of_const(v);
@@ -28,10 +20,16 @@ static nb_status check_bytes(nb_importer *im, const nb_value *v, const char *wha
     return NB_MALFORMED;
 }
 
-static nb_status read_sizes(nb_importer *im, blocks *b) {
-    b->K = nb_node_int(im, "K", 0);
-    b->N = nb_node_int(im, "N", 0);
-    b->block = nb_node_int(im, "block_size", 0);
+/* What attributes say of a weight of N outputs. */
+static blocks read_attributes(nb_importer *im, int64_t N) {
+    return (blocks){.K = nb_node_int(im, "K", 0),
+                    .N = N,
+                    .block = nb_node_int(im, "block_size", 0),
+                    .bits = (int)nb_node_int(im, "bits", 4),
+                    .step = 1};
+}
+
+static nb_status check_sizes(nb_importer *im, blocks *b) {
     if (b->K < 1 || b->N < 1 || b->K > INT32_MAX || b->N > INT32_MAX)
         return nb_node_error(im, NB_MALFORMED, "K is %lld and N %lld", (long long)b->K,
                              (long long)b->N);
@@ -41,11 +39,12 @@ static nb_status read_sizes(nb_importer *im, blocks *b) {
         return NB_MALFORMED;
     }
     b->count = nb_ceildiv(b->K, b->block);
+    b->row = b->count * b->block;
     return NB_OK;
 }
 
 /* Constants of floats, one for each block. */
-static nb_status read_scales(nb_importer *im, size_t i, int64_t count, nb_tensor *out) {
+nb_status nb_block_scales(nb_importer *im, size_t i, int64_t count, nb_tensor *out) {
     nb_value *v = nb_constant_input(im, i, "scales");
     if (!v) return NB_MALFORMED;
     if (!nb_elem_is_float(v->type->elem))
@@ -61,9 +60,8 @@ static nb_status read_scales(nb_importer *im, size_t i, int64_t count, nb_tensor
     return NB_OK;
 }
 
-/* Zero points in bytes, as many codes to one as fit, a row of blocks beginning with a byte; or as
- * floats. */
-static nb_status read_zeros(nb_importer *im, size_t i, blocks *b) {
+/* Zero points in bytes, as many codes to one as fit, or as floats. */
+nb_status nb_block_zeros(nb_importer *im, size_t i, int64_t rows, blocks *b) {
     if (!nb_has_input(im, i)) return NB_OK;
     nb_value *v = nb_constant_input(im, i, "zero points");
     if (!v) return NB_MALFORMED;
@@ -71,8 +69,10 @@ static nb_status read_zeros(nb_importer *im, size_t i, blocks *b) {
     if (!packed && !nb_elem_is_float(v->type->elem))
         return nb_node_error(im, NB_MALFORMED, "zero points are %s, expected u8 or floats",
                              nb_type_text(im->arena, v->type));
-    const int64_t row = packed ? nb_ceildiv(b->count * b->bits, 8) : b->count;
-    NB_TRY(check_bytes(im, v, "zero points", b->N * row));
+    const int64_t count = !packed     ? rows * b->count
+                          : b->by_row ? nb_ceildiv(rows * b->bits, 8)
+                                      : rows * nb_ceildiv(b->count * b->bits, 8);
+    NB_TRY(check_bytes(im, v, "zero points", count));
     b->zeros = nb_tensor_of_const(v);
     return NB_OK;
 }
@@ -81,18 +81,27 @@ static unsigned field(const uint8_t *bytes, int64_t i, int bits) {
     return (unsigned)bytes[i * bits / 8] >> i * bits % 8 & ((1u << bits) - 1);
 }
 
+static int64_t row_of(const blocks *b, int64_t n) { return b->first + n * b->step; }
+
+static double scale_of(const blocks *b, int64_t n, int64_t k) {
+    return nb_tensor_get(&b->scales, row_of(b, n) * b->count + k);
+}
+
 /* Zero point of block k of output n. */
 static double zero_of(const blocks *b, int64_t n, int64_t k) {
+    const int64_t at = row_of(b, n);
     if (!b->zeros.data) return 1 << (b->bits - 1);
-    if (b->zeros.elem != NB_U8) return nb_tensor_get(&b->zeros, n * b->count + k);
+    if (b->zeros.elem != NB_U8) return nb_tensor_get(&b->zeros, at * b->count + k);
+    if (b->by_row) return field(b->zeros.data, at, b->bits);
     const int64_t row = nb_ceildiv(b->count * b->bits, 8);
-    return field((const uint8_t *)b->zeros.data + n * row, k, b->bits);
+    return field((const uint8_t *)b->zeros.data + at * row, k, b->bits);
 }
 
 /* Are all zero points codes? */
 static bool zeros_are_codes(const blocks *b) {
-    for (int64_t i = 0; b->zeros.data && b->zeros.elem != NB_U8 && i < b->N * b->count; i++) {
-        const double z = nb_tensor_get(&b->zeros, i);
+    if (!b->zeros.data || b->zeros.elem == NB_U8) return true;
+    for (int64_t i = 0; i < b->N * b->count; i++) {
+        const double z = zero_of(b, i / b->count, i % b->count);
         if (z != floor(z) || z < 0 || z >= 1 << b->bits) return false;
     }
     return true;
@@ -155,25 +164,28 @@ static int64_t block_of(const blocks *b, int64_t k) {
 /* Scales, and zero points or minima: [rows,N], of runs of q.group inputs. A scale of 0 is 1, its
  * codes then are zero points. */
 static bool make_scales(nb_importer *im, const blocks *b, const int64_t *order, made *m) {
-    const int64_t group = m->q.group, rows = nb_ceildiv(b->K, group), dims[2] = {rows, b->N};
+    const bool whole = m->q.granularity == NB_PER_AXIS;
+    const int64_t group = whole ? b->K : m->q.group, rows = nb_ceildiv(b->K, group),
+                  shape[2] = {rows, b->N}, *dims = whole ? shape + 1 : shape;
+    const int rank = whole ? 1 : 2;
     const bool codes = zeros_are_codes(b), small = b->scales.elem == NB_F16;
     void *scales, *zeros = NULL;
-    m->q.scales = nb_new_const(im, "scales", small ? NB_F16 : NB_F32, 2, dims, &scales);
+    m->q.scales = nb_new_const(im, "scales", small ? NB_F16 : NB_F32, rank, dims, &scales);
     bool same = codes;
     for (int64_t n = 0; n < b->N && same; n++)
         for (int64_t k = 0; k < b->count && same; k++) same = zero_of(b, n, k) == zero_of(b, 0, 0);
     if (same)
         m->q.zero = (int64_t)zero_of(b, 0, 0);
     else if (codes)
-        m->q.zeros = nb_new_const(im, "zeros", b->storage, 2, dims, &zeros);
+        m->q.zeros = nb_new_const(im, "zeros", b->storage, rank, dims, &zeros);
     else
-        m->q.minima = nb_new_const(im, "minima", NB_F32, 2, dims, &zeros);
+        m->q.minima = nb_new_const(im, "minima", NB_F32, rank, dims, &zeros);
     if (!m->q.scales || (!same && !zeros)) return false;
     m->q.scale = small ? 1 : 0;
     for (int64_t r = 0; r < rows; r++) {
         const int64_t k = block_of(b, order ? order[r * group] : r * group);
         for (int64_t n = 0; n < b->N; n++) {
-            const double s = nb_tensor_get(&b->scales, n * b->count + k), z = zero_of(b, n, k);
+            const double s = scale_of(b, n, k), z = zero_of(b, n, k);
             const float used = s == 0 ? 1 : (float)s;
             const int64_t at = r * b->N + n;
             if (small)
@@ -189,32 +201,58 @@ static bool make_scales(nb_importer *im, const blocks *b, const int64_t *order, 
 
 static bool make_codes(nb_importer *im, const blocks *b, const int64_t *order, const char *name,
                        made *m) {
-    const int64_t row = b->count * b->block;
     void *data;
     m->codes = nb_new_const(im, name, b->storage, 2, (const int64_t[]){b->K, b->N}, &data);
-    for (int64_t i = 0; m->codes && i < b->K; i++) {
-        const int64_t k = order ? order[i] : i, g = block_of(b, k);
-        for (int64_t n = 0; n < b->N; n++) {
-            const bool none = nb_tensor_get(&b->scales, n * b->count + g) == 0;
-            const double z = none && !m->q.minima ? zero_of(b, n, g) : 0;
-            const unsigned code = none ? (unsigned)z : field(b->codes, n * row + k, b->bits);
-            nb_elem_put(b->storage, data, i * b->N + n, code);
+    for (int64_t n = 0; m->codes && n < b->N; n++) {
+        const int64_t from = row_of(b, n) * b->row;
+        int64_t last = -1;
+        bool none = false;
+        unsigned zero = 0;
+        for (int64_t i = 0; i < b->K; i++) {
+            const int64_t k = order ? order[i] : i, g = block_of(b, k);
+            if (g != last) {
+                none = scale_of(b, n, g) == 0;
+                zero = none && !m->q.minima ? (unsigned)zero_of(b, n, g) : 0;
+                last = g;
+            }
+            nb_elem_put(b->storage, data, i * b->N + n,
+                        none ? zero : field(b->codes, from + k, b->bits));
         }
     }
     return m->codes != NULL;
 }
 
-/* x W, + bias; x in `block`s of i8 if it is asked for and the weights multiply so. */
-static nb_status product(nb_importer *im, nb_value *w, const nb_quant *q, bool bytes,
+/* Inputs of a block that cannot be brought together have a scale each: `scattered`. */
+static nb_value *make_weight(nb_importer *im, const blocks *b, const int64_t *order, bool scattered,
+                             const char *name, made *m) {
+    const bool whole = b->by_row;
+    *m = (made){.q = {.storage = b->storage,
+                      .axis = whole ? 1 : 0,
+                      .granularity = whole ? NB_PER_AXIS : NB_PER_GROUP,
+                      .group = whole       ? 0
+                               : scattered ? 1
+                                           : b->block}};
+    if (!make_scales(im, b, order, m) || !make_codes(im, b, order, name, m)) return NULL;
+    return nb_dequantized_const(im, m->codes, &m->q);
+}
+
+nb_value *nb_blocks_weight(nb_importer *im, const blocks *b, const char *name) {
+    made m;
+    return make_weight(im, b, NULL, false, name, &m);
+}
+
+/* x W, + bias; x in `block`s of i8 if it is asked for and the weights multiply so. NULL after an
+ * error. */
+static nb_value *product(nb_importer *im, nb_value *x, nb_value *w, const nb_quant *q, bool bytes,
                          const int64_t *order, nb_value *bias) {
-    nb_value *x = nb_node_input(im, 0);
-    if (!x || !w) return NB_MALFORMED;
+    if (!x || !w) return NULL;
     const nb_elem elem = x->type->elem;
-    if (!nb_elem_is_float(elem) || x->type->rank < 1)
-        return nb_node_error(im, NB_MALFORMED, "takes floats, found %s",
-                             nb_type_text(im->arena, x->type));
+    if (!nb_elem_is_float(elem) || x->type->rank < 1) {
+        nb_node_error(im, NB_MALFORMED, "takes floats, found %s", nb_type_text(im->arena, x->type));
+        return NULL;
+    }
     const int last = x->type->rank - 1;
-    NB_TRY(nb_unify(im, x->type->dims[last], w->type->dims[0]));
+    if (nb_unify(im, x->type->dims[last], w->type->dims[0]) != NB_OK) return NULL;
     if (elem != NB_F32) x = nb_cast(&im->b, x, NB_F32);
     if (order) {
         const nb_value *d = w; /* as many as the matrix has rows */
@@ -234,42 +272,65 @@ static nb_status product(nb_importer *im, nb_value *w, const nb_quant *q, bool b
     nb_value *y = nb_multiply(im, x, w);
     if (bias && bias->type->elem != NB_F32) bias = nb_cast(&im->b, bias, NB_F32);
     if (bias) y = y ? nb_combine(im, NB_OP_add, y, bias) : NULL;
-    return nb_node_output(im, 0, y && elem != NB_F32 ? nb_cast(&im->b, y, elem) : y);
+    return y && elem != NB_F32 ? nb_cast(&im->b, y, elem) : y;
 }
 
 /* ---- operators ------------------------------------------------------------------------------ */
 
-nb_status nb_import_matmul_nbits(nb_importer *im) {
-    blocks b = {.bits = (int)nb_node_int(im, "bits", 4)};
-    NB_TRY(read_sizes(im, &b));
-    if (b.bits != 2 && b.bits != 4 && b.bits != 8)
-        return nb_node_error(im, NB_UNSUPPORTED, "weights of %d bits", b.bits);
-    if (nb_node_int(im, "weight_prepacked", 0))
-        return nb_node_error(im, NB_UNSUPPORTED, "weights packed for a GPU are not supported");
-    const int64_t level = nb_node_int(im, "accuracy_level", 0);
-    if (level < 0 || level > 4)
-        return nb_node_error(im, NB_MALFORMED, "accuracy_level is %lld, expected 0 to 4",
-                             (long long)level);
-    b.storage = nb_elem_integer(b.bits, false);
-    nb_value *w = nb_constant_input(im, 1, "the weight");
+/* Weights, scales and zero points of MatMulNBits at these inputs; K and N are in `b`. */
+static nb_status read_nbits(nb_importer *im, size_t weight, size_t scales, size_t zeros,
+                            blocks *b) {
+    NB_TRY(check_sizes(im, b));
+    if (b->bits != 2 && b->bits != 4 && b->bits != 8)
+        return nb_node_error(im, NB_UNSUPPORTED, "weights of %d bits", b->bits);
+    b->storage = nb_elem_integer(b->bits, false);
+    nb_value *w = nb_constant_input(im, weight, "the weight");
     if (!w) return NB_MALFORMED;
     if (w->type->elem != NB_U8)
         return nb_node_error(im, NB_MALFORMED, "the weight is %s, expected u8",
                              nb_type_text(im->arena, w->type));
-    NB_TRY(check_bytes(im, w, "bytes of the weight", b.N * b.count * (b.block * b.bits / 8)));
-    b.codes = w->blob->data;
-    NB_TRY(read_scales(im, 2, b.N * b.count, &b.scales));
-    NB_TRY(read_zeros(im, 3, &b));
+    NB_TRY(check_bytes(im, w, "bytes of the weight", b->N * b->count * (b->block * b->bits / 8)));
+    b->codes = w->blob->data;
+    NB_TRY(nb_block_scales(im, scales, b->N * b->count, &b->scales));
+    return nb_block_zeros(im, zeros, b->N, b);
+}
+
+/* Attribute accuracy_level: are activations rounded to bytes? */
+static nb_status read_level(nb_importer *im, bool *bytes) {
+    const int64_t level = nb_node_int(im, "accuracy_level", 0);
+    *bytes = level == 4;
+    if (level >= 0 && level <= 4) return NB_OK;
+    return nb_node_error(im, NB_MALFORMED, "accuracy_level is %lld, expected 0 to 4",
+                         (long long)level);
+}
+
+nb_value *nb_nbits_product(nb_importer *im, nb_value *x, size_t weight, size_t bias, int64_t N) {
+    blocks b = read_attributes(im, N);
+    bool bytes;
+    made m;
+    if (read_level(im, &bytes) != NB_OK ||
+        read_nbits(im, weight, weight + 1, SIZE_MAX, &b) != NB_OK)
+        return NULL;
+    nb_value *w = make_weight(im, &b, NULL, false, im->node->input[weight], &m);
+    return product(im, x, w, &m.q, bytes, NULL,
+                   nb_has_input(im, bias) ? nb_node_input(im, bias) : NULL);
+}
+
+nb_status nb_import_matmul_nbits(nb_importer *im) {
+    blocks b = read_attributes(im, nb_node_int(im, "N", 0));
+    bool bytes;
+    made m;
+    if (nb_node_int(im, "weight_prepacked", 0))
+        return nb_node_error(im, NB_UNSUPPORTED, "weights packed for a GPU are not supported");
+    NB_TRY(read_level(im, &bytes));
+    NB_TRY(read_nbits(im, 1, 2, 3, &b));
     NB_TRY(read_groups(im, 4, &b));
-    nb_value *bias = nb_has_input(im, 5) ? nb_node_input(im, 5) : NULL;
+    nb_value *x = nb_node_input(im, 0), *bias = nb_has_input(im, 5) ? nb_node_input(im, 5) : NULL;
     const int64_t *order = b.group ? order_of(im, &b) : NULL;
-    /* Inputs of a block that cannot be brought together have a scale each. */
     const bool scattered = b.group && !order;
-    made m = {
-        .q = {.storage = b.storage, .granularity = NB_PER_GROUP, .group = scattered ? 1 : b.block}};
-    if (!make_scales(im, &b, order, &m) || !make_codes(im, &b, order, w->name, &m)) return NB_LIMIT;
-    return product(im, nb_dequantized_const(im, m.codes, &m.q), &m.q, level == 4 && !scattered,
-                   order, bias);
+    nb_value *w = make_weight(im, &b, order, scattered, im->node->input[1], &m);
+    if (!x || !w) return NB_MALFORMED;
+    return nb_node_output(im, 0, product(im, x, w, &m.q, bytes && !scattered, order, bias));
 }
 
 /* FP4 of bitsandbytes, of which code 1 is no f4e2m1. */
@@ -282,9 +343,9 @@ static unsigned high_first(const uint8_t *bytes, int64_t i) {
 }
 
 nb_status nb_import_matmul_bnb4(nb_importer *im) {
-    blocks b = {.bits = 4, .storage = NB_NF4};
+    blocks b = read_attributes(im, nb_node_int(im, "N", 0));
     const int64_t type = nb_node_int(im, "quant_type", 0);
-    NB_TRY(read_sizes(im, &b));
+    NB_TRY(check_sizes(im, &b));
     if (type != 0 && type != 1)
         return nb_node_error(im, NB_MALFORMED, "quant_type is %lld, expected 0 (FP4) or 1 (NF4)",
                              (long long)type);
@@ -297,7 +358,7 @@ nb_status nb_import_matmul_bnb4(nb_importer *im) {
                              nb_type_text(im->arena, w->type));
     /* Blocks run through the whole weight. */
     NB_TRY(check_bytes(im, w, "bytes of the weight", nb_ceildiv(b.N * b.K, 2)));
-    NB_TRY(read_scales(im, 2, nb_ceildiv(b.N * b.K, b.block), &b.scales));
+    NB_TRY(nb_block_scales(im, 2, nb_ceildiv(b.N * b.K, b.block), &b.scales));
     const uint8_t *bytes = w->blob->data;
     const bool rows = type == 1 && b.K % b.block == 0;
     const int64_t dims[2] = {b.K, b.N}, parts[2] = {b.count, b.N};
@@ -320,7 +381,9 @@ nb_status nb_import_matmul_bnb4(nb_importer *im) {
             ((float *)codes)[at] = level * s;
         }
     }
-    return product(im, rows ? nb_dequantized_const(im, matrix, &q) : matrix, &q, false, NULL, NULL);
+    nb_value *x = nb_node_input(im, 0);
+    if (rows) matrix = nb_dequantized_const(im, matrix, &q);
+    return nb_node_output(im, 0, product(im, x, matrix, &q, false, NULL, NULL));
 }
 
 /* Codes in bytes as codes of their own type: of each row of `row` codes, which begins with a byte.

@@ -1,6 +1,6 @@
 /* Normalizations. Those over the last axes are ops of the IR (layer_norm, rms_norm); the others are
  * sums and quotients. */
-#include "frontend/import.h"
+#include "frontend/quant.h"
 
 /* (x - mean) / sqrt(var + eps) * scale + bias, along axis 1; p: scale, bias, mean, var, as [C,1..].
  */
@@ -57,8 +57,8 @@ nb_status nb_import_batch_norm(nb_importer *im) {
 #define EPS       1e-5f
 #define FUSED_EPS 1e-12f
 
-static nb_value *norm(nb_importer *im, nb_op_kind kind, nb_value *x, nb_value *gain, nb_value *bias,
-                      float usual_eps) {
+nb_value *nb_normalized(nb_importer *im, nb_op_kind kind, nb_value *x, nb_value *gain,
+                        nb_value *bias, float usual_eps) {
     if (!x || !gain) return NULL;
     if (gain->type->rank != 1 || x->type->rank < 1) {
         nb_node_error(im, NB_MALFORMED, "expected a vector of factors, found rank %d",
@@ -109,7 +109,7 @@ static nb_status norm_over(nb_importer *im, nb_op_kind kind, nb_value *bias) {
     int rank = x->type->rank;
     const nb_type *type = x->type;
     if (axis == rank - 1 && gain->type->rank == 1)
-        return nb_node_output(im, 0, norm(im, kind, x, gain, bias, EPS));
+        return nb_node_output(im, 0, nb_normalized(im, kind, x, gain, bias, EPS));
     const nb_dim *dims[NB_MAX_RANK], *length = nb_num(im, 1);
     for (int d = 0; d < rank; d++) {
         if (d < axis)
@@ -121,7 +121,7 @@ static nb_status norm_over(nb_importer *im, nb_op_kind kind, nb_value *bias) {
     x = nb_reshape(&im->b, x, (int)axis + 1, dims);
     gain = nb_reshape(&im->b, gain, 1, &length);
     if (bias) bias = nb_reshape(&im->b, bias, 1, &length);
-    nb_value *y = norm(im, kind, x, gain, bias, EPS);
+    nb_value *y = nb_normalized(im, kind, x, gain, bias, EPS);
     return nb_node_output(im, 0, nb_reshape(&im->b, y, rank, type->dims));
 }
 
@@ -132,9 +132,19 @@ nb_status nb_import_rms_norm(nb_importer *im) { return norm_over(im, NB_OP_rms_n
 
 /* com.microsoft Skip(Simplified)LayerNormalization: norm(input + skip + bias); output 3 is the sum.
  */
+/* A table or vector of EmbedLayerNormalization; those of QEmbedLayerNormalization (im->argument)
+ * are codes of 8 bits. */
+static nb_value *table_of(nb_importer *im, size_t at) {
+    nb_scaling s;
+    nb_value *table = nb_node_input(im, at);
+    if (!table || !im->argument) return table;
+    if (nb_read_scaling(im, at + 6, at + 11, 0, &s) != NB_OK) return NULL;
+    return nb_dequantized(im, table, &s, NB_F32);
+}
+
 /* Rows of a table [V,N] at i32[B,S], or its first rows for all of a batch. */
 static nb_value *embedded(nb_importer *im, size_t table_at, nb_value *index) {
-    nb_value *table = nb_node_input(im, table_at);
+    nb_value *table = table_of(im, table_at);
     if (table && index && table->type->rank == 2 && nb_elem_is_integer(index->type->elem))
         return nb_take(im, table, index, 0);
     if (table && index)
@@ -156,19 +166,19 @@ static nb_value *lengths_of(nb_importer *im, size_t mask_at, const nb_dim *batch
 
 /* Words, places and segments looked up, added and normalized. */
 nb_status nb_import_embed_layer_norm(nb_importer *im) {
-    nb_value *ids = nb_node_input(im, 0), *gain = nb_node_input(im, 5),
-             *bias = nb_node_input(im, 6);
+    nb_value *ids = nb_node_input(im, 0), *gain = table_of(im, 5), *bias = table_of(im, 6);
     if (!ids || !gain || !bias) return NB_MALFORMED;
     if (ids->type->rank != 2)
         return nb_node_error(im, NB_MALFORMED, "the tokens are %s, expected rank 2",
                              nb_type_text(im->arena, ids->type));
     nb_value *sum = embedded(im, 2, ids);
-    nb_value *place =
-        nb_has_input(im, 8) ? nb_node_input(im, 8) : nb_positions(im, 2, 1, ids->type->dims[1]);
+    nb_value *place = !im->argument && nb_has_input(im, 8)
+                          ? nb_node_input(im, 8)
+                          : nb_positions(im, 2, 1, ids->type->dims[1]);
     sum = nb_combine(im, NB_OP_add, sum, embedded(im, 3, place));
     if (nb_has_input(im, 1) && nb_has_input(im, 4))
         sum = nb_combine(im, NB_OP_add, sum, embedded(im, 4, nb_node_input(im, 1)));
-    NB_TRY(nb_node_output(im, 0, norm(im, NB_OP_layer_norm, sum, gain, bias, FUSED_EPS)));
+    NB_TRY(nb_node_output(im, 0, nb_normalized(im, NB_OP_layer_norm, sum, gain, bias, FUSED_EPS)));
     NB_TRY(nb_node_output(im, 1, lengths_of(im, 7, ids->type->dims[0])));
     return nb_node_output(im, 2, sum);
 }
@@ -188,7 +198,7 @@ nb_status nb_import_skip_norm(nb_importer *im) {
     if (nb_has_input(im, bias_at) && sum)
         sum = nb_combine(im, NB_OP_add, sum, nb_node_input(im, bias_at));
     nb_value *beta = layer && nb_has_input(im, 3) ? nb_node_input(im, 3) : NULL;
-    NB_TRY(nb_node_output(im, 0, norm(im, kind, sum, gain, beta, FUSED_EPS)));
+    NB_TRY(nb_node_output(im, 0, nb_normalized(im, kind, sum, gain, beta, FUSED_EPS)));
     return nb_node_output(im, 3, sum);
 }
 

@@ -5,9 +5,12 @@
  *   loop over xw, from either end:              h (and c) carried, Y stacked
  *     gates = xw[t] + h.R', then the cell
  *
+ * DynamicQuantizeLSTM of com.microsoft has codes of W and R, [I,G*H] and [H,G*H]. x and h become
+ * codes of 8 bits as in DynamicQuantizeLinear, x of all steps at once, h anew in each.
+ *
  * Rows that are shorter than the batch (sequence_lens) keep their state in the steps that they do
  * not have, and Y is 0 there. */
-#include "frontend/import.h"
+#include "frontend/quant.h"
 
 #include <string.h>
 
@@ -27,8 +30,9 @@ typedef struct rnn {
     function functions[6];
     nb_value *x;    /* [T,B,I] */
     nb_value *mask; /* bool[T,B,1]: which rows have the step; NULL: all */
+    bool codes;     /* weights are codes with scales and zero points */
     /* In the body. */
-    nb_value *h, *c, *xw, *recurrent, *recurrent_bias, *peephole;
+    nb_value *h, *c, *xw, *recurrent, *recurrent_scale, *recurrent_zero, *recurrent_bias, *peephole;
 } rnn;
 
 /* ---- attributes ---------------------------------------------------------------------------- */
@@ -90,9 +94,19 @@ static const nb_dim *times(rnn *r, int64_t n) {
     return nb_dim_mul(r->im->g, nb_num(r->im, n), r->hidden);
 }
 
-/* Of input `i`, [directions, ...], what belongs to the direction at hand. */
+/* Of input `i`, [directions, ...], what belongs to the direction at hand. What comes with codes
+ * stays constant, so that they multiply as such. */
 static nb_value *part(rnn *r, nb_value *v) {
     if (!v) return NULL;
+    if (r->codes && nb_is_const(v) && nb_dim_is_const(v->type->dims[0])) {
+        nb_tensor t = nb_tensor_of_const(v);
+        void *data;
+        nb_value *c = nb_new_const(r->im, nb_format(r->im->arena, "%s.%d", v->name, r->direction),
+                                   t.elem, t.rank - 1, t.dims + 1, &data);
+        const size_t bytes = (size_t)(t.bytes / t.dims[0]);
+        if (c) memcpy(data, (const char *)t.data + (size_t)r->direction * bytes, bytes);
+        return c;
+    }
     nb_value *one = nb_slice_axis(r->im, v, 0, nb_num(r->im, r->direction), nb_num(r->im, 1), 1);
     return one ? nb_reshape(&r->im->b, one, one->type->rank - 1, one->type->dims + 1) : NULL;
 }
@@ -111,15 +125,19 @@ static nb_status check_shapes(rnn *r) {
     if (!nb_elem_is_float(x->type->elem))
         return nb_node_error(im, NB_MALFORMED, "takes floats, found %s",
                              nb_elems[x->type->elem].text);
-    r->hidden = rw->type->dims[2];
-    NB_TRY(expect(r, 2, rw, 3, (const nb_dim *[]){NULL, times(r, r->gates), NULL}));
-    r->hidden = rw->type->dims[2];
+    /* [D,G*H,H], codes [D,H,G*H] */
+    const int h_axis = r->codes ? 1 : 2, g_axis = 3 - h_axis;
+    const nb_dim *of_r[3] = {NULL}, *of_w[3] = {nb_num(im, r->directions)};
+    r->hidden = rw->type->dims[h_axis];
+    of_r[g_axis] = times(r, r->gates);
+    NB_TRY(expect(r, 2, rw, 3, of_r));
+    r->hidden = rw->type->dims[h_axis];
     const Onnx__AttributeProto *size = nb_node_attr(im, "hidden_size");
     if (size) NB_TRY(nb_unify(im, r->hidden, nb_num(im, size->i)));
-    r->hidden = rw->type->dims[2];
-    NB_TRY(expect(
-        r, 1, w, 3,
-        (const nb_dim *[]){nb_num(im, r->directions), times(r, r->gates), x->type->dims[2]}));
+    r->hidden = rw->type->dims[h_axis];
+    of_w[g_axis] = times(r, r->gates);
+    of_w[h_axis] = x->type->dims[2];
+    NB_TRY(expect(r, 1, w, 3, of_w));
     if (nb_has_input(im, 3))
         NB_TRY(expect(r, 3, nb_node_input(im, 3), 2,
                       (const nb_dim *[]){nb_num(im, r->directions), times(r, 2 * r->gates)}));
@@ -158,13 +176,53 @@ static nb_value *first_state(rnn *r, size_t input) {
                         (const nb_dim *[]){r->x->type->dims[1], r->hidden});
 }
 
+/* x.w for codes w, which x becomes too. */
+static nb_value *product_of_codes(rnn *r, nb_value *x, nb_value *w, nb_value *scale,
+                                  nb_value *zero) {
+    nb_importer *im = r->im;
+    nb_value *parts[3];
+    if (!x || !w || !scale || !zero || !nb_dynamic_codes(im, x, parts)) return NULL;
+    nb_value *sums = nb_integer_product(im, parts[0], parts[2], w, zero);
+    return sums ? nb_combine(im, NB_OP_mul, nb_cast(&im->b, sums, NB_F32),
+                             nb_combine(im, NB_OP_mul, scale, parts[1]))
+                : NULL;
+}
+
+/* Of input `i` of scales or zero points, [D] or [D,G*H], what belongs to the direction at hand. */
+static nb_value *scaling_part(rnn *r, size_t i) {
+    nb_value *v = nb_node_input(r->im, i);
+    if (!v || v->type->rank < 1 || v->type->rank > 2 ||
+        nb_unify(r->im, v->type->dims[0], nb_num(r->im, r->directions)) != NB_OK) {
+        if (v)
+            nb_node_error(r->im, NB_MALFORMED, "input %zu is %s", i,
+                          nb_type_text(r->im->arena, v->type));
+        return NULL;
+    }
+    return part(r, v);
+}
+
+/* h.R' */
+static nb_value *recurrent_product(rnn *r) {
+    return r->codes ? product_of_codes(r, r->h, r->recurrent, r->recurrent_scale, r->recurrent_zero)
+                    : nb_multiply(r->im, r->h, r->recurrent);
+}
+
 /* X.W' with all of the bias that does not wait for something else: [T,B,G*H]. */
 static nb_value *products(rnn *r) {
     nb_importer *im = r->im;
-    nb_value *w = part(r, nb_node_input(im, 1));
-    nb_value *xw = nb_multiply(im, r->x, nb_swap_axes(im, w, 0, 1));
-    r->recurrent = nb_swap_axes(im, part(r, nb_node_input(im, 2)), 0, 1);
-    r->recurrent_bias = NULL;
+    nb_value *w = part(r, nb_node_input(im, 1)), *xw;
+    r->recurrent = part(r, nb_node_input(im, 2));
+    r->recurrent_bias = r->recurrent_scale = r->recurrent_zero = NULL;
+    if (r->codes) {
+        r->recurrent_scale = scaling_part(r, 10);
+        r->recurrent_zero = scaling_part(r, 11);
+        if (!r->recurrent_scale || !r->recurrent_zero) return NULL;
+        xw = product_of_codes(r, r->x, w, scaling_part(r, 8), scaling_part(r, 9));
+    } else {
+        xw = nb_multiply(im, r->x, nb_swap_axes(im, w, 0, 1));
+        r->recurrent = nb_swap_axes(im, r->recurrent, 0, 1);
+    }
+    if (!xw) return NULL;
     if (!nb_has_input(im, 3)) return xw;
     nb_value *bias = part(r, nb_node_input(im, 3));
     nb_value *of_x = gates_of(r, bias, 0, r->gates), *of_h = gates_of(r, bias, r->gates, r->gates);
@@ -224,7 +282,7 @@ static nb_value *gru_cell(rnn *r) {
 
 /* Gates stand in the order i, o, f, c; peepholes in the order i, o, f. */
 static nb_value *lstm_cell(rnn *r, nb_value **c) {
-    nb_value *gates = add(r, r->xw, nb_multiply(r->im, r->h, r->recurrent));
+    nb_value *gates = add(r, r->xw, recurrent_product(r));
     nb_value *in = gates_of(r, gates, 0, 1), *out = gates_of(r, gates, 1, 1),
              *forget = gates_of(r, gates, 2, 1);
     if (r->peephole) {
@@ -252,9 +310,19 @@ static nb_value *slice_param(nb_region *body, const char *name, const nb_value *
                          nb_type_intern(body->graph, t->elem, NULL, t->rank - 1, t->dims + 1));
 }
 
+/* What the body sees of outside besides the step's entries. */
+#define CAPTURED 5
+static void captured_by(rnn *r, nb_value ***out) {
+    nb_value **all[CAPTURED] = {&r->recurrent, &r->recurrent_scale, &r->recurrent_zero,
+                                &r->recurrent_bias, &r->peephole};
+    memcpy(out, all, sizeof all);
+}
+
+/* Constants are seen everywhere. */
+static bool is_captured(const nb_value *v) { return v && !nb_is_const(v); }
+
 /* The body: what it returns is h, (c,) and Y's entry. */
-static bool make_body(rnn *r, nb_region *body, nb_value *const *outside, size_t n_captured,
-                      bool masked) {
+static bool make_body(rnn *r, nb_region *body, nb_value *const *outside, bool masked) {
     nb_importer *im = r->im;
     nb_value *h0 = outside[0], *c0 = outside[1];
     nb_region_add(body, "step", nb_type_intern(im->g, NB_I64, NULL, 0, NULL));
@@ -262,9 +330,11 @@ static bool make_body(rnn *r, nb_region *body, nb_value *const *outside, size_t 
     r->c = c0 ? nb_region_add(body, "c", c0->type) : NULL;
     r->xw = slice_param(body, "xw", outside[2]);
     nb_value *mask = masked ? slice_param(body, "on", r->mask) : NULL;
-    nb_value **captured[] = {&r->recurrent, &r->recurrent_bias, &r->peephole};
-    for (size_t i = 0; i < n_captured; i++)
-        if (*captured[i]) *captured[i] = nb_region_add(body, "seen", (*captured[i])->type);
+    nb_value **captured[CAPTURED];
+    captured_by(r, captured);
+    for (size_t i = 0; i < CAPTURED; i++)
+        if (is_captured(*captured[i]))
+            *captured[i] = nb_region_add(body, "seen", (*captured[i])->type);
 
     nb_value *c = NULL, *h = r->gates == 4   ? lstm_cell(r, &c)
                              : r->gates == 3 ? gru_cell(r)
@@ -290,19 +360,21 @@ static nb_status run_direction(rnn *r, outputs *out) {
     nb_value *c0 = r->gates == 4 ? first_state(r, 6) : NULL;
     r->peephole = r->gates == 4 && nb_has_input(im, 7) ? part(r, nb_node_input(im, 7)) : NULL;
     if (!xw || !h0 || !r->recurrent || (r->gates == 4 && !c0)) return NB_MALFORMED;
-    nb_value *captured[] = {r->recurrent, r->recurrent_bias, r->peephole};
+    nb_value **captured[CAPTURED], *seen[CAPTURED];
+    captured_by(r, captured);
+    for (size_t i = 0; i < CAPTURED; i++) seen[i] = is_captured(*captured[i]) ? *captured[i] : NULL;
 
     nb_region *outer = im->b.region, *body = nb_region_create(im->g);
     im->b.region = body;
-    const bool made =
-        make_body(r, body, (nb_value *[]){h0, c0, xw}, NB_COUNT(captured), r->mask != NULL);
+    const bool made = make_body(r, body, (nb_value *[]){h0, c0, xw}, r->mask != NULL);
     im->b.region = outer;
     if (!made) {
         nb_region_discard(body);
         return NB_MALFORMED;
     }
     nb_begin(&im->b, NB_OP_loop);
-    nb_value *operands[] = {h0, c0, xw, r->mask, captured[0], captured[1], captured[2]};
+    nb_value *operands[4 + CAPTURED] = {h0, c0, xw, r->mask};
+    memcpy(operands + 4, seen, sizeof seen);
     nb_arg(&im->b, NULL);
     nb_arg(&im->b, NULL);
     for (size_t i = 0; i < NB_COUNT(operands); i++)
@@ -327,15 +399,33 @@ static nb_status run_direction(rnn *r, outputs *out) {
     return out->y && out->h ? NB_OK : NB_MALFORMED;
 }
 
+/* The last inputs of DynamicQuantizeLSTM. */
+static nb_status check_codes(rnn *r) {
+    nb_importer *im = r->im;
+    nb_value *w = nb_node_input(im, 1), *rw = nb_node_input(im, 2);
+    if (!w || !rw) return NB_MALFORMED;
+    for (size_t i = 8; i < 12; i++)
+        if (!nb_node_input(im, i)) return NB_MALFORMED;
+    NB_TRY(nb_check_bytes(im, w, nb_node_input(im, 9), rw, nb_node_input(im, 11)));
+    const nb_value *x = nb_node_input(im, 0);
+    if (x && x->type->elem == NB_F32) return NB_OK;
+    return nb_node_error(im, NB_MALFORMED, "takes f32, found %s",
+                         x ? nb_type_text(im->arena, x->type) : "nothing");
+}
+
+/* im->argument: gates; those of an LSTM with codes are 5. */
 nb_status nb_import_rnn(nb_importer *im) {
+    const bool codes = im->argument == 5;
     rnn r = {.im = im,
-             .gates = im->argument,
+             .codes = codes,
+             .gates = codes ? 4 : im->argument,
              .batch_first = nb_node_int(im, "layout", 0) != 0,
              .couple = nb_node_int(im, "input_forget", 0) != 0,
              .linear = im->argument == 3 && nb_node_int(im, "linear_before_reset", 0) != 0,
              .clip = (double)nb_node_float(im, "clip", 0)};
     NB_TRY(read_direction(&r));
     NB_TRY(read_functions(&r));
+    if (codes) NB_TRY(check_codes(&r));
     NB_TRY(check_shapes(&r));
     NB_TRY(make_mask(&r));
     outputs out = {NULL, NULL, NULL};

@@ -80,6 +80,20 @@ static void note_nodes(nb_importer *im, const census *c, size_t place) {
                 others ? nb_format(im->arena, " and %zu others", others) : "");
 }
 
+/* What to do instead of an operator that is refused on purpose. */
+static void note_refusal(nb_importer *im, const char *name) {
+    static const struct {
+        const char *name, *instead;
+    } refused[] = {
+#define REFUSED(name, instead) {name, instead},
+#include "frontend/import_refused.def"
+#undef REFUSED
+    };
+    for (size_t i = 0; i < NB_COUNT(refused); i++)
+        if (strcmp(refused[i].name, name) == 0)
+            nb_note(im->diags, "%s: %s", name, refused[i].instead);
+}
+
 static nb_status list_unsupported(nb_importer *im, const census *c) {
     const nb_operator_use *uses = c->list.items;
     const size_t n = c->list.count;
@@ -99,8 +113,11 @@ static nb_status list_unsupported(nb_importer *im, const census *c) {
              "%zu operator%s in %zu node%s not supported at opset %lld: %s", kinds,
              kinds == 1 ? "" : "s", nodes, nodes == 1 ? " is" : "s are",
              (long long)nb_onnx_opset(im->m, ""), list);
-    for (size_t i = 0; i < n; i++)
-        if (!uses[i].supported) note_nodes(im, c, i);
+    for (size_t i = 0; i < n; i++) {
+        if (uses[i].supported) continue;
+        note_nodes(im, c, i);
+        note_refusal(im, uses[i].name);
+    }
     nb_help(im->diags,
             "`nibble inspect --operators` lists what is supported; plug-ins may bring others");
     return NB_UNSUPPORTED;

@@ -15,6 +15,7 @@ typedef struct nb_onnx {
     const char *directory; /* of external data; NULL: refused */
     const uint8_t *bytes;
     size_t size;
+    bool mapped; /* a file's, which need not be in memory */
     Onnx__ModelProto *proto;
     bool skeleton;   /* proto was unpacked from the guard's skeleton, with tokens for weights */
     nb_map external; /* location -> nb_external; files are open while the graph lives */

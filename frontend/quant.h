@@ -6,6 +6,7 @@
 #define NB_FRONTEND_QUANT_H
 
 #include "frontend/import.h"
+#include "ir/eval.h"
 
 /* real = (code - zero) * scale */
 typedef struct nb_scaling {
@@ -45,6 +46,31 @@ nb_status nb_check_bytes(nb_importer *im, const nb_value *a, const nb_value *az,
  * error.
  */
 nb_value *nb_integer_product(nb_importer *im, nb_value *a, nb_value *az, nb_value *b, nb_value *bz);
+
+/* ---- weights in blocks (import_blocks.c) ----------------------------------------------------- */
+
+/* Stored rows of codes, `block` of which share a scale; what becomes of them is a matrix [K,N] of
+ * which column n is row first + n * step. */
+typedef struct nb_blocks {
+    int64_t K, N, block, count; /* count: blocks of a row */
+    int64_t first, step, row;   /* row: codes from a stored row to the next */
+    int bits;
+    bool by_row; /* a scale for each row, a block; then zero points of neighbours share bytes */
+    nb_elem storage;
+    const uint8_t *codes;
+    nb_tensor scales, zeros; /* [rows*count]; zeros.data NULL: none; u8 ones are packed */
+    const int64_t *group;    /* [K] the block each code belongs to; NULL: its place tells */
+} nb_blocks;
+
+/* Operand i: `count` floats, each of which is a scale or 0. */
+nb_status nb_block_scales(nb_importer *im, size_t i, int64_t count, nb_tensor *out);
+/* Operand i, if it is given: zero points of so many rows. */
+nb_status nb_block_zeros(nb_importer *im, size_t i, int64_t rows, nb_blocks *b);
+/* The matrix, dequantized codes; NULL after an error. */
+nb_value *nb_blocks_weight(nb_importer *im, const nb_blocks *b, const char *name);
+/* x times the weight of MatMulNBits that stands at input `weight`, its scales at the next, + bias
+ * if that is given, by the node's attributes and for N outputs; NULL after an error. */
+nb_value *nb_nbits_product(nb_importer *im, nb_value *x, size_t weight, size_t bias, int64_t N);
 
 /* ---- caches of attention (import_cache.c) ---------------------------------------------------- */
 

@@ -141,6 +141,7 @@ static nb_status borrow_or_copy(nb_onnx *m, const char *what, const uint8_t *byt
         *out = nb_blob_borrow(m->graph->arena, bytes, size);
         (*out)->file = m->graph->file;
         (*out)->offset = bytes - m->bytes;
+        (*out)->mapped = m->mapped;
         return NB_OK;
     }
     void *data;

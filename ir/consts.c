@@ -26,6 +26,27 @@ nb_blob *nb_blob_create(int64_t size, void **data) {
     return blob;
 }
 
+static void unmap_owned(nb_blob *blob) {
+    munmap(blob->owner, (size_t)blob->size);
+    free(blob);
+}
+
+nb_blob *nb_blob_zeros(int64_t size) {
+    void *data;
+    if (size <= 0) return nb_blob_create(size, &data);
+    nb_blob *blob = calloc(1, sizeof *blob);
+    void *memory = blob ? mmap(NULL, (size_t)size, PROT_READ,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                        : MAP_FAILED;
+    if (memory == MAP_FAILED) {
+        free(blob);
+        return NULL;
+    }
+    *blob = (nb_blob){
+        .data = memory, .size = size, .references = 1, .release = unmap_owned, .owner = memory};
+    return blob;
+}
+
 nb_blob *nb_blob_borrow(nb_arena *arena, const void *data, int64_t size) {
     nb_blob *blob = NB_NEW(arena, nb_blob);
     *blob = (nb_blob){.data = data, .size = size, .references = 1};
@@ -61,6 +82,12 @@ void nb_blob_rest(const nb_blob *blob) {
 
 void nb_graph_rest(const nb_graph *g) {
     for (size_t i = 0; i < g->constants.count; i++) nb_blob_rest(g->constants.items[i]->blob);
+}
+
+bool nb_graph_is_mapped(const nb_graph *g) {
+    for (size_t i = 0; i < g->constants.count; i++)
+        if (g->constants.items[i]->blob->mapped) return true;
+    return false;
 }
 
 nb_value *nb_graph_add_const_named(nb_graph *g, const char *name, size_t length,

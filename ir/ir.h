@@ -117,6 +117,9 @@ typedef struct nb_blob {
 /* Owned, uninitialised: fill through the pointer before anyone reads it. NULL when out of memory.
  */
 nb_blob *nb_blob_create(int64_t size, void **data);
+/* Zeros that nobody can write and that take no memory: for who asks about sizes alone. NULL when
+ * out of memory. */
+nb_blob *nb_blob_zeros(int64_t size);
 /* Borrowed: `data` must outlive the blob (it belongs to the graph's arena or a mapped file). */
 nb_blob *nb_blob_borrow(nb_arena *arena, const void *data, int64_t size);
 nb_blob *nb_blob_retain(nb_blob *blob);
@@ -125,7 +128,8 @@ uint64_t nb_blob_hash(nb_blob *blob);
 /* Nobody will read the bytes for a while: pages of a mapped file leave memory, and come back when
  * they are read. A model's weights then need not fit in memory. */
 void nb_blob_rest(const nb_blob *blob);
-void nb_graph_rest(const nb_graph *g); /* all constants */
+void nb_graph_rest(const nb_graph *g);      /* all constants */
+bool nb_graph_is_mapped(const nb_graph *g); /* has it constants whose bytes are of a mapped file? */
 
 /* ---- values -------------------------------------------------------------------------------- */
 

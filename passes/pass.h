@@ -102,7 +102,8 @@ typedef struct nb_pass_env {
     void (*progress)(void *user, const char *pass, size_t done, size_t total);
     void *progress_user;
     bool verify_each, check_each;
-    bool estimating; /* what comes of it is asked for sizes and shapes alone */
+    bool estimating; /* what comes of it is asked for sizes and shapes alone: weights of mapped
+                      * files may stay unread */
     void (*after)(void *user, const nb_pass_event *event); /* NULL: nobody watches */
     void *after_user;
     void (*near_miss)(void *user, const nb_near_miss *miss); /* NULL: nobody listens */

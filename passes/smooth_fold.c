@@ -277,6 +277,9 @@ static bool is_wanted(nb_pass_ctx *ctx, nb_site_kind kind) {
 }
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
+    /* No size changes: what a mapped file has need not be read. */
+    if (nb_state_of(ctx)->env->estimating && nb_graph_is_mapped(ctx->graph))
+        return nb_pass_end(ctx, false);
     if (nb_option_of(ctx, "method")->i != NB_SMOOTHQUANT && !nb_walk_samples(ctx))
         return NB_PASS_FAILED;
     bool changed = false, ok = true;

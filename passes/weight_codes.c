@@ -251,6 +251,12 @@ static int64_t exact_count(const job *j) {
     return nb_min_i64(n, j->rows - 1);
 }
 
+/* Sizes alone are asked for: no weight of a mapped file is read. */
+static bool is_estimate(const job *j) {
+    return nb_state_of(j->ctx)->env->estimating && j->w->blob->mapped && !j->solving &&
+           !j->cut.twice;
+}
+
 /* Blobs for codes, scales and zeros; false when memory is short. */
 static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros, int64_t runs) {
     int bits = nb_elems[j->cut.form.elem].bits;
@@ -268,6 +274,16 @@ static bool allocate(job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros,
     if (!(*zeros = nb_blob_create(n, &data))) return false;
     j->zeros = memset(data, 0, (size_t)n);
     return true;
+}
+
+/* The same, of zeros that take no memory. */
+static bool stand_in(const job *j, nb_blob **codes, nb_blob **scales, nb_blob **zeros,
+                     int64_t runs) {
+    const int bits = nb_elems[j->cut.form.elem].bits;
+    *codes = nb_blob_zeros((j->rows * j->cols * bits + 7) / 8);
+    *scales = nb_blob_zeros(runs * nb_elems[j->cut.form.scale].bits / 8);
+    if (j->cut.rtn.asymmetric) *zeros = nb_blob_zeros((runs * bits + 7) / 8);
+    return *codes && *scales && (*zeros || !j->cut.rtn.asymmetric);
 }
 
 /* Scales become codes, and then weights' codes are chosen by what scales are now; takes their blob.
@@ -305,11 +321,13 @@ static nb_value *quantize_matrix(job *j) {
     nb_graph *g = j->ctx->graph;
     int64_t others = j->cut.axis ? j->rows : j->cols, runs = j->groups * others;
     nb_blob *codes = NULL, *scales = NULL, *zeros = NULL;
-    bool ok = allocate(j, &codes, &scales, &zeros, runs);
+    const bool estimate = is_estimate(j);
+    bool ok = estimate ? stand_in(j, &codes, &scales, &zeros, runs)
+                       : allocate(j, &codes, &scales, &zeros, runs);
     if (!ok) nb_codes_no_memory(j->ctx, j->w);
     const nb_part parts[] = {part_of(codes, j->codes), part_of(scales, j->scales),
                              part_of(zeros, j->zeros), j->exact.parts[0], j->exact.parts[1]};
-    if (!ok || !make_codes(j, parts, NB_COUNT(parts))) {
+    if (!ok || (!estimate && !make_codes(j, parts, NB_COUNT(parts)))) {
         nb_blob_release(codes);
         nb_blob_release(scales);
         nb_blob_release(zeros);

@@ -66,6 +66,15 @@ def rotated(x, at, part):
     return np.concatenate([a * c - b * s, b * c + a * s, x[..., part:]], -1)
 
 
+def dynamic(x):
+    """DynamicQuantizeLinear: codes without their zero point, and the scale."""
+    x = x.astype("f4")
+    low, high = min(x.min(), 0), max(x.max(), 0)
+    scale = np.float32((high - low) / np.float32(255))
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    return np.clip(np.rint(x / scale) + zero, 0, 255) - zero, float(scale)
+
+
 # ---- what a form has -----------------------------------------------------
 
 class Form:
@@ -567,10 +576,63 @@ def optimum_merged(path):
     return compute, runs, text(compute, past)
 
 
-def optimum_whisper(path):
+class Codes:
+    """A matrix of bytes that multiplies x as MatMulInteger does what DynamicQuantizeLinear made of it."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __rmatmul__(self, x):
+        codes, scale = dynamic(x)
+        return codes @ self.numbers * scale
+
+
+class ByteForm(Form):
+    """Matrices are codes of a byte with one scale, as onnxruntime's dynamic quantization leaves them."""
+
+    def weight(self, name, *dims, scale=None, mean=0.0):
+        if scale is not None:
+            return super().weight(name, *dims, scale=scale, mean=mean)
+        codes, zero = self.rng.integers(0, 256, dims).astype("u1"), 126
+        scale = np.float32(1.7 / 128 / math.sqrt(dims[0]))
+        self.w[name] = Codes((codes - float(zero)) * float(scale))
+        self.m.constant(name + "_scale", scale, FLOAT)
+        self.m.constant(name + "_zero_point", np.uint8(zero), UINT8)
+        return self.m.constant(name + "_quantized", codes, UINT8)
+
+
+class ByteBranch(Branch):
+    """A branch whose products with weights are MatMulInteger; what `outside` names has its codes outside already."""
+
+    def __init__(self, cached, weights, outside):
+        super().__init__(cached)
+        self.weights, self.coded = weights, dict(outside)
+
+    def node(self, op, inputs, name, outputs=None, **attributes):
+        if op != "MatMul" or not isinstance(self.weights.get(inputs[1]), Codes):
+            return super().node(op, inputs, name, outputs, **attributes)
+        x, w = inputs
+        if x not in self.coded:
+            self.coded[x] = [f"{self.tag}/{x}/{p}" for p in ("codes", "scale", "zero_point")]
+            super().node("DynamicQuantizeLinear", [x], x + "/QuantizeLinear", self.coded[x])
+        codes, scale, zero = self.coded[x]
+        y = super().node("MatMulInteger", [codes, w + "_quantized", zero, w + "_zero_point"], name + "_quant")
+        y = super().node("Cast", [y], name + "/Cast", to=FLOAT)
+        scale = super().node("Mul", [scale, w + "_scale"], name + "/scales")
+        return super().node("Mul", [y, scale], name + "/Mul", outputs)
+
+
+def optimum_whisper_int8(path):
+    """The same, quantized: an If and a DynamicQuantizeLinear (of the encoder's output) are all there is outside."""
+    return optimum_whisper(path, True)
+
+
+def optimum_whisper(path, quantized=False):
     """decoder_model_merged.onnx of an encoder and a decoder: the first branch of the If has the caches of both, and gives
     empty tensors for those of the encoder, which stay; the other makes them of the encoder's output."""
-    f = Form(path)
+    f = (ByteForm if quantized else Form)(path)
     m = f.m
     m.input("input_ids", INT64, [BATCH, NEW])
     m.input("encoder_hidden_states", FLOAT, [BATCH, "encoder_sequence_length", DIM])
@@ -593,8 +655,12 @@ def optimum_whisper(path):
     f.norm_weights("norm")
     f.weight("head", DIM, VOCAB)
 
+    sound = {"encoder_hidden_states": [f"encoder_hidden_states_{p}" for p in ("quantized", "scale", "zero_point")]}
+    if quantized:
+        m.node("DynamicQuantizeLinear", list(sound), "encoder_hidden_states_QuantizeLinear", *sound.values())
+
     def branch(cached):
-        g = Branch(cached)
+        g = ByteBranch(cached, f.w, sound) if quantized else Branch(cached)
         tag, node, length, norm = g.tag, g.node, g.length, g.norm
 
         def split(x, name, outputs=None):
@@ -681,13 +747,14 @@ def optimum_whisper(path):
     return compute, runs
 
 
-FORMS = [ort_bert, ort_gpt2, genai_phi, genai_gemma, genai_whisper, optimum_merged, optimum_whisper]
+FORMS = [ort_bert, ort_gpt2, genai_phi, genai_gemma, genai_whisper, optimum_merged, optimum_whisper, optimum_whisper_int8]
 
 
-def main():
+def write_all(forms):
+    """Each model, what it was run on, and what that gives, into the folder."""
     folder = sys.argv[1]
     os.makedirs(folder, exist_ok=True)
-    for form in FORMS:
+    for form in forms:
         count = 0
         compute, runs, *ids = form(f"{folder}/{form.__name__}.onnx")
         if ids:
@@ -706,4 +773,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    write_all(FORMS)

@@ -70,6 +70,9 @@ START_TEST(unsupported_operators) {
         "evil::Relu 1");
     front_expect(graph(all), NB_UNSUPPORTED,
                  "  note: StringSplit: the node, the node\n  note: ImageDecoder: the node\n");
+    front_expect(graph(front_domain_node("com.microsoft", "BeamSearch", "x", "y", NONE)),
+                 NB_UNSUPPORTED,
+                 "  note: com.microsoft::BeamSearch: the search for a text is not part of a");
     wire many = NONE;
     for (int i = 0; i < 1000; i++)
         many = W(many, front_node(nb_format(front_arena(), "Op%d", i), "x", "y", NONE));

@@ -316,6 +316,43 @@ END_TEST
 
 /* ---- others --------------------------------------------------------------------------------- */
 
+START_TEST(refused_experts) {
+    wire x = W(front_input("x", F32, "B,S,8"), front_input("r", F32, "T,3"));
+    x = W(x, W(front_zeros("w", "3,4,8"), front_zeros("v", "3,8,4")));
+    wire y = front_put(12, front_text(1, "y"));
+    front_expect(MS("MoE", "x,r,w,,v", front_int("k", 4)), NB_MALFORMED, "k is 4 of 3 experts");
+    front_expect(MS("MoE", "x,r,w", NONE), NB_MALFORMED, "input 4 is missing");
+    front_expect(MS("MoE", "x,r,w,,w", NONE), NB_MALFORMED, "must be equal");
+    front_expect(MS("MoE", "x,r,v,,v", NONE), NB_MALFORMED,
+                 "the first matrices are f32[3,8,4], expected [3,4,8]");
+    front_expect(MS("MoE", "x,r,w,r,v", NONE), NB_MALFORMED, "biases are f32[T,3], expected [3,4]");
+    front_expect(MS("MoE", "x,r,w,,v", front_int("use_sparse_mixer", 1)), NB_UNSUPPORTED,
+                 "use_sparse_mixer");
+    front_expect(MS("MoE", "x,r,w,,v", front_string("activation_type", "sine")), NB_UNSUPPORTED,
+                 "activation 'sine'");
+    front_expect(MS("MoE", "x,r,w,,v", front_string("activation_type", "swiglu")), NB_MALFORMED,
+                 "activation swiglu with swiglu_fusion=0 and no third matrices");
+    x = W(x, W(front_zeros("many", "1025,1,1"), front_zeros("none", "3,8,0")));
+    front_expect(MS("MoE", "x,r,many,,many", NONE), NB_LIMIT, "1025 experts, more than 1024");
+    front_expect(MS("MoE", "x,r,none,,v", NONE), NB_MALFORMED, "expected [3,4,8]");
+    front_expect(MS("QMoE", "x,r,w,r,,v,r", front_int("expert_weight_bits", 8)), NB_MALFORMED,
+                 "rows of 8 codes of 8 bits in f32[3,4,8]");
+    front_expect(MS("QMoE", "x,r,w,r,,v,r", front_int("expert_weight_bits", 16)), NB_UNSUPPORTED,
+                 "weights of 16 bits");
+    front_expect(MS("QMoE", "x,r,w,r,,v,r", front_string("quant_type", "fp4")), NB_UNSUPPORTED,
+                 "matrices of fp4");
+    front_expect(MS("MatMulNBitsMlp", "x,,,w,w,,w,w",
+                    W(W(front_int("K", 8), front_int("N", 3)),
+                      W(front_int("block_size", 16), front_string("activation", "gelu")))),
+                 NB_UNSUPPORTED, "activation 'gelu'");
+    front_expect(MS("MatMulNBitsQkv", "x,,,w,w",
+                    W(W(front_int("K", 8), front_int("Nq", 3)),
+                      W(front_int("block_size", 16), front_int("Nkv", 3)))),
+                 NB_MALFORMED, "the weight is f32[3,4,8], expected u8");
+    front_expect(MS("DynamicQuantizeLSTM", "x,w,w", NONE), NB_MALFORMED, "input 8 is missing");
+}
+END_TEST
+
 START_TEST(embeddings) {
     static float words[7][N], places[5][N], kinds[2][N], gain[N], bias[N], sums[B * S][N],
         norms[B * S][N];
@@ -455,6 +492,7 @@ Suite *nb_suite_front_fused(void) {
     tcase_add_loop_test(tests, attention, 0, 4);
     tcase_add_loop_test(tests, group_query_attention, 0, 7);
     tcase_add_test(tests, refused);
+    tcase_add_test(tests, refused_experts);
     tcase_add_test(tests, embeddings);
     tcase_add_test(tests, products_with_activations);
     tcase_add_test(tests, taken_over);
