@@ -313,6 +313,9 @@ static bool check_budget(search *s) {
     if (s->timed && !time_forms(s)) return false;
     const double least = least_cost(s), least_ms = 1e3 * (least + s->rest);
     const char *bits = nb_option_of(s->ctx, "bits")->s, *groups = nb_option_of(s->ctx, "groups")->s;
+    const char *floats = s->n_floats ? nb_format(nb_state_of(s->ctx)->scratch,
+                                                 " (%zu of them in float)", s->n_floats)
+                                     : "";
     if (s->timed && least_ms > most)
         s->ctx->host->report(
             s->ctx, NB_LEVEL_ERROR, NULL,
@@ -321,10 +324,9 @@ static bool check_budget(search *s) {
             most, bits, groups, least_ms, s->layers.count, 1e3 * least, 1e3 * s->rest);
     else if (budget > 0 && least > budget * weights)
         s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
-                             "budget=%g: with bits=\"%s\" and groups=\"%s\" %zu layers, %zu of "
-                             "them in float, have at "
+                             "budget=%g: with bits=\"%s\" and groups=\"%s\" %zu layers%s have at "
                              "least %.3f bits per weight",
-                             budget, bits, groups, s->layers.count + s->n_floats, s->n_floats,
+                             budget, bits, groups, s->layers.count + s->n_floats, floats,
                              least / weights);
     else
         return true;

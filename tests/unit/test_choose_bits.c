@@ -137,7 +137,7 @@ START_TEST(small_layers_stay_float) {
         {"11.3", "skip=\"/tiny/*\"", "/much/MatMul=8/0; /little/MatMul=8/0",
          "3 layers with 11.294 "},
         {"11.2", "min-weights=100", "/much/MatMul=8/0; /little/MatMul=2/0", "3 layers with 8.471 "},
-        {"5.6", "min-weights=100", NULL, "3 layers, 1 of them in float, have at least 5.647"},
+        {"5.6", "min-weights=100", NULL, "3 layers (1 of them in float) have at least 5.647"},
         {"5.6", "min-weights=0", "/much/MatMul=2/0; /little/MatMul=2/0; /tiny/MatMul=8/0",
          "3 layers with 4.471 "},
     };
