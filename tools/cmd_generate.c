@@ -1,6 +1,6 @@
 /* nibble generate: a decoder continues a prompt, one token at a time, with its cache as state. */
-#include "tools/lm.h"
 #include "passes/sampling.h"
+#include "tools/lm.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,9 +3,9 @@
  * use; weights that are rounded by it lose less than by text of another kind. The model writes with
  * 8-bit weights, which is faster and no worse: their divergence is a thousandth of that of 4 bits.
  * A window begins with any token; the others are drawn at temperature 1. */
+#include "passes/sampling.h"
 #include "tools/lm.h"
 #include "tools/samples.h"
-#include "passes/sampling.h"
 
 #include <string.h>
 
