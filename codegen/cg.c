@@ -44,7 +44,7 @@ static void initialize_target(cg_arch arch) {
     }
 }
 
-cg_module *cg_module_create(nb_arena *arena, const cg_cpu *cpu, const char *name,
+cg_module *cg_module_create(nb_arena *arena, const cg_cpu *cpu, const char *name, bool quick,
                             const char **error) {
     initialize_target(cpu->arch);
     LLVMTargetRef target;
@@ -59,9 +59,11 @@ cg_module *cg_module_create(nb_arena *arena, const cg_cpu *cpu, const char *name
     m->cpu = cpu;
     m->context = LLVMContextCreate();
     m->module = LLVMModuleCreateWithNameInContext(name, m->context);
-    m->machine =
-        LLVMCreateTargetMachine(target, cpu->triple, cpu->llvm_cpu, cpu->llvm_features,
-                                LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelDefault);
+    /* On Arm another instruction selector would be taken, which knows fewer vectors. */
+    quick = quick && cpu->arch == CG_X86_64;
+    m->machine = LLVMCreateTargetMachine(target, cpu->triple, cpu->llvm_cpu, cpu->llvm_features,
+                                         quick ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault,
+                                         LLVMRelocPIC, LLVMCodeModelDefault);
     LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(m->machine);
     LLVMSetModuleDataLayout(m->module, layout);
     LLVMDisposeTargetData(layout);

@@ -110,9 +110,10 @@ const cg_cpu *cg_cpu_find(const char *arch, const char *name);
 
 /* ---- modules and functions ----------------------------------------------------------------- */
 
-/* A module for `cpu`; NULL, with a message in `*error` (of the arena), when LLVM has no such
- * target. cg_module_destroy frees what LLVM holds; memory of the arena stays. */
-cg_module *cg_module_create(nb_arena *arena, const cg_cpu *cpu, const char *name,
+/* A module for `cpu`, whose code is to be made quickly or well; NULL, with a message in `*error`
+ * (of the arena), when LLVM has no such target. cg_module_destroy frees what LLVM holds; memory of
+ * the arena stays. */
+cg_module *cg_module_create(nb_arena *arena, const cg_cpu *cpu, const char *name, bool quick,
                             const char **error);
 void cg_module_destroy(cg_module *m);
 

@@ -31,12 +31,15 @@ typedef struct nb_codegen_options {
      * tell the weights' hash, nor, unless `named`, names but those of ops that can fail. */
     nb_object_cache *cache;
     bool named;
+    /* Made in a third of the time, by LLVM's quick instruction selection and register allocation;
+     * slower code, the same bits. With a cache, what is there of the better code is taken. */
+    bool quick;
 } nb_codegen_options;
 
 typedef struct nb_object {
     const void *data; /* in the arena given to nb_codegen */
     size_t size;
-    uint64_t module; /* with a cache: hash of what it was made of */
+    uint64_t module; /* with a cache: hash of what it was made of; odd: quick code */
     nb_pack *pack;
 } nb_object;
 

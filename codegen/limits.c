@@ -166,7 +166,7 @@ static void emit(cg_module *m, nb_limit_kind kind) {
 static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_object *out) {
     const cg_cpu *cpu = (const cg_cpu *)user;
     const char *error = NULL;
-    cg_module *m = cg_module_create(arena, cpu, "limits", &error);
+    cg_module *m = cg_module_create(arena, cpu, "limits", false, &error);
     if (!m)
         return nb_error(diags, NB_UNSUPPORTED, NB_NOWHERE, "codegen: %s: %s", cpu->triple, error);
     for (nb_limit_kind kind = 0; kind < NB_LIMIT_COUNT; kind++) emit(m, kind);

@@ -415,10 +415,21 @@ const char *nb_identifier(nb_arena *arena, const char *text) {
     return name;
 }
 
+/* Is the module's object in the cache? out->module is its hash, odd for quick code. */
+static bool find_object(const nb_model_build *b, nb_object *out) {
+    nb_object_cache *cache = b->options->cache;
+    if (!cache) return false;
+    out->module = nb_module_hash(b->m) & ~UINT64_C(1);
+    if (nb_object_cache_find(cache, out->module)) return true;
+    if (!b->options->quick) return false;
+    out->module |= 1;
+    return nb_object_cache_find(cache, out->module) != NULL;
+}
+
 static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_object *out) {
     nb_model_build *b = (nb_model_build *)user;
     const char *error = NULL;
-    b->m = cg_module_create(arena, b->options->cpu, b->options->name, &error);
+    b->m = cg_module_create(arena, b->options->cpu, b->options->name, b->options->quick, &error);
     if (!b->m)
         return nb_error(diags, NB_UNSUPPORTED, NB_NOWHERE, "codegen: %s: %s",
                         b->options->cpu->triple, error);
@@ -426,9 +437,7 @@ static nb_status generate(void *user, nb_arena *arena, nb_diags *diags, nb_objec
     nb_model_shapes(b);
     nb_model_descriptor(b);
     nb_status status = NB_OK;
-    if (b->options->cache) out->module = nb_module_hash(b->m);
-    if (!b->options->cache || !nb_object_cache_find(b->options->cache, out->module))
-        status = nb_module_emit(b->m, b->options->format, arena, diags, out);
+    if (!find_object(b, out)) status = nb_module_emit(b->m, b->options->format, arena, diags, out);
     cg_module_destroy(b->m);
     return status;
 }

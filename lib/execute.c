@@ -3,6 +3,7 @@
 
 #include "codegen/reuse.h"
 #include "ir/text.h"
+#include "lib/timing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,8 @@ nb_status nbl_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nb
                                   .name = "model",
                                   .profile = how->profile,
                                   .cache = how->cache,
-                                  .named = how->named};
+                                  .named = how->named,
+                                  .quick = how->quick};
     nb_object object;
     *out = (nbl_program){.shared = how->pages == NBL_PAGES_SHARED};
     NB_TRY(nb_eval_can_call(planned, diags));
@@ -40,6 +42,7 @@ nb_status nbl_compile_graph(const nb_graph *planned, const cg_cpu *cpu, const nb
     if (status == NB_OK) status = nb_load_object(&object, "model", diags, &out->jit);
     nbl_end_code();
     NB_TRY(status);
+    out->quick = how->cache ? object.module & 1 : how->quick;
     NB_TRY(nbl_memory_create(how->pages, (size_t)nb_pack_size(object.pack), diags, &out->weights));
     nb_pack_copy(object.pack, out->weights.data);
     nb_error_text err;
@@ -173,11 +176,30 @@ nb_status nbl_plan(nb_graph *g, nb_arena *arena, nb_diags *diags) {
     return nb_pipeline_run(&pipeline, g, &env);
 }
 
-static nb_status compile_copy(nbl_runner *r, nb_graph *copy, nb_arena *scratch, nb_diags *diags) {
+static nb_status compile_copy(nbl_runner *r, nb_graph *copy, bool quick, nb_arena *scratch,
+                              nb_diags *diags) {
     NB_TRY(nbl_plan(copy, scratch, diags));
     if (!r->cache) r->cache = nb_object_cache_create(r->arena, r->objects);
-    const nbl_how how = {.cache = r->cache};
+    const nbl_how how = {.cache = r->cache, .quick = quick};
     return nbl_compile_graph(copy, r->cpu, &how, scratch, diags, &r->program);
+}
+
+/* Good code takes about so many times as long to make as quick code. */
+#define WORTH 3
+
+/* The program of these values. */
+static nb_status make_program(nbl_runner *r, const nb_graph *g, const nb_tap *taps, size_t n_taps,
+                              bool quick, nb_diags *diags) {
+    const double begin = nbl_now();
+    nbl_close(&r->program);
+    nb_arena *scratch = nb_arena_create_like(r->arena);
+    nb_graph *copy = with_taps(g, taps, n_taps, scratch);
+    nb_status status = compile_copy(r, copy, quick, scratch, diags);
+    nb_arena_destroy(scratch);
+    nb_graph_destroy(copy);
+    r->making = nbl_now() - begin;
+    r->running = 0;
+    return status;
 }
 
 void nbl_runner_begin(nbl_runner *r, const nb_store *objects, nb_arena *arena, nb_pass_env *env) {
@@ -204,20 +226,17 @@ nb_status nbl_run_compiled(void *user, const nb_graph *g, const nb_tensor *input
             return nb_eval(g, inputs, outputs, taps, n_taps, arena, diags);
     }
     uint64_t key = key_of(g, taps, n_taps);
-    if (key != r->key) {
-        nbl_close(&r->program);
+    const bool known = key == r->key;
+    if (!known || (r->program.quick && r->running > WORTH * r->making)) {
         r->key = 0;
-        nb_arena *scratch = nb_arena_create_like(r->arena);
-        nb_graph *copy = with_taps(g, taps, n_taps, scratch);
-        nb_status status = compile_copy(r, copy, scratch, diags);
-        nb_arena_destroy(scratch);
-        nb_graph_destroy(copy);
-        NB_TRY(status);
+        NB_TRY(make_program(r, g, taps, n_taps, !known, diags));
         r->key = key;
     }
     size_t n = g->outputs.count;
     nb_tensor *all = NB_NEW_ARRAY(arena, nb_tensor, n + n_taps + 1);
+    const double begin = nbl_now();
     NB_TRY(nbl_run_once(&r->program, r->threads, inputs, all, arena, diags));
+    r->running += nbl_now() - begin;
     for (size_t i = 0; i < n; i++) outputs[i] = all[i];
     for (size_t i = 0; i < n_taps; i++) taps[i].seen(taps[i].user, taps[i].value, &all[n + i]);
     return NB_OK;

@@ -13,6 +13,7 @@ typedef struct nbl_program {
     nbl_memory weights; /* of the jit */
     nb_loaded *loaded;
     bool shared; /* weights are in pages of a file */
+    bool quick;  /* code that was made soon, rather than good */
 } nbl_program;
 
 typedef struct nbl_how {
@@ -20,6 +21,7 @@ typedef struct nbl_how {
     bool profile;           /* compiled with marks (nb_codegen_options) */
     nb_object_cache *cache; /* or NULL */
     bool named;             /* with a cache: names are those of the graph */
+    bool quick;             /* code that is made soon, rather than good (nb_codegen_options) */
 } nbl_how;
 
 /* Compiles a planned graph in memory. `how` NULL: as usual. */
@@ -41,7 +43,8 @@ nb_status nbl_run_once(const nbl_program *program, int threads, const nb_tensor 
 
 /* An nb_run_fn (`user` is an nbl_runner) that compiles the graph with its taps as outputs, and
  * keeps the result while it is called with the same graph. What differs from one before only in its
- * weights is not compiled again. Freed by nbl_runner_end. */
+ * weights is not compiled again. Code is made quickly at first, and well once it has run for longer
+ * than that would take; its results are the same. Freed by nbl_runner_end. */
 typedef struct nbl_runner {
     const cg_cpu *cpu;
     int threads;
@@ -49,6 +52,7 @@ typedef struct nbl_runner {
     const nb_store *objects; /* keeps compiled code, or NULL */
     uint64_t key;            /* of the graph in `program`, 0 = none */
     nbl_program program;
+    double making, running; /* seconds that it took to make, and that it ran */
     nb_object_cache *cache; /* made when needed */
 } nbl_runner;
 /* What `env` runs its graphs by from now on, on this machine. */

@@ -57,6 +57,10 @@ static const nb_option options[] = {
      .summary =
          "i4: keys in a basis, found on samples (--calib), in which rounding errors do least "
          "harm, and each takes over errors of the one before"},
+    {.name = "auto",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
+     .summary = "without samples, no shape"},
     {.name = NULL},
 };
 
@@ -272,8 +276,9 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         nb_elem to = wanted(ctx, &caches[i]);
         if (caches[i].past->type->elem != to && refuse(ctx, &caches[i], to)) return NB_PASS_FAILED;
     }
-    if (nb_option_of(ctx, "shape")->b && !shape_keys(ctx, caches, n, feedback))
-        return NB_PASS_FAILED;
+    const bool shape = nb_option_of(ctx, "shape")->b &&
+                       (ctx->host->sample_count(ctx) || !nb_option_of(ctx, "auto")->b);
+    if (shape && !shape_keys(ctx, caches, n, feedback)) return NB_PASS_FAILED;
     for (size_t i = 0; i < n; i++) {
         nb_elem to = wanted(ctx, &caches[i]);
         if (caches[i].past->type->elem == to) continue;

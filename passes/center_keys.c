@@ -86,11 +86,20 @@ static keys *find(nb_pass_ctx *ctx, size_t *n) {
     return all;
 }
 
+static const nb_option options[] = {
+    {.name = "auto",
+     .kind = NB_OPTION_BOOL,
+     .fallback = "false",
+     .summary = "without samples, leave keys as they are"},
+    {.name = NULL},
+};
+
 static nb_pass_result run(nb_pass_ctx *ctx) {
     const nb_pass_host *host = ctx->host;
     size_t n;
     keys *all = find(ctx, &n);
-    if (!n) return nb_pass_end(ctx, false);
+    if (!n || (!host->sample_count(ctx) && nb_option_of(ctx, "auto")->b))
+        return nb_pass_end(ctx, false);
     if (!host->sample_count(ctx)) {
         host->report(ctx, NB_LEVEL_ERROR, NULL, "there are no samples to run");
         host->help(ctx, "give some with --calib FILE.npy");
@@ -112,6 +121,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
 const nb_pass nb_pass_center_keys = {
     .size = sizeof(nb_pass),
     .name = "center-keys",
+    .options = options,
     .run = run,
     .promises = NB_PASS_KEEPS_NUMBERS | NB_PASS_MOVES_STATES,
     .summary =

@@ -98,6 +98,8 @@ typedef struct search {
     int n_forms;
     nb_sensitivity sensitivity;
     bool asymmetric;
+    size_t n_floats; /* layers that quantize-weights leaves as they are */
+    double float_weights;
     bool timed;   /* seconds count, not bits */
     double rest;  /* seconds of what is no layer of these */
     uint64_t key; /* of what is measured, for all layers */
@@ -155,6 +157,18 @@ static double bits_of(const search *s, const layer *l, nb_layer_form f) {
            (double)runs * ((whole ? 32 : 16) + (is_asymmetric(s, f.bits) ? f.bits : 0));
 }
 
+/* Will the quantize-weights behind leave it in float? */
+static bool stays_float(const search *s, const layer *l) {
+    const nb_pass_env *env = nb_state_of(s->ctx)->env;
+    for (size_t i = 0; i < env->n_behind; i++) {
+        const nb_step *step = &env->behind[i];
+        if (strcmp(step->pass->name, "quantize-weights") != 0) continue;
+        return l->weights < nb_step_option(step, "min-weights")->i ||
+               nb_match_name(nb_step_option(step, "skip")->s, nb_loc_name(l->op->loc));
+    }
+    return false;
+}
+
 static void find_layers(search *s) {
     nb_arena *scratch = nb_state_of(s->ctx)->scratch;
     nb_map known = {.arena = scratch};
@@ -166,6 +180,11 @@ static void find_layers(search *s) {
         nb_map_set(&known, w, w);
         layer l = {.op = op, .w = w};
         l.weights = w->type->dims[0]->value * w->type->dims[1]->value;
+        if (stays_float(s, &l)) {
+            s->n_floats++;
+            s->float_weights += (double)l.weights;
+            continue;
+        }
         for (int i = 0; i < s->n_forms; i++) l.bits[i] = bits_of(s, &l, s->forms[i]);
         nb_vec_push(scratch, &s->layers, l);
     }
@@ -262,8 +281,11 @@ static bool time_forms(search *s) {
 
 /* ---- choosing ------------------------------------------------------------------------------- */
 
+#define FLOAT_BITS 32.0
+
+/* Of all linear layers, also those that stay in float. */
 static double count_weights(const search *s) {
-    double n = 0;
+    double n = s->float_weights;
     for (size_t l = 0; l < s->layers.count; l++) n += (double)s->layers.items[l].weights;
     return n;
 }
@@ -272,9 +294,9 @@ static const double *costs_of(const search *s, const layer *l) {
     return s->timed ? l->seconds : l->bits;
 }
 
-/* What the cheapest choice costs. */
+/* What the cheapest choice costs. Seconds of layers in float are in the rest. */
 static double least_cost(const search *s) {
-    double least = 0;
+    double least = s->timed ? 0 : FLOAT_BITS * s->float_weights;
     for (size_t l = 0; l < s->layers.count; l++) {
         double smallest = INFINITY;
         for (int i = 0; i < s->n_forms; i++)
@@ -291,6 +313,9 @@ static bool check_budget(search *s) {
     if (s->timed && !time_forms(s)) return false;
     const double least = least_cost(s), least_ms = 1e3 * (least + s->rest);
     const char *bits = nb_option_of(s->ctx, "bits")->s, *groups = nb_option_of(s->ctx, "groups")->s;
+    const char *floats = s->n_floats ? nb_format(nb_state_of(s->ctx)->scratch,
+                                                 " (%zu of them in float)", s->n_floats)
+                                     : "";
     if (s->timed && least_ms > most)
         s->ctx->host->report(
             s->ctx, NB_LEVEL_ERROR, NULL,
@@ -299,9 +324,10 @@ static bool check_budget(search *s) {
             most, bits, groups, least_ms, s->layers.count, 1e3 * least, 1e3 * s->rest);
     else if (budget > 0 && least > budget * weights)
         s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
-                             "budget=%g: with bits=\"%s\" and groups=\"%s\" %zu layers have at "
+                             "budget=%g: with bits=\"%s\" and groups=\"%s\" %zu layers%s have at "
                              "least %.3f bits per weight",
-                             budget, bits, groups, s->layers.count, least / weights);
+                             budget, bits, groups, s->layers.count + s->n_floats, floats,
+                             least / weights);
     else
         return true;
     return false;
@@ -321,7 +347,9 @@ static bool choose_within(const search *s, nb_knapsack_item *items, double most_
 static bool choose_by_size(const search *s, nb_knapsack_item *items) {
     const double budget = nb_option_of(s->ctx, "budget")->f,
                  kld = nb_option_of(s->ctx, "max-kld")->f;
-    if (choose_within(s, items, budget > 0 ? budget * count_weights(s) : INFINITY,
+    if (choose_within(s, items,
+                      budget > 0 ? budget * count_weights(s) - FLOAT_BITS * s->float_weights
+                                 : INFINITY,
                       budget > 0 ? INFINITY : kld))
         return true;
     s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL, "no choice for %zu layers is within %s=%g",
@@ -368,7 +396,7 @@ static bool choose(search *s) {
     nb_pass_ctx *ctx = s->ctx;
     nb_knapsack_item *items =
         NB_NEW_ARRAY(nb_state_of(ctx)->scratch, nb_knapsack_item, s->layers.count + 1);
-    double bits = 0, loss = 0, all = 0, foretold = 0;
+    double bits = FLOAT_BITS * s->float_weights, loss = 0, all = 0, foretold = 0;
     for (size_t l = 0; l < s->layers.count; l++) {
         const layer *now = &s->layers.items[l];
         items[l] = (nb_knapsack_item){costs_of(s, now), now->loss, s->n_forms, 0};
@@ -386,7 +414,7 @@ static bool choose(search *s) {
                            : "";
     ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
                       "%zu layers with %.3f bits per weight%s; alone %s %.3g in all",
-                      s->layers.count, bits / count_weights(s), time,
+                      s->layers.count + s->n_floats, bits / count_weights(s), time,
                       sees_layers_alone(ctx) ? "their outputs lose, relative to their squares,"
                                              : "they diverge by",
                       loss);

@@ -65,13 +65,6 @@ static void see_weights(void *user, const nb_pass_event *e) {
  * beside them. */
 static const char *const rounding[] = {"method", "search", "search-ends", "importance", "anneal"};
 
-static bool is_given(const nb_step *step, const char *name) {
-    for (size_t i = 0; step->pass->options[i].name; i++) {
-        if (strcmp(step->pass->options[i].name, name) == 0) return step->options[i].given;
-    }
-    return false;
-}
-
 /* The step without them, `plain` being one with no option. Weights that `keep` keeps are found by
  * the method. */
 static nb_step round_to_nearest(nb_step step, const nb_step *plain, nb_arena *scratch) {
@@ -79,7 +72,7 @@ static nb_step round_to_nearest(nb_step step, const nb_step *plain, nb_arena *sc
     while (step.pass->options[n].name) n++;
     nb_option_value *options = NB_NEW_ARRAY(scratch, nb_option_value, n + 1);
     memcpy(options, step.options, n * sizeof *options);
-    for (size_t i = 0; i < n && !is_given(&step, "keep"); i++) {
+    for (size_t i = 0; i < n && !nb_step_option(&step, "keep")->given; i++) {
         for (size_t k = 0; k < NB_COUNT(rounding); k++) {
             if (strcmp(step.pass->options[i].name, rounding[k]) == 0)
                 options[i] = plain->options[i];

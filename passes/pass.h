@@ -176,6 +176,8 @@ nb_status nb_pipeline_parse(const nb_registry *registry, const char *text, nb_ar
 /* The pipeline that was run as a recipe: a line for each pass, what choose-bits found as `layers`
  * of quantize-weights. */
 const char *nb_recipe_text(const nb_pipeline *pipeline, const nb_pass_env *env, nb_arena *arena);
+/* The value of a step's option; asking for one that its pass has not is a bug and aborts. */
+const nb_option_value *nb_step_option(const nb_step *step, const char *name);
 /* A step as it stands in a pipeline. */
 const char *nb_step_text(const nb_step *step, nb_arena *arena);
 /* Text as it stands between the quotes of an option. */

@@ -12,12 +12,20 @@
 #include <string.h>
 #include <time.h>
 
-const nb_option_value *nb_option_of(const nb_pass_ctx *ctx, const char *name) {
-    const nb_option *options = nb_state_of(ctx)->pass->options;
-    for (size_t i = 0; options && options[i].name; i++) {
-        if (strcmp(options[i].name, name) == 0) return &ctx->options[i];
+static const nb_option_value *value_of(const nb_pass *pass, const nb_option_value *values,
+                                       const char *name) {
+    for (size_t i = 0; pass->options && pass->options[i].name; i++) {
+        if (strcmp(pass->options[i].name, name) == 0) return &values[i];
     }
     abort();
+}
+
+const nb_option_value *nb_option_of(const nb_pass_ctx *ctx, const char *name) {
+    return value_of(nb_state_of(ctx)->pass, ctx->options, name);
+}
+
+const nb_option_value *nb_step_option(const nb_step *step, const char *name) {
+    return value_of(step->pass, step->options, name);
 }
 
 nb_pass_result nb_pass_end(const nb_pass_ctx *ctx, bool changed) {

@@ -115,12 +115,16 @@ static const char *bits_of_layers(const nb_scheme *s, const nb_preset_options *o
                      s->weight_bits == 4 ? ", asymmetric" : "");
 }
 
-/* Codes share a range that large channels stretch; floats have one each. */
+/* Codes share a range that large channels stretch; floats have one each. What keys are like little
+ * text shows, which the model is made to draw where none was given. */
 static const char *cache(const nb_preset_options *options, nb_arena *arena) {
-    const bool data = options->calibrated;
-    const char *center = data && strcmp(options->kv, "i8") == 0 ? ", center-keys" : "",
-               *shape = data && strcmp(options->kv, "i4") == 0 ? ", shape" : "";
-    return nb_format(arena, "%s, cache-type{to=%s%s}", center, options->kv, shape);
+    const bool i8 = strcmp(options->kv, "i8") == 0, i4 = strcmp(options->kv, "i4") == 0,
+               draws = (i8 || i4) && !options->calibrated;
+    return nb_format(arena, "%s%s, cache-type{to=%s%s%s}", draws ? ", draw-samples{count=2}" : "",
+                     !i8     ? ""
+                     : draws ? ", center-keys{auto}"
+                             : ", center-keys",
+                     options->kv, i4 ? ", shape" : "", i4 && draws ? ", auto" : "");
 }
 
 const char *nb_preset(const char *name, const nb_preset_options *options, nb_arena *arena) {

@@ -19,6 +19,7 @@ static void report(nbt_args *args, const nbt_model *m, const nbt_scores *s) {
            s->predictions, (long long)s->context);
     if (s->has_ref) {
         printf("reference       %.4f\n", s->ref_ppl);
+        printf("rise            %.3f %% +- %.3f\n", 100 * s->rise, 100 * s->rise_se);
         printf("KL divergence   %.3e +- %.1e  (99 %%: %.3e)\n", s->kld_mean, s->kld_se, s->kld_p99);
         printf("top-1 agreement %.2f %% +- %.2f\n", 100 * s->top1, 100 * s->top1_se);
     }

@@ -1,6 +1,6 @@
 /* nibble generate: a decoder continues a prompt, one token at a time, with its cache as state. */
+#include "passes/sampling.h"
 #include "tools/lm.h"
-#include "tools/sampling.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +68,7 @@ static nb_status generate(nbt_args *args, nbt_model *model, const settings *s,
     int64_t made = 0;
     for (; status == NB_OK && made < s->count; made++) {
         const float *last = logits + (d.rows - 1) * d.lm.vocab;
-        int64_t token = nbt_choose_token(last, d.lm.vocab, s->temperature, &state);
+        int64_t token = nb_choose_token(last, d.lm.vocab, s->temperature, &state);
         print_token(token, s->as_text);
         status = nbt_decoder_feed(&d, &token, 1, 1, &logits);
     }

@@ -1,8 +1,9 @@
 /* Language models by the conventions of their exporters: which input is tokens, mask, positions,
- * cache; samples and sessions made from tokens. */
+ * cache; sessions that are fed tokens. */
 #ifndef NBT_LM_H
 #define NBT_LM_H
 
+#include "passes/windows.h"
 #include "tools/model.h"
 
 /* Indices of inputs, -1 when there is none; `logits` is an output, `branch` an input that chooses
@@ -22,13 +23,6 @@ nb_status nbt_lm_find(nbt_args *args, const nbt_model *model, nbt_lm *out);
  */
 nb_status nbt_lm_vocab(nbt_args *args, const nbt_model *model, nb_elem elem, int rank,
                        const int64_t *dims, int64_t batch, int64_t n, int *vocab);
-
-/* Inputs of one batch of windows for a graph: tokens, mask of ones, positions 0.., empty caches. */
-nb_status nbt_lm_inputs(nbt_args *args, const nb_graph *g, const int64_t *tokens, int64_t batch,
-                        int64_t length, nb_arena *arena, nb_tensor **out);
-/* The same by a graph: the input that takes tokens, -1 when there is none, and the size of the
- * vocabulary, 0 when the shape of the logits does not say. */
-void nbt_lm_of_graph(const nb_graph *g, int *tokens, int64_t *vocab);
 
 /* A decoder that remembers: prefill and decode through the runtime. Needs a compiled model. */
 typedef struct nbt_decoder {

@@ -4,7 +4,7 @@
  * its first axis where the input's is a constant, or is a symbol that stands in front of all inputs
  * and outputs and nowhere else: a batch, whose entries know nothing of each other. Otherwise it is
  * one sample. */
-#include "tools/lm.h"
+#include "passes/windows.h"
 #include "tools/samples.h"
 
 #include <string.h>
@@ -85,7 +85,7 @@ static nb_status rest_of_inputs(const nbt_reader *r, const cut *cuts, int64_t i,
     nb_tensor t = piece_of(&cuts[r->tokens], i);
     int64_t *tokens = NB_NEW_ARRAY(arena, int64_t, (size_t)nb_tensor_count(&t));
     for (int64_t k = 0; k < nb_tensor_count(&t); k++) tokens[k] = nb_tensor_get_int(&t, k);
-    return nbt_lm_inputs(r->args, g, tokens, t.dims[0], t.dims[1], arena, out);
+    return nb_window_inputs(g, tokens, t.dims[0], t.dims[1], arena, r->args->diags, out);
 }
 
 /* An array of one sample beside others of many is the same for all. */

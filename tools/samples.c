@@ -9,7 +9,7 @@
 #include "lib/files.h"
 
 #include "ir/support/output.h"
-#include "tools/lm.h"
+#include "passes/windows.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -89,7 +89,8 @@ static nb_status add_windows(nbt_reader *r, const int64_t *tokens, int64_t count
                         r->which->what, (long long)r->context);
     for (int64_t i = 0; i + r->context <= count; i += r->context) {
         nb_tensor *inputs;
-        NB_TRY(nbt_lm_inputs(r->args, r->g, tokens + i, 1, r->context, r->args->arena, &inputs));
+        NB_TRY(nb_window_inputs(r->g, tokens + i, 1, r->context, r->args->arena, r->args->diags,
+                                &inputs));
         NB_TRY(nbt_add_sample(r, inputs));
     }
     return NB_OK;
@@ -226,7 +227,9 @@ nb_status nbt_read_samples(nbt_args *args, const nbt_sample_options *which, cons
     nbt_reader r = {.args = args, .which = which, .g = g, .context = 256, .left = INT64_MAX};
     NB_TRY(nbt_integer(args, "context", 2, 1 << 20, &r.context));
     NB_TRY(nbt_integer(args, which->most, 1, INT64_MAX, &r.left));
-    nbt_lm_of_graph(g, &r.tokens, &r.vocab);
+    const nb_language language = nb_language_of(g);
+    r.tokens = language.tokens;
+    r.vocab = language.vocab;
     /* For models of another kind draw-samples draws some. */
     if (!files->count && which == &nbt_calibration && nbt_wants_budget(args) && r.tokens >= 0)
         files = &own;
@@ -263,12 +266,10 @@ static nb_status sample_like(nbt_args *args, const nb_graph *from, const nb_samp
     nb_arena *arena = args->arena;
     const uint32_t n = to->body.n_params;
     uint32_t missing = UINT32_MAX;
-    int tokens;
-    int64_t vocab;
+    const int tokens = nb_language_of(from).tokens;
     *out = NB_NEW_ARRAY(arena, nb_tensor, n + 1);
     for (uint32_t i = 0; i < n; i++)
         if (input_named(from, to->body.params[i]) == UINT32_MAX) missing = i;
-    nbt_lm_of_graph(from, &tokens, &vocab);
     if (missing != UINT32_MAX && tokens < 0)
         return nb_error(args->diags, NB_UNSUPPORTED, (nb_where){.file = to->file, .offset = -1},
                         "input \"%s\", which a pass added: nothing says what to give to it",
@@ -277,7 +278,7 @@ static nb_status sample_like(nbt_args *args, const nb_graph *from, const nb_samp
         const nb_tensor *t = &s->inputs[tokens];
         int64_t *numbers = NB_NEW_ARRAY(arena, int64_t, (size_t)nb_tensor_count(t) + 1);
         for (int64_t k = 0; k < nb_tensor_count(t); k++) numbers[k] = nb_tensor_get_int(t, k);
-        NB_TRY(nbt_lm_inputs(args, to, numbers, t->dims[0], t->dims[1], arena, out));
+        NB_TRY(nb_window_inputs(to, numbers, t->dims[0], t->dims[1], arena, args->diags, out));
     }
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t at = input_named(from, to->body.params[i]);

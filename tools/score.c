@@ -28,8 +28,8 @@ static double error(const mean *m) {
 }
 
 typedef struct result {
-    mean loss, ref_loss, kl, top1;
-    double *kls; /* every prediction's, for the percentile */
+    mean loss, ref_loss, rise, kl, top1; /* rise: of the loss, prediction by prediction */
+    double *kls;                         /* every prediction's, for the percentile */
     double seconds;
 } result;
 
@@ -49,13 +49,15 @@ static double log_sum(const float *logits, int n, int *best) {
 
 static void score(result *r, const float *logits, const float *ref, int vocab, int64_t next) {
     int best, ref_best;
-    double z = log_sum(logits, vocab, &best);
-    add(&r->loss, z - (double)logits[next]);
+    const double z = log_sum(logits, vocab, &best), loss = z - (double)logits[next];
+    add(&r->loss, loss);
     if (!ref) return;
     double zr = log_sum(ref, vocab, &ref_best), kl = 0;
     for (int i = 0; i < vocab; i++)
         kl += exp((double)ref[i] - zr) * (((double)ref[i] - zr) - ((double)logits[i] - z));
-    add(&r->ref_loss, zr - (double)ref[next]);
+    const double ref_loss = zr - (double)ref[next];
+    add(&r->ref_loss, ref_loss);
+    add(&r->rise, loss - ref_loss);
     r->kls[r->kl.n] = kl;
     add(&r->kl, kl);
     add(&r->top1, best == ref_best);
@@ -90,7 +92,8 @@ static nb_status run_windows(runner *r, const int64_t *tokens, int64_t batch, in
         return NB_OK;
     }
     nb_tensor *inputs, *outputs = NB_NEW_ARRAY(arena, nb_tensor, r->model->n_outputs + 1);
-    NB_TRY(nbt_lm_inputs(r->args, r->model->graph, tokens, batch, length, arena, &inputs));
+    NB_TRY(
+        nb_window_inputs(r->model->graph, tokens, batch, length, arena, r->args->diags, &inputs));
     NB_TRY(nb_eval(r->model->graph, inputs, outputs, NULL, 0, arena, r->args->diags));
     const nb_tensor *t = &outputs[r->lm.logits];
     *logits = t->data;
@@ -148,6 +151,8 @@ static void summarize(result *r, bool has_ref, nbt_scores *out) {
     if (!has_ref || !r->kl.n) return;
     qsort(r->kls, r->kl.n, sizeof *r->kls, ascending);
     out->ref_ppl = exp(value(&r->ref_loss));
+    out->rise = exp(value(&r->rise)) - 1;
+    out->rise_se = (1 + out->rise) * error(&r->rise);
     out->kld_mean = value(&r->kl);
     out->kld_se = error(&r->kl);
     out->kld_p99 = r->kls[(size_t)(0.99 * (double)(r->kl.n - 1))];
@@ -196,9 +201,11 @@ json_t *nbt_scores_json(const nbt_scores *s, const nbt_size *size) {
                   "linear_bpw", nbt_json_number(size->linear_bits));
     if (s->has_ref)
         json_object_update_new(
-            j, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "ref_ppl", nbt_json_number(s->ref_ppl),
-                         "kld_mean", nbt_json_number(s->kld_mean), "kld_se",
-                         nbt_json_number(s->kld_se), "kld_p99", nbt_json_number(s->kld_p99), "top1",
-                         nbt_json_number(s->top1), "top1_se", nbt_json_number(s->top1_se)));
+            j,
+            json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ref_ppl",
+                      nbt_json_number(s->ref_ppl), "rise", nbt_json_number(s->rise), "rise_se",
+                      nbt_json_number(s->rise_se), "kld_mean", nbt_json_number(s->kld_mean),
+                      "kld_se", nbt_json_number(s->kld_se), "kld_p99", nbt_json_number(s->kld_p99),
+                      "top1", nbt_json_number(s->top1), "top1_se", nbt_json_number(s->top1_se)));
     return j;
 }

@@ -12,8 +12,10 @@ typedef struct nbt_scores {
     size_t predictions;
     double ppl, ppl_se;
     bool has_ref;
-    double ref_ppl, kld_mean, kld_se, kld_p99; /* KL divergence of the model from the reference */
-    double top1, top1_se;                      /* how often the likeliest token is the same */
+    double ref_ppl;
+    double rise, rise_se;             /* of the perplexity, as a share of the reference's */
+    double kld_mean, kld_se, kld_p99; /* KL divergence of the model from the reference */
+    double top1, top1_se;             /* how often the likeliest token is the same */
 } nbt_scores;
 
 /* On --tokens, --max-tokens, in windows of --context that do not overlap. `ref` NULL: none. */

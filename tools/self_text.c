@@ -3,9 +3,9 @@
  * use; weights that are rounded by it lose less than by text of another kind. The model writes with
  * 8-bit weights, which is faster and no worse: their divergence is a thousandth of that of 4 bits.
  * A window begins with any token; the others are drawn at temperature 1. */
+#include "passes/sampling.h"
 #include "tools/lm.h"
 #include "tools/samples.h"
-#include "tools/sampling.h"
 
 #include <string.h>
 
@@ -17,14 +17,14 @@ static nb_status write_windows(nbt_decoder *d, int64_t n, int64_t context, uint6
                                int64_t *out) {
     int64_t now[SIDE_BY_SIDE];
     NB_TRY(nbt_decoder_reset(d));
-    for (int64_t i = 0; i < n; i++) now[i] = (int64_t)(nbt_uniform(state) * d->lm.vocab);
+    for (int64_t i = 0; i < n; i++) now[i] = (int64_t)(nb_uniform(state) * d->lm.vocab);
     for (int64_t at = 0; at < context; at++) {
         const float *logits;
         for (int64_t i = 0; i < n; i++) out[i * context + at] = now[i];
         if (at + 1 == context) break;
         NB_TRY(nbt_decoder_feed(d, now, n, 1, &logits));
         for (int64_t i = 0; i < n; i++)
-            now[i] = nbt_choose_token(logits + i * d->lm.vocab, d->lm.vocab, 1, state);
+            now[i] = nb_choose_token(logits + i * d->lm.vocab, d->lm.vocab, 1, state);
     }
     return NB_OK;
 }

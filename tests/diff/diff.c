@@ -8,6 +8,7 @@
 #include <string.h>
 
 int diff_passed, diff_failed, diff_skipped;
+bool diff_quick;
 
 static const char *wanted = ""; /* part of the names of cases to run */
 
@@ -170,7 +171,7 @@ static bool check_run(diff *d, const char *cpu, const nb_jit *loaded, const nb_p
 static bool check_cpu(diff *d, size_t index, const sample *samples, size_t n) {
     const char *cpu;
     nb_codegen_options options = {
-        .cpu = diff_cpu(d, index, &cpu), .name = "test", .cache = d->cache};
+        .cpu = diff_cpu(d, index, &cpu), .name = "test", .cache = d->cache, .quick = diff_quick};
     nb_object object = {0};
     nb_jit *loaded = NULL;
     nb_status status = nb_codegen(d->graph, &options, d->arena, d->diags, &object);
@@ -224,6 +225,8 @@ void diff_check(diff *d, nb_value *y) { diff_check_all(d, 1, &y); }
 /* diff_tests [SEED [WORD]]: other numbers; only the cases with WORD in their names. */
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    const char *quick = getenv("NB_DIFF_QUICK");
+    diff_quick = quick && strcmp(quick, "1") == 0;
     if (argc > 1) diff_seed = strtoull(argv[1], NULL, 0);
     if (argc > 2) wanted = argv[2];
     diff_test_elementwise();

@@ -40,6 +40,8 @@ typedef struct diff {
 /* Do all cases run, whatever their names? */
 bool diff_is_whole(void);
 extern int diff_passed, diff_failed, diff_skipped;
+/* Code is made quickly (nb_codegen_options): for all cases with NB_DIFF_QUICK=1. */
+extern bool diff_quick;
 
 void diff_begin(diff *d, const char *fmt, ...) NB_PRINTF(2, 3);
 const nb_dim *diff_dim(diff *d, int64_t n);

@@ -146,6 +146,31 @@ static void shared_objects(void) {
     nb_arena_destroy(arena);
 }
 
+/* Quick code has the same bits; it is not made where there is good code, and good code is. */
+static void quick_code(void) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    nb_object_cache *cache = nb_object_cache_create(arena, NULL);
+    const bool before = diff_quick;
+    size_t counts[4];
+    for (int i = 0; i < 4; i++) {
+        diff_quick = i != 2;
+        layer(cache, "made quickly, then well", 26);
+        counts[i] = nb_object_cache_count(cache);
+    }
+    diff_quick = before;
+    const size_t each = counts[0];
+    if ((each > 0 || !diff_is_whole()) && counts[1] == each && counts[2] == 2 * each &&
+        counts[3] == 2 * each) {
+        diff_passed++;
+    } else {
+        diff_failed++;
+        printf("FAILED: %zu, %zu, %zu, %zu objects, quick and good\n", counts[0], counts[1],
+               counts[2], counts[3]);
+    }
+    nb_object_cache_free(cache);
+    nb_arena_destroy(arena);
+}
+
 /* A store in memory: an object for each module and CPU. */
 typedef struct shelf {
     nb_arena *arena;
@@ -210,6 +235,7 @@ void diff_test_model(void) {
     }
     odd_outputs();
     shared_objects();
+    quick_code();
     kept_objects();
     hostile_names();
     unplanned();

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ROOT NIBBLE_SOURCE_DIR "/tests/golden"
 
@@ -44,7 +45,12 @@ static int is_case(const struct dirent *e) {
     return n > 4 && strcmp(e->d_name + n - 4, ".nir") == 0;
 }
 
+/* Files that passes name are looked for from the root on. */
 int main(int argc, char **argv) {
+    if (chdir(NIBBLE_SOURCE_DIR) != 0) {
+        perror(NIBBLE_SOURCE_DIR);
+        return EXIT_FAILURE;
+    }
     struct dirent **folders;
     int n_folders = scandir(ROOT, &folders, is_folder, alphasort), passed = 0, failed = 0;
     for (int i = 0; i < n_folders; i++) {

@@ -124,6 +124,49 @@ START_TEST(within_budget) {
 }
 END_TEST
 
+/* 256 weights get bits, 16 keep their 32: with 8 bits and scales by column they all have
+ * (256 * 10 + 16 * 32) / 272 = 11.3, or 7.76 if the first two get 2 and 8. */
+START_TEST(small_layers_stay_float) {
+    static const char rest[] = "choose-bits{budget=%s, bits=\"2,8\", groups=\"0\"}, "
+                               "quantize-weights{%s}";
+    static const struct {
+        const char *budget, *weights, *wanted, *told;
+    } cases[] = {
+        {"11.3", "min-weights=100", "/much/MatMul=8/0; /little/MatMul=8/0",
+         "3 layers with 11.294 "},
+        {"11.3", "skip=\"/tiny/*\"", "/much/MatMul=8/0; /little/MatMul=8/0",
+         "3 layers with 11.294 "},
+        {"11.2", "min-weights=100", "/much/MatMul=8/0; /little/MatMul=2/0", "3 layers with 8.471 "},
+        {"5.6", "min-weights=100", NULL, "3 layers (1 of them in float) have at least 5.647"},
+        {"5.6", "min-weights=0", "/much/MatMul=2/0; /little/MatMul=2/0; /tiny/MatMul=8/0",
+         "3 layers with 4.471 "},
+    };
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        fixture f;
+        setup(&f);
+        f.text = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,2] {\n"
+                 "  const @a: f32[16,8] = random(3, -1..1)\n"
+                 "  const @b: f32[16,8] = random(4, -1..1)\n"
+                 "  const @c: f32[8,2] = random(5, -1..1)\n"
+                 "  const @s: f32[] = {0.01}\n"
+                 "  %p: f32[B,8] = matmul %x, @a at \"/much/MatMul\"\n"
+                 "  %q: f32[B,8] = matmul %x, @b at \"/little/MatMul\"\n"
+                 "  %r: f32[B,8] = mul %q, @s\n"
+                 "  %t: f32[B,8] = add %p, %r\n"
+                 "  %y: f32[B,2] = matmul %t, @c at \"/tiny/MatMul\"\n  return %y\n}\n";
+        const char *passes = nb_format(f.arena, rest, cases[i].budget, cases[i].weights);
+        ck_assert_int_eq(run(&f, passes, NULL), cases[i].wanted ? NB_OK : NB_CHECK_FAILED);
+        if (cases[i].wanted)
+            ck_assert_str_eq(nb_layer_forms_text(&f.env, f.arena), cases[i].wanted);
+        const char *said = "";
+        for (size_t k = 0; k < f.diags->list.count; k++)
+            said = nb_format(f.arena, "%s%s\n", said, f.diags->list.items[k]->message);
+        ck_assert_msg(strstr(said, cases[i].told), "%s", said);
+        nb_arena_destroy(f.arena);
+    }
+}
+END_TEST
+
 START_TEST(within_loss) {
     chosen("max-kld=10, bits=\"2,8\", groups=\"0\"", "/much/MatMul=2/0; /little/MatMul=2/0");
     chosen("max-kld=1e-3, bits=\"2,8\", groups=\"0\"", "/much/MatMul=8/0; /little/MatMul=2/0");
@@ -401,6 +444,7 @@ Suite *nb_suite_choose_bits(void) {
     Suite *s = suite_create("choose_bits");
     TCase *c = tcase_create("choices");
     tcase_add_test(c, within_budget);
+    tcase_add_test(c, small_layers_stay_float);
     tcase_add_test(c, within_loss);
     tcase_add_test(c, within_time);
     tcase_add_test(c, time_is_checked);

@@ -170,6 +170,52 @@ START_TEST(divergence_of_rounded_rows) {
 }
 END_TEST
 
+/* Logits of token t are those of the row t of a table that names the next token. */
+static const char chain[] = "nir 1\n"
+                            "graph @g(%input_ids: i64[B,S]) -> (logits: f32[B,S,5]) {\n"
+                            "  const @next: f32[5,5] = {0, 0, 300, 0, 0, 0, 0, 0, 300, 0,\n"
+                            "    0, 0, 0, 0, 300, 300, 0, 0, 0, 0, 0, 300, 0, 0, 0}\n"
+                            "  %logits: f32[B,S,5] = gather @next, %input_ids {axis=0}\n"
+                            "  return %logits\n"
+                            "}\n";
+
+static const int64_t after[] = {2, 3, 4, 0, 1};
+
+/* How many of the tokens behind the first are those that the model puts behind the one before;
+ * `text` gets the tokens of two samples. */
+static int follows(int rounds, int64_t text[2][32]) {
+    read_graph(chain);
+    nb_pass_env env = {.registry = nb_registry_create(arena), .diags = diags, .arena = arena};
+    nb_pipeline p;
+    const char *passes = nb_format(arena, "draw-samples{count=2, size=32, rounds=%d}", rounds);
+    ck_assert_int_eq(nb_pipeline_parse(env.registry, passes, arena, diags, &p), NB_OK);
+    ck_assert_int_eq(nb_pipeline_run(&p, graph, &env), NB_OK);
+    ck_assert_uint_eq(env.n_samples, 2);
+    ck_assert(env.drawn && !diags->list.count);
+    int n = 0;
+    for (int s = 0; s < 2; s++) {
+        memcpy(text[s], env.samples[s].inputs[0].data, sizeof text[s]);
+        for (int i = 1; i < 32; i++) n += text[s][i] == after[text[s][i - 1]];
+    }
+    drop();
+    return n;
+}
+
+/* By k rounds the first k + 1 tokens are text, all others follow what stood there a round before.
+ */
+START_TEST(tokens) {
+    int64_t random[2][32], once[2][32], text[2][32];
+    const int by_chance = follows(0, random);
+    ck_assert(by_chance > 0 && by_chance < 31);
+    ck_assert_mem_ne(random[0], random[1], sizeof random[0]);
+    follows(1, once);
+    for (int i = 1; i < 32; i++) ck_assert_int_eq(once[0][i], after[random[0][i - 1]]);
+    ck_assert_int_eq(once[0][0], random[0][0]);
+    ck_assert_int_eq(follows(31, text), 62);
+    ck_assert_int_eq(text[1][0], random[1][0]);
+}
+END_TEST
+
 Suite *nb_suite_draw(void) {
     Suite *s = suite_create("draw");
     TCase *c = tcase_create("draw");
@@ -179,6 +225,7 @@ Suite *nb_suite_draw(void) {
     tcase_add_test(c, none);
     tcase_add_test(c, divergence_of_rounded_rows);
     tcase_add_test(c, what_the_model_refuses);
+    tcase_add_test(c, tokens);
     suite_add_tcase(s, c);
     return s;
 }
