@@ -245,8 +245,7 @@ static tile tile_of(nb_lower *l, cg_val batch, cg_val panel, int wide, int chann
     return t;
 }
 
-/* ---- many outputs: a panel, tiles as high as can be -------------------------------------------
- */
+/* ---- many outputs: a panel, tiles as high as can be ------------------------------------------ */
 
 static void one_run(nb_lower *l, cg_val batch, cg_val panel, cg_val run, int channels) {
     cg *g = l->g;
@@ -272,8 +271,7 @@ static void many_outputs(nb_lower *l, cg_val begin, cg_val end) {
     }
 }
 
-/* ---- few outputs: panels beside each other -----------------------------------------------------
- */
+/* ---- few outputs: panels beside each other --------------------------------------------------- */
 
 /* All outputs of panels [*from, end), `wide` at a time; *from becomes the first that is left. */
 static void beside(nb_lower *l, cg_val batch, cg_val *from, cg_val end, int wide, int channels,
