@@ -214,6 +214,12 @@ static cg_buf buffer_of(nb_lower *l, const nb_model_build *b, const nb_value *v,
     return buf;
 }
 
+/* The same of what a chain reads, where it may be part of another value. */
+static cg_buf buffer_read(nb_lower *l, const nb_model_build *b, nb_value *v, cg_val base) {
+    const cg_buf whole = buffer_of(l, b, nb_chain_source(v), base);
+    return nb_is_window(v) ? nb_slice_view(l, v->def, &whole) : whole;
+}
+
 static cg_val immediate_of(cg *g, const nb_value *v) {
     nb_tensor t = nb_tensor_of_const(nb_root_of(v));
     cg_kind kind = cg_compute_kind(t.elem);
@@ -228,12 +234,12 @@ static cg_val memory_of(cg *g, const nb_value *v) {
     return cg_table(g, root->blob->data, (size_t)nb_elems[root->type->elem].bits / 8, 64);
 }
 
-static void open_operand(nb_lower *l, const nb_model_build *b, nb_operand *o, const nb_value *v) {
+static void open_operand(nb_lower *l, const nb_model_build *b, nb_operand *o, nb_value *v) {
     if (!v) return;
     const nb_value *root = nb_root_of(v);
     o->value = v;
     o->constant = nb_is_const(root) ? root : NULL;
-    o->buf = buffer_of(l, b, v, NULL);
+    o->buf = buffer_read(l, b, v, NULL);
     if (nb_is_immediate(v)) o->immediate = immediate_of(l->g, v);
 }
 
@@ -274,5 +280,7 @@ void nb_lower_open(nb_lower *l, const nb_model_build *b, cg *g, const nb_op *op,
             }
         }
         cg_entry_end(g);
+        if (!r->result && inputs[r->index] && nb_is_window(inputs[r->index]))
+            o->buf = buffer_read(l, b, inputs[r->index], p);
     }
 }

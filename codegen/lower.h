@@ -25,8 +25,8 @@
 typedef struct nb_operand {
     const nb_value *value;    /* NULL: an optional operand that is not given */
     const nb_value *constant; /* the constant it is (seen through views), or NULL */
-    cg_buf buf;               /* of a quantized value: its codes. In `items` and `work` only the
-                                 dims are valid, not base */
+    cg_buf buf;               /* of a quantized value: its codes. Of a window: where it stands. In
+                                 `items` and `work` only the dims are valid, not base */
     cg_val scales; /* NB_PER_TOKEN, NB_PER_BLOCK: pointer to f32[rows * blocks]; NULL otherwise */
     cg_val quant_scales; /* pointer to quant->scales, codes as f32, or NULL */
     cg_val quant_minima; /* the same of quant->minima */
@@ -84,6 +84,9 @@ const nb_lowering *nb_lowering_of(nb_op_kind kind);
 
 /* The value of a dim expression (i64), computed once at the function's entry. */
 cg_val nb_size_value(nb_lower *l, const nb_dim *dim);
+
+/* What slice `op` takes of x, its operand. */
+cg_buf nb_slice_view(nb_lower *l, const nb_op *op, const cg_buf *x);
 
 /* NB_UNSUPPORTED, saying that codegen cannot compile `op` because of `fmt`. */
 nb_status nb_refuse(const nb_op *op, nb_diags *diags, const char *fmt, ...) NB_PRINTF(3, 4);

@@ -18,8 +18,9 @@ bool nb_emits_nothing(const nb_op *op) {
            (op->n_results == 1 && nb_in_registers(op->results[0]));
 }
 
-static void add(nb_arena *arena, nb_refs *refs, const nb_value *v, bool result, uint32_t index,
+static void add(nb_arena *arena, nb_refs *refs, nb_value *of, bool result, uint32_t index,
                 const nb_layout *layout) {
+    const nb_value *v = result ? of : nb_chain_source(of);
     const nb_value *root = nb_root_of(v);
     bool constant = nb_is_const(root);
     nb_ref r = {.result = result, .index = index, .value = v};
@@ -131,6 +132,9 @@ static uint32_t first_use_of_state(const nb_chain *chain, const nb_op *op, const
 static const char *value_key(nb_arena *arena, const nb_chain *chain, const nb_op *op,
                              const nb_value *v, const nb_graph *g, const nb_layout *layout) {
     if (!v) return "absent";
+    if (nb_is_window(v))
+        return nb_format(arena, "window%s of %s", attrs_key(arena, v->def),
+                         value_key(arena, chain, op, nb_in(v->def, 0), g, layout));
     const nb_type *t = v->type;
     const char *text =
         nb_format(arena, "%s %s", nb_elems[t->elem].text, nb_quant_key(arena, t->quant));

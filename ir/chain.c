@@ -42,6 +42,56 @@ static bool is_pooled(const nb_value *v, const nb_op *user) {
            axes->ints.items[0] == t->rank - 1;
 }
 
+/* ---- windows --------------------------------------------------------------------------------- */
+
+/* Vectors that chains compute by; rows of a window should fill them. */
+#define LANES 16
+
+static int64_t known_or(const nb_dim *d, int64_t otherwise) {
+    return nb_dim_is_const(d) ? d->value : otherwise;
+}
+
+/* Does the slice take all of axis `d`? */
+static bool takes_all(const nb_op *slice, int d) {
+    return nb_dim_is(nb_attr_of(slice, "start")->dims.items[d], 0) &&
+           nb_attr_of(slice, "step")->ints.items[d] == 1 &&
+           nb_in(slice, 0)->type->dims[d] == nb_out(slice)->type->dims[d];
+}
+
+/* Is its part of axis `d` inside, and side by side, for all sizes? */
+static bool is_inside(const nb_op *slice, int d) {
+    const int64_t start = known_or(nb_attr_of(slice, "start")->dims.items[d], -1),
+                  count = known_or(nb_out(slice)->type->dims[d], -1),
+                  length = known_or(nb_in(slice, 0)->type->dims[d], -1);
+    return start >= 0 && count > 0 && nb_attr_of(slice, "step")->ints.items[d] == 1 &&
+           start <= length - count;
+}
+
+/* Elements side by side; sizes that are not known count as 1. */
+static int64_t row_of(const nb_op *slice) {
+    const nb_type *t = nb_out(slice)->type;
+    int64_t n = 1;
+    for (int d = t->rank - 1; d >= 0; d--) {
+        if (!nb_mul_i64(n, nb_max_i64(known_or(t->dims[d], 1), 1), &n)) return INT64_MAX;
+        if (!takes_all(slice, d)) break;
+    }
+    return n;
+}
+
+bool nb_can_be_window(const nb_value *v) {
+    const nb_op *slice = v->def;
+    if (!slice || slice->kind != NB_OP_slice || v->type->quant || !v->uses ||
+        nb_elems[v->type->elem].bits < 8 || nb_in(slice, 0)->type->quant)
+        return false;
+    for (int d = 0; d < v->type->rank; d++)
+        if (!takes_all(slice, d) && !is_inside(slice, d)) return false;
+    const int64_t row = row_of(slice);
+    if (row < LANES || (row % LANES && row < 4 * LANES)) return false;
+    for (const nb_use *u = v->uses; u; u = u->next)
+        if (!nb_can_chain(u->user)) return false;
+    return true;
+}
+
 /* ---- convolutions of codes ------------------------------------------------------------------ */
 
 /* Products of codes whose sums fit 32 bits: 255 * 128 each. */
@@ -118,6 +168,7 @@ static nb_chain convolution(nb_arena *arena, const nb_op *root) {
 /* ---- chains --------------------------------------------------------------------------------- */
 
 bool nb_chains_into(const nb_value *v, const nb_op *user) {
+    if (nb_can_be_window(v)) return nb_can_chain(user);
     if (v->def && is_convolved(v, user)) return true;
     if (v->def && v->def->n_operands && is_pooled(v, user)) return true;
     if (!v->def || !nb_can_chain(v->def) || !nb_can_chain(user)) return false;
@@ -145,7 +196,7 @@ static void collect(nb_arena *arena, nb_chain *c, const nb_op *op, size_t depth)
     if (depth >= NB_CHAIN_OPS || c->ops.count >= NB_CHAIN_OPS) c->whole = false;
     for (uint32_t i = 0; c->whole && i < op->n_operands; i++) {
         nb_value *v = nb_in(op, i);
-        if (nb_in_registers(v) && v->def) {
+        if (nb_in_registers(v) && v->def && !nb_is_window(v)) {
             if (!has_op(c, v->def)) collect(arena, c, v->def, depth + 1);
         } else if (!has_input(c, v)) {
             nb_vec_push(arena, &c->inputs, v);

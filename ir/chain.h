@@ -4,6 +4,10 @@
  * of the same shape use it, all of one chain. The last of these, the root, then runs for all of
  * them: it reads what the chain takes from outside. Each op still rounds as it does alone.
  *
+ * Where an op of a chain takes a slice, it can read the slice where it stands, in what it is a part
+ * of: a window, which needs no memory of its own either. So gates of a recurrent cell are parts of
+ * one product.
+ *
  * Pooling is one too: patches of one channel that a reduction reads. And so are convolutions of
  * codes: patches that a qmatmul reads. */
 #ifndef NB_CHAIN_H
@@ -17,16 +21,20 @@
 
 typedef struct nb_chain {
     NB_VEC(const nb_op *) ops; /* each behind those whose results it takes; the root is last */
-    NB_VEC(nb_value *) inputs; /* what they read, each once */
+    NB_VEC(nb_value *) inputs; /* what they read, each once; also windows */
     bool whole;                /* false: there is more than fits, and the lists are not complete */
 } nb_chain;
 
 /* Elementwise mathematics, whose kernels compute chains. */
 bool nb_can_chain(const nb_op *op);
 
+/* Could `v` be a window: a slice whose bounds hold whatever the sizes are, with rows long enough to
+ * be read where they stand, that nothing but ops of chains use? */
+bool nb_can_be_window(const nb_value *v);
+
 /* Could `v` stay in registers on its way to `user`? Both are then of one shape, and storing the
  * number would not round it; or `user` reduces the patches
- * `v`; or both are part of a convolution of codes. */
+ * `v`; or both are part of a convolution of codes; or `v` is a window. */
 bool nb_chains_into(const nb_value *v, const nb_op *user);
 
 /* A convolution of codes: the qmatmul of patches of x, which need no memory. */
@@ -57,6 +65,16 @@ size_t nb_chain_place(const nb_chain *chain, const nb_value *v);
 /* Is `v` kept in registers, so that the op that makes it leaves no code of its own? */
 static inline bool nb_in_registers(const nb_value *v) {
     return v->storage.kind == NB_STORE_REGISTERS;
+}
+
+/* Is it a window, where plan-memory has been? */
+static inline bool nb_is_window(const nb_value *v) {
+    return nb_in_registers(v) && v->def && v->def->kind == NB_OP_slice;
+}
+
+/* Whose memory is read for `v`, an input of a chain: what it is a window of, or itself. */
+static inline nb_value *nb_chain_source(nb_value *v) {
+    return nb_is_window(v) ? nb_in(v->def, 0) : v;
 }
 
 #endif

@@ -14,8 +14,9 @@
  * a copy (a concat of one operand).
  *
  * Elementwise ops of one shape that only feed each other become chains (ir/chain.h): what is
- * between them stays in registers, and what they read lives until the last of them. So do patches
- * that a pooling reads, or the product of a convolution of codes.
+ * between them stays in registers, and what they read lives until the last of them. Slices that
+ * they alone read are windows: they are read where they stand. Patches that a pooling reads, or the
+ * product of a convolution of codes, stay in registers too.
  *
  * Products of codes that read one value, as the projections to queries, keys and values do, come to
  * stand one behind the other, so that the compiled model prepares it once and runs them together.
@@ -249,6 +250,7 @@ static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op)
         if (op->kind == NB_OP_patches && nb_has_one_use(nb_out(op)) &&
             nb_chains_into(nb_out(op), nb_out(op)->uses->user))
             keep_in_registers(nb_out(op));
+        if (op->kind == NB_OP_slice && nb_can_be_window(nb_out(op))) keep_in_registers(nb_out(op));
         find_convolution(op);
         if (!nb_can_chain(op)) continue;
         const nb_op *root = chain_of_uses(nb_out(op), root_of_op);
@@ -333,7 +335,8 @@ static void touch(planner *p, nb_value *v) {
 static void touch_op(planner *p, const nb_op *op) {
     if (is_in_registers(op)) return;
     const nb_chain chain = nb_chain_of(p->arena, op);
-    for (size_t i = 0; i < chain.inputs.count; i++) touch(p, chain.inputs.items[i]);
+    for (size_t i = 0; i < chain.inputs.count; i++)
+        if (chain.inputs.items[i]) touch(p, nb_chain_source(chain.inputs.items[i]));
     for (uint32_t i = 0; i < op->n_results; i++) touch(p, op->results[i]);
 }
 

@@ -29,6 +29,21 @@ nb_rounding nb_rounding_of(cg *g, const nb_quant *q, cg_val largest);
 /* Codes of 16 values (i32), of i8 or i16: dynamic, and with a known scale (f32). */
 cg_val nb_round_dynamic(cg *g, const nb_rounding *r, cg_val values);
 cg_val nb_round_static(cg *g, const nb_quant *q, cg_val scale, cg_val values);
+/* A run of values whose codes are wanted (kernels/quantize.c). */
+typedef struct nb_code_run {
+    cg *g;
+    const nb_quant *q;
+    const cg_buf *x;         /* what the values lie in: its element counts */
+    cg_val immediate;        /* the value of them all, or NULL */
+    cg_val from, stride, to; /* first value in memory; codes lie behind each other */
+    cg_val scale;            /* static: f32[16] */
+    cg_var top;              /* <16 x i32>: largest |x| as bits */
+    nb_rounding rounding;    /* dynamic */
+} nb_code_run;
+/* Writes the codes of `length` values. Dynamic: all share one scale, which is returned. */
+cg_val nb_codes_dynamic(nb_code_run *r, cg_val length);
+void nb_codes_static(nb_code_run *r, cg_val length);
+
 /* NB_UNSUPPORTED unless the op's result has codes that can be made at run time. */
 nb_status nb_accept_codes(const nb_op *op, nb_diags *diags);
 

@@ -5,7 +5,11 @@
  * Weights are packed into panels of 16 channels, [M/16][C/groups * K...][16], padded with zeros. A
  * tile ends up with channels as lanes and is turned before it is stored, since channels are far
  * from each other in memory. One item is one panel for a run of outputs of one batch; a run is
- * never shorter than a tile unless all outputs are, and its last tile overlaps the one before. */
+ * never shorter than a tile unless all outputs are, and its last tile overlaps the one before.
+ *
+ * Fewer outputs than a tile has, as of networks for sound, are tiles of 4, 2 or 1 by several panels
+ * beside each other: sums enough to keep the multipliers busy, and weights are read once. One item
+ * is then GROUP panels. */
 #include "codegen/kernels/conv.h"
 #include "codegen/kernels/turn.h"
 #include "codegen/pack.h"
@@ -13,8 +17,9 @@
 
 #include <string.h>
 
-#define MAX_TILE 8
+#define MAX_TILE 8   /* sums of a tile, so rows as well */
 #define RUN      128 /* outputs in an item, at least */
+#define GROUP    4   /* panels in an item where outputs are few, so panels of a tile as well */
 #define HALF     (CG_LANES / 2)
 
 /* ---- packing -------------------------------------------------------------------------------- */
@@ -60,12 +65,15 @@ bool nb_conv_has_panels(const nb_op *op) {
 
 typedef struct tile {
     nb_lower *l;
-    int rows;             /* outputs next to each other */
-    int lanes;            /* of a panel: 8 where the last one has no more channels */
-    int channels;         /* of those lanes */
-    cg_val weights, bias; /* of the panel; a vector or NULL */
-    cg_val x[MAX_TILE];   /* the first input of each row */
-    cg_val y;             /* the first output, of the panel's first channel */
+    int rows;           /* outputs next to each other */
+    int wide;           /* panels next to each other; several are all whole */
+    int lanes;          /* of a panel: 8 where the last one has no more channels */
+    int channels;       /* of those lanes */
+    int64_t distance;   /* from a panel to the next, in weights */
+    cg_val weights;     /* of the first panel */
+    cg_val bias[GROUP]; /* of each panel: vectors or NULL */
+    cg_val x[MAX_TILE]; /* the first input of each row */
+    cg_val y;           /* the first output, of the first panel's first channel */
     cg_var acc[MAX_TILE];
 } tile;
 
@@ -76,15 +84,37 @@ static int tile_rows(const cg *g, int lanes) {
     return (int)nb_min_i64(MAX_TILE, nb_max_i64(1, (isa->registers - 1 - per_row) / per_row));
 }
 
+/* Rows of the highest tile of an op. */
+static int most_rows(const nb_lower *l) {
+    return tile_rows(l->g, l->in[1].value->type->dims[0]->value <= HALF ? HALF : CG_LANES);
+}
+
+/* The next fewer rows of a tile. */
+static int fewer_rows(int rows) { return rows > 4 ? 4 : rows > 2 ? 2 : 1; }
+
+/* Panels beside each other in a tile of so few rows. */
+static int panels_beside(const nb_lower *l, int rows) {
+    if (nb_conv_groups(l->op) > 1) return 1; /* each may have inputs of its own */
+    const int most = tile_rows(l->g, CG_LANES) / rows;
+    return most >= GROUP ? GROUP : most >= 2 ? 2 : 1;
+}
+
 static void add_products(void *user, cg_val x, cg_val w) {
     const tile *t = (const tile *)user;
     cg *g = t->l->g;
     const cg_buf *in = &t->l->in[0].buf;
-    cg_val at = cg_index(g, t->weights, CG_F32, cg_muli(g, w, CG_LANES));
-    cg_val weight = cg_load(g, (cg_type){CG_F32, t->lanes}, at, 4 * t->lanes);
+    cg_val weights[GROUP];
+    for (int p = 0; p < t->wide; p++) {
+        cg_val at = cg_addi(g, cg_muli(g, w, CG_LANES), p * t->distance);
+        weights[p] = cg_load(g, (cg_type){CG_F32, t->lanes}, cg_index(g, t->weights, CG_F32, at),
+                             4 * t->lanes);
+    }
     for (int r = 0; r < t->rows; r++) {
         cg_val v = cg_splat(g, cg_buf_load(g, in, cg_buf_step(g, in, t->x[r], x)), t->lanes);
-        cg_set(g, t->acc[r], cg_fma(g, v, weight, cg_get(g, t->acc[r])));
+        for (int p = 0; p < t->wide; p++) {
+            cg_var acc = t->acc[r * t->wide + p];
+            cg_set(g, acc, cg_fma(g, v, weights[p], cg_get(g, acc)));
+        }
     }
 }
 
@@ -94,13 +124,14 @@ static cg_val channel_at(const tile *t, int channel, int row) {
     return cg_index(g, t->y, CG_F32, cg_addi(g, cg_muli(g, y->strides[1], channel), row));
 }
 
-/* Fours that overlap where the rows are no multiple, or one by one. */
-static void store(const tile *t, const cg_val *v) {
+/* A panel whose first channel is number `channel`: fours that overlap where the rows are no
+ * multiple, or one by one. */
+static void store(const tile *t, int channel, const cg_val *v) {
     cg *g = t->l->g;
     if (t->rows < 4) {
         for (int i = 0; i < t->rows * t->channels; i++)
             cg_store(g, cg_lane(g, v[i % t->rows], i / t->rows),
-                     channel_at(t, i / t->rows, i % t->rows), 0);
+                     channel_at(t, channel + i / t->rows, i % t->rows), 0);
         return;
     }
     for (int row = 0; row < t->rows; row += 4) {
@@ -108,7 +139,8 @@ static void store(const tile *t, const cg_val *v) {
         cg_val four[4] = {v[first], v[first + 1], v[first + 2], v[first + 3]};
         nb_turn(g, t->lanes, four);
         for (int c = 0; c < t->channels; c++)
-            cg_store(g, cg_slice(g, four[c % 4], c / 4 * 4, 4), channel_at(t, c, first), 0);
+            cg_store(g, cg_slice(g, four[c % 4], c / 4 * 4, 4), channel_at(t, channel + c, first),
+                     0);
     }
 }
 
@@ -129,33 +161,26 @@ static void run_tile(const tile *base, cg_val x, cg_val at, int rows) {
     tile t = *base;
     t.rows = rows;
     t.y = cg_index(g, base->y, CG_F32, at);
-    for (int r = 0; r < rows; r++) {
-        t.x[r] = inputs_of(t.l, x, cg_addi(g, at, r));
-        t.acc[r] = cg_var_new(g, cg_zero(g, (cg_type){CG_F32, t.lanes}));
-    }
+    for (int r = 0; r < rows; r++) t.x[r] = inputs_of(t.l, x, cg_addi(g, at, r));
+    for (int i = 0; i < rows * t.wide; i++)
+        t.acc[i] = cg_var_new(g, cg_zero(g, (cg_type){CG_F32, t.lanes}));
     nb_conv_factors(t.l, add_products, &t);
-    cg_val v[MAX_TILE];
-    for (int r = 0; r < rows; r++) {
-        v[r] = cg_get(g, t.acc[r]);
-        if (t.bias) v[r] = cg_add(g, v[r], t.bias);
-        if (t.l->out[0].buf.canonical) v[r] = cg_canonical_bits(g, v[r]);
+    for (int p = 0; p < t.wide; p++) {
+        cg_val v[MAX_TILE];
+        for (int r = 0; r < rows; r++) {
+            v[r] = cg_get(g, t.acc[r * t.wide + p]);
+            if (t.bias[p]) v[r] = cg_add(g, v[r], t.bias[p]);
+            if (t.l->out[0].buf.canonical) v[r] = cg_canonical_bits(g, v[r]);
+        }
+        store(&t, p * CG_LANES, v);
     }
-    store(&t, v);
 }
 
-/* Outputs [begin, end). */
-static void run_of(const tile *base, cg_val x, cg_val begin, cg_val end) {
+/* Outputs [begin, end), at least `rows`. */
+static void run_of(const tile *base, cg_val x, cg_val begin, cg_val end, int rows) {
     cg *g = base->l->g;
-    int rows = tile_rows(g, base->lanes);
     cg_val last = cg_addi(g, end, -rows);
-    CG_IF(g, cg_cmp(g, CG_GE, last, begin)) {
-        CG_FOR(g, at, begin, end, cg_i64(g, rows)) {
-            run_tile(base, x, cg_smin(g, at, last), rows);
-        }
-    }
-    CG_ELSE(g) {
-        CG_FOR(g, at, begin, end, cg_i64(g, 1)) { run_tile(base, x, at, 1); }
-    }
+    CG_FOR(g, at, begin, end, cg_i64(g, rows)) { run_tile(base, x, cg_smin(g, at, last), rows); }
 }
 
 /* ---- items ---------------------------------------------------------------------------------- */
@@ -172,43 +197,66 @@ static cg_val runs(nb_lower *l) {
 
 static int64_t panels(const nb_lower *l) { return panels_of(l->in[1].value->type); }
 
+/* i1: are there fewer outputs than a tile has rows? */
+static cg_val are_few(nb_lower *l) { return cg_cmpi(l->g, CG_LT, positions(l), most_rows(l)); }
+
+static int64_t groups_of_panels(const nb_lower *l) { return nb_ceildiv(panels(l), GROUP); }
+
 cg_val nb_conv_panel_items(nb_lower *l) {
     cg *g = l->g;
-    return cg_mul(g, cg_muli(g, l->out[0].buf.dims[0], panels(l)), runs(l));
+    cg_val each = cg_muli(g, runs(l), panels(l));
+    each = cg_select(g, are_few(l), cg_i64(g, groups_of_panels(l)), each);
+    return cg_mul(g, l->out[0].buf.dims[0], each);
 }
 
 cg_val nb_conv_panel_work(nb_lower *l) {
-    cg_val outputs = cg_udiv(l->g, positions(l), runs(l));
-    return cg_mul(l->g, nb_conv_work(l), cg_muli(l->g, outputs, CG_LANES));
+    cg *g = l->g;
+    cg_val outputs = cg_udiv(g, positions(l), runs(l));
+    cg_val lanes = cg_select(g, are_few(l), cg_i64(g, GROUP * CG_LANES), cg_i64(g, CG_LANES));
+    return cg_mul(g, nb_conv_work(l), cg_mul(g, outputs, lanes));
 }
 
-static void one_run(nb_lower *l, cg_val batch, cg_val panel, cg_val run, int channels) {
+/* Panels beside each other from `panel` on, and the first input of their batch. */
+static tile tile_of(nb_lower *l, cg_val batch, cg_val panel, int wide, int channels, cg_val *x) {
     cg *g = l->g;
     const cg_buf *in = &l->in[0].buf, *y = &l->out[0].buf, *bias = &l->in[2].buf;
     const nb_type *w = l->in[1].value->type;
     int64_t per_group = w->dims[0]->value / nb_conv_groups(l->op);
     cg_val first = cg_muli(g, panel, CG_LANES), group = cg_udiv(g, first, cg_i64(g, per_group));
-    tile t = {.l = l, .channels = channels, .lanes = channels <= HALF ? HALF : CG_LANES};
+    tile t = {.l = l,
+              .wide = wide,
+              .channels = channels,
+              .lanes = channels <= HALF ? HALF : CG_LANES,
+              .distance = factors_of(w) * CG_LANES};
     t.weights = cg_index(g, l->in[1].buf.base, CG_F32, cg_muli(g, first, factors_of(w)));
     cg_val at = cg_add(g, cg_mul(g, batch, y->strides[0]), cg_mul(g, first, y->strides[1]));
     t.y = cg_buf_step(g, y, y->base, at);
-    if (l->in[2].value) {
+    for (int p = 0; p < wide && l->in[2].value; p++) {
         cg_val n = channels < CG_LANES ? cg_i64(g, channels) : NULL;
-        t.bias =
-            cg_buf_load_part(g, bias, cg_buf_step(g, bias, bias->base, first), bias->strides[0], n);
-        if (t.lanes < CG_LANES) t.bias = cg_slice(g, t.bias, 0, t.lanes);
+        cg_val from = cg_mul(g, cg_addi(g, first, p * CG_LANES), bias->strides[0]);
+        t.bias[p] =
+            cg_buf_load_part(g, bias, cg_buf_step(g, bias, bias->base, from), bias->strides[0], n);
+        if (t.lanes < CG_LANES) t.bias[p] = cg_slice(g, t.bias[p], 0, t.lanes);
     }
     cg_val channel = cg_muli(g, group, w->dims[1]->value);
-    cg_val x = cg_buf_step(
+    *x = cg_buf_step(
         g, in, in->base,
         cg_add(g, cg_mul(g, batch, in->strides[0]), cg_mul(g, channel, in->strides[1])));
-    cg_val all = positions(l), n = runs(l);
-    cg_val begin = cg_udiv(g, cg_mul(g, all, run), n);
-    cg_val end = cg_udiv(g, cg_mul(g, all, cg_addi(g, run, 1)), n);
-    run_of(&t, x, begin, end);
+    return t;
 }
 
-void nb_conv_panel_body(nb_lower *l, cg_val begin, cg_val end) {
+/* ---- many outputs: a panel, tiles as high as can be ------------------------------------------ */
+
+static void one_run(nb_lower *l, cg_val batch, cg_val panel, cg_val run, int channels) {
+    cg *g = l->g;
+    cg_val x, all = positions(l), n = runs(l);
+    const tile t = tile_of(l, batch, panel, 1, channels, &x);
+    cg_val begin = cg_udiv(g, cg_mul(g, all, run), n);
+    cg_val end = cg_udiv(g, cg_mul(g, all, cg_addi(g, run, 1)), n);
+    run_of(&t, x, begin, end, most_rows(l));
+}
+
+static void many_outputs(nb_lower *l, cg_val begin, cg_val end) {
     cg *g = l->g;
     int rest = (int)(l->in[1].value->type->dims[0]->value % CG_LANES);
     CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
@@ -220,5 +268,65 @@ void nb_conv_panel_body(nb_lower *l, cg_val begin, cg_val end) {
         CG_ELSE(g) {
             if (rest) one_run(l, batch, panel, run, rest);
         }
+    }
+}
+
+/* ---- few outputs: panels beside each other --------------------------------------------------- */
+
+/* All outputs of panels [*from, end), `wide` at a time; *from becomes the first that is left. */
+static void beside(nb_lower *l, cg_val batch, cg_val *from, cg_val end, int wide, int channels,
+                   int rows) {
+    cg *g = l->g;
+    cg_val first = *from, n = cg_sub(g, end, first);
+    *from = cg_sub(g, end, cg_urem(g, n, cg_i64(g, wide)));
+    CG_FOR(g, panel, first, *from, cg_i64(g, wide)) {
+        cg_val x;
+        const tile t = tile_of(l, batch, panel, wide, channels, &x);
+        run_of(&t, x, cg_i64(g, 0), positions(l), rows);
+    }
+}
+
+/* A group of panels in tiles of `rows`. */
+static void one_group(nb_lower *l, cg_val item, int rows) {
+    cg *g = l->g;
+    const int64_t M = l->in[1].value->type->dims[0]->value, groups = groups_of_panels(l);
+    const int wide = panels_beside(l, rows);
+    cg_val batch = cg_udiv(g, item, cg_i64(g, groups));
+    cg_val from = cg_muli(g, cg_urem(g, item, cg_i64(g, groups)), GROUP);
+    cg_val end = cg_smin(g, cg_addi(g, from, GROUP), cg_i64(g, panels(l)));
+    cg_val whole = cg_smin(g, end, cg_i64(g, M / CG_LANES));
+    if (M / CG_LANES >= wide) beside(l, batch, &from, whole, wide, CG_LANES, rows);
+    if (M / CG_LANES % wide) beside(l, batch, &from, whole, 1, CG_LANES, rows);
+    if (M % CG_LANES) beside(l, batch, &from, end, 1, (int)(M % CG_LANES), rows);
+}
+
+/* In tiles of `rows`, or of fewer where there are not as many outputs. */
+static void few_outputs(nb_lower *l, cg_val begin, cg_val end, int rows) {
+    cg *g = l->g;
+    int64_t n;
+    if (rows > 1 && cg_known(positions(l), &n) && n < rows) {
+        few_outputs(l, begin, end, fewer_rows(rows));
+        return;
+    }
+    CG_IF(g, cg_cmpi(g, CG_GE, positions(l), rows)) {
+        CG_FOR(g, item, begin, end, cg_i64(g, 1)) { one_group(l, item, rows); }
+    }
+    CG_ELSE(g) {
+        if (rows > 1 && !cg_known(positions(l), &n)) few_outputs(l, begin, end, fewer_rows(rows));
+    }
+}
+
+void nb_conv_panel_body(nb_lower *l, cg_val begin, cg_val end) {
+    cg *g = l->g;
+    const int most = most_rows(l);
+    int64_t n;
+    const bool known = cg_known(positions(l), &n);
+    if (known && n >= most) {
+        many_outputs(l, begin, end);
+    } else if (known) {
+        few_outputs(l, begin, end, fewer_rows(most));
+    } else {
+        CG_IF(g, are_few(l)) { few_outputs(l, begin, end, fewer_rows(most)); }
+        CG_ELSE(g) { many_outputs(l, begin, end); }
     }
 }

@@ -277,8 +277,9 @@ static void chunk(part *p) {
         p->steps = cg_smin(g, s->length, rest);
         p->last = cg_cmp(g, CG_LE, rest, s->length);
         nb_mtile t = {.s = s, .steps = p->steps};
-        /* As many panels at once as a tile takes, then single ones. */
-        for (t.wide = s->wide;; t.wide = 1) {
+        /* As many panels at once as a tile takes, then two, whose sums do not wait for each other,
+         * then single ones. */
+        for (t.wide = s->wide;; t.wide = t.wide > 2 ? 2 : 1) {
             cg_val n = cg_sub(g, p->end_panel, from);
             cg_val end = cg_sub(g, p->end_panel, cg_urem(g, n, cg_i64(g, t.wide)));
             CG_FOR(g, panel, from, end, cg_i64(g, t.wide)) {

@@ -14,6 +14,7 @@ typedef struct tile {
     cg_kind kind;
     int rows, wide;
     bool packed; /* the left operand is [k][rows]; otherwise its rows are where they are */
+    bool alone;  /* of a product of one row */
     cg_val left[MAX_ROWS], right[NB_MATMUL_WIDE];
     cg_var sums[MAX_SUMS];
     cg_var next;
@@ -59,11 +60,15 @@ static void step(const tile *t, cg_val k) {
     }
 }
 
+/* Into the second level, where the next block waits while this one is in the first. A product of
+ * one row asks for what it reads next: into the first level, for where panels are in the second
+ * already, as those of a recurrent cell, asking that one once more takes a fifth of the time. */
 static void ask(const tile *t) {
     cg *g = t->g;
     cg_val next = cg_get(g, t->next);
+    const int locality = t->alone ? 3 : 2;
     for (int p = 0; p < t->wide; p++)
-        cg_prefetch(g, cg_offset(g, next, cg_muli(g, cg_param(g, DISTANCE), p)), 2);
+        cg_prefetch(g, cg_offset(g, next, cg_muli(g, cg_param(g, DISTANCE), p)), locality);
     cg_set(g, t->next, cg_offset(g, next, cg_param(g, NEXT_STEP)));
 }
 
@@ -91,11 +96,14 @@ static void end(const tile *t) {
 }
 
 /* The function for tiles of that many rows and panels. */
-static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide, bool packed) {
+static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide, bool packed, bool alone) {
     cg_module *m = cg_module_of(user);
     const char *name =
         nb_format(cg_arena(user), "tile_%c%d_%dx%d%s", cg_kind_is_float(kind) ? 'f' : 'i',
-                  8 * cg_kind_bytes(kind), rows, wide * CG_LANES, packed ? "_packed" : "");
+                  8 * cg_kind_bytes(kind), rows, wide * CG_LANES,
+                  packed  ? "_packed"
+                  : alone ? "_alone"
+                          : "");
     cg_val known = cg_find(m, name);
     if (known) return known;
     cg_type params[N_PARAMS];
@@ -104,7 +112,7 @@ static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide, bool packed) {
         params[i] = CG_S(pointer ? CG_PTR : CG_I64);
     }
     cg *g = cg_function(m, name, CG_S(CG_VOID), N_PARAMS, params, CG_NOINLINE);
-    tile t = {.g = g, .kind = kind, .rows = rows, .wide = wide, .packed = packed};
+    tile t = {.g = g, .kind = kind, .rows = rows, .wide = wide, .packed = packed, .alone = alone};
     cg_val row_step = packed ? cg_i64(g, cg_kind_bytes(kind)) : cg_param(g, ROW_STEP);
     for (int r = 0; r < rows; r++)
         t.left[r] = cg_offset(g, cg_param(g, LEFT), cg_muli(g, row_step, r));
@@ -127,7 +135,8 @@ static void call(const nb_mtile *t, cg_val rows, bool packed) {
     for (int r = 1; r <= s->tall; r++) {
         if (!nb_rows_occur(&s->cut, r)) continue;
         CG_IF(g, cg_cmpi(g, CG_EQ, rows, r)) {
-            cg_call(g, tile_of(g, s->kind, r, t->wide, packed), N_PARAMS, args);
+            cg_call(g, tile_of(g, s->kind, r, t->wide, packed, s->single && !packed), N_PARAMS,
+                    args);
         }
     }
 }

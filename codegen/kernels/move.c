@@ -58,23 +58,29 @@ static nb_stream_loop expand_loop(nb_lower *l) {
 
 /* ---- slice --------------------------------------------------------------------------------- */
 
-static nb_stream_loop slice_loop(nb_lower *l) {
+cg_buf nb_slice_view(nb_lower *l, const nb_op *op, const cg_buf *x) {
     cg *g = l->g;
-    const nb_attr *start = nb_attr_of(l->op, "start"), *step = nb_attr_of(l->op, "step");
-    const cg_buf *x = &l->in[0].buf, *to = &l->out[0].buf;
+    const nb_attr *start = nb_attr_of(op, "start"), *step = nb_attr_of(op, "step");
+    const nb_type *from = nb_in(op, 0)->type, *to = nb_out(op)->type;
     cg_buf view = *x;
     cg_val offset = cg_i64(g, 0);
     for (int i = 0; i < x->rank; i++) {
-        cg_val from = nb_size_value(l, start->dims.items[i]);
-        offset = cg_add(g, offset, cg_mul(g, from, x->strides[i]));
-        view.dims[i] = to->dims[i];
+        cg_val first = nb_size_value(l, start->dims.items[i]);
+        offset = cg_add(g, offset, cg_mul(g, first, x->strides[i]));
+        view.dims[i] = nb_size_value(l, to->dims[i]);
         view.strides[i] = cg_muli(g, x->strides[i], step->ints.items[i]);
-        bool whole = l->in[0].value->type->dims[i] == l->out[0].value->type->dims[i];
         if (step->ints.items[i] != 1) view.dense[i] = false;
-        if (i > 0 && !(whole && step->ints.items[i] == 1)) view.dense[i - 1] = false;
+        if (i > 0 && !(from->dims[i] == to->dims[i] && step->ints.items[i] == 1))
+            view.dense[i - 1] = false;
     }
     if (view.base) view.base = cg_buf_step(g, x, x->base, offset);
-    nb_stream_loop loop = nb_stream_copy_of(to, &l->in[0], &view);
+    view.align = nb_elems[x->elem].bits < 8 ? 1 : nb_elems[x->elem].bits / 8;
+    return view;
+}
+
+static nb_stream_loop slice_loop(nb_lower *l) {
+    const cg_buf view = nb_slice_view(l, l->op, &l->in[0].buf);
+    nb_stream_loop loop = nb_stream_copy_of(&l->out[0].buf, &l->in[0], &view);
     nb_stream_collapse(l, &loop);
     return loop;
 }

@@ -4,15 +4,17 @@
  * 16 places of the kernel next to each other are the lanes: what they see of one input lies side by
  * side in x. Codes of four words of 4 bytes for each of the 16 places are turned into 16 bytes of
  * each place's row. One item is a run of places along the last axis; its last 16 overlap those
- * before where the run is no multiple. A kernel of one element that moves by one sees x itself: its
- * places are one long axis. */
+ * before where the run is no multiple. Where a row has few places, each is collected in a line of
+ * floats by itself, and inputs are the lanes. A kernel of one element that moves by one sees x
+ * itself: its places are one long axis. */
 #include "codegen/kernels/codes.h"
 #include "codegen/kernels/conv.h"
 #include "codegen/kernels/turn.h"
 #include "ir/conv.h"
 
 #define RUN        64   /* places in an item, at least, unless a row has fewer */
-#define MOST_TABLE 4096 /* inputs whose offsets are kept in a table on the stack */
+#define FEW        8    /* places that are collected one by one, at most */
+#define MOST_TABLE 4096 /* inputs whose offsets, or values, are kept in a table on the stack */
 
 typedef struct reading {
     nb_lower *l;
@@ -21,6 +23,7 @@ typedef struct reading {
     int axes;
     int64_t inputs; /* of a place */
     cg_val table;   /* i64[inputs]: how far each is from the first, or NULL: it is computed */
+    cg_val line;    /* f32[inputs]: a place's; NULL: they are bytes, or too many */
     /* Of the 16 places at hand: */
     cg_val from, to;  /* the first one's inputs and codes */
     cg_val n;         /* how many there are, or NULL: 16 */
@@ -86,14 +89,22 @@ static void make_table(reading *r) {
     r->table = table;
 }
 
-/* Input number `k` of the places at hand. */
-static cg_val load(const reading *r, cg_val k) {
+/* How far a place is from the one before. */
+static cg_val step_of(const reading *r) {
+    return cg_muli(r->l->g, r->x.strides[r->x.rank - 1], nb_conv_stride(r->l->op, r->axes - 1));
+}
+
+/* Where input number `k` of the first place at hand is. */
+static cg_val input_at(const reading *r, cg_val k) {
     cg *g = r->l->g;
-    const cg_buf *x = &r->x;
     cg_val at =
         r->table ? cg_load(g, CG_S(CG_I64), cg_index(g, r->table, CG_I64, k), 8) : offset_of(r, k);
-    cg_val step = cg_muli(g, x->strides[x->rank - 1], nb_conv_stride(r->l->op, r->axes - 1));
-    return cg_buf_load_part(g, x, cg_buf_step(g, x, r->from, at), step, r->n);
+    return cg_buf_step(g, &r->x, r->from, at);
+}
+
+/* Input number `k` of the places at hand. */
+static cg_val load(const reading *r, cg_val k) {
+    return nb_conv_load(r->l->g, &r->x, input_at(r, k), step_of(r), r->n);
 }
 
 static cg_val code(const reading *r, cg_val k) {
@@ -132,21 +143,62 @@ static void store_codes(const reading *r, cg_val k, int count) {
 
 /* ---- places --------------------------------------------------------------------------------- */
 
+/* Place number `place` of row `row`. */
+static void one_place(reading r, cg_val row, cg_val place) {
+    cg *g = r.l->g;
+    const cg_buf *y = &r.y;
+    cg_val number = cg_add(g, cg_mul(g, row, y->dims[y->rank - 2]), place);
+    cg_val to = cg_buf_row(g, y, 1, number), inputs = cg_i64(g, r.inputs);
+    r.from = cg_buf_step(g, &r.x, r.from, cg_mul(g, place, step_of(&r)));
+    CG_FOR(g, k, cg_i64(g, 0), inputs, cg_i64(g, 1)) {
+        if (r.line)
+            cg_store(g, cg_buf_load(g, &r.x, input_at(&r, k)), cg_index(g, r.line, CG_F32, k), 4);
+        else
+            cg_store(g, cg_load(g, CG_S(CG_I8), input_at(&r, k), 1), cg_index(g, to, CG_I8, k), 1);
+    }
+    if (!r.line) return;
+    const cg_buf line = cg_buf_dense(g, r.line, NB_F32, 1, &inputs);
+    nb_code_run codes = {.g = g,
+                         .q = r.q,
+                         .x = &line,
+                         .from = r.line,
+                         .stride = line.strides[0],
+                         .to = to,
+                         .scale = r.scale};
+    if (is_dynamic(&r))
+        cg_store(g, nb_codes_dynamic(&codes, inputs),
+                 cg_index(g, r.l->out[0].scales, CG_F32, number), 4);
+    else
+        nb_codes_static(&codes, inputs);
+}
+
 /* 16 places from number `first` of row `row` on, or the first n of them. */
 static void sixteen(reading r, cg_val row, cg_val first, cg_val n) {
     cg *g = r.l->g;
     const cg_buf *y = &r.y;
     const int each = 16 / code_bytes(&r); /* in 16 bytes */
-    cg_val step = cg_muli(g, r.x.strides[r.x.rank - 1], nb_conv_stride(r.l->op, r.axes - 1));
     cg_val number = cg_add(g, cg_mul(g, row, y->dims[y->rank - 2]), first);
     r.n = n;
-    r.from = cg_buf_step(g, &r.x, r.from, cg_mul(g, first, step));
+    r.from = cg_buf_step(g, &r.x, r.from, cg_mul(g, first, step_of(&r)));
     r.to = cg_buf_row(g, y, 1, number);
     if (is_dynamic(&r)) find_scales(&r, number);
     CG_FOR(g, k, cg_i64(g, 0), cg_i64(g, r.inputs / each * each), cg_i64(g, each)) {
         store_codes(&r, k, each);
     }
     if (r.inputs % each) store_codes(&r, cg_i64(g, r.inputs / each * each), (int)(r.inputs % each));
+}
+
+/* Places [begin, end) of a row, fewer than 16. */
+static void short_run(const reading *r, cg_val row, cg_val begin, cg_val end) {
+    cg *g = r->l->g;
+    const bool collects = r->inputs <= MOST_TABLE;
+    cg_val n = cg_sub(g, end, begin);
+    CG_IF(g, cg_cmpi(g, CG_LE, n, collects ? FEW : 0)) {
+        if (collects) {
+            CG_FOR(g, place, begin, end, cg_i64(g, 1)) { one_place(*r, row, place); }
+        }
+    }
+    CG_ELSE(g) { sixteen(*r, row, begin, n); }
 }
 
 /* Places [begin, end) of a row. */
@@ -158,10 +210,7 @@ static void run_of(const reading *r, cg_val row, cg_val begin, cg_val end) {
             sixteen(*r, row, cg_smin(g, at, last), NULL);
         }
     }
-    CG_ELSE(g) {
-        cg_val n = cg_sub(g, end, begin);
-        CG_IF(g, cg_cmpi(g, CG_GT, n, 0)) { sixteen(*r, row, begin, n); }
-    }
+    CG_ELSE(g) { short_run(r, row, begin, end); }
 }
 
 static cg_val runs(const reading *r) {
@@ -204,6 +253,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     if (r.q && !is_dynamic(&r))
         r.scale = cg_splat(g, nb_scale_at(l, &l->out[0], r.q, cg_i64(g, 0)), CG_LANES);
     make_table(&r);
+    if (r.q && r.inputs <= MOST_TABLE) r.line = cg_stack(g, 4 * r.inputs, 64);
     cg_val n = runs(&r), all = r.y.dims[r.y.rank - 2];
     CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
         cg_val run = cg_urem(g, item, n), row = cg_udiv(g, item, n);

@@ -4,26 +4,15 @@
  * wins, and round by it; static ones by their scale and zero point (codes.h). */
 #include "codegen/kernels/codes.h"
 
-/* A run of values that share a scale. */
-typedef struct run {
-    nb_lower *l;
-    const nb_quant *q;
-    cg_val from, from_stride, to; /* first element in memory, codes behind each other */
-    cg_var top;                   /* <16 x i32>: largest |x| as bits */
-    nb_rounding rounding;         /* dynamic */
-    cg_val scale;                 /* static: f32 */
-} run;
-
-static cg_val load(const run *r, cg_val i, cg_val n) {
-    cg *g = r->l->g;
-    const cg_buf *x = &r->l->in[0].buf;
-    if (r->l->in[0].immediate) return cg_splat(g, r->l->in[0].immediate, CG_LANES);
-    return cg_buf_load_part(g, x, cg_buf_step(g, x, r->from, cg_mul(g, i, r->from_stride)),
-                            r->from_stride, n);
+static cg_val load(const nb_code_run *r, cg_val i, cg_val n) {
+    cg *g = r->g;
+    if (r->immediate) return cg_splat(g, r->immediate, CG_LANES);
+    return cg_buf_load_part(g, r->x, cg_buf_step(g, r->x, r->from, cg_mul(g, i, r->stride)),
+                            r->stride, n);
 }
 
-static void store_codes(const run *r, cg_val i, cg_val n, cg_val codes) {
-    cg *g = r->l->g;
+static void store_codes(const nb_code_run *r, cg_val i, cg_val n, cg_val codes) {
+    cg *g = r->g;
     cg_kind kind = cg_storage_kind(r->q->storage);
     cg_val at = cg_index(g, r->to, kind, i), narrow = cg_narrow(g, codes, kind);
     if (n)
@@ -33,30 +22,31 @@ static void store_codes(const run *r, cg_val i, cg_val n, cg_val codes) {
 }
 
 static void largest(cg *g, void *user, cg_val i, cg_val n) {
-    run *r = user;
+    nb_code_run *r = user;
     cg_val bits = cg_andi(g, cg_bits(g, load(r, i, n)), 0x7fffffff);
     cg_set(g, r->top, cg_smax(g, cg_get(g, r->top), bits));
 }
 
 static void round_dynamic(cg *g, void *user, cg_val i, cg_val n) {
-    const run *r = user;
+    const nb_code_run *r = user;
     store_codes(r, i, n, nb_round_dynamic(g, &r->rounding, load(r, i, n)));
 }
 
 static void round_static(cg *g, void *user, cg_val i, cg_val n) {
-    const run *r = user;
+    const nb_code_run *r = user;
     store_codes(r, i, n, nb_round_static(g, r->q, r->scale, load(r, i, n)));
 }
 
-/* Quantizes `length` values and returns their scale. */
-static cg_val dynamic_run(run *r, cg_val length) {
-    cg *g = r->l->g;
+cg_val nb_codes_dynamic(nb_code_run *r, cg_val length) {
+    cg *g = r->g;
     r->top = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
     cg_for16(g, length, largest, r);
     r->rounding = nb_rounding_of(g, r->q, cg_fold16(g, cg_get(g, r->top), cg_smax));
     cg_for16(g, length, round_dynamic, r);
     return r->rounding.scale;
 }
+
+void nb_codes_static(nb_code_run *r, cg_val length) { cg_for16(r->g, length, round_static, r); }
 
 static bool is_dynamic(const nb_quant *q) {
     return q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK;
@@ -66,7 +56,11 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     cg *g = l->g;
     const cg_buf *x = &l->in[0].buf, *y = &l->out[0].buf;
-    run r = {.l = l, .q = l->out[0].value->type->quant, .from_stride = x->strides[x->rank - 1]};
+    nb_code_run r = {.g = g,
+                     .q = l->out[0].value->type->quant,
+                     .x = x,
+                     .immediate = l->in[0].immediate,
+                     .stride = x->strides[x->rank - 1]};
     cg_val length = x->dims[x->rank - 1], one = cg_i64(g, 1);
     cg_kind kind = cg_storage_kind(r.q->storage);
     if (!is_dynamic(r.q))
@@ -76,17 +70,19 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
         r.from = from;
         r.to = to;
         if (!is_dynamic(r.q)) {
-            cg_for16(g, length, round_static, &r);
+            nb_codes_static(&r, length);
         } else if (r.q->granularity == NB_PER_TOKEN) {
-            cg_store(g, dynamic_run(&r, length), cg_index(g, l->out[0].scales, CG_F32, row), 0);
+            cg_store(g, nb_codes_dynamic(&r, length), cg_index(g, l->out[0].scales, CG_F32, row),
+                     0);
         } else {
             cg_val group = cg_i64(g, r.q->group), blocks = cg_ceildiv(g, length, group);
             CG_FOR(g, b, cg_i64(g, 0), blocks, one) {
                 cg_val at = cg_mul(g, b, group), n = cg_smin(g, group, cg_sub(g, length, at));
-                r.from = cg_buf_step(g, x, from, cg_mul(g, at, r.from_stride));
+                r.from = cg_buf_step(g, x, from, cg_mul(g, at, r.stride));
                 r.to = cg_index(g, to, kind, at);
                 cg_val index = cg_add(g, cg_mul(g, row, blocks), b);
-                cg_store(g, dynamic_run(&r, n), cg_index(g, l->out[0].scales, CG_F32, index), 0);
+                cg_store(g, nb_codes_dynamic(&r, n), cg_index(g, l->out[0].scales, CG_F32, index),
+                         0);
             }
         }
     }

@@ -2,10 +2,13 @@
  * panels and in place, behind a pad and of an input that is given. */
 #include "tests/diff/diff.h"
 
+#define FEW (-2)
+
 typedef struct form {
     int axes;
     int64_t channels, M, groups;
-    int64_t length[3], kernel[3], stride[3], dilation[3], pad[3]; /* length -1: any */
+    int64_t length[3], kernel[3], stride[3], dilation[3],
+        pad[3]; /* length -1: any, FEW: any short */
 } form;
 
 static nb_value *padded(diff *d, const form *f, nb_value *x) {
@@ -36,6 +39,7 @@ static nb_value *conv(diff *d, const form *f, nb_value *x, nb_value *w, nb_value
 }
 
 static const int64_t lengths[] = {5, 6, 18, 37};
+static const int64_t short_lengths[] = {3, 4, 5, 6, 7, 9}; /* 1, 2, 3, 4, 5 and 7 outputs */
 
 static void check(const form *f, size_t number, nb_elem elem, bool constant, bool bias,
                   bool plain) {
@@ -43,12 +47,16 @@ static void check(const form *f, size_t number, nb_elem elem, bool constant, boo
     diff_begin(&d, "conv %zu, %s%s%s%s", number, nb_elems[elem].text, constant ? ", constant" : "",
                bias ? ", bias" : "", plain ? "" : ", any bits");
     d.lengths = lengths;
-    d.n_lengths = f->length[f->axes - 1] < 0 ? NB_COUNT(lengths) : 0;
+    d.n_lengths = f->length[f->axes - 1] == -1 ? NB_COUNT(lengths) : 0;
+    if (f->length[f->axes - 1] == FEW) {
+        d.lengths = short_lengths;
+        d.n_lengths = NB_COUNT(short_lengths);
+    }
     d.plain = plain;
     d.wide = constant;
     int64_t x[NB_MAX_RANK] = {2, f->channels}, w[NB_MAX_RANK] = {f->M, f->channels / f->groups};
     for (int i = 0; i < f->axes; i++) {
-        x[i + 2] = f->length[i];
+        x[i + 2] = nb_max_i64(f->length[i], -1);
         w[i + 2] = f->kernel[i];
     }
     nb_value *in = padded(&d, f, diff_input(&d, elem, f->axes + 2, x));
@@ -102,8 +110,22 @@ static void depthwise_forms(void) {
     }
 }
 
+/* Fewer outputs than a tile has rows: panels beside each other, one that is left, a part of one. */
+static void few_outputs(void) {
+    static const form forms[] = {
+        {1, 3, 80, 1, {FEW}, {3}, {0}, {0}, {0}},     {1, 2, 66, 1, {FEW}, {3}, {1}, {1}, {0}},
+        {1, 4, 64, 2, {FEW}, {3}, {0}, {0}, {0}},     {1, 5, 8, 1, {FEW}, {3}, {0}, {0}, {0}},
+        {1, 3, 112, 1, {6}, {3}, {0}, {0}, {0}},      {1, 3, 32, 1, {5}, {3}, {0}, {0}, {0}},
+        {1, 7, 100, 1, {4}, {3}, {2}, {0}, {0}},      {2, 3, 64, 1, {4, 4}, {3, 3}, {0}, {0}, {0}},
+        {2, 3, 48, 1, {5, 4}, {3, 3}, {0}, {0}, {0}},
+    };
+    for (size_t i = 0; i < NB_COUNT(forms); i++)
+        check(&forms[i], 100 + i, NB_F32, true, i % 3, i % 2);
+}
+
 void diff_test_conv(void) {
     depthwise_forms();
+    few_outputs();
     static const form forms[] = {
         {1, 3, 16, 1, {20}, {3}, {0}, {0}, {0}},
         {1, 4, 37, 1, {-1}, {5}, {2}, {1}, {2}},

@@ -1,4 +1,5 @@
 /* Data movement, gather, reductions, and tensors of sizes. */
+#include "runtime/nb_model.h"
 #include "tests/diff/diff.h"
 
 static const nb_elem elems[] = {NB_F32, NB_BF16, NB_F64, NB_I64, NB_U8, NB_BOOL};
@@ -100,6 +101,46 @@ static void slices(void) {
     nb_value *x = diff_input(&d, NB_F32, 2, (int64_t[]){-1, 20});
     diff_check(&d, slice(&d, x, 2, (int64_t[]){1, 0}, (int64_t[]){2, 20}, (int64_t[]){1, 1}));
 }
+
+/* Slices that chains read where they stand: as gates of a cell, in two chains, of halves, of a
+ * constant, of a view, repeated along other axes, of outer axes, of what a loop carries. */
+static const char windows[] =
+    "nir 1\n"
+    "graph @g(%x: f32[S0,3,128], %c: f32[S0,3,32], %y: f16[S0,64], %z: f32[S0,6,4,9],"
+    " %h0: f32[48]) -> (h: f32[S0,3,32], n: f32[S0,3,32], e: f16[S0,32], f: f32[S0,2,4,9],"
+    " k: f32[48], l: f32[S0,16]) where S0 in 0.. {\n"
+    "  const @w: f32[2,96] = random(3, -1..1)\n"
+    "  %p: f32[S0,3,128] = neg %x\n"
+    "  %q: f32[S0,3,128] = softmax %p {axis=2}\n"
+    "  %i: f32[S0,3,32] = slice %q {start=[0,0,0], count=[S0,3,32], step=[1,1,1]}\n"
+    "  %o: f32[S0,3,32] = slice %q {start=[0,0,32], count=[S0,3,32], step=[1,1,1]}\n"
+    "  %g: f32[S0,3,32] = slice %q {start=[0,0,96], count=[S0,3,32], step=[1,1,1]}\n"
+    "  %r: f32[1,32] = slice @w {start=[1,48], count=[1,32], step=[1,1]}\n"
+    "  %a: f32[S0,3,32] = mul %i, %g\n"
+    "  %n: f32[S0,3,32] = add %a, %c\n"
+    "  %b: f32[S0,3,32] = tanh %n\n"
+    "  %d: f32[S0,3,32] = add %b, %r\n"
+    "  %m: f32[S0,3,32] = sub %d, %i\n"
+    "  %h: f32[S0,3,32] = mul %o, %m\n"
+    "  %ya: f16[S0,32] = slice %y {start=[0,11], count=[S0,32], step=[1,1]}\n"
+    "  %e: f16[S0,32] = abs %ya\n"
+    "  %zn: f32[S0,6,36] = reshape %z {shape=[S0,6,36]}\n"
+    "  %za: f32[S0,2,36] = slice %zn {start=[0,3,0], count=[S0,2,36], step=[1,1,1]}\n"
+    "  %zb: f32[S0,2,36] = neg %za\n"
+    "  %f: f32[S0,2,4,9] = reshape %zb {shape=[S0,2,4,9]}\n"
+    "  %k: f32[48], %l: f32[S0,16] = loop %h0, %x {count=[S0], carried=1, sliced=1}"
+    " do (%at: i64[], %s: f32[48], %t: f32[3,128]) {\n"
+    "    %u: f32[48] = reshape %s {shape=[48]}\n"
+    "    %v: f32[16] = slice %u {start=[32], count=[16], step=[1]}\n"
+    "    %t.1: f32[1,16] = slice %t {start=[2,64], count=[1,16], step=[1,1]}\n"
+    "    %t.2: f32[1,16] = add %t.1, %v\n"
+    "    %t.3: f32[16] = reshape %t.2 {shape=[16]}\n"
+    "    %first: f32[32] = slice %s {start=[16], count=[32], step=[1]}\n"
+    "    %next: f32[48] = concat %t.3, %first {axis=0}\n"
+    "    return %next, %t.3\n"
+    "  }\n"
+    "  return %h, %n, %e, %f, %k, %l\n"
+    "}\n";
 
 static void pads(void) {
     for (int with_value = 0; with_value < 3; with_value++) {
@@ -251,6 +292,7 @@ void diff_test_move(void) {
     transposes();
     expands();
     slices();
+    diff_check_text("windows", windows, NULL, 0, NB_RUN_OK);
     pads();
     concats();
     gathers();

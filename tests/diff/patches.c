@@ -1,5 +1,6 @@
 /* patches and qpatches: ranks, strides, dilations, inputs next to and between multiples of 16
- * bytes, rows of places shorter and longer than a vector, places that are one long axis. */
+ * bytes, rows of places shorter and longer than a vector, few places, by many inputs too, places
+ * that are one long axis. */
 #include "tests/diff/quants.h"
 
 typedef struct form {
@@ -22,6 +23,9 @@ static const form forms[] = {
     {3, 5, {2, 3, -1}, {1, 1, 1}, {0}, {0}},
     {2, 1, {9, -1}, {2, 2}, {2, 2}, {0}},
     {2, 2, {7, 40}, {5, 5}, {1, 3}, {0}},
+    {1, 2, {29}, {4}, {2}, {0}},
+    {1, 1, {64}, {24}, {5}, {0}},
+    {1, 2100, {3}, {2}, {0}, {0}},
 };
 
 static const int64_t lengths[] = {5, 6, 18, 37, 133};

@@ -1,7 +1,7 @@
 /* A model compiled by Nibble, through the interface of runtime/nb_runtime.h and one thread, as any
  * program would use it.
  *
- *   compiled MODEL.so PROMPT OUT      see tiny.h */
+ *   compiled MODEL.so PROMPT OUT [INPUT]...      see tiny.h */
 #include "tiny.h"
 
 #include "runtime/nb_runtime.h"
@@ -57,11 +57,11 @@ static const void *output(size_t *bytes) {
 
 int main(int argc, char **argv) {
     if (argc < 4) {
-        fprintf(stderr, "usage: compiled MODEL.so PROMPT OUT\n");
+        fprintf(stderr, "usage: compiled MODEL.so PROMPT OUT [INPUT]...\n");
         return 2;
     }
     tiny_measure(&(tiny_engine){open_model, count, input, set, run, reset, output}, argv[1],
-                 atoll(argv[2]), argv[3]);
+                 atoll(argv[2]), argv[3], argv + 4);
     nb_session_destroy(session);
     nb_unload(loaded);
     return 0;

@@ -6,7 +6,7 @@
  *       a model whose one input has DIMS (as 1,3,48,320); a figure is seconds for a run
  *   ort LIBRARY decode MODEL THREADS PROMPT TOKENS
  *       a decoder: each turn feeds a prompt, then tokens; figures are seconds for each
- *   ort LIBRARY tiny MODEL THREADS PROMPT OUT
+ *   ort LIBRARY tiny MODEL THREADS PROMPT OUT [INPUT]...
  *       see tiny.h
  *   ort LIBRARY logits MODEL THREADS CONTEXT LEVEL
  *       a decoder: tokens (i64) on stdin, in windows of CONTEXT; its logits (f32) on stdout. LEVEL
@@ -413,11 +413,11 @@ static const void *tiny_output(size_t *bytes) {
     return data;
 }
 
-static void tiny(const char *model, int threads, const char *prompt, const char *out) {
+static void tiny(const char *model, int threads, char **more) {
     tiny_threads = threads;
     tiny_measure(&(tiny_engine){tiny_open, tiny_count, tiny_input_of, tiny_set, tiny_run,
                                 tiny_reset, tiny_output},
-                 model, atoll(prompt), out);
+                 model, atoll(more[0]), more[1], more + 2);
 }
 
 int main(int argc, char **argv) {
@@ -426,7 +426,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: ort LIBRARY matmul MODEL THREADS ROWS\n"
                         "       ort LIBRARY net MODEL THREADS DIMS\n"
                         "       ort LIBRARY decode MODEL THREADS PROMPT TOKENS\n"
-                        "       ort LIBRARY tiny MODEL THREADS PROMPT OUT\n"
+                        "       ort LIBRARY tiny MODEL THREADS PROMPT OUT [INPUT]...\n"
                         "       ort LIBRARY logits MODEL THREADS CONTEXT LEVEL\n"
                         "       ort LIBRARY once MODEL THREADS DIMS LEVEL\n");
         return 2;
@@ -434,7 +434,7 @@ int main(int argc, char **argv) {
     const char *version = open_library(argv[1]);
     ok(ort.create_env(3, "bench", &environment)); /* 3: errors only */
     if (strcmp(argv[2], "tiny") == 0) {
-        tiny(argv[3], atoi(argv[4]), argv[5], argv[6]);
+        tiny(argv[3], atoi(argv[4]), argv + 5);
         return 0;
     }
     const int whole = strcmp(argv[2], "logits") == 0, single = strcmp(argv[2], "once") == 0;

@@ -3,7 +3,8 @@
  *
  * A model with a cache (an input that stays with the engine) is a decoder: it gets PROMPT tokens,
  * then as many single ones, one run each, and starts again. Any other is run with the same inputs
- * again and again, symbolic dimensions being 1. Prints one line of JSON; the first output of the
+ * again and again: floats at random, integers 0, symbolic dimensions 1, unless an argument says
+ * `NAME=DIM,DIM,...` or `NAME:NUMBER`. Prints one line of JSON; the first output of the
  * second run goes to a file, to be compared.
  *
  *   load_us   opening the model: the engine is loaded by then
@@ -38,6 +39,7 @@ typedef struct tiny_input {
 
 static tiny_input tiny_inputs[TINY_INPUTS];
 static int tiny_n_inputs;
+static char **tiny_arguments; /* what is said of inputs; NULL behind the last */
 static double tiny_samples[PEER_SAMPLES];
 
 static inline double tiny_peak_mb(void) {
@@ -73,9 +75,21 @@ static inline void tiny_feed(const tiny_engine *e, int64_t past, int64_t n) {
     e->run(NULL);
 }
 
+/* What an argument says of an input behind `sign`, or NULL. */
+static inline char *tiny_said(const char *name, char sign) {
+    const size_t n = strlen(name);
+    for (char **a = tiny_arguments; *a; a++)
+        if (strncmp(*a, name, n) == 0 && (*a)[n] == sign) return *a + n + 1;
+    return NULL;
+}
+
 static inline void tiny_fill(tiny_input *in, int64_t tokens, uint64_t *state) {
     size_t count = 1, elem = tiny_elem_bytes(in->elem);
+    char *dims = tiny_said(in->name, '=');
+    const char *number = tiny_said(in->name, ':');
     for (size_t d = 0; d < in->rank; d++) {
+        if (dims) in->dims[d] = strtoll(dims, &dims, 10);
+        if (dims && *dims == ',') dims++;
         if (in->dims[d] < 0) in->dims[d] = 1;
         count *= (size_t)in->dims[d];
     }
@@ -85,6 +99,8 @@ static inline void tiny_fill(tiny_input *in, int64_t tokens, uint64_t *state) {
     if (tokens) return;
     for (size_t i = 0; i < count && in->elem == 1; i++)
         ((float *)in->data)[i] = peer_uniform(state);
+    for (size_t i = 0; i < count && in->elem == 7; i++)
+        ((int64_t *)in->data)[i] = number ? atoll(number) : 0;
 }
 
 static inline void tiny_find_inputs(const tiny_engine *e, int64_t tokens) {
@@ -146,9 +162,10 @@ static inline double tiny_plain(const tiny_engine *e, const char *out) {
     return tiny_median(n);
 }
 
-/* PROMPT 0: not a decoder. */
+/* PROMPT 0: not a decoder. `arguments` say what inputs are. */
 static inline void tiny_measure(const tiny_engine *e, const char *model, int64_t prompt,
-                                const char *out) {
+                                const char *out, char **arguments) {
+    tiny_arguments = arguments;
     double begin = peer_now();
     e->open(model);
     double loaded = peer_now(), prepared, first;

@@ -39,10 +39,16 @@ def perceptron(path):
     model.save()
 
 
-# name, what makes it or where it is below NIBBLE_DATA, tokens of a prompt (0: no decoder)
-MODELS = (("one Relu of 4", relu, 0), ("MLP " + "-".join(map(str, LAYERS)), perceptron, 0),
-          ("mnist_cnn", "vision/mnist_cnn.onnx", 0),
-          ("stories260K", "llm/stories260K.plain-op17.onnx", PROMPT))
+# A frame of speech: 64 samples that were there before, 512 new ones.
+FRAME = ("input=1,576", "state=2,1,128", "sr:16000")
+
+# name, what makes it or where it is below NIBBLE_DATA, tokens of a prompt (0: no decoder), what its
+# inputs are where ones will not do (tiny.h)
+MODELS = (("one Relu of 4", relu, 0, ()), ("MLP " + "-".join(map(str, LAYERS)), perceptron, 0, ()),
+          ("mnist_cnn", "vision/mnist_cnn.onnx", 0, ()),
+          ("Silero VAD", "audio/silero_vad_op18.onnx", 0, FRAME),
+          ("Silero VAD v5", "audio/silero_vad_v5.onnx", 0, FRAME),
+          ("stories260K", "llm/stories260K.plain-op17.onnx", PROMPT, ()))
 
 
 def find(source, data, scratch):
@@ -55,7 +61,7 @@ def find(source, data, scratch):
     return path
 
 
-def contenders(peers, runtime, model, program, prompt, scratch):
+def contenders(peers, runtime, model, program, prompt, inputs, scratch):
     """(name, function that makes it, file it writes its outputs to)."""
     def figures(j):
         return [j[f] for f in FIGURES]
@@ -64,11 +70,11 @@ def contenders(peers, runtime, model, program, prompt, scratch):
     if "ort" in peers:
         path = scratch("tiny.ort")
         out.append(("onnxruntime", lambda: Program(
-            [*peers["ort"], "tiny", model, 1, prompt, path], figures), path))
+            [*peers["ort"], "tiny", model, 1, prompt, path, *inputs], figures), path))
     if program:
         mine = scratch("tiny.compiled")
-        out.append(("Nibble", lambda: Program([*compiled(runtime), program, prompt, mine], figures),
-                    mine))
+        out.append(("Nibble", lambda: Program(
+            [*compiled(runtime), program, prompt, mine, *inputs], figures), mine))
     return out
 
 
