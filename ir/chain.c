@@ -5,6 +5,19 @@ bool nb_can_chain(const nb_op *op) {
     return nb_has_trait(op, NB_TRAIT_ELEMENTWISE) && op->kind != NB_OP_cast;
 }
 
+static bool are_byte_codes(const nb_quant *q) {
+    return q && q->granularity == NB_PER_TENSOR && !q->scales && !q->zeros &&
+           !nb_quant_has_minima(q) && (q->storage == NB_I8 || q->storage == NB_U8);
+}
+
+bool nb_is_code_step(const nb_op *op) {
+    if (op->kind != NB_OP_dequantize && op->kind != NB_OP_quantize) return false;
+    const nb_value *codes = op->kind == NB_OP_quantize ? nb_out(op) : nb_in(op, 0);
+    return are_byte_codes(codes->type->quant) && codes->type->rank > 0;
+}
+
+static bool joins_chains(const nb_op *op) { return nb_can_chain(op) || nb_is_code_step(op); }
+
 /* Are numbers of this element computed as they are stored? */
 static bool is_exact(nb_elem e) {
     switch (e) {
@@ -46,11 +59,6 @@ static bool is_pooled(const nb_value *v, const nb_op *user) {
 
 /* Products of codes whose sums fit 32 bits: 255 * 128 each. */
 #define MOST_INPUTS 65536
-
-static bool are_byte_codes(const nb_quant *q) {
-    return q && q->granularity == NB_PER_TENSOR && !q->scales && !q->zeros &&
-           !nb_quant_has_minima(q) && (q->storage == NB_I8 || q->storage == NB_U8);
-}
 
 /* Codes less their zero points are signed bytes. */
 static bool are_byte_weights(const nb_value *w) {
@@ -120,7 +128,7 @@ static nb_chain convolution(nb_arena *arena, const nb_op *root) {
 bool nb_chains_into(const nb_value *v, const nb_op *user) {
     if (v->def && is_convolved(v, user)) return true;
     if (v->def && v->def->n_operands && is_pooled(v, user)) return true;
-    if (!v->def || !nb_can_chain(v->def) || !nb_can_chain(user)) return false;
+    if (!v->def || !joins_chains(v->def) || !joins_chains(user)) return false;
     const nb_type *t = v->type, *y = nb_out(user)->type;
     if (t->quant || !is_exact(t->elem) || t->rank != y->rank) return false;
     for (int d = 0; d < t->rank; d++)
@@ -158,7 +166,7 @@ static void collect(nb_arena *arena, nb_chain *c, const nb_op *op, size_t depth)
 nb_chain nb_chain_of(nb_arena *arena, const nb_op *root) {
     nb_chain c = {.whole = true};
     if (nb_is_qconv(root)) return convolution(arena, root);
-    if (nb_can_chain(root) || (root->n_operands == 1 && nb_in(root, 0) && is_reduction(root) &&
+    if (joins_chains(root) || (root->n_operands == 1 && nb_in(root, 0) && is_reduction(root) &&
                                nb_in_registers(nb_in(root, 0)))) {
         collect(arena, &c, root, 0);
         return c;

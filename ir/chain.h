@@ -4,6 +4,9 @@
  * of the same shape use it, all of one chain. The last of these, the root, then runs for all of
  * them: it reads what the chain takes from outside. Each op still rounds as it does alone.
  *
+ * A chain may begin with codes and end with codes: the sum of two quantized tensors, quantized
+ * again, reads bytes and writes bytes.
+ *
  * Pooling is one too: patches of one channel that a reduction reads. And so are convolutions of
  * codes: patches that a qmatmul reads. */
 #ifndef NB_CHAIN_H
@@ -23,6 +26,9 @@ typedef struct nb_chain {
 
 /* Elementwise mathematics, whose kernels compute chains. */
 bool nb_can_chain(const nb_op *op);
+
+/* Where chains may begin and end: dequantize, or quantize, of codes of 8 bits with one scale. */
+bool nb_is_code_step(const nb_op *op);
 
 /* Could `v` stay in registers on its way to `user`? Both are then of one shape, and storing the
  * number would not round it; or `user` reduces the patches

@@ -238,7 +238,7 @@ static void check_chain(checker *c, const nb_op *op) {
             fault(c, op, "'%%%s' cannot stay in registers for %s", y->name, nb_info(u->user)->name);
             break;
         }
-    } else if (nb_can_chain(op) && !nb_chain_of(c->arena, op).whole) {
+    } else if ((nb_can_chain(op) || nb_is_code_step(op)) && !nb_chain_of(c->arena, op).whole) {
         fault(c, op, "the ops in registers in front of it are too many, or read too much");
     }
 }

@@ -247,7 +247,7 @@ static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op)
             nb_chains_into(nb_out(op), nb_out(op)->uses->user))
             keep_in_registers(nb_out(op));
         find_convolution(op);
-        if (!nb_can_chain(op)) continue;
+        if (!nb_can_chain(op) && !nb_is_code_step(op)) continue;
         const nb_op *root = chain_of_uses(nb_out(op), root_of_op);
         root_of_op[op->id] = root ? root : op;
         if (!root) continue;
