@@ -7,8 +7,8 @@
  * A chain may begin with codes and end with codes: the sum of two quantized tensors, quantized
  * again, reads bytes and writes bytes.
  *
- * Pooling is one too: patches of one channel that a reduction reads. And so are convolutions of
- * codes: patches that a qmatmul reads. */
+ * Pooling is one too: patches of one channel that a reduction reads, of codes with a dequantize
+ * between. And so are convolutions of codes: patches that a qmatmul reads. */
 #ifndef NB_CHAIN_H
 #define NB_CHAIN_H
 
@@ -34,6 +34,10 @@ bool nb_is_code_step(const nb_op *op);
  * number would not round it; or `user` reduces the patches
  * `v`; or both are part of a convolution of codes. */
 bool nb_chains_into(const nb_value *v, const nb_op *user);
+
+/* The patches of a pooling that `op` could be, which need no memory, or NULL. Of codes the chain is
+ * patches, as_codes, dequantize, reduction. */
+const nb_op *nb_pooled(const nb_op *op);
 
 /* A convolution of codes: the qmatmul of patches of x, which need no memory. */
 typedef struct nb_qconv {

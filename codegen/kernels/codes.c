@@ -110,6 +110,7 @@ static cg_val without_zero(nb_lower *l, const nb_operand *o, cg_val code, cg_val
 }
 
 cg_val nb_real_of(cg *g, const nb_quant *q, cg_val codes) {
+    codes = q->storage == NB_I8 ? cg_sext(g, codes, CG_I32) : cg_zext(g, codes, CG_I32);
     cg_val number = cg_sint_to_float(g, cg_addi(g, codes, -q->zero), CG_F32);
     return cg_mul(g, number, cg_f32(g, q->scale));
 }

@@ -238,10 +238,7 @@ static cg_val where(cg *g, const nb_op *op, const cg_val *values) {
 /* ---- codes ---------------------------------------------------------------------------------- */
 
 static cg_val dequantize(cg *g, const nb_op *op, const cg_val *values) {
-    const nb_quant *q = nb_in(op, 0)->type->quant;
-    cg_val codes =
-        q->storage == NB_I8 ? cg_sext(g, values[0], CG_I32) : cg_zext(g, values[0], CG_I32);
-    return nb_real_of(g, q, codes);
+    return nb_real_of(g, nb_in(op, 0)->type->quant, values[0]);
 }
 
 static cg_val quantize(cg *g, const nb_op *op, const cg_val *values) {
