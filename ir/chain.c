@@ -5,6 +5,19 @@ bool nb_can_chain(const nb_op *op) {
     return nb_has_trait(op, NB_TRAIT_ELEMENTWISE) && op->kind != NB_OP_cast;
 }
 
+static bool are_byte_codes(const nb_quant *q) {
+    return q && q->granularity == NB_PER_TENSOR && !q->scales && !q->zeros &&
+           !nb_quant_has_minima(q) && (q->storage == NB_I8 || q->storage == NB_U8);
+}
+
+bool nb_is_code_step(const nb_op *op) {
+    if (op->kind != NB_OP_dequantize && op->kind != NB_OP_quantize) return false;
+    const nb_value *codes = op->kind == NB_OP_quantize ? nb_out(op) : nb_in(op, 0);
+    return are_byte_codes(codes->type->quant) && codes->type->rank > 0;
+}
+
+static bool joins_chains(const nb_op *op) { return nb_can_chain(op) || nb_is_code_step(op); }
+
 /* Are numbers of this element computed as they are stored? */
 static bool is_exact(nb_elem e) {
     switch (e) {
@@ -29,17 +42,48 @@ static bool is_reduction(const nb_op *op) {
            op->kind == NB_OP_reduce_sum || op->kind == NB_OP_reduce_mean;
 }
 
-/* Pooling: patches of one channel, reduced to a number each. */
-static bool is_pooled(const nb_value *v, const nb_op *user) {
-    const nb_type *t = v->type, *x = nb_in(v->def, 0)->type;
-    if (v->def->kind != NB_OP_patches || !is_reduction(user)) return false;
-    const bool sum = user->kind == NB_OP_reduce_sum || user->kind == NB_OP_reduce_mean;
+/* The op that makes v for a single user, if it is of that kind. */
+static const nb_op *made_by(const nb_value *v, nb_op_kind kind) {
+    return v->def && v->def->kind == kind && nb_has_one_use(v) ? v->def : NULL;
+}
+
+/* Patches of one channel, reduced to a number each; of codes, those that a sum takes as floats. */
+const nb_op *nb_pooled(const nb_op *op) {
+    if (!is_reduction(op)) return NULL;
+    const bool sum = op->kind == NB_OP_reduce_sum || op->kind == NB_OP_reduce_mean;
+    const nb_value *v = nb_in(op, 0);
+    const nb_op *back = sum ? made_by(v, NB_OP_dequantize) : NULL;
+    if (back && nb_is_code_step(back)) {
+        const nb_op *codes = made_by(nb_in(back, 0), NB_OP_as_codes);
+        if (!codes) return NULL;
+        v = nb_in(codes, 0);
+    }
+    const nb_op *patches = made_by(v, NB_OP_patches);
+    if (!patches) return NULL;
+    const nb_type *t = v->type, *x = nb_in(patches, 0)->type;
+    const nb_attr *axes = nb_attr_of(op, "axes");
     const bool bytes = t->elem == NB_I8 || t->elem == NB_U8;
-    const nb_attr *axes = nb_attr_of(user, "axes");
-    if (t->elem != NB_F32 && (sum || !bytes)) return false;
+    if (t->elem != NB_F32 && !bytes) return NULL;
+    if (bytes && sum && v == nb_in(op, 0)) return NULL;
     return nb_dim_is(x->dims[1], 1) && t->dims[t->rank - 1]->value <= MOST_SEEN &&
-           t->dims[t->rank - 1]->value > 0 && axes->ints.count == 1 &&
-           axes->ints.items[0] == t->rank - 1;
+                   t->dims[t->rank - 1]->value > 0 && axes->ints.count == 1 &&
+                   axes->ints.items[0] == t->rank - 1
+               ? patches
+               : NULL;
+}
+
+/* Is `v` what a pooling keeps in registers, and `user` what it has behind it? */
+static bool is_pooled(const nb_value *v, const nb_op *user) {
+    const nb_op *root = user;
+    while (root->kind == NB_OP_as_codes || root->kind == NB_OP_dequantize) {
+        if (!nb_has_one_use(nb_out(root))) return false;
+        root = nb_out(root)->uses->user;
+    }
+    const nb_op *patches = nb_pooled(root);
+    if (!patches) return false;
+    const nb_value *between = nb_in(root, 0);
+    while (between != v && between->def != patches) between = nb_in(between->def, 0);
+    return between == v;
 }
 
 /* ---- windows --------------------------------------------------------------------------------- */
@@ -96,11 +140,6 @@ bool nb_can_be_window(const nb_value *v) {
 
 /* Products of codes whose sums fit 32 bits: 255 * 128 each. */
 #define MOST_INPUTS 65536
-
-static bool are_byte_codes(const nb_quant *q) {
-    return q && q->granularity == NB_PER_TENSOR && !q->scales && !q->zeros &&
-           !nb_quant_has_minima(q) && (q->storage == NB_I8 || q->storage == NB_U8);
-}
 
 /* Codes less their zero points are signed bytes. */
 static bool are_byte_weights(const nb_value *w) {
@@ -170,8 +209,8 @@ static nb_chain convolution(nb_arena *arena, const nb_op *root) {
 bool nb_chains_into(const nb_value *v, const nb_op *user) {
     if (nb_can_be_window(v)) return nb_can_chain(user);
     if (v->def && is_convolved(v, user)) return true;
-    if (v->def && v->def->n_operands && is_pooled(v, user)) return true;
-    if (!v->def || !nb_can_chain(v->def) || !nb_can_chain(user)) return false;
+    if (v->def && is_pooled(v, user)) return true;
+    if (!v->def || !joins_chains(v->def) || !joins_chains(user)) return false;
     const nb_type *t = v->type, *y = nb_out(user)->type;
     if (t->quant || !is_exact(t->elem) || t->rank != y->rank) return false;
     for (int d = 0; d < t->rank; d++)
@@ -209,7 +248,7 @@ static void collect(nb_arena *arena, nb_chain *c, const nb_op *op, size_t depth)
 nb_chain nb_chain_of(nb_arena *arena, const nb_op *root) {
     nb_chain c = {.whole = true};
     if (nb_is_qconv(root)) return convolution(arena, root);
-    if (nb_can_chain(root) || (root->n_operands == 1 && nb_in(root, 0) && is_reduction(root) &&
+    if (joins_chains(root) || (root->n_operands == 1 && nb_in(root, 0) && is_reduction(root) &&
                                nb_in_registers(nb_in(root, 0)))) {
         collect(arena, &c, root, 0);
         return c;

@@ -8,8 +8,11 @@
  * of: a window, which needs no memory of its own either. So gates of a recurrent cell are parts of
  * one product.
  *
- * Pooling is one too: patches of one channel that a reduction reads. And so are convolutions of
- * codes: patches that a qmatmul reads. */
+ * A chain may begin with codes and end with codes: the sum of two quantized tensors, quantized
+ * again, reads bytes and writes bytes.
+ *
+ * Pooling is one too: patches of one channel that a reduction reads, of codes with a dequantize
+ * between. And so are convolutions of codes: patches that a qmatmul reads. */
 #ifndef NB_CHAIN_H
 #define NB_CHAIN_H
 
@@ -32,10 +35,17 @@ bool nb_can_chain(const nb_op *op);
  * be read where they stand, that nothing but ops of chains use? */
 bool nb_can_be_window(const nb_value *v);
 
+/* Where chains may begin and end: dequantize, or quantize, of codes of 8 bits with one scale. */
+bool nb_is_code_step(const nb_op *op);
+
 /* Could `v` stay in registers on its way to `user`? Both are then of one shape, and storing the
  * number would not round it; or `user` reduces the patches
  * `v`; or both are part of a convolution of codes; or `v` is a window. */
 bool nb_chains_into(const nb_value *v, const nb_op *user);
+
+/* The patches of a pooling that `op` could be, which need no memory, or NULL. Of codes the chain is
+ * patches, as_codes, dequantize, reduction. */
+const nb_op *nb_pooled(const nb_op *op);
 
 /* A convolution of codes: the qmatmul of patches of x, which need no memory. */
 typedef struct nb_qconv {

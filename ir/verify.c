@@ -226,11 +226,23 @@ static void check_convolution(checker *c, const nb_op *op) {
                   between[i]->name);
 }
 
+/* So it is of a pooling. */
+static void check_pooling(checker *c, const nb_op *op) {
+    const nb_op *patches = nb_pooled(op);
+    if (!patches) return;
+    const nb_value *last = nb_in(op, 0);
+    for (const nb_value *v = last; v->def != patches; v = nb_in(v->def, 0))
+        if (nb_in_registers(nb_in(v->def, 0)) != nb_in_registers(last))
+            fault(c, op, "'%%%s' and '%%%s' are not both in registers", last->name,
+                  nb_in(v->def, 0)->name);
+}
+
 /* What stays in registers is made and used by ops of one chain, which is not too long. */
 static void check_chain(checker *c, const nb_op *op) {
     const nb_value *y = op->n_results == 1 ? op->results[0] : NULL;
     if (c->g->stage != NB_STAGE_PLANNED) return;
     check_convolution(c, op);
+    check_pooling(c, op);
     if (y && nb_in_registers(y)) {
         if (!y->uses) fault(c, op, "'%%%s' is in registers for no op", y->name);
         for (const nb_use *u = y->uses; u; u = u->next) {
@@ -238,7 +250,7 @@ static void check_chain(checker *c, const nb_op *op) {
             fault(c, op, "'%%%s' cannot stay in registers for %s", y->name, nb_info(u->user)->name);
             break;
         }
-    } else if (nb_can_chain(op) && !nb_chain_of(c->arena, op).whole) {
+    } else if ((nb_can_chain(op) || nb_is_code_step(op)) && !nb_chain_of(c->arena, op).whole) {
         fault(c, op, "the ops in registers in front of it are too many, or read too much");
     }
 }

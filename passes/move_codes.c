@@ -15,7 +15,8 @@
  *
  * Numbers that were floats before are quantized before they are transposed, not behind: a quarter
  * of the bytes moves, and quantize stands where fuse-dequant makes it part of the product. A relu
- * in front of a quantize whose codes end at 0 is what clipping does anyway. */
+ * in front of a quantize whose codes end at 0 is what clipping does anyway. What a sum reads moves
+ * as codes too: the patches of an average pooling. */
 #include "passes/rewrite.h"
 
 #include <math.h>
@@ -129,6 +130,33 @@ static nb_value *as_codes(nb_builder *b, nb_value *x, const nb_quant *q) {
 
 /* ---- rules ---------------------------------------------------------------------------------- */
 
+/* The dequantize behind which nothing but views, transposes and patches lead to v, or NULL. */
+static const nb_op *start_of(const nb_value *v) {
+    const nb_op *op = v->def;
+    while (
+        op &&
+        (op->kind == NB_OP_reshape || op->kind == NB_OP_transpose || op->kind == NB_OP_patches) &&
+        nb_has_one_use(nb_out(op)))
+        op = nb_in(op, 0)->def;
+    return op && op->kind == NB_OP_dequantize && !nb_is_const(nb_in(op, 0)) ? op : NULL;
+}
+
+static const char *can_sum(const nb_match *m) {
+    const nb_value *x = nb_got(m, "x");
+    const nb_op *start = start_of(x);
+    if (!start || nb_out(start) == x) return "no codes are moved in front of it";
+    return is_plain(nb_in(start, 0)->type->quant) ? NULL
+                                                  : "the codes have no one scale, or not 8 bits";
+}
+
+static nb_value *sum(nb_match *m, nb_builder *b) {
+    const nb_quant *q = nb_in(start_of(nb_got(m, "x")), 0)->type->quant;
+    nb_value *codes = moved(b, nb_got(m, "x"), q);
+    if (!codes) return NULL;
+    nb_value *x = nb_unary(b, NB_OP_dequantize, as_codes(b, codes, q));
+    return again(b, m->root, &x);
+}
+
 static const nb_quant *made(const nb_match *m) { return nb_attr_of(m->root, "to")->quant; }
 
 static const char *can_move(const nb_match *m) {
@@ -189,6 +217,10 @@ static const nb_rule rules[] = {
     {"reshape", "quantize(reshape(x))  ->  as_codes(reshape(codes(quantize(x))))",
      PAT_OP("quantize", "", PAT_OP1("reshape", "t", PAT_ANY("x"))), .where = can_round_first,
      .to = round_first},
+    {"mean", "reduce_mean(moved(dequantize(q)))  ->  reduce_mean(dequantize(moved(q)))",
+     PAT_OP("reduce_mean", "", PAT_ANY("x")), .where = can_sum, .to = sum},
+    {"sum", "reduce_sum(moved(dequantize(q)))  ->  reduce_sum(dequantize(moved(q)))",
+     PAT_OP("reduce_sum", "", PAT_ANY("x")), .where = can_sum, .to = sum},
     {"there-and-back", "as_codes(codes(q))  ->  q",
      PAT_OP("as_codes", "", PAT_OP("codes", "", PAT_ANY("x"))), .where = is_same, .to = to_x},
     {"back-and-there", "codes(as_codes(x))  ->  x",

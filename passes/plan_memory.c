@@ -242,17 +242,25 @@ static void find_convolution(const nb_op *op) {
     if (conv.turned) keep_in_registers(nb_out(conv.turned));
 }
 
+/* What a pooling needs no memory for. */
+static void find_pooling(const nb_op *op) {
+    const nb_op *patches = nb_pooled(op);
+    if (!patches) return;
+    nb_value *v = nb_in(op, 0);
+    for (; v->def != patches; v = nb_in(v->def, 0)) keep_in_registers(v);
+    keep_in_registers(v);
+}
+
 /* Backwards, so that an op finds the chains of its users; it joins one, or is the root of its own.
  */
 static void find_chains(planner *p, nb_region *region, const nb_op **root_of_op) {
     for (nb_op *op = region->last; op; op = op->prev) {
         for (uint32_t r = 0; r < op->n_regions; r++) find_chains(p, op->regions[r], root_of_op);
-        if (op->kind == NB_OP_patches && nb_has_one_use(nb_out(op)) &&
-            nb_chains_into(nb_out(op), nb_out(op)->uses->user))
-            keep_in_registers(nb_out(op));
+        find_pooling(op);
         if (op->kind == NB_OP_slice && nb_can_be_window(nb_out(op))) keep_in_registers(nb_out(op));
         find_convolution(op);
-        if (!nb_can_chain(op)) continue;
+        if (!nb_can_chain(op) && !nb_is_code_step(op)) continue;
+        if (nb_in_registers(nb_out(op))) continue; /* of a pooling */
         const nb_op *root = chain_of_uses(nb_out(op), root_of_op);
         root_of_op[op->id] = root ? root : op;
         if (!root) continue;

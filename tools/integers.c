@@ -1,5 +1,7 @@
 /* Which operations stay in floats between codes: what keeps a model that came quantized from
- * computing on integers alone. */
+ * computing on integers alone. Those of a chain from codes to codes (ir/chain.h) leave no float in
+ * memory, and are told apart. */
+#include "ir/chain.h"
 #include "tools/bench.h"
 
 #include <stdio.h>
@@ -49,21 +51,40 @@ static bool computes(const nb_op *op) {
     }
 }
 
+/* Is it computed in registers, by the kernel of a quantize? */
+static bool ends_as_codes(const nb_op *op) {
+    while (nb_in_registers(nb_out(op))) op = nb_out(op)->uses->user;
+    return op->kind == NB_OP_quantize;
+}
+
+/* Under `title`, if there are any: those between codes that are part of a chain which ends as
+ * codes, or those that are not. Returns their number. */
+static size_t print_floats(const nb_graph *g, const nb_map *behind, const nb_map *before,
+                           bool chained, const char *title, nb_arena *arena) {
+    size_t n = 0;
+    for (const nb_op *op = g->body.first; op; op = op->next) {
+        if (!gives_floats(op) || !computes(op) || !is_in(behind, nb_out(op)) ||
+            !is_in(before, nb_out(op)) || ends_as_codes(op) != chained)
+            continue;
+        const char *name = nb_loc_name(op->loc);
+        if (!n++) printf("%s:\n", title);
+        printf("  %-42s %s\n", nb_escape(arena, name, strlen(name)), nb_info(op)->name);
+    }
+    return n;
+}
+
 void nbt_print_integers(const nb_graph *g, nb_arena *arena) {
     nb_map behind = {.arena = arena}, before = {.arena = arena};
-    size_t products = 0, floats = 0;
+    size_t products = 0;
     for (const nb_op *op = g->body.first; op; op = op->next)
         products += op->kind == NB_OP_qmatmul && nb_attr_of(op, "to")->set;
     if (!products) return;
     mark_behind(g, &behind);
     mark_before(g, &before);
-    for (const nb_op *op = g->body.first; op; op = op->next) {
-        if (!gives_floats(op) || !computes(op) || !is_in(&behind, nb_out(op)) ||
-            !is_in(&before, nb_out(op)))
-            continue;
-        const char *name = nb_loc_name(op->loc);
-        if (!floats++) printf("in float between codes:\n");
-        printf("  %-42s %s\n", nb_escape(arena, name, strlen(name)), nb_info(op)->name);
-    }
-    if (!floats) printf("integers alone between the first and the last codes\n");
+    const size_t floats = print_floats(g, &behind, &before, false, "in float between codes", arena),
+                 chained = print_floats(g, &behind, &before, true,
+                                        "from codes to codes, in registers", arena);
+    if (floats) return;
+    printf(chained ? "codes alone in memory between the first and the last codes\n"
+                   : "integers alone between the first and the last codes\n");
 }

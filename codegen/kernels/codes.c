@@ -109,6 +109,12 @@ static cg_val without_zero(nb_lower *l, const nb_operand *o, cg_val code, cg_val
     return cg_sint_to_float(g, cg_sub(g, code, zero), CG_F32);
 }
 
+cg_val nb_real_of(cg *g, const nb_quant *q, cg_val codes) {
+    codes = q->storage == NB_I8 ? cg_sext(g, codes, CG_I32) : cg_zext(g, codes, CG_I32);
+    cg_val number = cg_sint_to_float(g, cg_addi(g, codes, -q->zero), CG_F32);
+    return cg_mul(g, number, cg_f32(g, q->scale));
+}
+
 cg_val nb_real_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k) {
     cg *g = l->g;
     const nb_type *t = o->value->type;

@@ -9,6 +9,8 @@
 cg_val nb_code_at(cg *g, nb_elem elem, cg_val base, cg_val index);
 /* Scale (f32) of run number `run` of a constant descriptor. */
 cg_val nb_scale_at(nb_lower *l, const nb_operand *o, const nb_quant *q, cg_val run);
+/* What codes of 8 bits as memory has them, one or 16, stand for: of one scale and no minima. */
+cg_val nb_real_of(cg *g, const nb_quant *q, cg_val codes);
 /* The number that element `k` of row `row` of a value of codes stands for, as dequantize is
  * specified. Rows are those of the last axis. */
 cg_val nb_real_at(nb_lower *l, const nb_operand *o, cg_val row, cg_val k);

@@ -1,6 +1,7 @@
 /* unary, binary, compare and where: one loop (loops.c), one function of vectors for each op.
  * ir/NUMBERS.md says what each computes. */
-#include "codegen/lower.h"
+#include "codegen/kernels/elementwise.h"
+#include "codegen/kernels/codes.h"
 
 #include <math.h>
 
@@ -234,6 +235,18 @@ static cg_val where(cg *g, const nb_op *op, const cg_val *values) {
     return cg_select(g, values[0], values[1], values[2]);
 }
 
+/* ---- codes ---------------------------------------------------------------------------------- */
+
+static cg_val dequantize(cg *g, const nb_op *op, const cg_val *values) {
+    return nb_real_of(g, nb_in(op, 0)->type->quant, values[0]);
+}
+
+static cg_val quantize(cg *g, const nb_op *op, const cg_val *values) {
+    const nb_quant *q = nb_out(op)->type->quant;
+    cg_val scale = cg_splat(g, cg_f32(g, q->scale), CG_LANES);
+    return cg_narrow(g, nb_round_static(g, q, scale, values[0]), CG_I8);
+}
+
 /* ---- chains -------------------------------------------------------------------------------- */
 
 typedef cg_val (*compute_fn)(cg *g, const nb_op *op, const cg_val *values);
@@ -296,28 +309,30 @@ static nb_stream_loop loop_of(nb_lower *l) {
     return loop;
 }
 
-static cg_val items(nb_lower *l, int phase) {
+cg_val nb_chain_items(nb_lower *l, int phase) {
     (void)phase;
     nb_stream_loop loop = loop_of(l);
     return nb_stream_items(l, &loop);
 }
 
-static cg_val work(nb_lower *l, int phase) {
+cg_val nb_chain_work(nb_lower *l, int phase) {
     (void)phase;
     nb_stream_loop loop = loop_of(l);
     return cg_muli(l->g, nb_stream_work(l, &loop), cost_of_all(l));
 }
 
-static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
+void nb_chain_body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     (void)phase;
     nb_stream_loop loop = loop_of(l);
     nb_stream_body(l, &loop, begin, end);
 }
 
 /* Each family has the same loop. */
-#define ELEMENTWISE(family)                 \
-    const nb_lowering nb_lower_##family = { \
-        .accept = nb_accept_plain, .items = items, .work = work, .body = body};
+#define ELEMENTWISE(family)                                           \
+    const nb_lowering nb_lower_##family = {.accept = nb_accept_plain, \
+                                           .items = nb_chain_items,   \
+                                           .work = nb_chain_work,     \
+                                           .body = nb_chain_body};
 
 ELEMENTWISE(unary)
 ELEMENTWISE(binary)
@@ -326,8 +341,10 @@ ELEMENTWISE(where)
 
 static compute_fn compute_of(nb_op_kind kind) {
     const nb_lowering *family = nb_lowering_of(kind);
-    return family == &nb_lower_unary     ? unary
-           : family == &nb_lower_binary  ? binary
-           : family == &nb_lower_compare ? compare
-                                         : where;
+    return family == &nb_lower_unary        ? unary
+           : family == &nb_lower_binary     ? binary
+           : family == &nb_lower_compare    ? compare
+           : family == &nb_lower_dequantize ? dequantize
+           : family == &nb_lower_quantize   ? quantize
+                                            : where;
 }

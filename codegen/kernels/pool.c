@@ -1,24 +1,31 @@
-/* Reductions of what a kernel sees (pooling): `reduce_*` whose patches stay in registers.
+/* Reductions of what a kernel sees (pooling): `reduce_*` whose patches stay in registers, and of
+ * sums of codes what those stand for.
  *
  * 16 places next to each other along the last axis are the lanes; each element that the kernel sees
  * is a vector of them. A sum is that of sum16 (ir/NUMBERS.md): element i belongs to accumulator i
  * mod 16, which starts at +0, and the accumulators are added as a tree, those without elements
  * being +0, which changes nothing. One item is a row of places. */
+#include "codegen/kernels/codes.h"
 #include "codegen/kernels/conv.h"
 #include "ir/conv.h"
 
 typedef struct pool {
     nb_lower *l;
     const nb_op *patches;
+    const nb_quant *q; /* of the codes that patches are, or NULL */
     int axes;
     cg_val from, to; /* the first place's first input and result of the row at hand */
 } pool;
 
 static pool pool_of(nb_lower *l) {
-    return (pool){.l = l, .patches = l->chain.ops.items[0], .axes = l->in[0].buf.rank - 2};
+    const nb_op *const *ops = l->chain.ops.items;
+    return (pool){.l = l,
+                  .patches = ops[0],
+                  .q = l->chain.ops.count > 2 ? nb_out(ops[1])->type->quant : NULL,
+                  .axes = l->in[0].buf.rank - 2};
 }
 
-bool nb_is_pool(const nb_lower *l) { return l->chain.ops.count == 2; }
+bool nb_is_pool(const nb_lower *l) { return l->chain.ops.count > 1; }
 
 static bool is_sum(const nb_op *op) {
     return op->kind == NB_OP_reduce_sum || op->kind == NB_OP_reduce_mean;
@@ -37,7 +44,8 @@ static cg_val element(const pool *p, int64_t k, cg_val first, cg_val n) {
     }
     at = cg_add(g, at, nb_conv_offset(g, p->patches, x, p->axes - 1, first, "strides"));
     cg_val step = cg_muli(g, x->strides[x->rank - 1], nb_conv_stride(p->patches, p->axes - 1));
-    return nb_conv_load(g, x, cg_buf_step(g, x, p->from, at), step, n);
+    cg_val v = nb_conv_load(g, x, cg_buf_step(g, x, p->from, at), step, n);
+    return p->q ? nb_real_of(g, p->q, v) : v;
 }
 
 static cg_val larger(const pool *p, cg_val a, cg_val b) {

@@ -1,8 +1,10 @@
-/* quantize: f32 to codes; one row of the last axis is one item.
+/* quantize: f32 to codes; one row of the last axis is one item. At the end of a chain it is part of
+ * that (elementwise.c).
  *
  * Dynamic descriptors find the largest |x| of the row (or block) as a bit pattern, which a NaN
  * wins, and round by it; static ones by their scale and zero point (codes.h). */
 #include "codegen/kernels/codes.h"
+#include "codegen/kernels/elementwise.h"
 
 static cg_val load(const nb_code_run *r, cg_val i, cg_val n) {
     cg *g = r->g;
@@ -52,8 +54,13 @@ static bool is_dynamic(const nb_quant *q) {
     return q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK;
 }
 
+static bool ends_chain(const nb_lower *l) { return l->chain.ops.count > 1; }
+
 static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
-    (void)phase;
+    if (ends_chain(l)) {
+        nb_chain_body(l, phase, begin, end);
+        return;
+    }
     cg *g = l->g;
     const cg_buf *x = &l->in[0].buf, *y = &l->out[0].buf;
     nb_code_run r = {.g = g,
@@ -88,8 +95,12 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     }
 }
 
+static cg_val items(nb_lower *l, int phase) {
+    return ends_chain(l) ? nb_chain_items(l, phase) : nb_items_rows(l, phase);
+}
+
 static cg_val work(nb_lower *l, int phase) {
-    (void)phase;
+    if (ends_chain(l)) return nb_chain_work(l, phase);
     return cg_muli(l->g, l->in[0].buf.dims[l->in[0].buf.rank - 1], 2);
 }
 
@@ -99,4 +110,4 @@ static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
 }
 
 const nb_lowering nb_lower_quantize = {
-    .accept = accept, .items = nb_items_rows, .work = work, .body = body};
+    .accept = accept, .items = items, .work = work, .body = body};

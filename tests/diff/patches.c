@@ -30,6 +30,9 @@ static const form forms[] = {
 
 static const int64_t lengths[] = {5, 6, 18, 37, 133};
 
+static const nb_quant bytes[] = {{.storage = NB_I8, .scale = 0.04F, .zero = -77},
+                                 {.storage = NB_U8, .scale = 0.05F, .zero = 131}};
+
 static const nb_quant acts[] = {
     {.storage = NB_I8, .granularity = NB_PER_TOKEN, .amax_code = 127},
     {.storage = NB_I16, .granularity = NB_PER_TOKEN, .amax_code = 32639},
@@ -102,6 +105,26 @@ static void pool(size_t i, nb_op_kind kind, nb_elem elem, bool keep) {
     diff_check_all(&d, 2, (nb_value *[]){y, nb_unary(&d.b, NB_OP_neg, y)});
 }
 
+/* The same of patches of codes, which a mean takes as the numbers that they stand for. */
+static void pool_of_codes(size_t i, nb_op_kind kind, const nb_quant *quant) {
+    form f = forms[i];
+    f.channels = 1;
+    diff d;
+    diff_begin(&d, "pool %zu %s of codes of %s", i, nb_ops[kind].name,
+               nb_elems[quant->storage].text);
+    nb_value *q = diff_quantize(&d, begin(&d, &f, NB_F32), quant);
+    nb_value *p = patches(&d, &f, nb_unary(&d.b, NB_OP_codes, q));
+    nb_begin(&d.b, NB_OP_as_codes);
+    nb_arg(&d.b, p);
+    nb_set_quant(&d.b, "to", q->type->quant);
+    nb_value *real = diff_dequantize(&d, nb_end(&d.b));
+    nb_begin(&d.b, kind);
+    nb_arg(&d.b, real);
+    nb_set_ints(&d.b, "axes", 1, (int64_t[]){f.axes + 1});
+    nb_set_bool(&d.b, "keep", false);
+    diff_check(&d, nb_end(&d.b));
+}
+
 static void pools(void) {
     static const nb_op_kind kinds[] = {NB_OP_reduce_max, NB_OP_reduce_min, NB_OP_reduce_mean,
                                        NB_OP_reduce_sum};
@@ -109,6 +132,7 @@ static void pools(void) {
         for (size_t k = 0; k < NB_COUNT(kinds); k++) {
             pool(i, kinds[k], NB_F32, k == i % 2);
             if (k < 2) pool(i, kinds[k], i % 2 ? NB_U8 : NB_I8, false);
+            if (k >= 2) pool_of_codes(i, kinds[k], &bytes[(i + k) % 2]);
         }
     }
 }

@@ -1,6 +1,9 @@
 /* quantize at run time, seen through dequantize and as codes and scales: every kind of scale, hard
- * rows, rows of any length, and codes that become codes of another type. */
+ * rows, rows of any length, codes that become codes of another type, and chains of elementwise ops
+ * that begin or end with codes. */
 #include "tests/diff/quants.h"
+
+#include <string.h>
 
 static const int64_t lengths[] = {0, 1, 15, 16, 17, 33, 70, 128};
 
@@ -85,6 +88,45 @@ static void conversions(void) {
     }
 }
 
+/* A sum of codes, and what follows it, as codes again: all of it is one loop. */
+static void chain(const diff_act *from, const diff_act *other, const diff_act *to) {
+    diff d;
+    diff_begin(&d, "chain of codes, %s and %s to %s", from->name, other->name, to->name);
+    d.rows = true;
+    d.lengths = lengths;
+    d.n_lengths = NB_COUNT(lengths);
+    nb_value *a = diff_input(&d, NB_F32, 3, (int64_t[]){2, 15, -1}),
+             *b = diff_input(&d, NB_F32, 3, (int64_t[]){2, 15, -1}),
+             *each = diff_const(&d, NB_F32, 2, (int64_t[]){15, 1});
+    nb_value *x = diff_dequantize(&d, diff_quantize(&d, a, &from->quant)),
+             *y = diff_dequantize(&d, diff_quantize(&d, b, &other->quant));
+    nb_value *sum = nb_unary(&d.b, NB_OP_relu,
+                             nb_binary(&d.b, NB_OP_mul, nb_binary(&d.b, NB_OP_add, x, y), each));
+    nb_value *codes = diff_quantize(&d, sum, &to->quant);
+    diff_check_all(
+        &d, 3,
+        (nb_value *[]){nb_unary(&d.b, NB_OP_codes, codes),
+                       nb_unary(&d.b, NB_OP_exp, diff_dequantize(&d, codes)),
+                       nb_unary(&d.b, NB_OP_codes,
+                                diff_quantize(&d, nb_unary(&d.b, NB_OP_silu, a), &to->quant))});
+}
+
+static const diff_act *act_named(const char *name) {
+    for (size_t i = 0; i < NB_COUNT(acts); i++)
+        if (!strcmp(acts[i].name, name)) return &acts[i];
+    return NULL;
+}
+
+static void chains(void) {
+    const diff_act *i8 = act_named("i8 tensor"), *zero = act_named("i8 tensor zero"),
+                   *u8 = act_named("u8 tensor zero");
+    chain(i8, zero, u8);
+    chain(u8, u8, zero);
+    chain(u8, i8, act_named("i8 tensor narrow"));
+    chain(zero, act_named("i16 tensor"), act_named("i8 tensor huge scale"));
+    chain(act_named("i8 tensor subnormal scale"), i8, act_named("i8 token"));
+}
+
 void diff_test_quantize(void) {
     for (size_t i = 0; i < NB_COUNT(acts); i++) {
         any_length(&acts[i], false);
@@ -93,4 +135,5 @@ void diff_test_quantize(void) {
     }
     other_forms();
     conversions();
+    chains();
 }
