@@ -6,8 +6,11 @@
 #include "codegen/kernels/qconv.h"
 #include "codegen/kernels/qtile.h"
 
-/* Of unpacked weights: half of the first-level cache of any CPU here. */
-#define BLOCK_BYTES 16384
+/* Of unpacked weights: half of the first-level cache of any CPU here. Where tiles are tall, weights
+ * that are taken as they lie come from the second level well enough, and sums that last longer are
+ * stored less often. */
+#define BLOCK_BYTES  16384
+#define PACKED_BYTES 65536
 
 /* The largest difference between a weight's code and its zero point. */
 static int64_t largest_weight(const nb_qshape *s) {
@@ -15,9 +18,9 @@ static int64_t largest_weight(const nb_qshape *s) {
     return s->zeros || s->zero + s->offset != codes / 2 ? codes - 1 : codes / 2;
 }
 
-/* Inputs whose products with activations up to 2^15 fit 32 bits, in round numbers. */
-static int64_t inputs_that_fit(const nb_qshape *s) {
-    return INT32_MAX / (largest_weight(s) << 15) / 64 * 64;
+/* Inputs whose products with activations up to 2^bits fit 32 bits, in round numbers. */
+static int64_t inputs_that_fit(const nb_qshape *s, int bits) {
+    return INT32_MAX / (largest_weight(s) << bits) / 64 * 64;
 }
 
 static int64_t offset_of(const nb_op *op) { return nb_quant_offset(nb_in(op, 0)->type->quant); }
@@ -37,10 +40,12 @@ static nb_qproduct shape_of(const cg_isa *isa, const nb_op *op, bool single) {
     p.dot = nb_dot_of(isa, p.s.bits, act, single);
     p.parts = nb_dot_parts(p.dot, p.s.bits);
     p.planes = p.wide && p.dot->act_bytes == 1 ? 2 : 1;
-    p.block = BLOCK_BYTES / 64 / p.parts * p.s.unit;
+    const bool packed = p.parts == 1 && isa->vector_bytes == 64;
+    p.block = (packed ? PACKED_BYTES : BLOCK_BYTES) / 64 / p.parts * p.s.unit;
     const int64_t group = nb_qshape_padded(&p.s, 0);
     p.span = nb_min_i64(nb_max_i64(group, p.s.unit), p.block);
-    if (p.wide) p.span = nb_min_i64(p.span, inputs_that_fit(&p.s));
+    if (p.wide) p.span = nb_min_i64(p.span, inputs_that_fit(&p.s, p.planes == 2 ? 7 : 15));
+    p.large = p.planes == 2 && p.span > inputs_that_fit(&p.s, 15);
     p.spans = nb_max_i64(nb_ceildiv(group, p.span), 1);
     p.row_spans = p.s.groups * p.spans;
     p.row_words = nb_qshape_row(&p.s) * p.dot->act_bytes / 4;

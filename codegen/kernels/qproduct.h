@@ -32,6 +32,7 @@ typedef struct nb_qproduct {
     int64_t span;      /* inputs of a sum at most, whole units, not more than a block */
     int64_t spans;     /* of a whole group; sums of a row are numbered group * spans + span */
     int64_t row_spans;
+    bool large; /* the sums of a span's planes fit 32 bits each, but not together */
     cg_val rows;
     nb_rows cut;        /* of them into tiles */
     cg_val codes, sums; /* of row 0; NULL without scratch */

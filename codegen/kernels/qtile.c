@@ -37,9 +37,9 @@ static int rows_that_fit(const nb_qproduct *p, bool results) {
 }
 
 /* Higher tiles read the weights less often, but a result in memory is read and written for each
- * group: where there are registers for enough rows, results have some. */
+ * group: where there are some, and registers for enough rows, results have registers. */
 int nb_qtile_most(const nb_qproduct *p) {
-    int rows = rows_that_fit(p, p->spans == 1);
+    int rows = rows_that_fit(p, p->spans == 1 && p->s.groups > 1);
     if (rows < ENOUGH_ROWS) rows = rows_that_fit(p, false);
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
@@ -210,12 +210,16 @@ static void multiply_span(tile *t, cg_val group, cg_val units) {
     correct(t, group, true);
 }
 
-/* The exact sum of row r: <16 x i32>. */
+/* The exact sum of row r: 16 lanes of i32, or of f64 where those do not hold it. */
 static cg_val span_sum(const tile *t, int r) {
     cg *g = t->g;
     const int planes = t->p->planes;
     cg_val low = cg_get(g, t->sum[planes - 1][r]);
-    return planes == 1 ? low : cg_add(g, cg_shli(g, cg_get(g, t->sum[0][r]), 8), low);
+    if (planes == 1) return low;
+    cg_val high = cg_get(g, t->sum[0][r]);
+    if (!t->p->large) return cg_add(g, cg_shli(g, high, 8), low);
+    high = cg_sint_to_float(g, high, CG_F64);
+    return cg_add(g, cg_mul(g, high, cg_likef(g, high, 256)), cg_sint_to_float(g, low, CG_F64));
 }
 
 static cg_val state(const tile *t, int r) {
@@ -298,7 +302,7 @@ static void run_span(tile *t) {
     multiply_span(t, cg_i64(g, 0), t->arg[COUNT]);
     for (int r = 0; r < t->n; r++) {
         cg_val sum = span_sum(t, r), to = cg_offset(g, state(t, r), cg_i64(g, 64));
-        if (p->wide) sum = cg_sint_to_float(g, sum, CG_F64);
+        if (p->wide && !p->large) sum = cg_sint_to_float(g, sum, CG_F64);
         cg_store(g, cg_add(g, cg_load(g, nb_qtile_total_type(p), to, 64), sum), to, 64);
     }
 }
@@ -318,8 +322,9 @@ static const char *name_of(const tile *t) {
                                      : "f32",
                          q->granularity == NB_PER_BLOCK ? "_blocks" : "",
                          p->offset ? nb_format(arena, "_x%lld", (long long)p->offset) : "");
-    return nb_format(arena, "tile_%s_w%da%d_%s%s_%s%d", p->dot->name, p->s.bits, p->wide ? 16 : 8,
-                     sums, p->s.zeros ? "_zeros" : "", p->single ? "panels" : "rows", t->n);
+    return nb_format(arena, "tile_%s_w%da%d_%s%s%s_%s%d", p->dot->name, p->s.bits, p->wide ? 16 : 8,
+                     sums, p->large ? "_large" : "", p->s.zeros ? "_zeros" : "",
+                     p->single ? "panels" : "rows", t->n);
 }
 
 static cg_val emit(const tile *call, const char *name) {

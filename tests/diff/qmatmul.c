@@ -149,6 +149,7 @@ static void extremes(void) {
     static const product cases[] = {
         {&diff_acts[6], {COLUMNS(NB_U8), .contents = DIFF_TOP}, 28, 65536, 3, NONE, NONE, false},
         {&diff_acts[7], {COLUMNS(NB_U8), .contents = DIFF_TOP}, 28, 65536, 3, NONE, NONE, false},
+        {&diff_acts[7], {COLUMNS(NB_U8), .contents = DIFF_TOP}, 28, 4000, 3, NONE, NONE, false},
         {&diff_acts[6], {COLUMNS(NB_I8), .contents = DIFF_ENDS}, 30, 300, 17, NONE, NONE, false},
         {&diff_acts[7], {COLUMNS(NB_I8), .contents = DIFF_ENDS}, 30, 300, 17, NONE, NONE, false},
         {&diff_acts[1],
