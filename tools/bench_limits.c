@@ -73,9 +73,8 @@ static job next_round(nbt_limiter *l, nb_limit_kind kind) {
 }
 
 static void choose_turns(nbt_limiter *l, nb_limit_kind kind) {
-    const size_t bytes = BUFFER_BYTES / (size_t)l->threads;
-    l->slices = bytes > SLICE_BYTES ? bytes / SLICE_BYTES : 1;
-    l->turns[kind] = is_read(kind) ? (int64_t)(bytes / l->slices / NB_LIMIT_READ_BYTES) : 1 << 12;
+    const size_t slice = BUFFER_BYTES / (size_t)l->threads / l->slices;
+    l->turns[kind] = is_read(kind) ? (int64_t)(slice / NB_LIMIT_READ_BYTES) : 1 << 12;
     for (double seconds = 0; !is_read(kind) && seconds < SECONDS / 2;) {
         l->turns[kind] *= 2;
         job j = next_round(l, kind);
@@ -126,6 +125,8 @@ nb_status nbt_limiter_open(nbt_args *args, nbt_limiter **out) {
     NB_TRY(nbt_choose_threads(args, &l->threads));
     NB_TRY(nbt_choose_cpu(args, "native", &l->cpu));
     if (!l->threads) l->threads = nb_cpu_count();
+    const size_t bytes = BUFFER_BYTES / (size_t)l->threads;
+    l->slices = bytes > SLICE_BYTES ? bytes / SLICE_BYTES : 1;
     if (l->threads > 1)
         NB_TRY(nbl_runtime_error(
             args->diags, nb_pool_create(l->threads, &nb_default_memory, &l->pool, err), err));
@@ -143,7 +144,6 @@ void nbt_limiter_close(nbt_limiter *l) {
 static void measure(nbt_limiter *l, nbt_limits *out) {
     double rate[NB_LIMIT_COUNT], read = 0;
     for (nb_limit_kind k = 0; k < NB_LIMIT_COUNT; k++) {
-        nbt_limiter_round(l, k);
         rate[k] = best(l, k);
         if (is_read(k)) read = fmax(read, rate[k]);
     }

@@ -54,9 +54,9 @@ void nb_attention_code_queries(const nb_attention *a) {
         cg_for16(g, a->D, round_query, &q);
         cg_store(g, cg_mul(g, q.rounding.scale, scale), nb_floats_at(g, a->query_steps, row), 4);
     }
-    if (cg_isa_of(g)->fours) CG_IF(g, cg_cmpi(g, CG_GT, a->rows, 1)) {
-            nb_attention_split_queries(a);
-        }
+    if (cg_isa_of(g)->fours) {
+        CG_IF(g, cg_cmpi(g, CG_GT, a->rows, 1)) { nb_attention_split_queries(a); }
+    }
 }
 
 /* ---- products ------------------------------------------------------------------------------- */
@@ -211,9 +211,11 @@ static void multiply_row(const nb_attention *a, cg_val row) {
         CG_FOR(g, d, zero, many, cg_i64(g, count * LONG)) {
             multiply_long(a, &keys, row, d, count, NULL, sums);
         }
-        if (count > 1) CG_FOR(g, d, many, whole, cg_i64(g, LONG)) {
+        if (count > 1) {
+            CG_FOR(g, d, many, whole, cg_i64(g, LONG)) {
                 multiply_long(a, &keys, row, d, 1, NULL, sums);
             }
+        }
         CG_IF(g, cg_cmpi(g, CG_GT, rest, 0)) { multiply_long(a, &keys, row, whole, 1, rest, sums); }
         nb_attention_store_products(a, panel, row, gather_sums(g, sums, CG_LANES));
     }

@@ -31,6 +31,7 @@ nb_rounding nb_rounding_of(cg *g, const nb_quant *q, cg_val largest);
 /* Codes of 16 values (i32), of i8 or i16: dynamic, and with a known scale (f32). */
 cg_val nb_round_dynamic(cg *g, const nb_rounding *r, cg_val values);
 cg_val nb_round_static(cg *g, const nb_quant *q, cg_val scale, cg_val values);
+
 /* A run of values whose codes are wanted (kernels/quantize.c). */
 typedef struct nb_code_run {
     cg *g;
