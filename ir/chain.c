@@ -153,7 +153,7 @@ static bool are_byte_weights(const nb_value *w) {
 
 /* x[B,D...,C] as [B,C,D...]. */
 static bool brings_channels_forward(const nb_op *op) {
-    if (op->kind != NB_OP_transpose || !nb_has_one_use(nb_out(op))) return false;
+    if (op->kind != NB_OP_transpose) return false;
     const nb_attr *perm = nb_attr_of(op, "perm");
     const int rank = nb_out(op)->type->rank;
     for (int d = 0; d < rank; d++)
@@ -161,32 +161,67 @@ static bool brings_channels_forward(const nb_op *op) {
     return true;
 }
 
-bool nb_can_convolve(const nb_op *op, nb_qconv *conv) {
-    if (op->kind != NB_OP_qmatmul) return false;
+static bool multiplies_bytes(const nb_op *op) {
+    return op->kind == NB_OP_qmatmul && are_byte_codes(nb_in(op, 0)->type->quant) &&
+           are_byte_weights(nb_in(op, 1));
+}
+
+/* The patches that `op`, as a convolution, would multiply, or NULL. */
+static const nb_op *multiplied(const nb_op *op) {
+    if (!multiplies_bytes(op)) return NULL;
     const nb_value *a = nb_in(op, 0);
-    if (!a->def || !nb_has_one_use(a) || !are_byte_codes(a->type->quant) ||
-        !are_byte_weights(nb_in(op, 1)))
-        return false;
+    if (!a->def || !nb_has_one_use(a)) return NULL;
     const nb_op *patches = a->def->kind == NB_OP_as_codes ? nb_in(a->def, 0)->def : a->def;
     const nb_op_kind kind = patches == a->def ? NB_OP_qpatches : NB_OP_patches;
-    if (!patches || patches->kind != kind || !nb_has_one_use(nb_out(patches))) return false;
-    nb_value *x = nb_in(patches, 0);
-    if (kind == NB_OP_qpatches && x->type->elem != NB_F32) return false;
-    const nb_op *turned = x->def && brings_channels_forward(x->def) ? x->def : NULL;
-    *conv = (nb_qconv){.x = turned ? nb_in(turned, 0) : x, .turned = turned, .patches = patches};
+    if (!patches || patches->kind != kind || !nb_has_one_use(nb_out(patches))) return NULL;
+    return kind == NB_OP_patches || nb_in(patches, 0)->type->elem == NB_F32 ? patches : NULL;
+}
+
+/* What a value that stays in registers ends up in, `user` being the first op behind it. */
+static const nb_op *convolution_behind(const nb_op *user) {
+    while (user->kind == NB_OP_patches || user->kind == NB_OP_qpatches ||
+           user->kind == NB_OP_as_codes) {
+        if (!nb_has_one_use(nb_out(user))) return NULL;
+        user = nb_out(user)->uses->user;
+    }
+    return user;
+}
+
+/* Do convolutions alone use what `turned` makes? */
+static bool is_for_convolutions(const nb_op *turned) {
+    for (const nb_use *u = nb_out(turned)->uses; u; u = u->next) {
+        const nb_op *op = convolution_behind(u->user);
+        if (!op || multiplied(op) != u->user) return false;
+    }
     return true;
+}
+
+bool nb_can_convolve(const nb_op *op, nb_qconv *conv) {
+    const nb_op *patches = multiplied(op);
+    if (!patches) {
+        *conv = (nb_qconv){.x = nb_in(op, 0), .last = true};
+        return multiplies_bytes(op) && conv->x->type->rank >= 4 && !nb_is_const(conv->x);
+    }
+    nb_value *x = nb_in(patches, 0);
+    const nb_op *turned =
+        x->def && brings_channels_forward(x->def) && is_for_convolutions(x->def) ? x->def : NULL;
+    *conv = (nb_qconv){.x = turned ? nb_in(turned, 0) : x,
+                       .last = turned != NULL,
+                       .turned = turned,
+                       .patches = patches};
+    return true;
+}
+
+bool nb_is_qconv(const nb_op *op) {
+    nb_qconv conv;
+    return nb_can_convolve(op, &conv) && (!conv.patches || nb_in_registers(nb_in(op, 0)));
 }
 
 /* Is `v` what a convolution keeps in registers, and `user` what it has behind it? */
 static bool is_convolved(const nb_value *v, const nb_op *user) {
     nb_qconv conv;
-    const nb_op *root = user;
-    while (root->kind == NB_OP_patches || root->kind == NB_OP_qpatches ||
-           root->kind == NB_OP_as_codes) {
-        if (!nb_has_one_use(nb_out(root))) return false;
-        root = nb_out(root)->uses->user;
-    }
-    return nb_can_convolve(root, &conv) &&
+    const nb_op *root = convolution_behind(user);
+    return root && nb_can_convolve(root, &conv) && conv.patches &&
            (v == nb_in(root, 0) || v->def == conv.patches || v->def == conv.turned);
 }
 
@@ -196,8 +231,9 @@ static nb_chain convolution(nb_arena *arena, const nb_op *root) {
     nb_qconv conv;
     if (!nb_can_convolve(root, &conv)) return c;
     if (conv.turned) nb_vec_push(arena, &c.ops, conv.turned);
-    nb_vec_push(arena, &c.ops, conv.patches);
-    if (nb_in(root, 0)->def != conv.patches) nb_vec_push(arena, &c.ops, nb_in(root, 0)->def);
+    if (conv.patches) nb_vec_push(arena, &c.ops, conv.patches);
+    if (conv.patches && nb_in(root, 0)->def != conv.patches)
+        nb_vec_push(arena, &c.ops, nb_in(root, 0)->def);
     nb_vec_push(arena, &c.ops, root);
     for (uint32_t i = 0; i < root->n_operands; i++)
         nb_vec_push(arena, &c.inputs, i ? nb_in(root, i) : conv.x);

@@ -47,22 +47,22 @@ bool nb_chains_into(const nb_value *v, const nb_op *user);
  * patches, as_codes, dequantize, reduction. */
 const nb_op *nb_pooled(const nb_op *op);
 
-/* A convolution of codes: the qmatmul of patches of x, which need no memory. */
+/* A convolution of codes: the qmatmul of patches of x, which need no memory; or of codes x with two
+ * axes of places or more, which is one of a kernel of one element. */
 typedef struct nb_qconv {
-    nb_value *x;          /* plain: f32 (qpatches), i8 or u8; [B,C,D...], `turned`: [B,D...,C] */
-    const nb_op *turned;  /* the transpose that makes [B,C,D...] of it, or NULL */
-    const nb_op *patches; /* patches or qpatches */
+    nb_value *x;          /* f32 (qpatches), i8 or u8; [B,C,D...] */
+    bool last;            /* x is [B,D...,C] */
+    const nb_op *turned;  /* the transpose that makes [B,C,D...] of x then, or NULL */
+    const nb_op *patches; /* patches or qpatches; NULL: x are the codes themselves */
 } nb_qconv;
 
-/* Could `op` be one whose patches stay in registers? Codes have 8 bits and one scale, weights are a
+/* Could `op` be one, its patches in registers? Codes have 8 bits and one scale, weights are a
  * constant of its own in 8 bits with a scale for each column or for all, and 32 bits hold the sums.
  */
 bool nb_can_convolve(const nb_op *op, nb_qconv *conv);
 
 /* Is it one, where plan-memory has been? */
-static inline bool nb_is_qconv(const nb_op *op) {
-    return op->kind == NB_OP_qmatmul && nb_in(op, 0)->storage.kind == NB_STORE_REGISTERS;
-}
+bool nb_is_qconv(const nb_op *op);
 
 /* The chain that ends in `root`: with it the ops whose results have storage NB_STORE_REGISTERS. Of
  * a convolution of codes inputs are the qmatmul's operands, x in place of the first. Of an op that

@@ -217,7 +217,7 @@ static void check_region(checker *c, const nb_region *region);
 /* Of a convolution of codes all that can stay in registers does, or nothing. */
 static void check_convolution(checker *c, const nb_op *op) {
     nb_qconv conv;
-    if (!nb_can_convolve(op, &conv)) return;
+    if (!nb_can_convolve(op, &conv) || !conv.patches) return;
     const nb_value *between[] = {nb_in(op, 0), nb_out(conv.patches),
                                  conv.turned ? nb_out(conv.turned) : nb_in(op, 0)};
     for (size_t i = 1; i < NB_COUNT(between); i++)

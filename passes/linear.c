@@ -12,6 +12,13 @@ nb_value *nb_linear_weight(const nb_op *op) {
     return nb_is_const(b) && b->type->rank == 2 ? b : NULL;
 }
 
+nb_value *nb_as_codes(nb_builder *b, nb_value *x, const nb_quant *to) {
+    nb_begin(b, NB_OP_as_codes);
+    nb_arg(b, x);
+    nb_set_quant(b, "to", to);
+    return nb_end(b);
+}
+
 void nb_keep_original(nb_pass_ctx *ctx, const nb_value *codes, nb_blob *weight) {
     nb_pass_env *env = nb_state_of(ctx)->env;
     if (env->keep_originals) nb_map_set(&env->originals, codes, nb_blob_retain(weight));

@@ -3,6 +3,7 @@
 #ifndef NB_PASSES_LINEAR_H
 #define NB_PASSES_LINEAR_H
 
+#include "ir/build.h"
 #include "passes/pass.h"
 #include "passes/select.h"
 
@@ -18,6 +19,9 @@ const float *nb_original_of(const nb_pass_ctx *ctx, const nb_value *codes);
 /* For the end of a pass that needs originals: with quantized layers of which none is known, an
  * error, and false. */
 bool nb_originals_end(nb_pass_ctx *ctx, size_t known, size_t unknown);
+
+/* The plain integers `x` as codes under `to`. */
+nb_value *nb_as_codes(nb_builder *b, nb_value *x, const nb_quant *to);
 
 /* What calibrate saw of a layer's input; NULL, after an error, when it did not see it. */
 const nb_stats *nb_layer_stats(nb_pass_ctx *ctx, const nb_op *layer);

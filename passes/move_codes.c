@@ -17,6 +17,7 @@
  * of the bytes moves, and quantize stands where fuse-dequant makes it part of the product. A relu
  * in front of a quantize whose codes end at 0 is what clipping does anyway. What a sum reads moves
  * as codes too: the patches of an average pooling. */
+#include "passes/linear.h"
 #include "passes/rewrite.h"
 
 #include <math.h>
@@ -121,13 +122,6 @@ static nb_value *moved(nb_builder *b, const nb_value *v, const nb_quant *q) {
     return again(b, op, operands);
 }
 
-static nb_value *as_codes(nb_builder *b, nb_value *x, const nb_quant *q) {
-    nb_begin(b, NB_OP_as_codes);
-    nb_arg(b, x);
-    nb_set_quant(b, "to", q);
-    return nb_end(b);
-}
-
 /* ---- rules ---------------------------------------------------------------------------------- */
 
 /* The dequantize behind which nothing but views, transposes and patches lead to v, or NULL. */
@@ -153,7 +147,7 @@ static nb_value *sum(nb_match *m, nb_builder *b) {
     const nb_quant *q = nb_in(start_of(nb_got(m, "x")), 0)->type->quant;
     nb_value *codes = moved(b, nb_got(m, "x"), q);
     if (!codes) return NULL;
-    nb_value *x = nb_unary(b, NB_OP_dequantize, as_codes(b, codes, q));
+    nb_value *x = nb_unary(b, NB_OP_dequantize, nb_as_codes(b, codes, q));
     return again(b, m->root, &x);
 }
 
@@ -167,7 +161,7 @@ static const char *can_move(const nb_match *m) {
 
 static nb_value *move(nb_match *m, nb_builder *b) {
     nb_value *x = moved(b, nb_got(m, "x"), made(m));
-    return x ? as_codes(b, x, made(m)) : NULL;
+    return x ? nb_as_codes(b, x, made(m)) : NULL;
 }
 
 static const char *can_round_first(const nb_match *m) {
@@ -179,7 +173,7 @@ static nb_value *round_first(nb_match *m, nb_builder *b) {
     nb_arg(b, nb_got(m, "x"));
     nb_set_quant(b, "to", made(m));
     nb_value *codes = nb_unary(b, NB_OP_codes, nb_end(b));
-    return codes ? as_codes(b, again(b, nb_got_op(m, "t"), &codes), made(m)) : NULL;
+    return codes ? nb_as_codes(b, again(b, nb_got_op(m, "t"), &codes), made(m)) : NULL;
 }
 
 static const char *is_clipped_at_zero(const nb_match *m) {

@@ -236,7 +236,7 @@ static void keep_in_registers(nb_value *v) { v->storage = (nb_storage){NB_STORE_
 /* What a convolution of codes needs no memory for. */
 static void find_convolution(const nb_op *op) {
     nb_qconv conv;
-    if (!nb_can_convolve(op, &conv)) return;
+    if (!nb_can_convolve(op, &conv) || !conv.patches) return;
     keep_in_registers(nb_in(op, 0));
     keep_in_registers(nb_out(conv.patches));
     if (conv.turned) keep_in_registers(nb_out(conv.turned));

@@ -49,7 +49,8 @@ const char *nb_budget_option(const char *text, nb_arena *arena) {
 const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choices; }
 
 #define FRONT "simplify, raise, simplify"
-#define BACK  "move-codes, fuse-dequant, simplify"
+/* What move-codes left in front of codes goes on behind them. */
+#define BACK "move-codes, channels-last, fuse-dequant, simplify"
 /* Convolutions of one element are faster as products, whose results have their channels last. */
 #define POINTWISE ", conv-to-matmul{pointwise}, channels-last, simplify"
 /* Convolutions as linear layers, but those that would be too small anyway. Patches of codes are

@@ -1,7 +1,9 @@
-/* qmatmul of patches that stay in registers: a convolution of codes (qconv.h).
+/* qmatmul of patches that stay in registers, or of codes that are pixels: a convolution of codes
+ * (qconv.h).
  *
  * Phase 0 writes x once as unsigned bytes, or as numbers of 16 bits, with channels last: i8 codes
- * plus 128, u8 codes as they are, f32 rounded first. An item is a row of x. Phase 1 multiplies:
+ * plus 128, u8 codes as they are, f32 rounded first. An item is a row of x. Where x is that already
+ * there is nothing to write. Phase 1 multiplies:
  * some places next to each other along the last axis by some panels of 16 columns are a tile, whose
  * sums stay in registers; a word of inputs is broadcast. What was added to the codes, and their
  * zero point, come off again through the sums of the weights. An item is a row of places by the
@@ -56,7 +58,7 @@ static conv conv_of(nb_lower *l) {
     const cg_buf *x = &l->in[0].buf;
     cg_val step = cg_i64(g, c.s.channels * dot->act_bytes);
     for (int d = c.s.axes - 1; d >= 0; d--) {
-        c.D[d] = x->dims[d + (c.op.turned ? 1 : 2)];
+        c.D[d] = x->dims[d + (c.op.last ? 1 : 2)];
         c.step[d] = step;
         step = cg_mul(g, step, c.D[d]);
     }
@@ -65,8 +67,22 @@ static conv conv_of(nb_lower *l) {
     return c;
 }
 
+static bool of_floats(const conv *c) {
+    return c->op.patches && c->op.patches->kind == NB_OP_qpatches;
+}
+
+static int64_t stride_of(const conv *c, int axis) {
+    return c->op.patches ? nb_conv_stride(c->op.patches, axis) : 1;
+}
+
 /* What is added to a code, so that it has no sign. */
 static int64_t shift_of(const conv *c) { return c->q->storage == NB_I8 ? 128 : 0; }
+
+/* Is x what phase 0 would write, with whole words in each run? */
+static bool is_written(const conv *c) {
+    return c->op.last && !of_floats(c) && c->q->storage == NB_U8 && c->dot->act_bytes == 1 &&
+           c->s.run % c->s.each == 0 && cg_buf_is_dense(&c->l->in[0].buf);
+}
 
 /* ---- phase 0 -------------------------------------------------------------------------------- */
 
@@ -81,8 +97,7 @@ typedef struct copying {
 static cg_val code_of(const copying *k, cg_val v) {
     cg *g = k->c->l->g;
     const conv *c = k->c;
-    if (c->op.patches->kind == NB_OP_qpatches)
-        return cg_addi(g, nb_round_static(g, c->q, k->scale, v), shift_of(c));
+    if (of_floats(c)) return cg_addi(g, nb_round_static(g, c->q, k->scale, v), shift_of(c));
     return cg_zext(g, shift_of(c) ? cg_xor(g, v, cg_like(g, v, 128)) : v, CG_I32);
 }
 
@@ -136,7 +151,7 @@ static void copy_row(copying *k, cg_val row) {
     cg_val width = c->D[axes - 1], zero = cg_i64(g, 0);
     k->to = cg_offset(g, c->l->scratch, cg_mul(g, row, cg_mul(g, width, c->step[axes - 1])));
     k->stride = x->strides[x->rank - 1];
-    if (c->op.turned) {
+    if (c->op.last) {
         k->from = cg_buf_row(g, x, 2, row);
         cg_for16(g, cg_muli(g, width, c->s.channels), copy_16, k);
         return;
@@ -185,7 +200,7 @@ static void multiply_word(tile *t, cg_val x, cg_val w, int64_t i) {
     const nb_dot *dot = t->c->dot;
     cg *g = t->c->l->g;
     cg_val part[MAX_PANELS], step = t->c->step[t->c->s.axes - 1];
-    const int64_t stride = nb_conv_stride(t->c->op.patches, t->c->s.axes - 1);
+    const int64_t stride = stride_of(t->c, t->c->s.axes - 1);
     cg_fence(g);
     for (int p = 0; p < t->panels; p++) part[p] = load_part(t, w, i, p);
     for (int r = 0; r < t->places; r++) {
@@ -222,18 +237,18 @@ static void multiply_run(tile *t, cg_val x, cg_val w) {
 static void multiply_axis(tile *t, int axis, cg_val x, cg_val number) {
     const conv *c = t->c;
     cg *g = c->l->g;
-    const nb_attr *kernel = nb_attr_of(c->op.patches, "kernel");
     if (axis == c->s.axes || (axis == c->s.axes - 1 && c->s.run != c->s.channels)) {
         const int64_t bytes = c->s.words * nb_qconv_word_bytes(&c->s);
         multiply_run(t, x, cg_offset(g, t->w, cg_muli(g, number, bytes)));
         return;
     }
-    const int64_t length = kernel->ints.items[axis];
-    cg_val step = cg_muli(g, c->step[axis], nb_conv_dilation(c->op.patches, axis));
+    const nb_op *patches = c->op.patches;
+    const int64_t length = patches ? nb_attr_of(patches, "kernel")->ints.items[axis] : 1;
     if (length == 1) {
         multiply_axis(t, axis + 1, x, number);
         return;
     }
+    cg_val step = cg_muli(g, c->step[axis], nb_conv_dilation(patches, axis));
     CG_FOR(g, k, cg_i64(g, 0), cg_i64(g, length), cg_i64(g, 1)) {
         multiply_axis(t, axis + 1, cg_offset(g, x, cg_mul(g, k, step)),
                       cg_add(g, cg_muli(g, number, length), k));
@@ -285,12 +300,13 @@ static void run_row(const conv *c, cg_val row, cg_val panel, int panels) {
     for (int d = axes - 2; d >= 0; d--) {
         cg_val index = cg_urem(g, rest, y->dims[d + 1]);
         rest = cg_udiv(g, rest, y->dims[d + 1]);
-        index = cg_muli(g, index, nb_conv_stride(c->op.patches, d));
+        index = cg_muli(g, index, stride_of(c, d));
         at = cg_add(g, at, cg_mul(g, index, c->step[d]));
     }
     at = cg_add(g, at, cg_mul(g, rest, c->step[axes]));
-    cg_val from = cg_offset(g, c->l->scratch, at), number = cg_mul(g, row, width);
-    cg_val step = cg_muli(g, c->step[axes - 1], nb_conv_stride(c->op.patches, axes - 1));
+    cg_val from = cg_offset(g, is_written(c) ? c->l->in[0].buf.base : c->l->scratch, at),
+           number = cg_mul(g, row, width);
+    cg_val step = cg_muli(g, c->step[axes - 1], stride_of(c, axes - 1));
     tile t = {.c = c, .places = c->places, .panels = panels};
     t.w = cg_offset(g, c->l->in[1].buf.base, cg_muli(g, panel, nb_qconv_panel_bytes(&c->s)));
     cg_val last = cg_addi(g, width, -t.places);
@@ -332,6 +348,7 @@ static void multiply(const conv *c, cg_val begin, cg_val end) {
 cg_val nb_qconv_scratch(nb_lower *l) {
     const conv c = conv_of(l);
     cg_val batch = l->in[0].buf.dims[0];
+    if (is_written(&c)) return cg_i64(l->g, 0);
     return cg_addi(l->g, cg_mul(l->g, batch, c.step[c.s.axes]), BEHIND);
 }
 
@@ -339,6 +356,7 @@ cg_val nb_qconv_items(nb_lower *l, int phase) {
     cg *g = l->g;
     const conv c = conv_of(l);
     if (phase == 1) return cg_muli(g, rows_of(&c), nb_ceildiv(c.s.panels, c.panels));
+    if (is_written(&c)) return cg_i64(g, 0);
     cg_val rows = l->in[0].buf.dims[0];
     for (int d = 0; d < c.s.axes - 1; d++) rows = cg_mul(g, rows, c.D[d]);
     return rows;

@@ -7,14 +7,18 @@ nb_qconv_shape nb_qconv_shape_of(const nb_op *op, int act_bytes) {
     nb_qconv conv;
     nb_qconv_shape s = {.each = 4 / act_bytes};
     if (!nb_can_convolve(op, &conv)) return s;
-    const nb_attr *kernel = nb_attr_of(conv.patches, "kernel");
     const nb_type *w = nb_in(op, 1)->type;
-    s.axes = (int)kernel->ints.count;
+    const int64_t K = w->dims[0]->value;
+    int64_t side = 1; /* positions that lie side by side */
+    s.axes = conv.x->type->rank - 2;
     s.positions = 1;
-    for (int d = 0; d < s.axes; d++) s.positions *= kernel->ints.items[d];
-    const int64_t last = kernel->ints.items[s.axes - 1], K = w->dims[0]->value;
+    if (conv.patches) {
+        const int64_t *kernel = nb_attr_of(conv.patches, "kernel")->ints.items;
+        for (int d = 0; d < s.axes; d++) s.positions *= kernel[d];
+        if (nb_conv_dilation(conv.patches, s.axes - 1) == 1) side = kernel[s.axes - 1];
+    }
     s.channels = K / s.positions;
-    s.run = s.channels * (nb_conv_dilation(conv.patches, s.axes - 1) == 1 ? last : 1);
+    s.run = s.channels * side;
     s.runs = s.run ? K / s.run : 0;
     s.words = nb_ceildiv(s.run, s.each);
     s.N = w->dims[1]->value;

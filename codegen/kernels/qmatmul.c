@@ -1,7 +1,7 @@
 /* qmatmul: exact integer products of codes, one conversion and one fma per group (NUMBERS.md).
  *
  * Phase 0 prepares the activations, an item is a tile of rows (qprepare.c). Phase 1 multiplies, an
- * item is a panel of 16 columns (qpanel.c, qtile.c). Patches that stay in registers go another way
+ * item is a panel of 16 columns (qpanel.c, qtile.c). Convolutions of codes go another way
  * (qconv.c). */
 #include "codegen/kernels/qconv.h"
 #include "codegen/kernels/qtile.h"

@@ -140,8 +140,55 @@ static void twins(void) {
     diff_check_all(&d, 2, y);
 }
 
+/* Two kernels slide over one input that has its channels last, which both read where it stands:
+ * without borders words of four bytes are whole. */
+static void shared(void) {
+    static const form shapes[] = {{2, 8, {6, 9}, {3, 3}, {0}, {0}, 20},
+                                  {2, 8, {6, 9}, {1, 1}, {2, 2}, {0}, 33}};
+    static const nb_quant bytes = {.storage = NB_U8, .scale = 0.5F, .zero = 3};
+    diff d;
+    diff_begin(&d, "qconv, two of one input, channels last");
+    const nb_quant *quant = nb_quant_intern(d.graph, &bytes, "a", d.diags);
+    nb_value *x = input(&d, &shapes[0], NB_U8, true), *y[2];
+    for (int i = 0; i < 2; i++) {
+        nb_value *seen = slide(&d, &shapes[i], NB_OP_patches, x, NULL);
+        nb_begin(&d.b, NB_OP_as_codes);
+        nb_arg(&d.b, seen);
+        nb_set_quant(&d.b, "to", quant);
+        nb_value *a = nb_end(&d.b);
+        const int64_t K = a->type->dims[3]->value;
+        nb_value *w = diff_codes_const(&d, &weights[0], 2, (int64_t[]){K, shapes[i].columns});
+        y[i] = product(&d, &shapes[i], a, w, PLAIN, NULL);
+    }
+    diff_check_all(&d, 2, y);
+}
+
+/* Kernels of one element: codes with channels last, which have no patches. */
+static void pointwise(void) {
+    static const nb_quant quants[] = {
+        {.storage = NB_U8, .scale = 0.5F, .zero = 3},
+        {.storage = NB_I8, .scale = 0.5F, .zero = -7},
+    };
+    for (int i = 0; i < 2 * N_ENDINGS; i++) {
+        const form f = {.columns = 9 + 7 * i};
+        const int64_t K = i % 3 ? 16 + i : 24;
+        diff d;
+        diff_begin(&d, "qconv of one element %d", i);
+        nb_value *x = diff_input(&d, quants[i % 2].storage, 4, (int64_t[]){2, 3, 1 + 4 * i, K});
+        nb_begin(&d.b, NB_OP_as_codes);
+        nb_arg(&d.b, x);
+        nb_set_quant(&d.b, "to", nb_quant_intern(d.graph, &quants[i % 2], "a", d.diags));
+        nb_value *a = nb_end(&d.b);
+        nb_value *w = diff_codes_const(&d, &weights[(size_t)i % NB_COUNT(weights)], 2,
+                                       (int64_t[]){K, f.columns});
+        diff_check(&d, product(&d, &f, a, w, (ending)(i / 2), &results[0]));
+    }
+}
+
 void diff_test_qconv(void) {
     twins();
+    pointwise();
+    shared();
     for (size_t i = 0; i < NB_COUNT(forms); i++) {
         for (size_t k = 0; k < 2; k++) {
             const size_t act = (i + k + i / 4) % NB_COUNT(acts);

@@ -72,7 +72,7 @@ START_TEST(schemes) {
                            "include{scheme=w8a8, from=quantize-weights, until=simplify}"),
                      "simplify raise simplify draw-samples conv-to-matmul conv-to-matmul "
                      "channels-last simplify smooth-fold calibrate quantize-weights insert-qdq "
-                     "wide-inputs move-codes fuse-dequant");
+                     "wide-inputs move-codes channels-last fuse-dequant");
     ck_assert_str_eq(parse("include{scheme=f32, from=plan-memory}"), "plan-memory");
 }
 END_TEST
