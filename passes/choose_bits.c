@@ -9,10 +9,16 @@
  * and losses of layers add up (as in HAWQ-V3, arXiv 2011.10680, and others), which leaves a
  * multiple-choice knapsack.
  *
+ * What weights lose together, rounded by the method of the pipeline, and with what activations
+ * lose, is another figure: for max-kld the passes behind run on a copy, the divergence of that is
+ * measured on samples that they do not see, and the bound on the sum moves until what was measured
+ * comes closely below (aim.h).
+ *
  * Time is measured too: the model is compiled with all layers in one form after the other, and each
  * layer is timed in it (draft.h). What is left of a run is everything else. Then the model is timed
  * with the choice itself: where it takes longer than was foretold, the choice is made again for as
  * much less. */
+#include "passes/aim.h"
 #include "passes/draft.h"
 #include "passes/kept.h"
 #include "passes/knapsack.h"
@@ -21,6 +27,7 @@
 #include "passes/rtn.h"
 #include "passes/sensitivity.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +54,8 @@ static const nb_option options[] = {
      .fallback = "0",
      .min = 0,
      .max = 100,
-     .summary = "instead: the most that the outputs may diverge by, as measured layer by layer"},
+     .summary = "instead: the most that the outputs may diverge by, as measured behind the passes "
+                "that round; where none follows, as a sum of layers alone"},
     {.name = "bits",
      .kind = NB_OPTION_STRING,
      .fallback = "3,4,5,6,8",
@@ -79,6 +87,13 @@ static const nb_option options[] = {
      .min = 1,
      .max = 1 << 20,
      .summary = "the first so many samples measure (measure=layer: all)"},
+    {.name = "whole-samples",
+     .kind = NB_OPTION_INT,
+     .fallback = "16",
+     .min = 1,
+     .max = 1 << 20,
+     .summary = "max-kld: of four samples one, but no more than so many, measures what all layers "
+                "lose together, and rounds nothing meanwhile"},
     {.name = NULL},
 };
 
@@ -359,7 +374,127 @@ static bool choose_by_size(const search *s, nb_knapsack_item *items) {
 }
 
 #define TRIES 5
-#define LESS  0.995 /* a bit more than what the last try was beyond */
+
+/* ---- by what is lost ------------------------------------------------------------------------ */
+
+#define CLOSE 0.8 /* of max-kld: more tries would save few bits */
+
+static double estimate_of(const search *s, const nb_knapsack_item *items) {
+    double sum = 0;
+    for (size_t l = 0; l < s->layers.count; l++) sum += items[l].loss[items[l].choice];
+    return sum;
+}
+
+/* Within the bound, or as close to it as can be. */
+static double choose_estimate(const search *s, nb_knapsack_item *items, double bound) {
+    if (!choose_within(s, items, INFINITY, bound)) choose_within(s, items, DBL_MAX, INFINITY);
+    return estimate_of(s, items);
+}
+
+/* A choice for all layers, and what it loses. */
+typedef struct attempt {
+    int *choices;              /* [layers] */
+    double estimate, measured; /* measured: INFINITY before the first try */
+} attempt;
+
+/* What samples are for. */
+typedef struct parts {
+    nb_output_loss whole; /* of those held back */
+    nb_sample *rounding;  /* [n] of all others */
+    size_t n;
+} parts;
+
+/* Weights that are rounded by what they do on samples lose less on these than elsewhere: every
+ * fourth sample, of four or more, measures and does not round. */
+#define HELD_BACK 4
+
+static bool split_samples(const search *s, parts *p) {
+    nb_arena *scratch = nb_state_of(s->ctx)->scratch;
+    const nb_pass_env *env = nb_state_of(s->ctx)->env;
+    const int64_t most = nb_option_of(s->ctx, "whole-samples")->i;
+    if (!nb_output_loss_begin(&p->whole, s->ctx, most)) return false;
+    p->rounding = NB_NEW_ARRAY(scratch, nb_sample, env->n_samples);
+    if (env->n_samples < HELD_BACK) {
+        p->n = env->n_samples;
+        memcpy(p->rounding, env->samples, p->n * sizeof *p->rounding);
+        return true;
+    }
+    nb_sample *held = NB_NEW_ARRAY(scratch, nb_sample, p->whole.n_samples);
+    size_t n = 0;
+    for (size_t i = 0; i < env->n_samples; i++) {
+        if (i % HELD_BACK == HELD_BACK - 1 && n < p->whole.n_samples)
+            held[n++] = env->samples[i];
+        else
+            p->rounding[p->n++] = env->samples[i];
+    }
+    p->whole.samples = held;
+    p->whole.n_samples = n;
+    return true;
+}
+
+/* What is there now; false after an error. */
+static bool measure_attempt(const search *s, const parts *p, const nb_knapsack_item *items,
+                            attempt *out) {
+    out->measured = nb_draft_loss(s->ctx, p->rounding, p->n, &p->whole);
+    for (size_t l = 0; l < s->layers.count; l++) out->choices[l] = items[l].choice;
+    return out->measured >= 0;
+}
+
+static attempt new_attempt(const search *s) {
+    nb_arena *scratch = nb_state_of(s->ctx)->scratch;
+    return (attempt){NB_NEW_ARRAY(scratch, int, s->layers.count + 1), -1, INFINITY};
+}
+
+/* Tries until the whole, as measured, is closely below max-kld. The best is the one of the largest
+ * estimate, since a larger bound lets nothing have more bits; where all are beyond it, that of the
+ * most bits. False after an error. */
+static bool try_estimates(const search *s, const parts *p, nb_knapsack_item *items, attempt *best) {
+    const double most = nb_option_of(s->ctx, "max-kld")->f;
+    nb_aim aim = nb_aim_begin(most, CLOSE);
+    attempt now = new_attempt(s);
+    for (int i = 0; i <= TRIES; i++) {
+        if (i == TRIES && isfinite(best->measured)) return true;
+        const double estimate = choose_estimate(s, items, i < TRIES ? aim.next : 0);
+        if (estimate == now.estimate || estimate == best->estimate) break; /* known already */
+        now.estimate = estimate;
+        if (!measure_attempt(s, p, items, &now)) return false;
+        if (now.measured <= most && estimate > best->estimate) {
+            const attempt other = *best;
+            *best = now;
+            now.choices = other.choices;
+        }
+        if (!nb_aim_step(&aim, estimate, now.measured)) return true;
+    }
+    if (!isfinite(best->measured)) *best = now;
+    return true;
+}
+
+/* What all lose together in *measured. */
+static bool choose_by_loss(const search *s, nb_knapsack_item *items, double *measured) {
+    const double most = nb_option_of(s->ctx, "max-kld")->f;
+    parts p = {0};
+    attempt best = new_attempt(s);
+    const bool done = split_samples(s, &p) && nb_output_loss_float(&p.whole) &&
+                      try_estimates(s, &p, items, &best);
+    nb_output_loss_end(&p.whole);
+    if (!done) return false;
+    *measured = best.measured;
+    for (size_t l = 0; l < s->layers.count; l++) {
+        items[l].choice = best.choices[l];
+        set_form(s, &s->layers.items[l], best.choices[l]);
+    }
+    if (best.measured <= most) return true;
+    s->ctx->host->report(s->ctx, NB_LEVEL_ERROR, NULL,
+                         "max-kld=%g: with bits=\"%s\" and groups=\"%s\" the outputs diverge by "
+                         "%.3g, measured with %zu layers that lose least",
+                         most, nb_option_of(s->ctx, "bits")->s, nb_option_of(s->ctx, "groups")->s,
+                         best.measured, s->layers.count);
+    return false;
+}
+
+/* ---- by time -------------------------------------------------------------------------------- */
+
+#define LESS 0.995 /* a bit more than what the last try was beyond */
 
 /* Seconds of a run as chosen, and as foretold, which may be less than the budget allows. */
 static bool choose_by_time(const search *s, nb_knapsack_item *items, double *all,
@@ -392,32 +527,40 @@ static bool sees_layers_alone(nb_pass_ctx *ctx) {
     return nb_option_of(ctx, "measure")->i == NB_MEASURE_LAYER;
 }
 
+/* One of the ways above; seconds of a run, or the loss of the whole, where they were measured. */
+static bool choose_by(const search *s, nb_knapsack_item *items, double *all, double *foretold,
+                      double *measured) {
+    if (s->timed) return choose_by_time(s, items, all, foretold);
+    if (nb_option_of(s->ctx, "max-kld")->f > 0 && nb_draft_rounds(s->ctx))
+        return choose_by_loss(s, items, measured);
+    return choose_by_size(s, items);
+}
+
 static bool choose(search *s) {
     nb_pass_ctx *ctx = s->ctx;
     nb_knapsack_item *items =
         NB_NEW_ARRAY(nb_state_of(ctx)->scratch, nb_knapsack_item, s->layers.count + 1);
-    double bits = FLOAT_BITS * s->float_weights, loss = 0, all = 0, foretold = 0;
+    double bits = FLOAT_BITS * s->float_weights, all = 0, foretold = 0, measured = -1;
     for (size_t l = 0; l < s->layers.count; l++) {
         const layer *now = &s->layers.items[l];
         items[l] = (nb_knapsack_item){costs_of(s, now), now->loss, s->n_forms, 0};
     }
-    if (s->timed ? !choose_by_time(s, items, &all, &foretold) : !choose_by_size(s, items))
-        return false;
-    for (size_t l = 0; l < s->layers.count; l++) {
-        bits += s->layers.items[l].bits[items[l].choice];
-        loss += s->layers.items[l].loss[items[l].choice];
-    }
+    if (!choose_by(s, items, &all, &foretold, &measured)) return false;
+    for (size_t l = 0; l < s->layers.count; l++) bits += s->layers.items[l].bits[items[l].choice];
     const char *time = s->timed
                            ? nb_format(nb_state_of(ctx)->scratch,
                                        ", a run of %.4g ms (%.4g foretold, %.4g of them layers)",
                                        1e3 * all, 1e3 * foretold, 1e3 * (foretold - s->rest))
                            : "";
+    const char *whole = measured < 0 ? ""
+                                     : nb_format(nb_state_of(ctx)->scratch,
+                                                 ", together by %.3g as measured", measured);
     ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
-                      "%zu layers with %.3f bits per weight%s; alone %s %.3g in all",
+                      "%zu layers with %.3f bits per weight%s; alone %s %.3g in all%s",
                       s->layers.count + s->n_floats, bits / count_weights(s), time,
                       sees_layers_alone(ctx) ? "their outputs lose, relative to their squares,"
                                              : "they diverge by",
-                      loss);
+                      estimate_of(s, items), whole);
     return true;
 }
 

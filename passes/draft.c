@@ -117,25 +117,32 @@ static nb_status pass_on(nb_diags *to, const nb_diags *from, nb_status status) {
     return status;
 }
 
-static nb_status make(draft *d, const nb_pass_env *env, nb_arena *scratch) {
-    nb_diags *own = nb_diags_create(scratch, env->diags->file);
+/* The copy's own environment. */
+static nb_pass_env environment(const draft *d, const nb_pass_env *env, nb_arena *scratch) {
     nb_pass_env there = {.registry = env->registry,
-                         .diags = own,
+                         .diags = nb_diags_create(scratch, env->diags->file),
                          .arena = scratch,
                          .run = env->run,
                          .run_user = env->run_user,
                          .samples = env->samples,
-                         .n_samples = (size_t)nb_min_i64(1, (int64_t)env->n_samples),
-                         .after = see_weights,
-                         .after_user = d};
-    nb_pipeline behind;
+                         .n_samples = env->n_samples,
+                         .drawn = env->drawn};
     there.stats.arena = there.layer_forms.arena = scratch;
     take_along(d, &env->stats, &there.stats);
     take_along(d, &env->layer_forms, &there.layer_forms);
+    return there;
+}
+
+static nb_status make(draft *d, const nb_pass_env *env, nb_arena *scratch) {
+    nb_pass_env there = environment(d, env, scratch);
+    nb_pipeline behind;
+    there.n_samples = (size_t)nb_min_i64(1, (int64_t)env->n_samples);
+    there.after = see_weights;
+    there.after_user = d;
     NB_TRY(steps_behind(env, scratch, &behind));
     nb_status status = nb_pipeline_run(&behind, d->graph, &there);
     if (status == NB_OK) status = plan(d->graph, &there);
-    return pass_on(env->diags, own, status);
+    return pass_on(env->diags, there.diags, status);
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */
@@ -172,4 +179,52 @@ bool nb_draft_seconds(nb_pass_ctx *ctx, nb_op *const *ops, size_t n, double *sec
     nb_graph_destroy(d.graph);
     nb_arena_destroy(scratch);
     return ok;
+}
+
+/* ---- loss ----------------------------------------------------------------------------------- */
+
+/* From these on all bits are kept, or inputs and outputs are others than samples have. */
+static const char *const ends[] = {"fuse-dequant", "cache-type", "last-logits", "plan-memory"};
+
+static bool is_end(const nb_step *step) {
+    for (size_t i = 0; i < NB_COUNT(ends); i++) {
+        if (strcmp(step->pass->name, ends[i]) == 0) return true;
+    }
+    return false;
+}
+
+static nb_pipeline steps_that_round(const nb_pass_env *env, nb_arena *scratch) {
+    nb_pipeline out = {0};
+    for (size_t i = 0; i < env->n_behind && !is_end(&env->behind[i]); i++)
+        nb_vec_push(scratch, &out.steps, env->behind[i]);
+    return out;
+}
+
+bool nb_draft_rounds(const nb_pass_ctx *ctx) {
+    const nb_pass_env *env = nb_state_of(ctx)->env;
+    for (size_t i = 0; i < env->n_behind && !is_end(&env->behind[i]); i++) {
+        if (strcmp(env->behind[i].pass->name, "quantize-weights") == 0) return true;
+    }
+    return false;
+}
+
+double nb_draft_loss(nb_pass_ctx *ctx, const nb_sample *samples, size_t n,
+                     const nb_output_loss *model) {
+    const nb_pass_env *env = nb_state_of(ctx)->env;
+    nb_arena *scratch = nb_arena_create_like(nb_state_of(ctx)->scratch);
+    draft d = {.graph = nb_graph_clone(ctx->graph)};
+    index_values(&d, scratch);
+    nb_pass_env there = environment(&d, env, scratch);
+    there.samples = samples;
+    there.n_samples = n;
+    there.store = env->store;
+    there.progress = env->progress;
+    there.progress_user = env->progress_user;
+    const nb_pipeline steps = steps_that_round(env, scratch);
+    const nb_status status = nb_pipeline_run(&steps, d.graph, &there);
+    const double loss =
+        pass_on(env->diags, there.diags, status) == NB_OK ? nb_output_loss_of(model, d.graph) : -1;
+    nb_graph_destroy(d.graph);
+    nb_arena_destroy(scratch);
+    return loss;
 }

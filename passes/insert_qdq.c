@@ -3,6 +3,9 @@
  *   requires   quantize-weights; calibrate, for mode=static
  *   maintains  stage QDQ; one quantize for each distinct input, shared by its layers
  *
+ * A scale for each token, at run time, is that of ZeroQuant (Yao et al., arXiv 2206.01861); one for
+ * each block of a token that of VS-Quant (Dai et al., arXiv 2102.04503).
+ *
  *   %y: f32[B,2] = matmul %n, %w.d           (%w.d = dequantize @w.q)
  * becomes
  *   %n.q: #act_i8[B,4] = quantize %n {to=#act_i8}

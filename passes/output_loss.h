@@ -9,6 +9,7 @@
 typedef struct nb_output_loss {
     nb_pass_ctx *ctx;
     nb_counted counted;
+    const nb_sample *samples; /* [n_samples] the first there are; others may take their place */
     size_t n_samples;
     nb_tensor *wanted; /* [n_samples] the output as it was */
 } nb_output_loss;
@@ -20,6 +21,9 @@ bool nb_output_loss_begin(nb_output_loss *l, nb_pass_ctx *ctx, int64_t most_samp
 bool nb_output_loss_float(nb_output_loss *l);
 /* The mean divergence of all rows, with the graph as it stands; negative after an error. */
 double nb_output_loss_now(const nb_output_loss *l);
+/* The same of another graph that takes the same inputs; an error when its output has another shape.
+ */
+double nb_output_loss_of(const nb_output_loss *l, const nb_graph *g);
 void nb_output_loss_end(nb_output_loss *l); /* also after errors, and of one that is all zeros */
 
 #endif

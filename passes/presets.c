@@ -150,7 +150,7 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),
                      without_patches && group ? CONV_COLUMNS : "",
                      by_data ? ", method=gptq" : ", method=auto", s.act_bits,
-                     fixed                      ? ", mode=static"
+                     fixed                      ? ", mode=static, asymmetric"
                      : s.act_bits == 8 && group ? ", blocks=gated"
                                                 : "",
                      wide(&s, fixed, by_data, arena), end);

@@ -1,6 +1,7 @@
 /* choose-bits: sensitive layers get more bits, budgets hold, the loss that is told is the one that
  * quantized models have; and recipes say what was found. */
 #include "ir/text.h"
+#include "passes/aim.h"
 #include "passes/knapsack.h"
 #include "passes/layer_form.h"
 #include "passes/linear.h"
@@ -340,12 +341,121 @@ START_TEST(tells_errors_of_layers) {
 }
 END_TEST
 
+/* Of two layers that lose the same the errors add up, which makes the loss of both four times that
+ * of one, where the sum of single losses says twice. The bound holds all the same, and what is told
+ * is what the model has on every fourth sample; on the others, which are zeros, it loses nothing.
+ */
+START_TEST(measures_the_whole) {
+    static const double most[] = {0.1, 0.03, 0.01, 3e-3, 1e-3};
+    static float zeros[ROWS * K];
+    fixture f;
+    setup(&f);
+    nb_tensor nothing = f.in;
+    nothing.data = zeros;
+    const nb_sample samples[] = {{&nothing}, {&nothing}, {&nothing}, {&f.in}};
+    f.env.samples = samples;
+    f.env.n_samples = NB_COUNT(samples);
+    f.text = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,8] {\n"
+             "  const @a: f32[16,8] = random(3, -1..1)\n"
+             "  const @b: f32[16,8] = random(3, -1..1)\n"
+             "  %p: f32[B,8] = matmul %x, @a at \"/one/MatMul\"\n"
+             "  %q: f32[B,8] = matmul %x, @b at \"/other/MatMul\"\n"
+             "  %y: f32[B,8] = add %p, %q\n  return %y\n}\n";
+    nb_tensor wanted, got;
+    double sum = 0;
+    ck_assert_int_eq(run(&f, "simplify", &wanted), NB_OK);
+    const char *passes =
+        nb_format(f.arena,
+                  "choose-bits{max-kld=%g, bits=\"2,3,4,5,6,7,8\", groups=\"0,4,8\"}, "
+                  "quantize-weights{search}, fuse-dequant, simplify",
+                  most[_i]);
+    ck_assert_int_eq(run(&f, passes, &got), NB_OK);
+    for (int64_t r = 0; r < ROWS; r++)
+        sum += divergence((const float *)wanted.data + r * N, (const float *)got.data + r * N);
+    ck_assert_double_le(sum / ROWS, most[_i]);
+    ck_assert_double_ge(sum / ROWS, 0.3 * most[_i]);
+    ck_assert_double_eq_tol(told(&f, "together by "), sum / ROWS, 0.01 * sum / ROWS);
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* Puts out x, which has as many rows and more columns. */
+static nb_pass_result put_out_x(nb_pass_ctx *ctx) {
+    const char *name = "y";
+    nb_graph_set_outputs(ctx->graph, 1, &ctx->graph->body.params[0], &name);
+    return NB_PASS_CHANGED;
+}
+
+/* Takes one more input, which nothing reads. */
+static nb_pass_result take_another(nb_pass_ctx *ctx) {
+    nb_graph *g = ctx->graph;
+    nb_graph_add_input(g, "other", g->body.params[0]->type);
+    return NB_PASS_CHANGED;
+}
+
+/* What samples cannot tell the loss of. */
+START_TEST(cannot_be_measured) {
+    static const struct {
+        nb_pass_result (*run)(nb_pass_ctx *ctx);
+        const char *says;
+    } cases[] = {{put_out_x, "change the shape of output 'y', which is measured"},
+                 {take_another, "change the model's inputs, for which samples are"}};
+    const nb_pass pass = {.size = sizeof pass,
+                          .name = "changes",
+                          .summary = "changes what samples are for",
+                          .run = cases[_i].run};
+    fixture f;
+    setup(&f);
+    nb_graph *g;
+    ck_assert_int_eq(nb_parse(text, strlen(text), "g", NULL, NULL, NULL, f.diags, &g), NB_OK);
+    ck_assert_int_eq(nb_pipeline_parse(f.env.registry, "choose-bits{max-kld=1}, quantize-weights",
+                                       f.arena, f.diags, &f.pipeline),
+                     NB_OK);
+    nb_vec_push(f.arena, &f.pipeline.steps, (nb_step){.pass = &pass});
+    ck_assert_int_ne(nb_pipeline_run(&f.pipeline, g, &f.env), NB_OK);
+    ck_assert_ptr_nonnull(strstr(f.diags->list.items[0]->message, cases[_i].says));
+    nb_graph_destroy(g);
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* Where everything alike is measured as 0.4 of what was estimated; where activations lose 0.5 that
+ * no weight changes; where they lose more than there may be; where nothing is lost. */
+START_TEST(aims_by_secants) {
+    nb_aim aim = nb_aim_begin(1, 0.8);
+    ck_assert_double_eq(aim.next, 1);
+    ck_assert(nb_aim_step(&aim, 1, 0.4));
+    ck_assert_double_eq_tol(aim.next, 2.25, 1e-12);
+    ck_assert(!nb_aim_step(&aim, 2.25, 0.9));
+    aim = nb_aim_begin(1, 0.8);
+    ck_assert(nb_aim_step(&aim, 1, 1.5));
+    ck_assert_double_eq_tol(aim.next, 0.6, 1e-12);
+    ck_assert(nb_aim_step(&aim, 0.6, 1.1));
+    ck_assert_double_eq_tol(aim.next, 0.4, 1e-12);
+    ck_assert(!nb_aim_step(&aim, 0.4, 0.9));
+    aim = nb_aim_begin(1, 0.8);
+    for (double last = 1; last > 1e-3; last = aim.next) {
+        ck_assert(nb_aim_step(&aim, last, 2 + last));
+        ck_assert_double_gt(aim.next, 0);
+        ck_assert_double_lt(aim.next, last);
+    }
+    aim = nb_aim_begin(1, 0.8);
+    ck_assert(nb_aim_step(&aim, 1, 0));
+    ck_assert_double_eq(aim.next, 2);
+    ck_assert(nb_aim_step(&aim, 2, 3)); /* between what was too small and too large */
+    ck_assert_double_eq_tol(aim.next, 2 - 2.1 / 3, 1e-12);
+}
+END_TEST
+
 START_TEST(refused) {
     static const struct {
         const char *passes, *says;
     } cases[] = {
         {"choose-bits{budget=2, bits=\"4\", groups=\"0\"}", "at least 6.000 bits per weight"},
         {"choose-bits{max-kld=1e-9, bits=\"2,3\"}", "within max-kld=1e-09"},
+        {"choose-bits{max-kld=1e-9}, quantize-weights", "max-kld=1e-09: with bits=\"3,4,5,6,8\""},
+        {"choose-bits{max-kld=1e-6, bits=\"8\"}, quantize-weights, insert-qdq{act=i8}",
+         "measured with 2 layers that lose least"},
         {"choose-bits", "one of budget, budget-ms and max-kld"},
         {"choose-bits{budget=4, max-kld=1}", "one of budget, budget-ms and max-kld"},
         {"choose-bits{budget=4, budget-ms=1}", "one of budget, budget-ms and max-kld"},
@@ -453,7 +563,10 @@ Suite *nb_suite_choose_bits(void) {
     tcase_add_test(c, time_is_unknown);
     tcase_add_loop_test(c, tells_the_loss, 0, 2);
     tcase_add_test(c, tells_errors_of_layers);
-    tcase_add_loop_test(c, refused, 0, 16);
+    tcase_add_loop_test(c, measures_the_whole, 0, 5);
+    tcase_add_loop_test(c, cannot_be_measured, 0, 2);
+    tcase_add_test(c, aims_by_secants);
+    tcase_add_loop_test(c, refused, 0, 18);
     tcase_add_test(c, needs_samples);
     tcase_add_test(c, recipe);
     tcase_add_loop_test(c, best_choice, 0, 20);
