@@ -10,7 +10,8 @@
 
 #define MAX_HEAD   1024
 #define MAX_HEIGHT 8
-/* What memory is asked for lies so far behind what is read. */
+/* What memory is asked for lies so far behind what is read; for a row that is alone with keys that
+ * are used as they are turned, half as far, as they go to the first-level cache. */
 #define AHEAD_BYTES 16384
 
 static int64_t head_size(const nb_op *op) { return nb_in(op, 0)->type->dims[3]->value; }
@@ -56,10 +57,18 @@ static nb_attention view_of(nb_lower *l) {
     a.height = (int)nb_min_i64(MAX_HEIGHT, a.vectors);
     a.direct = isa->vector_bytes == 64 && !nb_is_u4(a.k);
     a.most = pad(g, cg_smin(g, rows, cg_i64(g, NB_ATTENTION_ROWS)), a.height);
-    int64_t codes = nb_is_u4(a.k) ? 2 : 1, /* in an element */
-        key_bytes = nb_max_i64(1, head_size(l->op) / codes * nb_elems[a.k->elem].bits / 8);
-    a.ahead = nb_ceildiv(AHEAD_BYTES / key_bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN;
     return a;
+}
+
+/* In keys. */
+static cg_val keys_ahead(const nb_attention *a) {
+    cg *g = a->l->g;
+    int64_t codes = nb_is_u4(a->k) ? 2 : 1, /* in an element */
+        bytes = nb_max_i64(1, head_size(a->l->op) / codes * nb_elems[a->k->elem].bits / 8),
+            far = nb_ceildiv(AHEAD_BYTES / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN,
+            near = nb_ceildiv(AHEAD_BYTES / 2 / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN;
+    if (!a->direct || nb_is_i8(a->k)) return cg_i64(g, far);
+    return cg_select(g, cg_cmpi(g, CG_EQ, a->rows, 1), cg_i64(g, near), cg_i64(g, far));
 }
 
 static cg_val all_blocks(const nb_attention *a) {
@@ -332,6 +341,7 @@ static void attend(nb_attention *a, cg_val block) {
     a->padded = pad(g, a->rows, a->height);
     for (int height = a->height / 2; height; height /= 2) /* as each_tile chooses */
         a->padded = cg_select(g, cg_cmpi(g, CG_LE, a->rows, height), cg_i64(g, height), a->padded);
+    a->ahead = keys_ahead(a);
     begin_rows(a);
     nb_attention_find_visible(a);
     each_run(a, cg_i64(g, NB_ATTENTION_RUN), run_of_keys);

@@ -22,12 +22,12 @@ typedef struct nb_attention {
     const cg_buf *q, *k, *v, *y;
     /* Of codes, [B,G,T,1]; of those of 4 bits, f16 [B,G,N,T], with minima. NULL for floats. */
     const cg_buf *k_scales, *v_scales, *k_minima, *v_minima;
-    cg_buf mask;   /* broadcast to [B,H,S,T] */
-    bool masked;   /* by a tensor, not by one number known now */
-    int vectors;   /* accumulators of 16 lanes that stay in registers */
-    int height;    /* most rows of a tile */
-    bool direct;   /* keys of a tile that is alone are used as they are turned */
-    int64_t ahead; /* keys and values between those at hand and those that memory is asked for */
+    cg_buf mask;  /* broadcast to [B,H,S,T] */
+    bool masked;  /* by a tensor, not by one number known now */
+    int vectors;  /* accumulators of 16 lanes that stay in registers */
+    int height;   /* most rows of a tile */
+    bool direct;  /* keys of a tile that is alone are used as they are turned */
+    cg_val ahead; /* keys and values between those at hand and those that memory is asked for */
     cg_val H, G, S, T, D, E;
     cg_val share;       /* query heads that share a key head */
     cg_val most;        /* rows in a block, padded */
@@ -104,12 +104,17 @@ void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d, int f
 void nb_attention_turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]);
 /* Asks memory for as much as a panel's nb_attention_turn reads. */
 void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d);
+/* The same for n panels from the first on, whose elements from d on are turned together: in the
+ * order of memory, as its streams want it, and close by. */
+void nb_attention_ask_panels(const nb_attention *a, const nb_panel *first, int n, cg_val d);
 /* to[d][lane] = element d of key `lane`, for a single d. */
 void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
 /* `vectors` vectors of value `i` of the run from element `e` on; `n` NULL, or 1..15 elements of
- * one. Asks memory for as much. */
+ * one. */
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out);
+/* Asks memory for as much. */
+void nb_attention_ask_value(const nb_attention *a, cg_val i, cg_val e, int vectors);
 
 /* Asks for bytes of memory from `pointer` on. */
 void nb_attention_ask(cg *g, cg_val pointer, int64_t bytes);

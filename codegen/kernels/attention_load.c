@@ -40,7 +40,7 @@ static cg_val token(const nb_attention *a, const cg_buf *b, cg_val head, cg_val 
 /* Token t + ahead, or as far into what comes behind the last one that is used. */
 static cg_val ahead_of(const nb_attention *a, const cg_buf *b, const cg_buf *then, cg_val head) {
     cg *g = a->l->g;
-    cg_val t = cg_addi(g, a->t, a->ahead), beyond = cg_sub(g, t, a->until);
+    cg_val t = cg_add(g, a->t, a->ahead), beyond = cg_sub(g, t, a->until);
     return cg_select(g, cg_cmpi(g, CG_LT, beyond, 0), token(a, b, a->kv, t),
                      token(a, then, head, cg_add(g, a->from, beyond)));
 }
@@ -155,6 +155,14 @@ void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d) {
     nb_attention_ask(g, element(g, a->k, p->next, at), 16 * CG_LANES);
 }
 
+void nb_attention_ask_panels(const nb_attention *a, const nb_panel *first, int n, cg_val d) {
+    cg *g = a->l->g;
+    const int bytes = 16 * CG_LANES * n; /* of each step */
+    cg_val at = cg_muli(g, within(g, a->k, d), n * CG_LANES),
+           from = element(g, a->k, first->next, at);
+    for (int i = 0; i < bytes; i += 64) cg_prefetch(g, cg_offset(g, from, cg_i64(g, i)), 3);
+}
+
 void nb_attention_turn(const nb_attention *a, const nb_panel *panel, cg_val d, int first,
                        cg_val *out) {
     cg *g = a->l->g;
@@ -210,12 +218,16 @@ static cg_val load_value(const nb_attention *a, cg_val i, cg_val e, cg_val n) {
     return as_float(g, cg_buf_load_part(g, v, element(g, v, from, e), cg_i64(g, 1), n));
 }
 
+void nb_attention_ask_value(const nb_attention *a, cg_val i, cg_val e, int vectors) {
+    cg *g = a->l->g;
+    const cg_buf *v = a->v;
+    if (nb_is_u4(v)) return;
+    nb_attention_ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
+                     vectors * CG_LANES * bytes_of(v));
+}
+
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out) {
     cg *g = a->l->g;
-    const cg_buf *v = a->v;
-    if (!nb_is_u4(v))
-        nb_attention_ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
-                         vectors * CG_LANES * bytes_of(v));
     for (int j = 0; j < vectors; j++) out[j] = load_value(a, i, cg_addi(g, e, j * CG_LANES), n);
 }

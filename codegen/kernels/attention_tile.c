@@ -60,9 +60,10 @@ static void dots_of_turned(const nb_attention *a, cg_val row, int rows, nb_keys 
         }
         return;
     }
+    if (rows == 1) nb_attention_ask_panels(a, keys, n, d);
     for (int p = 0; p < n; p++) {
         cg_val x[NB_ATTENTION_TURNED];
-        nb_attention_ask_keys(a, &keys[p], d);
+        if (rows > 1) nb_attention_ask_keys(a, &keys[p], d);
         nb_attention_turn(a, &keys[p], d, 0, x);
         for (int e = 0; e < turned; e++) multiply(a, row, rows, cg_addi(g, d, e), x[e], &dot[p], n);
     }
@@ -196,6 +197,8 @@ static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e
                count = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, a->n, panel));
         CG_FOR(g, i, zero, count, one) {
             cg_val value[MAX_VECTORS], p = nb_floats_at(g, weights, i);
+            /* The plain stream of a row that waits for nothing else comes best unasked. */
+            if (rows > 1 || !a->direct) nb_attention_ask_value(a, cg_add(g, panel, i), e, n);
             nb_attention_value(a, cg_add(g, panel, i), e, n, part, value);
             for (int r = 0; r < rows; r++) {
                 cg_val at = nb_floats_at(g, p, cg_i64(g, r * CG_LANES)),
