@@ -89,7 +89,7 @@ nb_status nb_export_conv(nb_exporter *x) {
 }
 
 /* Channels stand second in ONNX: transposed in front of it and behind. */
-nb_status nb_export_depthwise(nb_exporter *x) {
+static nb_port *put_depthwise(nb_exporter *x) {
     const nb_type *t = nb_in(x->op, 0)->type, *w = nb_in(x->op, 1)->type;
     const int axes = t->rank - 2;
     int64_t first[NB_MAX_RANK] = {0, axes + 1}, last[NB_MAX_RANK] = {0}, kernel[NB_MAX_RANK],
@@ -105,18 +105,33 @@ nb_status nb_export_depthwise(nb_exporter *x) {
         dilations[d] = nb_conv_dilation(x->op, d);
     }
     last[axes + 1] = 1;
-    nb_port *v = nb_operand(x, 0), *k = nb_operand(x, 1);
-    if (!v || !k) return nb_export_result(x, 0, NULL);
+    const bool sums = x->op->kind == NB_OP_qdepthwise && nb_attr_bool(x->op, "sums");
+    nb_port *vz = NULL, *kz = NULL,
+            *v = sums ? nb_port_integers(x, nb_in(x->op, 0), &vz) : nb_operand(x, 0),
+            *k = sums ? nb_port_integers(x, nb_in(x->op, 1), &kz) : nb_operand(x, 1);
+    if (!v || !k) return NULL;
     v = nb_put_transpose(x, v, (size_t)t->rank, first);
     k = nb_put_transpose(x, k, (size_t)w->rank, weights);
     if (k) k = nb_put_reshape(x, k, NULL, (size_t)t->rank, shape);
-    if (!v || !k) return nb_export_result(x, 0, NULL);
-    nb_port *y = NB_PUT(x, "Conv", v, k, nb_operand(x, 2));
+    if (!v || !k) return NULL;
+    nb_port *y =
+        sums ? NB_PUT(x, "ConvInteger", v, k, vz, kz) : NB_PUT(x, "Conv", v, k, nb_operand(x, 2));
     nb_put_ints(x, "kernel_shape", (size_t)axes, kernel);
     nb_put_ints(x, "strides", (size_t)axes, strides);
     nb_put_ints(x, "dilations", (size_t)axes, dilations);
     nb_put_attr(x, NB_ATTR_I("group", w->dims[axes]->value));
-    return nb_export_result(x, 0, y ? nb_put_transpose(x, y, (size_t)t->rank, last) : NULL);
+    return y ? nb_put_transpose(x, y, (size_t)t->rank, last) : NULL;
+}
+
+nb_status nb_export_depthwise(nb_exporter *x) { return nb_export_result(x, 0, put_depthwise(x)); }
+
+/* With its residual; then maybe codes again. */
+nb_status nb_export_qdepthwise(nb_exporter *x) {
+    nb_port *y = put_depthwise(x), *residual = nb_operand(x, 3);
+    if (y && residual) y = NB_PUT(x, "Add", y, residual);
+    if (!y || !nb_attr_of(x->op, "to")->set) return nb_export_result(x, 0, y);
+    nb_codes_made(x, y);
+    return NB_OK;
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */

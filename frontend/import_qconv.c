@@ -16,10 +16,30 @@ static nb_value *codes_of(const nb_value *v) {
     return c && nb_is_const(c) ? c : NULL;
 }
 
+/* The codes with one scale that the window's x was dequantized from, or NULL. */
+static nb_value *codes_at_run_time(const nb_window *c) {
+    const nb_op *made = c->x->def;
+    nb_value *codes = made && made->kind == NB_OP_dequantize ? nb_in(made, 0) : NULL;
+    const nb_quant *q = codes ? codes->type->quant : NULL;
+    return q && q->granularity == NB_PER_TENSOR && (q->storage == NB_I8 || q->storage == NB_U8)
+               ? codes
+               : NULL;
+}
+
+/* Each channel by itself? */
+static bool is_depthwise(const nb_value *w, int64_t groups) {
+    return groups > 1 && nb_dim_is(w->type->dims[0], groups) && nb_dim_is(w->type->dims[1], 1);
+}
+
 bool nb_conv_is_product(const nb_window *c, const nb_value *w, int64_t groups) {
     const nb_value *codes = codes_of(w);
-    if (!codes || groups != 1 || c->axes > MOST_AXES || c->x->type->elem != NB_F32) return false;
+    if (!codes || c->axes > MOST_AXES || c->x->type->elem != NB_F32) return false;
     const nb_quant *q = codes->type->quant;
+    if (is_depthwise(w, groups)) {
+        const nb_value *x = codes_at_run_time(c);
+        return x && !nb_depthwise_obstacle(x->type->quant, q, 0, codes->blob->size / groups);
+    }
+    if (groups != 1) return false;
     return q->granularity == NB_PER_TENSOR || (q->granularity == NB_PER_AXIS && q->axis == 0);
 }
 
@@ -58,23 +78,88 @@ static nb_value *matrix(nb_importer *im, nb_value *w) {
     return NULL;
 }
 
-/* What a place sees: of dequantized codes with one scale their patches as codes, dequantized. */
-static nb_value *inputs(nb_importer *im, const nb_window *c) {
-    const nb_op *made = c->x->def;
-    const nb_value *codes = made && made->kind == NB_OP_dequantize ? nb_in(made, 0) : NULL;
-    const nb_quant *q = codes ? codes->type->quant : NULL;
-    if (!q || q->granularity != NB_PER_TENSOR || (q->storage != NB_I8 && q->storage != NB_U8))
-        return nb_conv_patches(im, c, nb_conv_bordered(im, c, c->x, NULL));
-    nb_value *plain = nb_unary(&im->b, NB_OP_codes, nb_in(made, 0));
-    nb_value *zero = nb_scalar(im, q->storage, (double)q->zero);
-    nb_value *seen = nb_conv_patches(im, c, nb_conv_bordered(im, c, plain, zero));
-    nb_begin(&im->b, NB_OP_as_codes);
-    nb_arg(&im->b, seen);
-    nb_set_quant(&im->b, "to", q);
-    return nb_unary(&im->b, NB_OP_dequantize, nb_end(&im->b));
+/* As plain integers, with the window's border. */
+static nb_value *bordered_codes(nb_importer *im, const nb_window *c, nb_value *codes) {
+    const nb_quant *q = codes->type->quant;
+    nb_value *plain = nb_unary(&im->b, NB_OP_codes, codes);
+    return nb_conv_bordered(im, c, plain, nb_scalar(im, q->storage, (double)q->zero));
 }
 
+static nb_value *as_codes(nb_importer *im, nb_value *plain, const nb_quant *q) {
+    if (!plain || !q) return NULL;
+    nb_begin(&im->b, NB_OP_as_codes);
+    nb_arg(&im->b, plain);
+    nb_set_quant(&im->b, "to", q);
+    return nb_end(&im->b);
+}
+
+static nb_value *dequantized_again(nb_importer *im, nb_value *plain, const nb_quant *q) {
+    nb_value *codes = as_codes(im, plain, q);
+    return codes ? nb_unary(&im->b, NB_OP_dequantize, codes) : NULL;
+}
+
+/* What a place sees: of dequantized codes with one scale their patches as codes, dequantized. */
+static nb_value *inputs(nb_importer *im, const nb_window *c) {
+    nb_value *codes = codes_at_run_time(c);
+    if (!codes) return nb_conv_patches(im, c, nb_conv_bordered(im, c, c->x, NULL));
+    return dequantized_again(im, nb_conv_patches(im, c, bordered_codes(im, c, codes)),
+                             codes->type->quant);
+}
+
+/* ---- channels by themselves ------------------------------------------------------------------ */
+
+/* [B,C,D...] as [B,D...,C]. */
+static nb_value *channels_last(nb_importer *im, int axes, nb_value *x) {
+    int64_t perm[NB_MAX_RANK] = {0};
+    for (int d = 0; d < axes; d++) perm[d + 1] = d + 2;
+    perm[axes + 1] = 1;
+    return x ? nb_transpose(&im->b, x, perm) : NULL;
+}
+
+/* Codes w[C,1,K...] as [K...,C]. */
+static nb_value *kernel_by_channel(nb_importer *im, const nb_window *c, nb_value *w) {
+    const nb_dim *dims[NB_MAX_RANK] = {w->type->dims[0]};
+    int64_t perm[NB_MAX_RANK] = {0};
+    for (int d = 0; d < c->axes; d++) {
+        dims[d + 1] = w->type->dims[d + 2];
+        perm[d] = d + 1;
+    }
+    nb_value *rows = nb_graph_add_const(im->g, nb_format(im->arena, "%s.rows", w->name),
+                                        nb_type_with_dims(im->g, w->type, c->axes + 1, dims),
+                                        nb_blob_retain(w->blob), NULL);
+    nb_value *k = nb_codes_permuted(im->g, rows, perm, im->diags);
+    if (!k) nb_node_error(im, NB_LIMIT, "no memory for \"%s\" with channels last", w->name);
+    return k;
+}
+
+/* depthwise or qdepthwise of x[B,D...,C] by k[K...,C]; channels come second again. */
+static nb_value *by_channel(nb_importer *im, const nb_window *c, nb_op_kind kind, nb_value *x,
+                            nb_value *k, nb_value *bias) {
+    const bool sums = kind == NB_OP_qdepthwise;
+    if (!x || !k) return NULL;
+    nb_begin(&im->b, kind);
+    nb_arg(&im->b, x);
+    nb_arg(&im->b, k);
+    nb_arg(&im->b, bias);
+    if (sums) nb_arg(&im->b, NULL);
+    if (sums) nb_set_bool(&im->b, "sums", true);
+    nb_set_ints(&im->b, "strides", (size_t)c->axes, c->strides);
+    nb_set_ints(&im->b, "dilations", (size_t)c->axes, c->dilations);
+    return nb_end(&im->b);
+}
+
+static nb_value *depthwise(nb_importer *im, const nb_window *c, nb_value *w, nb_value *bias) {
+    nb_value *codes = codes_at_run_time(c), *k = kernel_by_channel(im, c, w);
+    nb_value *x = channels_last(im, c->axes, bordered_codes(im, c, codes));
+    x = dequantized_again(im, x, codes->type->quant);
+    k = k ? nb_unary(&im->b, NB_OP_dequantize, k) : NULL;
+    return channels_second(im, c->axes, by_channel(im, c, NB_OP_depthwise, x, k, bias));
+}
+
+/* ---- all channels together ------------------------------------------------------------------- */
+
 nb_value *nb_conv_product(nb_importer *im, const nb_window *c, nb_value *w, nb_value *bias) {
+    if (nb_node_int(im, "group", 1) != 1) return depthwise(im, c, codes_of(w), bias);
     nb_value *y = nb_binary(&im->b, NB_OP_matmul, inputs(im, c), matrix(im, codes_of(w)));
     if (bias && y) y = nb_combine(im, NB_OP_add, y, bias);
     return channels_second(im, c->axes, y);
@@ -112,6 +197,60 @@ static nb_value *part(nb_importer *im, nb_value *v, int axis, int64_t from, int6
     return p;
 }
 
+/* A descriptor of scale 1 with that zero point (NULL: 0) where it is a constant of one number. */
+static const nb_quant *units(nb_importer *im, nb_elem storage, const nb_value *zero, bool *known) {
+    nb_quant q = {.storage = storage, .scale = 1};
+    int64_t n;
+    *known = !zero || (nb_is_const(zero) && nb_type_static_count(zero->type, &n) && n == 1);
+    if (zero && *known) {
+        const nb_tensor z = nb_tensor_of_const(zero);
+        q.zero = nb_tensor_get_int(&z, 0);
+    }
+    return nb_quant_intern(im->g, &q, "unit", im->diags);
+}
+
+/* i32[C]: of each channel the sum of k[K...,C] less its zero point. */
+static nb_value *channel_sums(nb_importer *im, const nb_value *k) {
+    const nb_tensor t = nb_tensor_of_const(k);
+    const int64_t C = t.dims[t.rank - 1];
+    void *data;
+    nb_value *sums =
+        nb_new_const(im, nb_format(im->arena, "%s.sums", k->name), NB_I32, 1, &C, &data);
+    for (int64_t i = 0; sums && i < nb_tensor_count(&t); i++)
+        ((int32_t *)data)[i % C] += (int32_t)(nb_tensor_get_int(&t, i) - k->type->quant->zero);
+    return sums;
+}
+
+/* Can integers w[C,1,K...] be multiplied channel by channel? `qw`: what they are then. */
+static bool are_by_channel(nb_importer *im, nb_value *w, const nb_value *wz, int64_t groups,
+                           const nb_quant **qw) {
+    const nb_quant any = {.storage = NB_U8, .scale = 1};
+    bool known;
+    if (!is_depthwise(w, groups) || !nb_is_const(w) || w->blob->size == 0) return false;
+    *qw = units(im, w->type->elem, wz, &known);
+    return *qw && known && !nb_depthwise_obstacle(&any, *qw, 0, w->blob->size / groups);
+}
+
+/* Their sums with x, which has its border; what a zero point that only a run tells adds is taken
+ * off. */
+static nb_value *integers_by_channel(nb_importer *im, const nb_window *c, nb_value *x, nb_value *xz,
+                                     nb_value *w, const nb_quant *qw) {
+    bool known;
+    const nb_quant *qx = units(im, x->type->elem, xz, &known);
+    nb_value *codes =
+        nb_graph_add_const(im->g, nb_format(im->arena, "%s.q", w->name),
+                           nb_type_with_quant(im->g, w->type, qw), nb_blob_retain(w->blob), NULL);
+    nb_value *k = kernel_by_channel(im, c, codes);
+    if (im->g->stage < NB_STAGE_FUSED) im->g->stage = NB_STAGE_FUSED;
+    nb_value *y = by_channel(im, c, NB_OP_qdepthwise,
+                             as_codes(im, channels_last(im, c->axes, x), qx), k, NULL);
+    if (y && !known) {
+        nb_value *zero = nb_cast(&im->b, nb_reshape(&im->b, xz, 0, NULL), NB_I32);
+        y = nb_combine(im, NB_OP_sub, y, nb_combine(im, NB_OP_mul, zero, channel_sums(im, k)));
+    }
+    return channels_second(im, c->axes, y);
+}
+
 nb_status nb_import_conv_integer(nb_importer *im) {
     nb_value *x = nb_node_input(im, 0), *w = nb_node_input(im, 1), *y = NULL;
     nb_value *xz = nb_has_input(im, 2) ? nb_node_input(im, 2) : NULL,
@@ -137,6 +276,9 @@ nb_status nb_import_conv_integer(nb_importer *im) {
              *padded = nb_conv_bordered(im, &c, x, border);
     if (wz && wz->type->rank == 1 && !nb_dim_is(wz->type->dims[0], 1))
         NB_TRY(nb_unify(im, wz->type->dims[0], rows));
+    const nb_quant *qw;
+    if (padded && are_by_channel(im, w, wz, groups, &qw))
+        return nb_node_output(im, 0, integers_by_channel(im, &c, padded, xz, w, qw));
     for (int64_t g = 0; g < groups && padded; g++) {
         const bool each = wz && wz->type->rank == 1 && wz->type->dims[0] == rows;
         nb_value *wg = part(im, w, 0, g * M, M), *zg = each ? part(im, wz, 0, g * M, M) : wz;

@@ -129,11 +129,11 @@ static void drop(running *r, const nb_value *v) {
     release(r, v);
 }
 
-/* The values that `op` reads: its operands, but the codes behind them where a matmul of two
+/* The values that `op` reads: its operands, but the codes behind them where a product of two
  * dequantized values is a product of codes. NULL for operands that are not given. */
 static const nb_value *read_by(const nb_op *op, uint32_t i) {
     const nb_value *v = nb_in(op, i);
-    return nb_is_product_of_codes(op) ? nb_in(v->def, 0) : v;
+    return i < 2 && nb_is_product_of_codes(op) ? nb_in(v->def, 0) : v;
 }
 
 /* Is anyone interested in the result? */
@@ -164,9 +164,12 @@ static nb_status product_of_codes(const nb_op *op, const nb_tensor *in, int64_t 
     nb_evaluating e = {
         .op = op, .in = in, .out = out, .symbols = symbols, .arena = scratch, .diags = diags};
     nb_status status = allocate(&e, nb_out(op)->type, out, arena);
+    const bool depthwise = op->kind == NB_OP_depthwise;
+    const nb_tensor *bias = depthwise && nb_in(op, 2) ? &in[2] : NULL;
     if (status == NB_OK)
-        status = nb_eval_product_of_codes(&e, &in[0], read_by(op, 0)->type->quant, &in[1],
-                                          read_by(op, 1)->type->quant, NULL, NULL, out);
+        status = (depthwise ? nb_eval_depthwise_of_codes : nb_eval_product_of_codes)(
+            &e, &in[0], read_by(op, 0)->type->quant, &in[1], read_by(op, 1)->type->quant, bias,
+            NULL, out);
     nb_arena_destroy(scratch);
     return status;
 }

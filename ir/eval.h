@@ -39,8 +39,8 @@ nb_status nb_eval(const nb_graph *g, const nb_tensor *inputs, nb_tensor *outputs
 nb_status nb_eval_bind(const nb_graph *g, const nb_tensor *inputs, int64_t *symbols,
                        nb_diags *diags);
 
-/* Is `op` a matmul that is defined as a qmatmul (NUMBERS.md)? Then its operands' defining ops are
- * dequantize. */
+/* Is `op` a matmul or depthwise that is defined as one of codes (NUMBERS.md)? Then its operands'
+ * defining ops are dequantize. */
 bool nb_is_product_of_codes(const nb_op *op);
 
 /* Computes one op from tensors of its operands (entries for absent operands are ignored); a `bind`

@@ -1,6 +1,7 @@
 /* conv: a sequence of fma for each output, channels of the group outside, positions of the kernel
  * in row-major order inside (NUMBERS.md, "Products"). Outputs are computed a row at a time. And
- * depthwise, which is the same for channels that lie next to each other. */
+ * depthwise, which is the same for channels that lie next to each other, of codes too. */
+#include "ir/codes.h"
 #include "ir/conv.h"
 #include "ir/eval_fast.h"
 #include "ir/eval_private.h"
@@ -104,33 +105,79 @@ nb_status nb_eval_conv(const nb_evaluating *e) {
 }
 
 /* depthwise: x[B,D...,C], w[K...,C]. For each output place all channels, position by position. */
+typedef struct places {
+    conv c;
+    int64_t count, each, image; /* all of them, those of an image, and its elements in x */
+} places;
+
+static places places_of(const nb_op *op, const nb_tensor *x, const nb_tensor *w,
+                        const nb_tensor *y) {
+    const int axes = x->rank - 2;
+    places p = {.c = {.op = op, .x = x, .w = w, .axes = axes, .positions = 1},
+                .each = 1,
+                .image = x->dims[x->rank - 1]};
+    for (int d = axes - 1; d >= 0; d--) {
+        p.c.strides[d] = p.image;
+        p.image *= x->dims[d + 1];
+        p.each *= y->dims[d + 1];
+        p.c.positions *= w->dims[d];
+    }
+    p.count = y->dims[0] * p.each;
+    return p;
+}
+
+/* Where in x the first input of place `i` is, and position `k` of the kernel from there. */
+static int64_t place_at(const places *p, const nb_tensor *y, int64_t i) {
+    return i / p->each * p->image +
+           offset_of(&p->c, y->dims + 1, p->c.axes, i % p->each, "strides");
+}
+static int64_t position_at(const places *p, int64_t k) {
+    return offset_of(&p->c, p->c.w->dims, p->c.axes, k, "dilations");
+}
+
 nb_status nb_eval_depthwise(const nb_evaluating *e) {
     const nb_tensor *x = &e->in[0], *w = &e->in[1];
-    nb_tensor *y = e->out;
-    const int axes = x->rank - 2;
     const int64_t C = x->dims[x->rank - 1];
-    conv c = {.op = e->op, .x = x, .w = w, .axes = axes, .positions = 1};
-    int64_t places = 1, image = C;
-    for (int d = axes - 1; d >= 0; d--) {
-        c.strides[d] = image;
-        image *= x->dims[d + 1];
-        places *= y->dims[d + 1];
-        c.positions *= w->dims[d];
-    }
+    const places p = places_of(e->op, x, w, e->out);
+    if (C == 0) return NB_OK;
     float *acc = (float *)nb_alloc(e->arena, (size_t)C * sizeof(float) + 8);
     const float *data = (const float *)x->data, *weights = (const float *)w->data;
-    for (int64_t i = 0; i < y->dims[0] * places && C > 0; i++) {
-        const float *from =
-            data + i / places * image + offset_of(&c, y->dims + 1, axes, i % places, "strides");
+    for (int64_t i = 0; i < p.count; i++) {
+        const float *from = data + place_at(&p, e->out, i);
         for (int64_t k = 0; k < C; k++) acc[k] = 0;
-        for (int64_t p = 0; p < c.positions; p++) {
-            const float *at = from + offset_of(&c, w->dims, axes, p, "dilations");
-            for (int64_t k = 0; k < C; k++) acc[k] = fmaf(at[k], weights[p * C + k], acc[k]);
+        for (int64_t n = 0; n < p.c.positions; n++) {
+            const float *at = from + position_at(&p, n);
+            for (int64_t k = 0; k < C; k++) acc[k] = fmaf(at[k], weights[n * C + k], acc[k]);
         }
         for (int64_t k = 0; k < C; k++) {
             const float bias = nb_given(e, 2) ? ((const float *)e->in[2].data)[k] : 0;
-            ((float *)y->data)[i * C + k] = nb_given(e, 2) ? acc[k] + bias : acc[k];
+            ((float *)e->out->data)[i * C + k] = nb_given(e, 2) ? acc[k] + bias : acc[k];
         }
+    }
+    return NB_OK;
+}
+
+nb_status nb_eval_depthwise_of_codes(const nb_evaluating *e, const nb_tensor *x, const nb_quant *qx,
+                                     const nb_tensor *w, const nb_quant *qw, const nb_tensor *bias,
+                                     const nb_tensor *residual, nb_tensor *y) {
+    const int64_t C = x->dims[x->rank - 1];
+    const places p = places_of(e->op, x, w, y);
+    const nb_codes c = nb_codes_expand(qw, w, e->arena);
+    const float scale = nb_quant_scale(qx, 0);
+    for (int64_t i = 0; i < p.count * C; i++) {
+        const int64_t from = place_at(&p, y, i / C) + i % C;
+        int64_t sum = 0;
+        for (int64_t n = 0; n < p.c.positions; n++)
+            sum += (nb_tensor_get_int(x, from + position_at(&p, n)) - qx->zero) *
+                   (nb_tensor_get_int(w, n * C + i % C) - nb_codes_zero(&c, n * C + i % C));
+        if (y->elem == NB_I32) {
+            nb_tensor_set_int(y, i, sum);
+            continue;
+        }
+        float v = fmaf((float)sum, nb_codes_scale(&c, i % C), 0) * scale;
+        if (bias) v = v + ((const float *)bias->data)[i % C];
+        if (residual) v = v + ((const float *)residual->data)[i];
+        ((float *)y->data)[i] = v;
     }
     return NB_OK;
 }

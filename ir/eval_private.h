@@ -81,5 +81,9 @@ nb_status nb_eval_region(const nb_evaluating *e, const nb_region *region, const 
 nb_status nb_eval_product_of_codes(const nb_evaluating *e, const nb_tensor *a, const nb_quant *qa,
                                    const nb_tensor *b, const nb_quant *qb, const nb_tensor *bias,
                                    const nb_tensor *residual, nb_tensor *out);
+/* The same of depthwise; into i32 the sums themselves. */
+nb_status nb_eval_depthwise_of_codes(const nb_evaluating *e, const nb_tensor *x, const nb_quant *qx,
+                                     const nb_tensor *w, const nb_quant *qw, const nb_tensor *bias,
+                                     const nb_tensor *residual, nb_tensor *out);
 
 #endif

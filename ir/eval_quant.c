@@ -251,10 +251,18 @@ static int64_t group_of(const nb_quant *qb, int64_t K) {
 }
 
 bool nb_is_product_of_codes(const nb_op *op) {
-    if (op->kind != NB_OP_matmul) return false;
+    const bool depthwise = op->kind == NB_OP_depthwise;
+    if (op->kind != NB_OP_matmul && !depthwise) return false;
     const nb_op *a = nb_in(op, 0)->def, *b = nb_in(op, 1)->def;
     if (!a || !b || a->kind != NB_OP_dequantize || b->kind != NB_OP_dequantize) return false;
     const nb_value *x = nb_in(a, 0), *w = nb_in(b, 0);
+    if (depthwise) {
+        const int last = w->type->rank - 1;
+        int64_t n;
+        return nb_is_const(w) && nb_type_static_count(w->type, &n) &&
+               !nb_depthwise_obstacle(x->type->quant, w->type->quant, last,
+                                      n / nb_max_i64(w->type->dims[last]->value, 1));
+    }
     return nb_is_const(w) && w->type->rank == 2 &&
            !nb_product_obstacle(x->type->quant, w->type->quant, w->type->dims[0]->value);
 }
@@ -327,13 +335,24 @@ static nb_status sums_of_codes(const nb_evaluating *e) {
     return NB_OK;
 }
 
-nb_status nb_eval_qmatmul(const nb_evaluating *e) {
-    if (nb_attr_bool(e->op, "sums")) return sums_of_codes(e);
+typedef nb_status product_fn(const nb_evaluating *e, const nb_tensor *a, const nb_quant *qa,
+                             const nb_tensor *b, const nb_quant *qb, const nb_tensor *bias,
+                             const nb_tensor *residual, nb_tensor *out);
+
+/* A product with all that may follow it. */
+static nb_status product(const nb_evaluating *e, product_fn *of) {
     const bool codes = nb_attr_of(e->op, "to")->set;
     nb_tensor floats = codes ? floats_like(e) : *e->out;
-    NB_TRY(nb_eval_product_of_codes(e, &e->in[0], nb_in(e->op, 0)->type->quant, &e->in[1],
-                                    nb_in(e->op, 1)->type->quant, nb_given(e, 2) ? &e->in[2] : NULL,
-                                    nb_given(e, 3) ? &e->in[3] : NULL, &floats));
+    NB_TRY(of(e, &e->in[0], nb_in(e->op, 0)->type->quant, &e->in[1], nb_in(e->op, 1)->type->quant,
+              nb_given(e, 2) ? &e->in[2] : NULL, nb_given(e, 3) ? &e->in[3] : NULL, &floats));
     if (codes) quantize(e, &floats);
     return NB_OK;
+}
+
+nb_status nb_eval_qmatmul(const nb_evaluating *e) {
+    return nb_attr_bool(e->op, "sums") ? sums_of_codes(e) : product(e, nb_eval_product_of_codes);
+}
+
+nb_status nb_eval_qdepthwise(const nb_evaluating *e) {
+    return product(e, nb_eval_depthwise_of_codes);
 }

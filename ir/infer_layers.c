@@ -102,29 +102,37 @@ nb_status nb_infer_conv(const nb_inferring *i) {
     return NB_OK;
 }
 
-nb_status nb_infer_depthwise(const nb_inferring *i) {
+/* The shape of depthwise: x[B,D...,C] and w[K...,C], whatever their elements. */
+static nb_status slide_by_channel(const nb_inferring *i, const nb_dim **dims) {
     const nb_type *x = nb_in_type(i, 0), *w = nb_in_type(i, 1);
-    bool fits = x->elem == NB_F32 && w->elem == NB_F32 && x->rank >= 3 && w->rank == x->rank - 1 &&
-                nb_dim_is_const(x->dims[x->rank - 1]) &&
+    bool fits = x->rank >= 3 && w->rank == x->rank - 1 && nb_dim_is_const(x->dims[x->rank - 1]) &&
                 w->dims[w->rank - 1] == x->dims[x->rank - 1];
     for (int d = 0; fits && d < w->rank; d++) fits = nb_dim_is_const(w->dims[d]);
     if (!fits)
-        return nb_infer_error(
-            i, "takes x[B,D...,C] and w[K...,C] of f32 and known sizes, found %s and %s",
-            nb_in_text(i, 0), nb_in_text(i, 1));
+        return nb_infer_error(i, "takes x[B,D...,C] and w[K...,C] of known sizes, found %s and %s",
+                              nb_in_text(i, 0), nb_in_text(i, 1));
     NB_TRY(check_steps(i, "strides", x->rank - 2));
     NB_TRY(check_steps(i, "dilations", x->rank - 2));
     int64_t kernel[NB_MAX_RANK];
     for (int d = 0; d < w->rank - 1; d++) kernel[d] = w->dims[d]->value;
-    const nb_dim *dims[NB_MAX_RANK] = {x->dims[0]};
+    dims[0] = x->dims[0];
     NB_TRY(slide(i, x, 1, kernel, dims + 1));
     dims[x->rank - 1] = x->dims[x->rank - 1];
-    i->types[0] = nb_type_intern(i->g, x->elem, NULL, x->rank, dims);
     const nb_value *bias = nb_in(i->op, 2);
-    if (bias && (bias->type->elem != NB_F32 || bias->type->rank != 1 ||
+    if (bias && (bias->type->elem != NB_F32 || bias->type->quant || bias->type->rank != 1 ||
                  bias->type->dims[0] != x->dims[x->rank - 1]))
         return nb_infer_error(i, "the bias is f32, one for each channel of %s, found %s",
                               nb_in_text(i, 0), nb_in_text(i, 2));
+    return NB_OK;
+}
+
+nb_status nb_infer_depthwise(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0), *w = nb_in_type(i, 1);
+    const nb_dim *dims[NB_MAX_RANK];
+    if (x->elem != NB_F32 || w->elem != NB_F32)
+        return nb_infer_error(i, "takes f32, found %s and %s", nb_in_text(i, 0), nb_in_text(i, 1));
+    NB_TRY(slide_by_channel(i, dims));
+    i->types[0] = nb_type_intern(i->g, NB_F32, NULL, x->rank, dims);
     return NB_OK;
 }
 
@@ -368,6 +376,32 @@ nb_status nb_infer_scales(const nb_inferring *i) {
     return NB_OK;
 }
 
+/* The result of a product of codes whose floats are of type y. */
+static nb_status end_product(const nb_inferring *i, const nb_type *y) {
+    const nb_quant *a = nb_in_type(i, 0)->quant, *b = nb_in_type(i, 1)->quant;
+    const nb_value *bias = nb_in(i->op, 2), *residual = nb_in(i->op, 3);
+    if (residual && residual->type != y)
+        return nb_infer_error(i, "the residual has the result's type %s, found %s",
+                              nb_type_text(i->g->arena, y), nb_in_text(i, 3));
+    const nb_attr *to = nb_attr_of(i->op, "to");
+    if (nb_attr_bool(i->op, "sums")) {
+        if (bias || residual || to->set || a->granularity != NB_PER_TENSOR ||
+            a->storage == NB_I16 || b->granularity == NB_PER_GROUP)
+            return nb_infer_error(i,
+                                  "gives sums of activations of 8 bits with one scale and weights "
+                                  "without groups, without bias, residual and `to`");
+        y = nb_type_with_elem(i->g, y, NB_I32);
+    } else if (to->set) {
+        NB_TRY(check_codes(i, to->quant, y));
+        if (to->quant->granularity != NB_PER_TENSOR ||
+            (to->quant->storage != NB_I8 && to->quant->storage != NB_U8))
+            return nb_infer_error(i, "makes codes of i8 or u8 with a scale for the tensor");
+        y = nb_type_with_quant(i->g, y, to->quant);
+    }
+    i->types[0] = y;
+    return NB_OK;
+}
+
 nb_status nb_infer_qmatmul(const nb_inferring *i) {
     const nb_type *a = nb_in_type(i, 0), *b = nb_in_type(i, 1);
     bool constant = nb_is_const(nb_in(i->op, 1));
@@ -385,32 +419,30 @@ nb_status nb_infer_qmatmul(const nb_inferring *i) {
     memcpy(dims, a->dims, sizeof dims);
     dims[a->rank - 1] = b->dims[1];
     const nb_type *y = nb_type_intern(i->g, NB_F32, NULL, a->rank, dims);
-    const nb_value *bias = nb_in(i->op, 2), *residual = nb_in(i->op, 3);
+    const nb_value *bias = nb_in(i->op, 2);
     if (bias && (bias->type->elem != NB_F32 || bias->type->quant || bias->type->rank != 1 ||
                  bias->type->dims[0] != b->dims[1]))
         return nb_infer_error(i,
                               "the bias is an f32 vector as long as the matrix is wide, found %s",
                               nb_in_text(i, 2));
-    if (residual && residual->type != y)
-        return nb_infer_error(i, "the residual has the result's type %s, found %s",
-                              nb_type_text(i->g->arena, y), nb_in_text(i, 3));
-    const nb_attr *to = nb_attr_of(i->op, "to");
-    if (nb_attr_bool(i->op, "sums")) {
-        if (bias || residual || to->set || a->quant->granularity != NB_PER_TENSOR ||
-            a->quant->storage == NB_I16 || b->quant->granularity == NB_PER_GROUP)
-            return nb_infer_error(i,
-                                  "gives sums of activations of 8 bits with one scale and weights "
-                                  "without groups, without bias, residual and `to`");
-        y = nb_type_with_elem(i->g, y, NB_I32);
-    } else if (to->set) {
-        NB_TRY(check_codes(i, to->quant, y));
-        if (to->quant->granularity != NB_PER_TENSOR ||
-            (to->quant->storage != NB_I8 && to->quant->storage != NB_U8))
-            return nb_infer_error(i, "makes codes of i8 or u8 with a scale for the tensor");
-        y = nb_type_with_quant(i->g, y, to->quant);
-    }
-    i->types[0] = y;
-    return NB_OK;
+    return end_product(i, y);
+}
+
+nb_status nb_infer_qdepthwise(const nb_inferring *i) {
+    const nb_type *x = nb_in_type(i, 0), *w = nb_in_type(i, 1);
+    const nb_dim *dims[NB_MAX_RANK];
+    int64_t positions = 1;
+    if (!x->quant || !w->quant || !nb_is_const(nb_in(i->op, 1)))
+        return nb_infer_error(i, "takes codes and a constant of codes, found %s and %s",
+                              nb_in_text(i, 0), nb_in_text(i, 1));
+    NB_TRY(check_quant(i, x->quant, x));
+    NB_TRY(check_quant(i, w->quant, w));
+    NB_TRY(slide_by_channel(i, dims));
+    for (int d = 0; d < w->rank - 1; d++)
+        if (!nb_mul_i64(positions, w->dims[d]->value, &positions)) positions = INT64_MAX;
+    const char *why = nb_depthwise_obstacle(x->quant, w->quant, w->rank - 1, positions);
+    if (why) return nb_infer_error(i, "%s (%s and %s)", why, nb_in_text(i, 0), nb_in_text(i, 1));
+    return end_product(i, nb_type_intern(i->g, NB_F32, NULL, x->rank, dims));
 }
 
 nb_status nb_infer_qgather(const nb_inferring *i) {

@@ -54,6 +54,24 @@ const char *nb_product_obstacle(const nb_quant *a, const nb_quant *b, int64_t K)
     return NULL;
 }
 
+const char *nb_depthwise_obstacle(const nb_quant *x, const nb_quant *w, int channels,
+                                  int64_t positions) {
+    if (x->storage != NB_I8 && x->storage != NB_U8) return "the activations are not i8 or u8";
+    if (x->granularity != NB_PER_TENSOR || x->scales || x->zeros || nb_quant_has_minima(x))
+        return "the activations have no one scale";
+    if (!nb_elem_is_integer(w->storage)) return "the weights are codes of floats";
+    if (nb_elems[w->storage].bits > 8) return "the weights have more than 8 bits";
+    if (w->zeros || nb_quant_has_minima(w))
+        return "the weights have zero points or minima of their own";
+    if (nb_quant_min(w) - w->zero < -128 || nb_quant_max(w) - w->zero > 127)
+        return "the weights, less their zero point, are not signed bytes";
+    if (w->granularity != NB_PER_TENSOR && !(w->granularity == NB_PER_AXIS && w->axis == channels))
+        return "the scales of the weights do not lie along the channels";
+    return positions > MAX_GROUP / 2
+               ? "a kernel of more than 32768 positions is not exact in 32 bits"
+               : NULL;
+}
+
 /* A constant of floats, or of codes whose own scales are floats. */
 static bool are_numbers(nb_graph *g, const nb_value *v) {
     if (!nb_is_const(v)) return false;

@@ -201,6 +201,11 @@ int64_t nb_quant_offset(const nb_quant *q);
  * fuse-dequant, evaluator and code generation ask it. */
 const char *nb_product_obstacle(const nb_quant *a, const nb_quant *b, int64_t K);
 
+/* The same of depthwise, whose kernel of descriptor `w` has so many positions and its channels
+ * along axis `channels` (NUMBERS.md, qdepthwise). */
+const char *nb_depthwise_obstacle(const nb_quant *x, const nb_quant *w, int channels,
+                                  int64_t positions);
+
 /* ---- types --------------------------------------------------------------------------------- */
 
 #define NB_MAX_RANK 8

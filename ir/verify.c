@@ -41,6 +41,7 @@ bool nb_legal_in(nb_op_kind kind, nb_stage stage) {
     case NB_OP_quantize_u4:
         return stage >= NB_STAGE_QDQ;
     case NB_OP_qmatmul:
+    case NB_OP_qdepthwise:
     case NB_OP_qgather:
     case NB_OP_qpatches:
         return stage >= NB_STAGE_FUSED;

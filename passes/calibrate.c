@@ -85,6 +85,7 @@ static bool finish(nb_pass_ctx *ctx, const nb_observer *o, const nb_value *value
 /* The axis of channels of the op's first operand; -1: it is no layer. */
 static int channel_axis(const nb_op *op) {
     if (nb_linear_weight(op)) return nb_in(op, 0)->type->rank - 1;
+    if (op->kind == NB_OP_depthwise) return nb_in(op, 0)->type->rank - 1;
     return op->kind == NB_OP_conv ? 1 : -1;
 }
 

@@ -12,9 +12,9 @@
  *   %y: f32[B,8,H,W] = transpose %a {perm=[0,3,1,2]}
  *
  * Each place of the kernel is a row of the product: a token, to insert-qdq, with a scale of its
- * own. Convolutions in groups, depthwise ones above all, stay: their sums are short, and a product
- * of codes would not be faster than one of floats. Nor is it with few outputs, which do not make up
- * for what it takes to quantize the patches. */
+ * own. Convolutions in groups stay: their sums are short, and a product of codes would not be
+ * faster than one of floats. quantize-depthwise is for those of each channel by itself. Nor is it
+ * with few outputs, which do not make up for what it takes to quantize the patches. */
 #include "passes/linear.h"
 
 #include "ir/build.h"

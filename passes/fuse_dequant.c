@@ -9,6 +9,8 @@
  * becomes
  *   %z: f32[B,2] = qmatmul %n.q, @w.q, bias=@bias
  *
+ * Depthwise convolutions of dequantized tensors likewise are qdepthwise, with the bias they have.
+ *
  * Where the result is quantized by one scale, the product makes the codes. Codes of patches are
  * made without the patches themselves (qpatches).
  *
@@ -35,6 +37,33 @@ static nb_value *qmatmul(nb_builder *b, nb_value *a, nb_value *w, nb_value *bias
 
 static nb_value *to_qmatmul(nb_match *m, nb_builder *b) {
     return qmatmul(b, nb_got(m, "a"), nb_got(m, "b"), NULL, NULL);
+}
+
+static const char *can_fuse_depthwise(const nb_match *m) {
+    const nb_type *w = nb_got(m, "b")->type;
+    int64_t n;
+    if (!nb_type_static_count(w, &n) || n == 0) return "there are no weights";
+    return nb_depthwise_obstacle(nb_got(m, "a")->type->quant, w->quant, w->rank - 1,
+                                 n / w->dims[w->rank - 1]->value);
+}
+
+static void copy_ints(nb_builder *b, const nb_op *op, const char *const *names, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const nb_attr *a = nb_attr_of(op, names[i]);
+        if (a->set) nb_set_ints(b, names[i], a->ints.count, a->ints.items);
+    }
+}
+
+static const char *const steps[] = {"strides", "dilations"};
+
+static nb_value *to_qdepthwise(nb_match *m, nb_builder *b) {
+    nb_begin(b, NB_OP_qdepthwise);
+    nb_arg(b, nb_got(m, "a"));
+    nb_arg(b, nb_got(m, "b"));
+    nb_arg(b, nb_in(m->root, 2));
+    nb_arg(b, NULL);
+    copy_ints(b, m->root, steps, NB_COUNT(steps));
+    return nb_end(b);
 }
 
 static const char *can_multiply_floats(const nb_match *m) {
@@ -89,9 +118,10 @@ static const char *can_round(const nb_match *m) {
 
 static nb_value *round_product(nb_match *m, nb_builder *b) {
     const nb_op *q = nb_got_op(m, "q");
-    nb_begin(b, NB_OP_qmatmul);
+    nb_begin(b, q->kind);
     for (uint32_t i = 0; i < q->n_operands; i++) nb_arg(b, nb_in(q, i));
     nb_set_quant(b, "to", nb_attr_of(m->root, "to")->quant);
+    if (q->kind == NB_OP_qdepthwise) copy_ints(b, q, steps, NB_COUNT(steps));
     return nb_end(b);
 }
 
@@ -126,10 +156,7 @@ static nb_value *to_qpatches(nb_match *m, nb_builder *b) {
     nb_begin(b, NB_OP_qpatches);
     nb_arg(b, nb_got(m, "x"));
     nb_set_quant(b, "to", nb_attr_of(m->root, "to")->quant);
-    for (size_t i = 0; i < NB_COUNT(names); i++) {
-        const nb_attr *a = nb_attr_of(p, names[i]);
-        if (a->set) nb_set_ints(b, names[i], a->ints.count, a->ints.items);
-    }
+    copy_ints(b, p, names, NB_COUNT(names));
     return nb_end(b);
 }
 
@@ -149,6 +176,12 @@ static const nb_rule rules[] = {
      .to = add_residual},
     {"codes", "quantize(qmatmul(a, b, bias, r))  ->  qmatmul(a, b, bias, r) as codes",
      PAT_OP("quantize", "", PAT_OP1("qmatmul", "q")), .where = can_round, .to = round_product},
+    {"dq-depthwise", "depthwise(dq(a), dq(b), bias)  ->  qdepthwise(a, b, bias)",
+     PAT_OP("depthwise", "", PAT_OP("dequantize", "", PAT_ANY("a")),
+            PAT_OP("dequantize", "", PAT_CONST("b"))),
+     .where = can_fuse_depthwise, .to = to_qdepthwise},
+    {"depthwise-codes", "quantize(qdepthwise(a, b, bias))  ->  qdepthwise(a, b, bias) as codes",
+     PAT_OP("quantize", "", PAT_OP1("qdepthwise", "q")), .where = can_round, .to = round_product},
     {"dq-gather", "gather(dq(t), i)  ->  qgather(t, i)",
      PAT_OP("gather", "", PAT_OP("dequantize", "", PAT_CONST("t")), PAT_ANY("i")),
      .where = can_fuse_gather, .to = to_qgather},

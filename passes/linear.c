@@ -79,7 +79,8 @@ bool nb_is_embedding(const nb_op *op) {
 
 bool nb_has_convolutions(const nb_graph *g) {
     NB_FOR_OPS(op, &g->body) {
-        if (op->kind == NB_OP_conv || op->kind == NB_OP_depthwise || op->kind == NB_OP_patches)
+        if (op->kind == NB_OP_conv || op->kind == NB_OP_depthwise || op->kind == NB_OP_qdepthwise ||
+            op->kind == NB_OP_patches)
             return true;
     }
     return false;

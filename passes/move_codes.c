@@ -13,10 +13,10 @@
  *   %t: i8[B,8,S] = transpose %c {perm=[0,2,1]}
  *   %r: #a[B,8,S] = as_codes %t {to=#a}
  *
- * Numbers that were floats before are quantized before they are transposed, not behind: a quarter
- * of the bytes moves, and quantize stands where fuse-dequant makes it part of the product. A relu
- * in front of a quantize whose codes end at 0 is what clipping does anyway. What a sum reads moves
- * as codes too: the patches of an average pooling. */
+ * Numbers that were floats before are quantized before they are transposed or padded, not behind:
+ * a quarter of the bytes moves, and quantize stands where fuse-dequant makes it part of the
+ * product. A relu in front of a quantize whose codes end at 0 is what clipping does anyway. What a
+ * sum reads moves as codes too: the patches of an average pooling. */
 #include "passes/linear.h"
 #include "passes/rewrite.h"
 
@@ -176,6 +176,26 @@ static nb_value *round_first(nb_match *m, nb_builder *b) {
     return codes ? nb_as_codes(b, again(b, nb_got_op(m, "t"), &codes), made(m)) : NULL;
 }
 
+static const char *can_round_inside(const nb_match *m) {
+    float border;
+    const nb_value *value = nb_in(nb_got_op(m, "t"), 1);
+    if (value && !is_number(value, &border)) return "the border is not one number";
+    return can_round_first(m);
+}
+
+static nb_value *round_inside(nb_match *m, nb_builder *b) {
+    const nb_op *pad = nb_got_op(m, "t");
+    float border = 0;
+    if (nb_in(pad, 1)) is_number(nb_in(pad, 1), &border);
+    nb_begin(b, NB_OP_quantize);
+    nb_arg(b, nb_got(m, "x"));
+    nb_set_quant(b, "to", made(m));
+    nb_value *operands[2] = {nb_unary(b, NB_OP_codes, nb_end(b)),
+                             code_const(b, made(m)->storage, code_of(made(m), border))};
+    if (!operands[0] || !operands[1]) return NULL;
+    return nb_as_codes(b, again(b, pad, operands), made(m));
+}
+
 static const char *is_clipped_at_zero(const nb_match *m) {
     const nb_quant *q = made(m);
     if (q->granularity != NB_PER_TENSOR || q->scales || !(q->scale > 0))
@@ -211,6 +231,9 @@ static const nb_rule rules[] = {
     {"reshape", "quantize(reshape(x))  ->  as_codes(reshape(codes(quantize(x))))",
      PAT_OP("quantize", "", PAT_OP1("reshape", "t", PAT_ANY("x"))), .where = can_round_first,
      .to = round_first},
+    {"pad", "quantize(pad(x))  ->  as_codes(pad(codes(quantize(x))))",
+     PAT_OP("quantize", "", PAT_OP1("pad", "t", PAT_ANY("x"))), .where = can_round_inside,
+     .to = round_inside},
     {"mean", "reduce_mean(moved(dequantize(q)))  ->  reduce_mean(dequantize(moved(q)))",
      PAT_OP("reduce_mean", "", PAT_ANY("x")), .where = can_sum, .to = sum},
     {"sum", "reduce_sum(moved(dequantize(q)))  ->  reduce_sum(dequantize(moved(q)))",

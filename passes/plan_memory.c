@@ -284,6 +284,7 @@ static bool is_product_of_codes(const nb_op *op) {
 static bool is_heavy(const nb_op *op) {
     switch (op->kind) {
     case NB_OP_qmatmul:
+    case NB_OP_qdepthwise:
     case NB_OP_matmul:
     case NB_OP_conv:
     case NB_OP_attention:

@@ -23,10 +23,11 @@ static void print_conv(nbt_args *args, const nb_op *op) {
     const nb_type *w = nb_in(op, 1)->type;
     const int64_t groups = depthwise ? w->dims[w->rank - 1]->value : nb_conv_groups(op);
     print_name(args, op);
-    printf(" %s: %s\n", nb_type_text(args->arena, w),
-           groups > 1 ? nb_format(args->arena, "in %lld groups, codes would not be faster",
-                                  (long long)groups)
-                      : in_float);
+    printf(
+        " %s: %s\n", nb_type_text(args->arena, w),
+        groups > 1 && !depthwise
+            ? nb_format(args->arena, "in %lld groups, codes would not be faster", (long long)groups)
+            : in_float);
 }
 
 typedef struct layers {
@@ -39,6 +40,10 @@ static void print_layer(nbt_args *args, const nb_op *op, layers *n) {
         print_conv(args, op);
     }
     const nb_value *w = nb_linear_weight(op);
+    if (op->kind == NB_OP_qdepthwise) {
+        print_name(args, op);
+        printf(" %s\n", nbt_layer_detail(args->arena, op));
+    }
     if (op->kind == NB_OP_qgather) w = nb_in(op, 0);
     if (!w) return;
     const nb_quant *q = w->type->quant;

@@ -13,11 +13,14 @@ static bool gives_floats(const nb_op *op) {
     return op->n_results && !nb_out(op)->type->quant && nb_elem_is_float(nb_out(op)->type->elem);
 }
 
+static bool is_product(const nb_op *op) {
+    return op->kind == NB_OP_qmatmul || op->kind == NB_OP_qdepthwise;
+}
+
 /* Values that codes made at run time lead to, through floats. */
 static void mark_behind(const nb_graph *g, nb_map *behind) {
     for (nb_op *op = g->body.first; op; op = op->next) {
-        bool is = (op->kind == NB_OP_dequantize && !nb_is_const(nb_in(op, 0))) ||
-                  op->kind == NB_OP_qmatmul;
+        bool is = (op->kind == NB_OP_dequantize && !nb_is_const(nb_in(op, 0))) || is_product(op);
         for (uint32_t i = 0; i < op->n_operands; i++) is = is || is_in(behind, nb_in(op, i));
         for (uint32_t r = 0; is && gives_floats(op) && r < op->n_results; r++)
             nb_map_set(behind, op->results[r], op);
@@ -77,7 +80,7 @@ void nbt_print_integers(const nb_graph *g, nb_arena *arena) {
     nb_map behind = {.arena = arena}, before = {.arena = arena};
     size_t products = 0;
     for (const nb_op *op = g->body.first; op; op = op->next)
-        products += op->kind == NB_OP_qmatmul && nb_attr_of(op, "to")->set;
+        products += is_product(op) && nb_attr_of(op, "to")->set;
     if (!products) return;
     mark_behind(g, &behind);
     mark_before(g, &before);

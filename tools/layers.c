@@ -20,7 +20,9 @@
 
 const char *nbt_layer_detail(nb_arena *arena, const nb_op *op) {
     bool table = op->kind == NB_OP_qgather;
-    const nb_value *w = table ? nb_in(op, 0) : nb_linear_weight(op);
+    const nb_value *w = table                          ? nb_in(op, 0)
+                        : op->kind == NB_OP_qdepthwise ? nb_in(op, 1)
+                                                       : nb_linear_weight(op);
     const nb_quant *q = w ? w->type->quant : NULL;
     if (!q) return "";
     int bits = nb_elems[q->storage].bits;
@@ -99,7 +101,8 @@ static void measure_conv(const nb_op *op, const int64_t *symbols, nbt_layer *l) 
  * look at, and the size of a head. */
 static void measure_product(const nb_op *op, const int64_t *symbols, nbt_layer *l) {
     if (op->kind == NB_OP_conv) measure_conv(op, symbols, l);
-    if (op->kind == NB_OP_depthwise) measure_depthwise(op, symbols, l);
+    if (op->kind == NB_OP_depthwise || op->kind == NB_OP_qdepthwise)
+        measure_depthwise(op, symbols, l);
     if (op->kind != NB_OP_matmul && op->kind != NB_OP_qmatmul && op->kind != NB_OP_attention)
         return;
     bool attends = op->kind == NB_OP_attention;

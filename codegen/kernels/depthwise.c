@@ -2,6 +2,7 @@
  * along the last axis make a tile: they share weights, and inputs where the kernel overlaps itself.
  * One item is a row of outputs: batch and all axes but the last. */
 #include "codegen/kernels/conv.h"
+#include "ir/eval.h"
 
 #define MAX_TILE 8
 
@@ -110,5 +111,12 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     CG_FOR(l->g, at, begin, end, cg_i64(l->g, 1)) { one_row(l, at); }
 }
 
+static nb_status accept(const nb_op *op, const cg_cpu *cpu, nb_diags *diags) {
+    if (nb_is_product_of_codes(op))
+        return nb_refuse(op, diags,
+                         "a product of dequantized tensors; run fuse-dequant before plan-memory");
+    return nb_accept_plain(op, cpu, diags);
+}
+
 const nb_lowering nb_lower_depthwise = {
-    .accept = nb_accept_plain, .items = items, .work = work, .body = body};
+    .accept = accept, .items = items, .work = work, .body = body};

@@ -116,7 +116,8 @@ void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val n
                        cg_val streams) {
     cg *g = l->g;
     const cg_buf *y = &l->out[0].buf;
-    const int64_t N = nb_in(l->op, 1)->type->dims[1]->value;
+    const nb_type *w = nb_in(l->op, 1)->type;
+    const int64_t N = w->dims[w->rank - 1]->value;
     columns c = {.first = cg_muli(g, number, CG_LANES)};
     if (N % CG_LANES) c.left = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, cg_i64(g, N), c.first));
     if (scale && !nb_attr_bool(l->op, "sums")) v = cg_mul(g, v, cg_splat(g, scale, CG_LANES));

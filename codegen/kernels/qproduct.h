@@ -62,9 +62,9 @@ void nb_each_span(const nb_qproduct *p, int64_t length,
 void nb_qproduct_prepare(const nb_qproduct *p, cg_val begin, cg_val end);
 /* Phase 1: panels [begin, end). */
 void nb_qproduct_multiply(const nb_qproduct *p, cg_val begin, cg_val end);
-/* Ends 16 columns of row `row` of a qmatmul, those of panel `number`: v, f32 (i32 of `sums`), times
- * the activations' scale (NULL: it is in v), plus bias and residual, goes into memory, as codes
- * where the result is codes. `streams`, an i1: past the caches (NULL: not). */
+/* Ends 16 columns of row `row` of a qmatmul or qdepthwise, those of panel `number`: v, f32 (i32 of
+ * `sums`), times the activations' scale (NULL: it is in v), plus bias and residual, goes into
+ * memory, as codes where the result is codes. `streams`, an i1: past the caches (NULL: not). */
 void nb_qproduct_store(nb_lower *l, cg_val v, cg_val scale, cg_val row, cg_val number,
                        cg_val streams);
 

@@ -241,6 +241,7 @@ int main(int argc, char **argv) {
     diff_test_conv();
     diff_test_patches();
     diff_test_qconv();
+    diff_test_qdepthwise();
     diff_test_attention();
     diff_test_attention_codes();
     diff_test_quantize();

@@ -89,6 +89,7 @@ void diff_test_matmul(void);
 void diff_test_conv(void);
 void diff_test_patches(void);
 void diff_test_qconv(void);
+void diff_test_qdepthwise(void);
 void diff_test_qmatmul(void);
 void diff_test_attention(void);
 void diff_test_attention_codes(void);

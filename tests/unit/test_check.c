@@ -113,9 +113,9 @@ END_TEST
 
 /* What rounds, adds a file's weights, or leaves something out: all others are held to numbers. */
 START_TEST(built_ins) {
-    static const char *const free_ones[] = {"adapter",      "quantize-weights", "low-rank",
-                                            "bias-correct", "insert-qdq",       "wide-inputs",
-                                            "cache-type"};
+    static const char *const free_ones[] = {"adapter",      "quantize-weights",  "low-rank",
+                                            "bias-correct", "insert-qdq",        "wide-inputs",
+                                            "cache-type",   "quantize-depthwise"};
     nb_arena *arena = nb_arena_create(NULL, NULL);
     const nb_registry *registry = nb_registry_create(arena);
     for (size_t i = 0; i < registry->passes.count; i++) {

@@ -315,6 +315,47 @@ START_TEST(products_that_are_none) {
 }
 END_TEST
 
+static nb_value *depthwise(nb_op_kind kind, nb_value *x, nb_value *w, nb_value *bias, bool sums) {
+    nb_begin(&t.b, kind);
+    nb_arg(&t.b, x);
+    nb_arg(&t.b, w);
+    nb_arg(&t.b, bias);
+    if (kind == NB_OP_qdepthwise) nb_arg(&t.b, NULL);
+    if (sums) nb_set_bool(&t.b, "sums", true);
+    return nb_end(&t.b);
+}
+
+/* 1 * 1 + 2 * 3, 9 * 2 - 19 * 4; one place on 2 * 1 + 4 * 3, 19 * 2 - 29 * 4. */
+START_TEST(products_by_channel) {
+    nb_value *scales = eval_f32(&t, DIMS(2), 0.25, 2), *bias = eval_f32(&t, DIMS(2), 1, -1);
+    nb_value *w = eval_const(&t, NB_I8, per_axis(NB_I8, 1, scales, NULL), DIMS(2, 2), 1, 2, 3, -4);
+    nb_value *x =
+        eval_const(&t, NB_I8, per_tensor(NB_I8, 0.5f, 1), DIMS(1, 3, 2), 2, 10, 3, 20, 5, 30);
+    eval_expect(&t, depthwise(NB_OP_qdepthwise, x, w, NULL, true), "7 -58 14 -78");
+    eval_expect(&t, depthwise(NB_OP_qdepthwise, x, w, bias, false), "1.875 -59 2.75 -79");
+    eval_expect(&t, depthwise(NB_OP_depthwise, dequantize(x), dequantize(w), bias, false),
+                "1.875 -59 2.75 -79");
+    const nb_quant one = {.storage = NB_I8, .scale = 1}, byte = {.storage = NB_U8, .scale = 1},
+                   rows = *per_axis(NB_I8, 0, scales, NULL), token = *per_token(NB_I8),
+                   wide = {.storage = NB_I16, .scale = 1};
+    const struct {
+        const nb_quant *x, *w;
+        int64_t positions;
+        const char *why;
+    } refused[] = {
+        {&wide, &one, 9, "the activations are not i8 or u8"},
+        {&token, &one, 9, "the activations have no one scale"},
+        {&one, &wide, 9, "the weights have more than 8 bits"},
+        {&one, &byte, 9, "the weights, less their zero point, are not signed bytes"},
+        {&one, &rows, 9, "the scales of the weights do not lie along the channels"},
+        {&one, &one, 32769, "a kernel of more than 32768 positions is not exact in 32 bits"},
+    };
+    for (size_t i = 0; i < NB_COUNT(refused); i++)
+        ck_assert_str_eq(nb_depthwise_obstacle(refused[i].x, refused[i].w, 1, refused[i].positions),
+                         refused[i].why);
+}
+END_TEST
+
 /* (6 - 5) * 3 + (7 - 5) * 4, and of u8; as codes; as sums. */
 START_TEST(products_of_codes_with_zero_points) {
     nb_value *w = eval_const(&t, NB_I8, per_tensor(NB_I8, 0.5f, 0), DIMS(2, 1), 3, 4);
@@ -404,6 +445,7 @@ Suite *nb_suite_eval_quant(void) {
     tcase_add_test(tests, tables);
     tcase_add_test(tests, scales_of_codes);
     tcase_add_test(tests, products_per_column);
+    tcase_add_test(tests, products_by_channel);
     tcase_add_test(tests, products_in_groups);
     tcase_add_test(tests, long_sums);
     tcase_add_test(tests, products_that_are_none);
