@@ -174,10 +174,18 @@ static bool all_constant(const nb_op *op) {
     return true;
 }
 
+static bool multiplies_codes(const nb_op *depthwise) {
+    const nb_op *x = nb_in(depthwise, 0)->def;
+    return x && x->kind == NB_OP_dequantize;
+}
+
 /* Is it what fuse-dequant looks for: codes that something multiplies, or looks rows up in? */
 static bool is_for_fusion(const nb_op *op) {
-    for (const nb_use *u = nb_out(op)->uses; u; u = u->next)
-        if (u->user->kind == NB_OP_matmul || u->user->kind == NB_OP_gather) return true;
+    for (const nb_use *u = nb_out(op)->uses; u; u = u->next) {
+        const nb_op_kind kind = u->user->kind;
+        if (kind == NB_OP_matmul || kind == NB_OP_gather) return true;
+        if (kind == NB_OP_depthwise && multiplies_codes(u->user)) return true;
+    }
     return op->kind != NB_OP_dequantize;
 }
 
