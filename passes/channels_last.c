@@ -206,9 +206,16 @@ static nb_value *integers_of(const nb_value *v) {
     return v->type->quant->granularity == NB_PER_TENSOR ? nb_in(op, 0) : NULL;
 }
 
+/* Does a product of codes read them through `op`? A transpose between would part the two. */
+static bool is_of_product(const nb_op *op) {
+    for (const nb_use *u = nb_out(op)->uses; u; u = u->next)
+        if (u->user->kind == NB_OP_matmul || u->user->kind == NB_OP_depthwise) return true;
+    return false;
+}
+
 static nb_value *dequantize(nb_builder *b, const nb_op *op) {
     nb_value *integers = integers_of(nb_in(op, 0));
-    if (!integers) return NULL;
+    if (!integers || is_of_product(op)) return NULL;
     nb_value *codes = nb_as_codes(b, source_of(integers), nb_in(op, 0)->type->quant);
     return nb_unary(b, NB_OP_dequantize, codes);
 }

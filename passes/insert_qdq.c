@@ -13,8 +13,8 @@
  *   %y: f32[B,2] = matmul %n.d, %w.d
  *
  * With mode=running %n is divided by a bound that is a state, and %y multiplied with it
- * (running.h). With `asymmetric` the middle of a range that is not symmetric is taken off %n first
- * (shift.h). With act=f16 or bf16 it is rounded to that instead:
+ * (running.h). With `asymmetric` codes of a range that is not symmetric have a zero point, or its
+ * middle is taken off %n first (shift.h). With act=f16 or bf16 it is rounded to that instead:
  *   %n.f16: f16[B,4] = cast %n {to=f16}
  *   %n.d: f32[B,4] = cast %n.f16 {to=f32} */
 #include "ir/build.h"
@@ -90,7 +90,15 @@ static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, n
     }
     q->granularity = NB_PER_TENSOR;
     q->scale = stats->clip > 0 ? stats->clip / (float)q->amax_code : 1.0f;
-    if (nb_option_of(ctx, "asymmetric")->b) nb_shift_of(stats, q->amax_code, shift, &q->scale);
+    if (!nb_option_of(ctx, "asymmetric")->b || !nb_shift_of(stats, q->amax_code, shift, &q->scale))
+        return true;
+    /* Products of the two planes of 16-bit codes know no zero point, and one beyond the codes would
+     * not make 0 one of them. */
+    const float zero = -rintf(*shift / q->scale);
+    if (q->storage == NB_I8 && fabsf(zero) <= (float)q->amax_code) {
+        q->zero = (int64_t)zero;
+        *shift = 0;
+    }
     return true;
 }
 

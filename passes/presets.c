@@ -144,7 +144,7 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
                without_patches = fixed && s.weight_bits == 8;
     return nb_format(arena,
                      "%s%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s%s, min-weights=" MIN_WEIGHTS
-                     "}, insert-qdq{act=i%d%s}%s%s, " BACK "%s",
+                     "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
                      front(options, arena), drawn(options), without_patches ? 8 : 17,
                      smoothing(&s, group, fixed, options->calibrated, arena),
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),
@@ -153,7 +153,7 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
                      fixed                      ? ", mode=static, asymmetric"
                      : s.act_bits == 8 && group ? ", blocks=gated"
                                                 : "",
-                     fixed ? ", quantize-depthwise" : "", wide(&s, fixed, by_data, arena), end);
+                     wide(&s, fixed, by_data, arena), end);
 }
 
 const char *nb_preset_name(size_t index) {

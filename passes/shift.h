@@ -1,11 +1,12 @@
-/* Zero points of activations, without a zero point in the product of codes.
+/* Zero points of activations, and what stands in for those that codes cannot have.
  *
  * Codes of a range [lo, hi] that is not symmetric: with its middle c, a multiple of the scale,
  *
  *   x W = (x - c) W + c (1 W)
  *
- * x - c has symmetric codes of the scale (hi - lo) / 2 / levels, 0 is still a code (-c / scale is
- * the zero point), and c times the sums of W's columns is a bias. */
+ * x - c has symmetric codes of the scale (hi - lo) / 2 / levels. Where 0 is one of them, they are
+ * those of x with the zero point -c / scale; elsewhere c is taken off x, and c times the sums of
+ * W's columns is a bias. */
 #ifndef NB_PASSES_SHIFT_H
 #define NB_PASSES_SHIFT_H
 

@@ -25,14 +25,17 @@ bytes read_bytes(const char *path) {
     return b;
 }
 
+static bool is_tensor(const Onnx__ValueInfoProto *input) {
+    return input->type && input->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE &&
+           input->type->tensor_type;
+}
+
 /* Moves input i of the graph to its initializers; `made` are ours to free. */
 static bool pin(Onnx__GraphProto *g, size_t i, const bytes *input, Onnx__TensorProto **made) {
     Onnx__TensorProto *t = onnx__tensor_proto__unpack(NULL, input->size, input->data);
     if (!t) return false;
-    const Onnx__TypeProto *type = g->input[i]->type;
     /* ONNX's data holds bfloat16 as uint16. */
-    if (type && type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE && type->tensor_type &&
-        type->tensor_type->elem_type == ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16 &&
+    if (g->input[i]->type->tensor_type->elem_type == ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16 &&
         t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__UINT16)
         t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16;
     free(t->name);
@@ -63,10 +66,21 @@ bytes pin_inputs(bytes model, const bytes *inputs, size_t n) {
         if (before) memcpy(all, theirs, before * sizeof *all);
         g->initializer = all;
         bool ok = true;
-        for (size_t i = 1; i < n && ok; i++) ok = pin(g, i, &inputs[i], &made[n_made++]);
-        g->n_input = 1;
-        if (ok) out = pack(m);
+        Onnx__ValueInfoProto **inputs_of = g->input, **left = calloc(n, sizeof *left);
+        if (!left) abort();
+        size_t n_left = 0;
+        for (size_t i = 0; i < n && ok; i++) {
+            if (i && is_tensor(inputs_of[i]))
+                ok = pin(g, i, &inputs[i], &made[n_made++]);
+            else
+                left[n_left++] = inputs_of[i];
+        }
+        g->input = left;
+        g->n_input = n_left;
+        if (ok && n_left < n) out = pack(m);
+        g->input = inputs_of;
         g->n_input = n;
+        free(left);
         g->n_initializer = before;
         g->initializer = theirs;
         for (size_t i = 0; i < n_made; i++)

@@ -1,4 +1,4 @@
-/* A model with all inputs but the first pinned to given tensors. */
+/* A model with all tensors of its inputs but the first pinned to given tensors. */
 #ifndef NB_PIN_H
 #define NB_PIN_H
 
@@ -13,7 +13,8 @@ typedef struct bytes {
 bytes read_bytes(const char *path);
 
 /* The model in which input i, from 1 to n-1, is the initializer `inputs[i]` (a serialized
- * TensorProto). data is NULL when there is nothing to pin or a file is not what it should be. */
+ * TensorProto); sequences stay inputs. data is NULL when there is nothing to pin or a file is not
+ * what it should be. */
 bytes pin_inputs(bytes model, const bytes *inputs, size_t n);
 
 #endif
