@@ -243,33 +243,54 @@ static void import_node(nb_importer *im, const Onnx__NodeProto *n, size_t index)
     im->b.loc = outer.b.loc;
 }
 
-/* Declared types are checked, never trusted: what is stated must not contradict what the nodes
- * give. */
-static nb_status check_declared(nb_importer *im, const char *what, const Onnx__ValueInfoProto *v,
-                                const nb_type *type) {
-    if (!v->type || v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) return NB_OK;
-    const Onnx__TypeProto__Tensor *t = v->type->tensor_type;
-    bool fits = !t->has_elem_type || t->elem_type == 0 || t->elem_type == nb_elems[type->elem].onnx;
-    if (t->shape && fits) fits = (int)t->shape->n_dim == type->rank;
-    for (int d = 0; fits && t->shape && d < type->rank; d++) {
-        const Onnx__TensorShapeProto__Dimension *dim = t->shape->dim[d];
-        fits = dim->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ||
-               !nb_dim_is_const(type->dims[d]) || dim->dim_value == type->dims[d]->value;
+static bool is_shape(const Onnx__TensorShapeProto *declared, const nb_type *type) {
+    if (!declared) return true;
+    if ((int)declared->n_dim != type->rank) return false;
+    for (int d = 0; d < type->rank; d++) {
+        const Onnx__TensorShapeProto__Dimension *dim = declared->dim[d];
+        if (dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
+            nb_dim_is_const(type->dims[d]) && dim->dim_value != type->dims[d]->value)
+            return false;
     }
-    if (fits) return NB_OK;
-    return value_error(im, NB_MALFORMED, what, v->name,
-                       nb_format(im->arena,
-                                 "its declared type contradicts %s, which the model gives",
-                                 nb_type_text(im->arena, type)));
+    return true;
 }
 
+/* Declared types are checked, never trusted. Exporters write wrong shapes of what nodes give, which
+ * harm nobody (warn_declared); another element type is another model. */
+static void check_declared(nb_importer *im, const char *what, const Onnx__ValueInfoProto *v,
+                           const nb_type *type, bool given) {
+    if (!v->type || v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) return;
+    const Onnx__TypeProto__Tensor *t = v->type->tensor_type;
+    const bool fits =
+                   !t->has_elem_type || !t->elem_type || t->elem_type == nb_elems[type->elem].onnx,
+               same = is_shape(t->shape, type);
+    if (fits && same) return;
+    const char *text =
+        nb_format(im->arena, "its declared type contradicts %s, which the model gives",
+                  nb_type_text(im->arena, type));
+    if (!fits || given)
+        (void)!value_error(im, NB_MALFORMED, what, v->name, text);
+    else if (!im->n_misdeclared++)
+        im->misdeclared = nb_format(im->arena, "%s \"%s\": %s", what, v->name, text);
+}
+
+/* One line, however many there are. */
+static void warn_declared(const nb_importer *im) {
+    if (!im->n_misdeclared) return;
+    const size_t more = im->n_misdeclared - 1;
+    nb_warn(im->diags, (nb_where){.file = im->m->name, .offset = -1}, "%s%s", im->misdeclared,
+            more ? nb_format(im->arena, ", and so with %zu more", more) : "");
+    nb_help(im->diags, "the declared shape is not used");
+}
+
+/* given: they are not what nodes make. */
 static void check_value_info(nb_importer *im, const char *what, size_t n,
-                             Onnx__ValueInfoProto *const *infos) {
+                             Onnx__ValueInfoProto *const *infos, bool given) {
     for (size_t i = 0; i < n; i++) {
         const char *name = infos[i]->name ? infos[i]->name : "";
         const nb_value *v = nb_scope_find(im, name);
         if (v && v != &nb_import_failed && !nb_sequence_of(im, v))
-            (void)!check_declared(im, what, infos[i], v->type);
+            check_declared(im, what, infos[i], v->type, given);
     }
 }
 
@@ -330,7 +351,7 @@ nb_status nb_import_nodes(nb_importer *im, const Onnx__GraphProto *graph) {
         const size_t at = order ? order[i] : i;
         import_node(im, graph->node[at], at);
     }
-    check_value_info(im, "value", graph->n_value_info, graph->value_info);
+    check_value_info(im, "value", graph->n_value_info, graph->value_info, false);
     return im->diags->errors == errors ? NB_OK : nb_diags_status(im->diags);
 }
 
@@ -342,8 +363,9 @@ static nb_status import_graph(nb_importer *im, const Onnx__GraphProto *graph) {
     NB_TRY(import_inputs(im, graph));
     (void)!nb_import_nodes(im, graph);
     if (too_many(im)) return nb_diags_status(im->diags);
-    check_value_info(im, "input", graph->n_input, graph->input);
-    check_value_info(im, "output", graph->n_output, graph->output);
+    check_value_info(im, "input", graph->n_input, graph->input, true);
+    check_value_info(im, "output", graph->n_output, graph->output, false);
+    warn_declared(im);
     NB_TRY(import_outputs(im, graph));
     nb_graph_sweep(im->g);
     return nb_verify(im->g, im->diags);

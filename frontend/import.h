@@ -73,6 +73,8 @@ struct nb_importer {
     size_t n_holds;
     size_t errors, first_diag;  /* before the node */
     size_t errors_before;       /* before the import */
+    size_t n_misdeclared;       /* shapes that contradict what nodes give */
+    const char *misdeclared;    /* the first of them */
     const nb_custom_op *custom; /* [n_custom] operators that others bring */
     size_t n_custom;
 };
