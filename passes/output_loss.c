@@ -69,7 +69,7 @@ static double loss_of_sample(const nb_output_loss *l, const nb_graph *g, size_t 
     nb_tensor found;
     if (!run_sample(l, g, i, &found)) return -1;
     const bool same = has_shape_of(&found, &l->wanted[i]);
-    const double loss = same ? nb_divergence(&l->wanted[i], &found, l->counted.probabilities) : -1;
+    const double loss = same ? nb_divergence(&l->wanted[i], &found, l->counted.kind) : -1;
     free(found.data);
     if (!same)
         l->ctx->host->report(l->ctx, NB_LEVEL_ERROR, NULL,

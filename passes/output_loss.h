@@ -1,5 +1,5 @@
-/* What a change of a model does to its outputs: the Kullback-Leibler divergence of their softmax
- * from that of the model as it was, on the first samples. */
+/* What a change of a model does to its outputs: their divergence (divergence.h) from those of the
+ * model as it was, on the first samples. */
 #ifndef NB_PASSES_OUTPUT_LOSS_H
 #define NB_PASSES_OUTPUT_LOSS_H
 

@@ -6,11 +6,11 @@
  *   %x.q: #act_i8[B,64] = quantize %x {to=#act_i8}  ->  #act_i16[B,64] = quantize %x {to=#act_i16}
  *
  * What an input's codes cost is measured, as choose-bits does for weights: the model runs with that
- * input alone in codes, and what counts is the Kullback-Leibler divergence of its outputs' softmax
- * from those of float inputs. The worst are to be wide until the others' costs add up to less
- * than max-kld; then the whole is measured, and more are while it is beyond that. In networks
- * that amplify errors, as those of depthwise convolutions do, a few inputs cost nearly everything,
- * and an input's own error does not tell which. */
+ * input alone in codes, and what counts is the divergence of its outputs (divergence.h) from those
+ * of float inputs. The worst are to be wide until the others' costs add up to less than max-kld;
+ * then the whole is measured, and more are while it is beyond that. In networks that amplify
+ * errors, as those of depthwise convolutions do, a few inputs cost nearly everything, and an
+ * input's own error does not tell which. */
 #include "ir/build.h"
 #include "passes/linear.h"
 #include "passes/output_loss.h"

@@ -31,8 +31,7 @@ void nbt_reference_close(nbt_reference *ref);
 /* Runs another form of the model on the samples. */
 nb_status nbt_measure_loss(const nbt_reference *ref, const nb_graph *g, nbt_loss *out);
 /* Adds what one sample's output loses; `kld` of the sum is divided by who ends it. */
-void nbt_loss_add(nbt_loss *loss, const nb_tensor *wanted, const nb_tensor *found,
-                  bool probabilities);
+void nbt_loss_add(nbt_loss *loss, const nb_tensor *wanted, const nb_tensor *found, nb_outputs kind);
 /* The mean over n samples; infinite for what is not a number. */
 void nbt_loss_end(nbt_loss *loss, size_t n);
 

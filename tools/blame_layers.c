@@ -148,8 +148,7 @@ static nb_status measure_layers(both *b) {
             b->in_float[i] = false;
             status = run(b, s, arena, &found);
             b->in_float[i] = true;
-            if (status == NB_OK)
-                nbt_loss_add(&losses[i], &wanted, &found, b->ref->counted.probabilities);
+            if (status == NB_OK) nbt_loss_add(&losses[i], &wanted, &found, b->ref->counted.kind);
             nbt_show_progress(&b->progress, "losses of layers", s * n + i + 1, n_samples * n);
         }
         nb_arena_destroy(arena);
@@ -173,7 +172,7 @@ static nb_status measure_without(both *b, size_t k, double *out) {
         for (size_t i = k; i < b->out->count; i++)
             b->in_float[b->out->items[i].error - b->out->errors.layers] = false;
         if (status == NB_OK) status = run(b, s, arena, &found);
-        if (status == NB_OK) nbt_loss_add(&loss, &wanted, &found, b->ref->counted.probabilities);
+        if (status == NB_OK) nbt_loss_add(&loss, &wanted, &found, b->ref->counted.kind);
         nb_arena_destroy(arena);
     }
     nbt_loss_end(&loss, b->samples.count);

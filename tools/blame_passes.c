@@ -9,11 +9,11 @@
 /* ---- one form of the model ------------------------------------------------------------------ */
 
 void nbt_loss_add(nbt_loss *loss, const nb_tensor *wanted, const nb_tensor *found,
-                  bool probabilities) {
+                  nb_outputs kind) {
     bool same = wanted->rank == found->rank && found->elem == NB_F32;
     for (int i = 0; same && i < wanted->rank; i++) same = wanted->dims[i] == found->dims[i];
     if (!same) loss->kld = (double)INFINITY;
-    if (same) loss->kld += nb_divergence(wanted, found, probabilities);
+    if (same) loss->kld += nb_divergence(wanted, found, kind);
     if (same) nbt_error_add(&loss->output, wanted, found);
 }
 
@@ -70,7 +70,7 @@ nb_status nbt_measure_loss(const nbt_reference *ref, const nb_graph *g, nbt_loss
         nb_arena *arena = nb_arena_create_like(ref->args->arena);
         nb_tensor found;
         status = run_form(&f, i, arena, &found);
-        if (status == NB_OK) nbt_loss_add(out, &ref->wanted[i], &found, ref->counted.probabilities);
+        if (status == NB_OK) nbt_loss_add(out, &ref->wanted[i], &found, ref->counted.kind);
         nb_arena_destroy(arena);
     }
     nbl_close(&f.program);

@@ -30,7 +30,7 @@ static int64_t largest(const float *x, int64_t n) {
 }
 
 static void add_pair(sums *s, const nb_tensor *wanted, const nb_tensor *found, bool rows,
-                     bool probabilities) {
+                     nb_outputs kind) {
     const int64_t count = nb_tensor_count(wanted), n = rows ? wanted->dims[wanted->rank - 1] : 0;
     const float *a = wanted->data, *b = found->data;
     s->n++;
@@ -39,7 +39,7 @@ static void add_pair(sums *s, const nb_tensor *wanted, const nb_tensor *found, b
         const double off = fabs((double)a[i] - (double)b[i]);
         if (off > s->most || isnan(off)) s->most = isnan(off) ? (double)INFINITY : off;
     }
-    if (n) s->kld += nb_divergence(wanted, found, probabilities);
+    if (n) s->kld += nb_divergence(wanted, found, kind);
     for (int64_t r = 0; n && r < count / n; r++) {
         s->rows++;
         s->agree += largest(a + r * n, n) == largest(b + r * n, n);
@@ -173,7 +173,6 @@ static bool is_state(const nb_graph *g, size_t output) {
 /* Adds what the outputs that are measured differ by; false: there is one that cannot be. */
 static bool add_outputs(const numeric_test *t, const nb_graph *after, size_t sample,
                         const nb_tensor *wanted, const nb_tensor *found, sums *s, report *r) {
-    const nb_counted counted = nb_output_that_counts(t->graph);
     bool any = false;
     for (size_t i = 0; i < t->graph->outputs.count; i++) {
         const char *name = t->graph->outputs.items[i];
@@ -191,7 +190,8 @@ static bool add_outputs(const numeric_test *t, const nb_graph *after, size_t sam
                            name, (long long)nb_tensor_count(f), nb_elems[f->elem].text,
                            (long long)nb_tensor_count(w));
         if (not_finite(w) >= 0) return refuse_inputs(t, sample, name, w, r);
-        add_pair(s, w, f, t->metric->rows, counted.output == i && counted.probabilities);
+        add_pair(s, w, f, t->metric->rows,
+                 nb_outputs_kind(nb_in(t->graph->body.last, (uint32_t)i)));
         any = true;
     }
     return any || say_why(r, "no output of f32 is left for %s", t->metric->name);

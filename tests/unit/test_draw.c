@@ -5,6 +5,7 @@
 #include "tests/unit/unit.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static nb_arena *arena;
@@ -163,10 +164,63 @@ START_TEST(divergence_of_rounded_rows) {
     const nb_tensor wanted = {.elem = NB_F32, .rank = 2, .dims = {1, 2}, .data = p, .bytes = 8};
     nb_tensor found = wanted;
     found.data = q;
-    ck_assert(nb_divergence(&wanted, &found, true) == 0);
-    ck_assert_double_gt(nb_divergence(&found, &wanted, true), 0);
+    ck_assert(nb_divergence(&wanted, &found, NB_PROBABILITIES) == 0);
+    ck_assert_double_gt(nb_divergence(&found, &wanted, NB_PROBABILITIES), 0);
     found.data = nan;
-    ck_assert(isnan(nb_divergence(&wanted, &found, true)));
+    ck_assert(isnan(nb_divergence(&wanted, &found, NB_PROBABILITIES)));
+}
+END_TEST
+
+/* By hand: 0.5 ln(0.5/0.25) + 0.5 ln(0.5/0.75), for one of two; the squares of 0, 0, 1 and 1, over
+ * 8 times a variance of 5. */
+START_TEST(divergence_of_elements) {
+    float p[] = {0.5F, 1}, q[] = {0.25F, 1}, x[] = {0, 2, 4, 6}, y[] = {0, 2, 5, 5};
+    const nb_tensor chances = {.elem = NB_F32, .rank = 2, .dims = {1, 2}, .data = p, .bytes = 8},
+                    features = {.elem = NB_F32, .rank = 2, .dims = {2, 2}, .data = x, .bytes = 16};
+    nb_tensor found = chances;
+    found.data = q;
+    ck_assert_double_eq_tol(nb_divergence(&chances, &found, NB_CHANCES), 0.0719205, 1e-6);
+    found = features;
+    found.data = y;
+    ck_assert_double_eq_tol(nb_divergence(&features, &found, NB_FEATURES), 0.05, 1e-12);
+    y[3] = NAN;
+    ck_assert(isnan(nb_divergence(&features, &found, NB_FEATURES)));
+}
+END_TEST
+
+/* What graphs put out. */
+START_TEST(kinds_of_outputs) {
+    static const struct {
+        const char *type, *ops;
+        nb_outputs kind;
+    } rows[] = {
+        {"f32[B,3]", "%m: f32[B,3] = matmul %x, @w\n %y: f32[B,3] = add %m, @b\n", NB_LOGITS},
+        {"f32[B,1,1,3]",
+         "%m: f32[B,3] = matmul %x, @w\n %y: f32[B,1,1,3] = reshape %m {shape=[B,1,1,3]}\n",
+         NB_FEATURES},
+        {"f32[B,3]",
+         "%m: f32[B,3] = matmul %x, @w\n %s: f32[B,3] = softmax %m {axis=1}\n"
+         " %y: f32[B,3] = cast %s {to=f32}\n",
+         NB_FEATURES},
+        {"f32[B,3]", "%m: f32[B,3] = matmul %x, @w\n %y: f32[B,3] = softmax %m {axis=1}\n",
+         NB_PROBABILITIES},
+        {"f32[3,B]",
+         "%m: f32[B,3] = matmul %x, @w\n %s: f32[B,3] = sigmoid %m\n"
+         " %y: f32[3,B] = transpose %s {perm=[1,0]}\n",
+         NB_CHANCES},
+        {"f32[B,2]", "%y: f32[B,2] = relu %x\n", NB_FEATURES},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[512];
+        (void)snprintf(text, sizeof text,
+                       "nir 1\ngraph @g(%%x: f32[B,2]) -> %s {\n"
+                       " const @w: f32[2,3] = {1, 2, 3, 4, 5, 6}\n"
+                       " const @b: f32[3] = {1, 2, 3}\n %s return %%y\n}\n",
+                       rows[i].type, rows[i].ops);
+        read_graph(text);
+        ck_assert_int_eq(nb_output_that_counts(graph).kind, rows[i].kind);
+        drop();
+    }
 }
 END_TEST
 
@@ -224,6 +278,8 @@ Suite *nb_suite_draw(void) {
     tcase_add_test(c, places);
     tcase_add_test(c, none);
     tcase_add_test(c, divergence_of_rounded_rows);
+    tcase_add_test(c, divergence_of_elements);
+    tcase_add_test(c, kinds_of_outputs);
     tcase_add_test(c, what_the_model_refuses);
     tcase_add_test(c, tokens);
     suite_add_tcase(s, c);
