@@ -237,8 +237,10 @@ nb_port *nb_port_coded(nb_exporter *x, const nb_value *v); /* the same of codes 
 nb_port *nb_port_coded_second(nb_exporter *x, const nb_value *v);
 /* The same where their channels were second before; NULL: they were not. */
 nb_port *nb_port_coded_before(nb_exporter *x, const nb_value *v);
-/* Other numbers, rounded to codes as those of v are, and dequantized. */
-nb_port *nb_port_coded_as(nb_exporter *x, const nb_value *v, nb_value *from);
+/* Other numbers, `in`, which are those of `from`, rounded to codes as those of v are, and
+ * dequantized.
+ */
+nb_port *nb_port_coded_as(nb_exporter *x, const nb_value *v, const nb_value *from, nb_port *in);
 /* Codes in whole bytes of a constant or of static scales, and their zero point (NULL: 0). */
 nb_port *nb_port_integers(nb_exporter *x, nb_value *v, nb_port **zero);
 /* Does MatMulNBits take this matrix? */

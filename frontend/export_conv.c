@@ -119,20 +119,39 @@ static const nb_op *patches_of(const nb_value *v) {
     return op && (op->kind == NB_OP_patches || op->kind == NB_OP_qpatches) ? op : NULL;
 }
 
+/* Is it the transpose that puts channels second? */
+static bool puts_second(const nb_op *op) {
+    if (!op || op->kind != NB_OP_transpose) return false;
+    const nb_attr *perm = nb_attr_of(op, "perm");
+    const int rank = (int)perm->ints.count;
+    for (int d = 0; d < rank; d++)
+        if (perm->ints.items[nb_axis_channels_second(rank, d)] != d) return false;
+    return true;
+}
+
+/* What `patches` slides over, and what is around it; they may have been put in another layout
+ * together. *from is what holds it, whose layout that may be. */
+static nb_port *slid_over(nb_exporter *x, const nb_op *patches, window *w, nb_value **from) {
+    const nb_attr *kernel = nb_attr_of(patches, "kernel");
+    nb_value *v = nb_in(patches, 0);
+    *w = window_of(patches, w->axes);
+    for (int d = 0; d < w->axes; d++) w->kernel[d] = kernel->ints.items[d];
+    *from = without_zeros(v, 2, w);
+    if (*from != v || !puts_second(v->def)) return nb_port_of(x, *from);
+    *from = without_zeros(nb_in(v->def, 0), 1, w);
+    return nb_put_channels_second(x, nb_port_of(x, *from), v->type->rank);
+}
+
 /* What the rows that a matrix multiplies are places of, with their channels second, and how it
  * slides over them; NULL: they are no places. */
 static nb_port *places_of(nb_exporter *x, nb_value *v, window *w) {
     const nb_quant *q = v->type->quant;
     const nb_op *patches = patches_of(v);
     if (q && q->granularity != NB_PER_TENSOR) return NULL;
-    if (patches) {
-        const nb_attr *kernel = nb_attr_of(patches, "kernel");
-        nb_value *from = nb_in(patches, 0);
-        if (from->type->elem != NB_F32) return NULL;
-        *w = window_of(patches, w->axes);
-        for (int d = 0; d < w->axes; d++) w->kernel[d] = kernel->ints.items[d];
-        from = without_zeros(from, 2, w);
-        return q ? nb_port_coded_as(x, v, from) : nb_port_of(x, from);
+    if (patches && nb_in(patches, 0)->type->elem == NB_F32) {
+        nb_value *from;
+        nb_port *in = slid_over(x, patches, w, &from);
+        return in && q ? nb_port_coded_as(x, v, from, in) : in;
     }
     for (int d = 0; d < w->axes; d++) w->kernel[d] = w->strides[d] = w->dilations[d] = 1;
     return q ? nb_port_coded_before(x, v) : nb_before_channels_last(nb_port_of(x, v), w->axes + 2);

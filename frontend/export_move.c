@@ -223,13 +223,18 @@ static nb_port *places(nb_exporter *x, const nb_dim *n, int64_t kernel, int64_t 
     return NB_PUT(x, "Add", first, nb_port_i64s(x, (size_t)kernel, offsets));
 }
 
-/* x[B,C,D...] -> [B,C,D',K,...] by a Gather for each axis -> [B,D'...,C,K...] -> [B,D'...,C*K]. */
+/* Places themselves: channels last. Else x[B,C,D...] -> [B,C,D',K,...] by a Gather for each axis ->
+ * [B,D'...,C,K...] -> [B,D'...,C*K]. */
 static nb_port *put_patches(nb_exporter *x, nb_port *v) {
     const nb_op *op = x->op;
     const nb_type *y = nb_out(op)->type;
     const nb_attr *kernel = nb_attr_of(op, "kernel");
     const int axes = nb_in(op, 0)->type->rank - 2;
     int64_t perm[2 * NB_MAX_RANK];
+    bool moves = false;
+    for (int d = 0; d < axes; d++)
+        moves = moves || kernel->ints.items[d] != 1 || nb_conv_stride(op, d) != 1;
+    if (!moves) return nb_put_channels_last(x, v, axes + 2);
     perm[0] = 0;
     perm[1 + axes] = 1;
     for (int d = 0; d < axes; d++) {

@@ -237,14 +237,13 @@ nb_port *nb_port_coded_before(nb_exporter *x, const nb_value *v) {
                                                                  : NULL;
 }
 
-nb_port *nb_port_coded_as(nb_exporter *x, const nb_value *v, nb_value *from) {
+nb_port *nb_port_coded_as(nb_exporter *x, const nb_value *v, const nb_value *from, nb_port *in) {
     const nb_quant *q = v->type->quant;
     const bool shifted = is_shifted(v);
     const char *what = nb_format(x->arena, "coded %s", q->name);
     nb_port *codes = nb_shared_get(x, from, what);
     if (!codes)
-        codes = nb_shared_set(x, from, what,
-                              put_codes(x, q, shifted, nb_port_of(x, from), from->type->rank));
+        codes = nb_shared_set(x, from, what, put_codes(x, q, shifted, in, from->type->rank));
     return put_reals(x, q, shifted, codes);
 }
 
