@@ -93,20 +93,26 @@ nb_status nb_export_conv(nb_exporter *x) {
 
 /* ---- products with a matrix ----------------------------------------------------------------- */
 
-/* Is v to be codes, with nothing before that but what onnxruntime computes in a layer of codes? */
-static bool becomes_codes(const nb_value *v) {
+/* Is v to be codes, with nothing before that but what onnxruntime leaves out then? Codes have to
+ * end with their type, and behind something that ends at 0 (`floor`) 0 has to be the first. */
+static bool becomes_codes(const nb_value *v, bool floor) {
     const nb_use *u = v->uses;
     if (!u || u->next) return false;
     const nb_op *op = u->user;
     switch (op->kind) {
-    case NB_OP_quantize:
-        return nb_attr_of(op, "to")->quant->granularity == NB_PER_TENSOR;
+    case NB_OP_quantize: {
+        const nb_quant *q = nb_attr_of(op, "to")->quant;
+        return q->granularity == NB_PER_TENSOR && nb_quant_min(q) == nb_elem_min(q->storage) &&
+               nb_quant_max(q) == nb_elem_max(q->storage) &&
+               (!floor || q->zero == nb_elem_min(q->storage));
+    }
     case NB_OP_max:
     case NB_OP_min:
-        return nb_is_const(nb_in(op, 1 - u->index)) && becomes_codes(nb_out(op));
+        return nb_is_const(nb_in(op, 1 - u->index)) && becomes_codes(nb_out(op), true);
     case NB_OP_relu:
+        return becomes_codes(nb_out(op), true);
     case NB_OP_transpose:
-        return becomes_codes(nb_out(op));
+        return becomes_codes(nb_out(op), floor);
     default:
         return false;
     }
@@ -172,7 +178,7 @@ nb_port *nb_put_as_conv(nb_exporter *x, size_t *done) {
     /* onnxruntime has products of codes whose results are floats, but no convolutions. */
     const bool codes = t->quant && m->type->quant,
                end = (x->op->kind == NB_OP_qmatmul && nb_attr_of(x->op, "to")->set) ||
-                     becomes_codes(nb_out(x->op));
+                     becomes_codes(nb_out(x->op), false);
     if (!in || (point && codes && !end)) return NULL;
     dims[1] = m->type->dims[0]->value / inside;
     nb_port *weights = nb_port_last_first(x, m, t->rank, dims), *bias = NULL;
