@@ -79,6 +79,7 @@ nb_port *nb_put_output(nb_exporter *x) {
     node->outputs = outputs;
     nb_port *port = node->outputs[node->n_outputs++] = NB_NEW(x->arena, nb_port);
     port->graph = x->graph;
+    port->maker = node;
     return port;
 }
 
@@ -91,12 +92,6 @@ void nb_put_ints(nb_exporter *x, const char *name, size_t n, const int64_t *valu
     int64_t *copy = NB_NEW_ARRAY(x->arena, int64_t, n + 1);
     if (n) memcpy(copy, values, n * sizeof *copy);
     nb_put_attr(x, (nb_onnx_attr){.name = name, .kind = NB_ONNX_INTS, .ints = copy, .count = n});
-}
-
-nb_port *nb_put_transpose(nb_exporter *x, nb_port *from, size_t n, const int64_t *perm) {
-    nb_port *y = NB_PUT(x, "Transpose", from);
-    nb_put_ints(x, "perm", n, perm);
-    return y;
 }
 
 nb_port *nb_put_cast(nb_exporter *x, nb_port *from, nb_elem to) {
@@ -145,15 +140,18 @@ static const char *output_name(const nb_exporter *x, const nb_value *v) {
     return NULL;
 }
 
-/* The nodes of one op: the main one, or else the last, has the name of the ONNX node that the op
- * came from. */
+/* The nodes of one op: the main one, or else the last that is no transpose behind another, has the
+ * name of the ONNX node that the op came from. */
 static void name_nodes(nb_exporter *x, size_t from) {
     const char *base = nb_loc_name(x->op->loc);
     if (!*base) base = nb_out(x->op)->name;
     const size_t count = x->graph->nodes.count;
+    size_t last = count;
+    while (last > from + 1 && strcmp(x->graph->nodes.items[last - 1]->type, "Transpose") == 0)
+        last--;
     for (size_t i = from; i < count; i++) {
         nb_onnx_node *n = x->graph->nodes.items[i];
-        const bool main = x->main ? n == x->main : i + 1 == count;
+        const bool main = x->main ? n == x->main : i + 1 == last;
         n->name = main ? base : nb_format(x->arena, "%s/%s", base, n->type);
     }
 }
@@ -182,10 +180,12 @@ nb_status nb_export_result(nb_exporter *x, size_t i, nb_port *port) {
     }
     if (nb_elems[v->type->elem].onnx == 0)
         return nb_export_refuse(x, "ONNX has no type like %s", nb_elems[v->type->elem].text);
+    const nb_value *from = x->op->n_operands ? nb_in(x->op, 0) : NULL;
+    if (from && nb_map_get(&x->shifted, from)) nb_map_set(&x->shifted, v, port);
     if (!port->name) {
         const char *out = output_name(x, v);
         port->name = out ? out : nb_export_name(x, v->name);
-        port->type = v->type;
+        port->type = nb_map_get(&x->shifted, v) ? NULL : v->type;
     }
     nb_map_set(&x->graph->values, v, port);
     return NB_OK;
@@ -217,9 +217,11 @@ static nb_status add_outputs(nb_exporter *x) {
         if (nb_in(end, i)->type->quant) return nb_export_refuse(x, "output \"%s\" is codes", name);
         nb_port *p = nb_operand(x, i);
         if (!p) return nb_diags_status(x->diags);
+        p->used = true;
         if (p->name && strcmp(p->name, name) == 0) continue;
         p = NB_PUT(x, "Identity", p);
         p->name = name;
+        p->used = true;
     }
     return NB_OK;
 }
@@ -262,12 +264,14 @@ nb_status nb_export(nb_graph *g, const nb_export_options *options, const char *p
                      .arena = arena,
                      .diags = diags,
                      .coded = {.arena = arena},
+                     .shifted = {.arena = arena},
                      .names = {.arena = arena}};
     x.model = nb_open_graph(&x, g->name);
     nb_status status = check_operations(&x);
     if (status == NB_OK) status = add_inputs(&x);
     if (status == NB_OK) status = nb_export_region(&x, &g->body);
     if (status == NB_OK) status = add_outputs(&x);
+    if (status == NB_OK) nb_export_sweep(&x);
     if (status == NB_OK) status = nb_export_write(&x, path);
     nb_arena_destroy(arena);
     return status;

@@ -18,6 +18,8 @@ typedef struct nb_port {
     const char *name;     /* NULL: one is made up when the file is written */
     const nb_type *type;  /* of the graph's value that it is, or NULL */
     nb_onnx_graph *graph; /* whose node makes it, or whose initializer it is; NULL: an input */
+    const struct nb_onnx_node *maker; /* NULL: an input, an initializer, a parameter of a body */
+    bool used;                        /* known when all nodes stand (nb_export_sweep) */
 } nb_port;
 
 typedef struct nb_onnx_attr {
@@ -89,7 +91,8 @@ typedef struct nb_initializer {
 typedef struct nb_coded {
     const nb_op *quantize; /* what makes them */
     nb_port *source;       /* the floats that become codes; NULL: what `quantize` takes */
-    nb_port *floats, *codes, *scale, *reals;
+    nb_port *floats, *codes, *scale, *reals, *second; /* second: reals, channels second */
+    bool shifted;                                     /* i8 as u8: `codes` are greater by 128 */
 } nb_coded;
 
 typedef struct nb_exporter {
@@ -98,6 +101,7 @@ typedef struct nb_exporter {
     nb_arena *arena;
     nb_diags *diags;
     nb_map coded;                 /* nb_value* -> nb_coded* */
+    nb_map shifted;               /* nb_value* of i8 that are u8, greater by 128 */
     nb_map names;                 /* taken */
     nb_onnx_graph *model, *graph; /* the model's, and the one at hand */
     NB_VEC(nb_initializer *) tensors;
@@ -141,10 +145,27 @@ nb_onnx_node *nb_last_node(const nb_exporter *x);
 /* Common ones. `type` is that of `from`, or NULL when nothing of its shape is known to stay. */
 nb_port *nb_put_reshape(nb_exporter *x, nb_port *from, const nb_type *type, size_t n,
                         const nb_dim *const *dims);
-nb_port *nb_put_transpose(nb_exporter *x, nb_port *from, size_t n, const int64_t *perm);
 nb_port *nb_put_cast(nb_exporter *x, nb_port *from, nb_elem to);
 nb_port *nb_put_slice(nb_exporter *x, nb_port *from, int64_t axis, int64_t start, int64_t end,
                       int64_t step);
+
+/* ---- layouts (export_layout.c) ---- */
+/* Transposes that take each other back are none. */
+nb_port *nb_put_transpose(nb_exporter *x, nb_port *from, size_t n, const int64_t *perm);
+/* Between [B,D...,C], as the graph has it, and [B,C,D...], as ONNX has it. */
+nb_port *nb_put_channels_last(nb_exporter *x, nb_port *second, int rank);
+nb_port *nb_put_channels_second(nb_exporter *x, nb_port *last, int rank);
+/* What was put with its channels last, before that; NULL: p is no such transpose. */
+nb_port *nb_before_channels_last(const nb_port *p, int rank);
+/* Where axis d of a tensor with channels last is in it with channels second. */
+int nb_axis_channels_second(int rank, int64_t d);
+/* An elementwise node, whose result has that rank. It is put in front of transposes that move the
+ * channels last: what takes them back then meets them. values[i], or NULL, is what in[i] holds;
+ * attr is NULL or its attribute. */
+nb_port *nb_put_each(nb_exporter *x, const char *type, int rank, size_t n, nb_port *const *in,
+                     nb_value *const *values, const nb_onnx_attr *attr);
+/* Leaves out nodes and initializers that nobody uses. */
+void nb_export_sweep(nb_exporter *x);
 
 /* ---- operands and results ---- */
 /* What holds operand i or a value: floats (or integers) as the op sees them. Codes of weights and
@@ -152,8 +173,17 @@ nb_port *nb_put_slice(nb_exporter *x, nb_port *from, int64_t axis, int64_t start
 nb_port *nb_operand(nb_exporter *x, size_t i);
 nb_port *nb_put_patches(nb_exporter *x); /* what the kernel of a patches op sees */
 nb_port *nb_port_of(nb_exporter *x, nb_value *v);
+/* What operand i is, or what it dequantizes; that if it is constant, else NULL. */
+nb_value *nb_read_by(const nb_op *op, size_t i);
+nb_value *nb_constant_of(const nb_op *op, size_t i);
+/* The product at hand as Conv, where its rows are places of a tensor with channels second; NULL:
+ * it is none. *done is 3 if it has the bias. */
+nb_port *nb_put_as_conv(nb_exporter *x, size_t *done);
 /* Result i of the op at hand is this. */
 nb_status nb_export_result(nb_exporter *x, size_t i, nb_port *port);
+/* The result of the layer at hand is y and its operands from that one, bias and residual; then
+ * maybe codes again. */
+nb_status nb_export_sum(nb_exporter *x, nb_port *y, size_t from);
 /* x; a run in which not all of the bools `holds` are true fails. */
 nb_port *nb_put_required(nb_exporter *x, nb_port *v, nb_port *holds);
 
@@ -167,6 +197,7 @@ nb_status nb_export_region(nb_exporter *x, const nb_region *region);
 /* ---- constants ---- */
 nb_port *nb_port_i64s(nb_exporter *x, size_t n, const int64_t *values);
 nb_port *nb_port_i64(nb_exporter *x, int64_t value); /* rank 0 */
+nb_port *nb_port_u8(nb_exporter *x, uint8_t value);  /* rank 0 */
 nb_port *nb_port_f32(nb_exporter *x, float value);   /* rank 0 */
 /* Dimension expressions as i64[n], computed from the inputs' shapes; NULL after an error. */
 nb_port *nb_port_dims(nb_exporter *x, size_t n, const nb_dim *const *dims);
@@ -177,6 +208,11 @@ nb_port *nb_put_size(nb_exporter *x, nb_port *tensor, int d);
 bool nb_dim_has_port(const nb_exporter *x, const nb_dim *symbol);
 /* A constant as it is, or its codes in the form that ONNX has: `elem` at least as wide. */
 nb_port *nb_port_const(nb_exporter *x, nb_value *v);
+/* The same, of floats or whole bytes, in another shape. */
+nb_port *nb_port_reshaped(nb_exporter *x, nb_value *v, int rank, const int64_t *dims);
+/* A constant [K...,C], dequantized if it is codes, whose last axis comes first, in that shape;
+ * NULL: it cannot be said so. */
+nb_port *nb_port_last_first(nb_exporter *x, nb_value *v, int rank, const int64_t *dims);
 nb_elem nb_onnx_code(nb_elem storage);
 /* A new initializer of the model, of that shape, whose bytes `write` makes of `from`. */
 nb_initializer *nb_new_initializer(nb_exporter *x, const char *name, nb_elem elem, int rank,
@@ -197,6 +233,14 @@ nb_port *nb_port_zeros(nb_exporter *x, nb_value *w, bool bytes, bool column);
 nb_port *nb_port_reals(nb_exporter *x, nb_value *w);       /* dequantized, once */
 nb_coded *nb_codes_made(nb_exporter *x, nb_port *source);  /* by the op at hand */
 nb_port *nb_port_coded(nb_exporter *x, const nb_value *v); /* the same of codes made at run time */
+/* And with their channels second: those of static scales are moved as codes. */
+nb_port *nb_port_coded_second(nb_exporter *x, const nb_value *v);
+/* The same where their channels were second before; NULL: they were not. */
+nb_port *nb_port_coded_before(nb_exporter *x, const nb_value *v);
+/* Other numbers, `in`, which are those of `from`, rounded to codes as those of v are, and
+ * dequantized.
+ */
+nb_port *nb_port_coded_as(nb_exporter *x, const nb_value *v, const nb_value *from, nb_port *in);
 /* Codes in whole bytes of a constant or of static scales, and their zero point (NULL: 0). */
 nb_port *nb_port_integers(nb_exporter *x, nb_value *v, nb_port **zero);
 /* Does MatMulNBits take this matrix? */

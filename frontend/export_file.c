@@ -179,7 +179,7 @@ static void put_values(nb_exporter *x, nb_wire *graph) {
     }
     for (size_t i = 0; i < values->count; i++) {
         const nb_port *p = values->entries[i].value;
-        if (!p->type || nb_map_get_str(&seen, p->name, strlen(p->name))) continue;
+        if (!p->type || !p->used || nb_map_get_str(&seen, p->name, strlen(p->name))) continue;
         nb_map_set_str(&seen, p->name, strlen(p->name), x);
         put_info(x, graph, 13, p->name, p->type, true);
     }

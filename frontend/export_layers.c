@@ -1,18 +1,20 @@
 /* Layers as ONNX: with operators of ai.onnx 21, and in the forms that raise (passes/) finds again.
  */
 #include "frontend/export.h"
-#include "ir/conv.h"
 #include "ir/scalar.h"
 
 #include <math.h>
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-/* The constant that operand i is, maybe behind a dequantize. */
-static nb_value *weight_of(const nb_op *op, size_t i) {
-    nb_value *w = nb_in(op, i);
-    if (w->def && w->def->kind == NB_OP_dequantize) w = nb_in(w->def, 0);
-    return nb_is_const(w) ? w : NULL;
+nb_value *nb_read_by(const nb_op *op, size_t i) {
+    nb_value *v = nb_in(op, i);
+    return v->def && v->def->kind == NB_OP_dequantize ? nb_in(v->def, 0) : v;
+}
+
+nb_value *nb_constant_of(const nb_op *op, size_t i) {
+    nb_value *v = nb_read_by(op, i);
+    return nb_is_const(v) ? v : NULL;
 }
 
 /* MatMulNBits rounds its activations by itself: it takes what was to be quantized. */
@@ -28,9 +30,13 @@ static nb_port *put_nbits(nb_exporter *x, nb_value *w) {
     return in ? nb_put_nbits(x, in, w, level) : NULL;
 }
 
-static nb_port *put_product(nb_exporter *x) {
-    nb_value *w = weight_of(x->op, 1);
+/* `done`: the first operand that is not in it. */
+static nb_port *put_product(nb_exporter *x, size_t *done) {
+    nb_value *w = nb_constant_of(x->op, 1);
+    *done = 2;
     if (w && x->options->form == NB_ONNX_MATMUL_NBITS && nb_fits_nbits(w)) return put_nbits(x, w);
+    nb_port *conv = nb_put_as_conv(x, done);
+    if (conv) return conv;
     nb_port *a = nb_operand(x, 0), *b = nb_operand(x, 1);
     if (!a || !b) return NULL;
     const nb_type *s = nb_in(x->op, 0)->type, *t = nb_in(x->op, 1)->type;
@@ -38,14 +44,17 @@ static nb_port *put_product(nb_exporter *x) {
     return NB_PUT(x, "MatMul", a, b);
 }
 
-/* The layer's own node, whatever is added behind it. */
-static nb_port *put_main(nb_exporter *x) {
-    nb_port *y = put_product(x);
-    if (y) x->main = nb_last_node(x);
+/* The layer's own node has its name, whatever is added behind it. */
+static nb_port *put_main(nb_exporter *x, size_t *done) {
+    nb_port *y = put_product(x, done);
+    if (y && !x->main) x->main = nb_last_node(x);
     return y;
 }
 
-nb_status nb_export_matmul(nb_exporter *x) { return nb_export_result(x, 0, put_main(x)); }
+nb_status nb_export_matmul(nb_exporter *x) {
+    size_t done;
+    return nb_export_result(x, 0, put_main(x, &done));
+}
 
 /* Sums of codes as they are. */
 static nb_port *put_sums(nb_exporter *x) {
@@ -54,84 +63,23 @@ static nb_port *put_sums(nb_exporter *x) {
     return a && b ? NB_PUT(x, "MatMulInteger", a, b, az, bz) : NULL;
 }
 
-/* With bias and residual; then maybe codes again. */
+nb_status nb_export_sum(nb_exporter *x, nb_port *y, size_t from) {
+    const int rank = nb_out(x->op)->type->rank;
+    for (size_t i = from; y && i < x->op->n_operands; i++) {
+        nb_value *values[2] = {NULL, nb_in(x->op, i)};
+        nb_port *in[2] = {y, nb_operand(x, i)};
+        if (in[1]) y = nb_put_each(x, "Add", rank, 2, in, values, NULL);
+    }
+    if (!y || !nb_attr_of(x->op, "to")->set) return nb_export_result(x, 0, y);
+    nb_codes_made(x, y);
+    return NB_OK;
+}
+
 nb_status nb_export_qmatmul(nb_exporter *x) {
     if (nb_attr_bool(x->op, "sums")) return nb_export_result(x, 0, put_sums(x));
-    nb_port *y = put_main(x);
-    for (size_t i = 2; y && i < x->op->n_operands; i++) {
-        nb_port *addend = nb_operand(x, i);
-        if (addend) y = NB_PUT(x, "Add", y, addend);
-    }
-    if (!y || !nb_attr_of(x->op, "to")->set) return nb_export_result(x, 0, y);
-    nb_codes_made(x, y);
-    return NB_OK;
-}
-
-nb_status nb_export_conv(nb_exporter *x) {
-    const nb_type *w = nb_in(x->op, 1)->type;
-    int64_t kernel[NB_MAX_RANK], strides[NB_MAX_RANK], dilations[NB_MAX_RANK];
-    const int axes = w->rank - 2;
-    nb_port *v = nb_operand(x, 0), *weights = nb_operand(x, 1);
-    if (!v || !weights) return nb_export_result(x, 0, NULL);
-    nb_port *y = NB_PUT(x, "Conv", v, weights, nb_operand(x, 2));
-    bool fixed = true;
-    for (int d = 0; d < axes; d++) {
-        fixed = fixed && nb_dim_is_const(w->dims[2 + d]);
-        kernel[d] = fixed ? w->dims[2 + d]->value : 0;
-        strides[d] = nb_conv_stride(x->op, d);
-        dilations[d] = nb_conv_dilation(x->op, d);
-    }
-    if (fixed) nb_put_ints(x, "kernel_shape", (size_t)axes, kernel);
-    nb_put_ints(x, "strides", (size_t)axes, strides);
-    nb_put_ints(x, "dilations", (size_t)axes, dilations);
-    nb_put_attr(x, NB_ATTR_I("group", nb_conv_groups(x->op)));
-    return nb_export_result(x, 0, y);
-}
-
-/* Channels stand second in ONNX: transposed in front of it and behind. */
-static nb_port *put_depthwise(nb_exporter *x) {
-    const nb_type *t = nb_in(x->op, 0)->type, *w = nb_in(x->op, 1)->type;
-    const int axes = t->rank - 2;
-    int64_t first[NB_MAX_RANK] = {0, axes + 1}, last[NB_MAX_RANK] = {0}, kernel[NB_MAX_RANK],
-            weights[NB_MAX_RANK] = {axes}, strides[NB_MAX_RANK], dilations[NB_MAX_RANK];
-    const nb_dim *shape[NB_MAX_RANK] = {w->dims[axes], nb_dim_const(x->g, 1)};
-    for (int d = 0; d < axes; d++) {
-        first[d + 2] = d + 1;
-        last[d + 1] = d + 2;
-        weights[d + 1] = d;
-        shape[d + 2] = w->dims[d];
-        kernel[d] = w->dims[d]->value;
-        strides[d] = nb_conv_stride(x->op, d);
-        dilations[d] = nb_conv_dilation(x->op, d);
-    }
-    last[axes + 1] = 1;
-    const bool sums = x->op->kind == NB_OP_qdepthwise && nb_attr_bool(x->op, "sums");
-    nb_port *vz = NULL, *kz = NULL,
-            *v = sums ? nb_port_integers(x, nb_in(x->op, 0), &vz) : nb_operand(x, 0),
-            *k = sums ? nb_port_integers(x, nb_in(x->op, 1), &kz) : nb_operand(x, 1);
-    if (!v || !k) return NULL;
-    v = nb_put_transpose(x, v, (size_t)t->rank, first);
-    k = nb_put_transpose(x, k, (size_t)w->rank, weights);
-    if (k) k = nb_put_reshape(x, k, NULL, (size_t)t->rank, shape);
-    if (!v || !k) return NULL;
-    nb_port *y =
-        sums ? NB_PUT(x, "ConvInteger", v, k, vz, kz) : NB_PUT(x, "Conv", v, k, nb_operand(x, 2));
-    nb_put_ints(x, "kernel_shape", (size_t)axes, kernel);
-    nb_put_ints(x, "strides", (size_t)axes, strides);
-    nb_put_ints(x, "dilations", (size_t)axes, dilations);
-    nb_put_attr(x, NB_ATTR_I("group", w->dims[axes]->value));
-    return y ? nb_put_transpose(x, y, (size_t)t->rank, last) : NULL;
-}
-
-nb_status nb_export_depthwise(nb_exporter *x) { return nb_export_result(x, 0, put_depthwise(x)); }
-
-/* With its residual; then maybe codes again. */
-nb_status nb_export_qdepthwise(nb_exporter *x) {
-    nb_port *y = put_depthwise(x), *residual = nb_operand(x, 3);
-    if (y && residual) y = NB_PUT(x, "Add", y, residual);
-    if (!y || !nb_attr_of(x->op, "to")->set) return nb_export_result(x, 0, y);
-    nb_codes_made(x, y);
-    return NB_OK;
+    size_t done;
+    nb_port *y = put_main(x, &done);
+    return nb_export_sum(x, y, done);
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */

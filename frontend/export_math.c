@@ -5,17 +5,51 @@ static const char *operator_of(const nb_exporter *x) {
     return nb_export_rows[x->op->kind].operator;
 }
 
-static nb_port *put_operands(nb_exporter *x, const char *type) {
+/* A node of all operands, with an attribute. */
+static nb_port *put_with(nb_exporter *x, const char *type, nb_onnx_attr attr) {
     nb_port *in[NB_MAX_OPERAND_SPECS] = {0};
+    nb_value *values[NB_MAX_OPERAND_SPECS] = {0};
     for (size_t i = 0; i < x->op->n_operands; i++) {
         in[i] = nb_operand(x, i);
-        if (nb_in(x->op, i) && !in[i]) return NULL;
+        values[i] = nb_in(x->op, i);
+        if (values[i] && !in[i]) return NULL;
     }
-    return nb_put_node(x, type, x->op->n_operands, in);
+    return nb_put_each(x, type, nb_out(x->op)->type->rank, x->op->n_operands, in, values,
+                       attr.name ? &attr : NULL);
+}
+
+static nb_port *put_operands(nb_exporter *x, const char *type) {
+    return put_with(x, type, (nb_onnx_attr){0});
 }
 
 nb_status nb_export_plain(nb_exporter *x) {
     return nb_export_result(x, 0, put_operands(x, operator_of(x)));
+}
+
+/* The constant number that operand i or the other one is, and which one that is; NULL: there is
+ * none. */
+static nb_value *number_beside(const nb_op *op, size_t *other) {
+    for (size_t i = 0; i < 2; i++) {
+        nb_value *v = nb_in(op, i);
+        *other = 1 - i;
+        if (nb_is_const(v) && v->type->rank == 0 && !v->type->quant) return v;
+    }
+    return NULL;
+}
+
+/* Of max(v, low) and high: Clip, which is looked for in front of QuantizeLinear. */
+nb_status nb_export_min(nb_exporter *x) {
+    size_t inner, other;
+    nb_value *high = number_beside(x->op, &inner);
+    const nb_op *max = high ? nb_in(x->op, inner)->def : NULL;
+    nb_value *low = max && max->kind == NB_OP_max ? number_beside(max, &other) : NULL;
+    if (!low || !nb_elem_is_float(low->type->elem))
+        return nb_export_result(x, 0, put_operands(x, "Min"));
+    nb_value *values[3] = {nb_in(max, other), low, high};
+    nb_port *in[3] = {nb_port_of(x, values[0]), nb_port_of(x, low), nb_port_of(x, high)};
+    if (!in[0] || !in[1] || !in[2]) return nb_export_result(x, 0, NULL);
+    return nb_export_result(x, 0,
+                            nb_put_each(x, "Clip", nb_out(x->op)->type->rank, 3, in, values, NULL));
 }
 
 /* And of bools, BitwiseAnd of integers. */
@@ -26,20 +60,21 @@ nb_status nb_export_logic(nb_exporter *x) {
 }
 
 nb_status nb_export_mod(nb_exporter *x) {
-    nb_port *y = put_operands(x, "Mod");
-    if (y && nb_elem_is_float(nb_out(x->op)->type->elem)) nb_put_attr(x, NB_ATTR_I("fmod", 1));
-    return nb_export_result(x, 0, y);
+    const bool floats = nb_elem_is_float(nb_out(x->op)->type->elem);
+    return nb_export_result(
+        x, 0, floats ? put_with(x, "Mod", NB_ATTR_I("fmod", 1)) : put_operands(x, "Mod"));
 }
 
 nb_status nb_export_silu(nb_exporter *x) {
-    nb_port *v = nb_operand(x, 0);
-    return nb_export_result(x, 0, v ? NB_PUT(x, "Mul", v, NB_PUT(x, "Sigmoid", v)) : NULL);
+    const int rank = nb_out(x->op)->type->rank;
+    nb_value *values[2] = {nb_in(x->op, 0)};
+    nb_port *in[2] = {nb_operand(x, 0)};
+    if (in[0]) in[1] = nb_put_each(x, "Sigmoid", rank, 1, in, values, NULL);
+    return nb_export_result(x, 0, in[0] ? nb_put_each(x, "Mul", rank, 2, in, values, NULL) : NULL);
 }
 
 nb_status nb_export_gelu(nb_exporter *x) {
-    nb_port *y = put_operands(x, "Gelu");
-    if (y) nb_put_attr(x, NB_ATTR_S("approximate", operator_of(x)));
-    return nb_export_result(x, 0, y);
+    return nb_export_result(x, 0, put_with(x, "Gelu", NB_ATTR_S("approximate", operator_of(x))));
 }
 
 nb_status nb_export_cast(nb_exporter *x) {
@@ -54,11 +89,20 @@ nb_status nb_export_cast(nb_exporter *x) {
 
 nb_status nb_export_reduce(nb_exporter *x) {
     const nb_attr *axes = nb_attr_of(x->op, "axes");
-    nb_port *v = nb_operand(x, 0),
-            *list = axes->ints.count ? nb_port_i64s(x, axes->ints.count, axes->ints.items) : NULL,
-            *y = v ? NB_PUT(x, operator_of(x), v, list) : NULL;
-    if (y) nb_put_attr(x, NB_ATTR_I("keepdims", nb_attr_bool(x->op, "keep")));
-    return nb_export_result(x, 0, y);
+    const bool keep = nb_attr_bool(x->op, "keep");
+    const int rank = nb_in(x->op, 0)->type->rank;
+    const size_t n = axes->ints.count;
+    int64_t along[NB_MAX_RANK];
+    nb_port *v = nb_operand(x, 0), *second = keep ? nb_before_channels_last(v, rank) : NULL;
+    for (size_t i = 0; i < n; i++) {
+        along[i] = axes->ints.items[i];
+        if (second) along[i] = nb_axis_channels_second(rank, along[i]);
+    }
+    if (!v) return nb_export_result(x, 0, NULL);
+    nb_port *y =
+        NB_PUT(x, operator_of(x), second ? second : v, n ? nb_port_i64s(x, n, along) : NULL);
+    nb_put_attr(x, NB_ATTR_I("keepdims", keep));
+    return nb_export_result(x, 0, second ? nb_put_channels_last(x, y, rank) : y);
 }
 
 nb_status nb_export_cumsum(nb_exporter *x) {

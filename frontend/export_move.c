@@ -153,16 +153,28 @@ nb_status nb_export_scatter(nb_exporter *x) {
     return nb_export_result(x, 0, y);
 }
 
+/* What stands around; NULL: 0. */
+static nb_port *padding(nb_exporter *x) {
+    const nb_value *v = nb_in(x->op, 1);
+    if (!nb_map_get(&x->shifted, nb_in(x->op, 0))) return nb_operand(x, 1);
+    const nb_tensor code = v ? nb_tensor_of_const(v) : (nb_tensor){0};
+    return nb_port_u8(x, (uint8_t)(128 + (v ? nb_tensor_get_int(&code, 0) : 0)));
+}
+
 nb_status nb_export_pad(nb_exporter *x) {
     const nb_attr *before = nb_attr_of(x->op, "before"), *after = nb_attr_of(x->op, "after");
     const nb_dim *dims[2 * NB_MAX_RANK];
-    const size_t n = before->dims.count;
-    for (size_t d = 0; d < n; d++) {
-        dims[d] = before->dims.items[d];
-        dims[n + d] = after->dims.items[d];
+    const int n = nb_in(x->op, 0)->type->rank;
+    nb_port *v = nb_operand(x, 0), *second = nb_before_channels_last(v, n);
+    for (int d = 0; d < n; d++) {
+        const int to = second ? nb_axis_channels_second(n, d) : d;
+        dims[to] = before->dims.items[d];
+        dims[n + to] = after->dims.items[d];
     }
-    nb_port *v = nb_operand(x, 0), *pads = nb_port_dims(x, 2 * n, dims);
-    return nb_export_result(x, 0, v && pads ? NB_PUT(x, "Pad", v, pads, nb_operand(x, 1)) : NULL);
+    nb_port *pads = nb_port_dims(x, 2 * (size_t)n, dims), *value = padding(x);
+    if (!v || !pads) return nb_export_result(x, 0, NULL);
+    nb_port *y = NB_PUT(x, "Pad", second ? second : v, pads, value);
+    return nb_export_result(x, 0, second ? nb_put_channels_last(x, y, n) : y);
 }
 
 /* No node refuses a run, but for places that are not there: the second of one. */
@@ -211,13 +223,18 @@ static nb_port *places(nb_exporter *x, const nb_dim *n, int64_t kernel, int64_t 
     return NB_PUT(x, "Add", first, nb_port_i64s(x, (size_t)kernel, offsets));
 }
 
-/* x[B,C,D...] -> [B,C,D',K,...] by a Gather for each axis -> [B,D'...,C,K...] -> [B,D'...,C*K]. */
+/* Places themselves: channels last. Else x[B,C,D...] -> [B,C,D',K,...] by a Gather for each axis ->
+ * [B,D'...,C,K...] -> [B,D'...,C*K]. */
 static nb_port *put_patches(nb_exporter *x, nb_port *v) {
     const nb_op *op = x->op;
     const nb_type *y = nb_out(op)->type;
     const nb_attr *kernel = nb_attr_of(op, "kernel");
     const int axes = nb_in(op, 0)->type->rank - 2;
     int64_t perm[2 * NB_MAX_RANK];
+    bool moves = false;
+    for (int d = 0; d < axes; d++)
+        moves = moves || kernel->ints.items[d] != 1 || nb_conv_stride(op, d) != 1;
+    if (!moves) return nb_put_channels_last(x, v, axes + 2);
     perm[0] = 0;
     perm[1 + axes] = 1;
     for (int d = 0; d < axes; d++) {

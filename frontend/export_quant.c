@@ -7,6 +7,9 @@
 #include <math.h>
 #include <string.h>
 
+/* From i8 to u8. */
+enum { SHIFT = 128 };
+
 static bool is_dynamic(const nb_quant *q) {
     return q->granularity == NB_PER_TOKEN || q->granularity == NB_PER_BLOCK;
 }
@@ -28,7 +31,9 @@ nb_status nb_export_quantize(nb_exporter *x) {
 nb_status nb_export_as_codes(nb_exporter *x) {
     nb_port *codes = nb_operand(x, 0);
     if (!codes) return nb_diags_status(x->diags);
-    nb_codes_made(x, NULL)->codes = codes;
+    nb_coded *c = nb_codes_made(x, NULL);
+    c->codes = codes;
+    c->shifted = nb_map_get(&x->shifted, nb_in(x->op, 0)) != NULL;
     return NB_OK;
 }
 
@@ -109,23 +114,75 @@ static nb_port *scale_of(nb_exporter *x, const nb_quant *q) {
     return q->scales ? nb_port_of(x, q->scales) : nb_port_f32(x, q->scale);
 }
 
-static nb_port *zero_of(nb_exporter *x, const nb_quant *q) {
+static nb_port *zero_of(nb_exporter *x, const nb_quant *q, bool shifted) {
     if (q->zeros) return nb_port_const(x, q->zeros);
-    const char *what = nb_format(x->arena, "zero%d.%lld", (int)q->storage, (long long)q->zero);
+    const nb_elem storage = shifted ? NB_U8 : q->storage;
+    const int64_t zero = q->zero + (shifted ? SHIFT : 0);
+    const char *what = nb_format(x->arena, "zero%d.%lld", (int)storage, (long long)zero);
     nb_port *known = nb_shared_get(x, NULL, what);
     if (known) return known;
     uint8_t *data = nb_alloc(x->arena, 8);
-    nb_elem_put(q->storage, data, 0, (uint64_t)q->zero);
-    nb_initializer *t = nb_new_initializer(x, "zero_point", q->storage, 0, NULL);
+    nb_elem_put(storage, data, 0, (uint64_t)zero);
+    nb_initializer *t = nb_new_initializer(x, "zero_point", storage, 0, NULL);
     t->data = data;
     return nb_shared_set(x, NULL, what, t->port);
 }
 
+/* May integers be greater by 128 here, because what they reach only moves or orders them, up to
+ * codes again?
+ */
+static bool are_moved(const nb_value *v) {
+    for (const nb_use *u = v->uses; u; u = u->next) {
+        switch (u->user->kind) {
+        case NB_OP_as_codes:
+            if (nb_attr_of(u->user, "to")->quant->storage != NB_I8) return false;
+            break;
+        case NB_OP_pad:
+            if (nb_in(u->user, 1) && (u->index == 1 || !nb_is_const(nb_in(u->user, 1))))
+                return false;
+            if (!are_moved(nb_out(u->user))) return false;
+            break;
+        case NB_OP_reshape:
+        case NB_OP_transpose:
+        case NB_OP_slice:
+        case NB_OP_expand:
+        case NB_OP_patches:
+        case NB_OP_reduce_max:
+        case NB_OP_reduce_min:
+            if (!are_moved(nb_out(u->user))) return false;
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Signed bytes are written as unsigned ones wherever nothing looks at them: onnxruntime's products
+ * on x86 take those, and where it has to turn signed ones into them it refuses nodes that it put
+ * beside itself. */
+static bool is_shifted(const nb_value *v) {
+    const nb_quant *q = v->type->quant;
+    if (q->storage != NB_I8 || q->zeros) return false;
+    for (const nb_use *u = v->uses; u; u = u->next)
+        if (u->user->kind == NB_OP_codes && !are_moved(nb_out(u->user))) return false;
+    return true;
+}
+
 /* QuantizeLinear ends where the type does: codes that end before it are made of numbers that do. */
+static nb_port *put_codes(nb_exporter *x, const nb_quant *q, bool shifted, nb_port *v, int rank) {
+    nb_port *second = nb_before_channels_last(v, rank);
+    if (second) v = second;
+    if (nb_quant_min(q) != nb_elem_min(q->storage) || nb_quant_max(q) != nb_elem_max(q->storage))
+        v = NB_PUT(x, "Clip", v, nb_port_f32(x, (float)(nb_quant_min(q) - q->zero) * q->scale),
+                   nb_port_f32(x, (float)(nb_quant_max(q) - q->zero) * q->scale));
+    v = NB_PUT(x, "QuantizeLinear", v, scale_of(x, q), zero_of(x, q, shifted));
+    return second ? nb_put_channels_last(x, v, rank) : v;
+}
+
 static bool put_static(nb_exporter *x, nb_coded *c) {
-    const nb_quant *q = nb_out(c->quantize)->type->quant;
-    const bool ends_before =
-        nb_quant_min(q) != nb_elem_min(q->storage) || nb_quant_max(q) != nb_elem_max(q->storage);
+    const nb_value *made = nb_out(c->quantize);
+    const nb_quant *q = made->type->quant;
     if (q->granularity != NB_PER_TENSOR || q->scales || nb_elems[q->storage].onnx == 0 ||
         nb_elems[q->storage].bits > 16) {
         nb_export_refuse(x, "activations in #%s; one scale for the tensor can be written", q->name);
@@ -133,10 +190,8 @@ static bool put_static(nb_exporter *x, nb_coded *c) {
     }
     nb_port *v = source_of(x, c);
     if (!v) return false;
-    if (ends_before)
-        v = NB_PUT(x, "Clip", v, nb_port_f32(x, (float)(nb_quant_min(q) - q->zero) * q->scale),
-                   nb_port_f32(x, (float)(nb_quant_max(q) - q->zero) * q->scale));
-    c->codes = NB_PUT(x, "QuantizeLinear", v, scale_of(x, q), zero_of(x, q));
+    c->shifted = is_shifted(made);
+    c->codes = put_codes(x, q, c->shifted, v, made->type->rank);
     return true;
 }
 
@@ -152,14 +207,44 @@ static nb_coded *coded_of(nb_exporter *x, const nb_value *v) {
     return (is_dynamic(v->type->quant) ? put_dynamic(x, c) : put_static(x, c)) ? c : NULL;
 }
 
+static nb_port *put_reals(nb_exporter *x, const nb_quant *q, bool shifted, nb_port *codes) {
+    return NB_PUT(x, "DequantizeLinear", codes, scale_of(x, q), zero_of(x, q, shifted));
+}
+
 nb_port *nb_port_coded(nb_exporter *x, const nb_value *v) {
     nb_coded *c = coded_of(x, v);
     if (!c || c->reals) return c ? c->reals : NULL;
     const nb_quant *q = v->type->quant;
-    c->reals = is_dynamic(q)
-                   ? from_blocks(x, NB_PUT(x, "Mul", c->floats, c->scale), v->type)
-                   : NB_PUT(x, "DequantizeLinear", c->codes, scale_of(x, q), zero_of(x, q));
+    c->reals = is_dynamic(q) ? from_blocks(x, NB_PUT(x, "Mul", c->floats, c->scale), v->type)
+                             : put_reals(x, q, c->shifted, c->codes);
     return c->reals;
+}
+
+nb_port *nb_port_coded_second(nb_exporter *x, const nb_value *v) {
+    const nb_quant *q = v->type->quant;
+    nb_coded *c = coded_of(x, v);
+    if (!c || c->second) return c ? c->second : NULL;
+    const int rank = v->type->rank;
+    c->second = is_dynamic(q)
+                    ? nb_put_channels_second(x, nb_port_coded(x, v), rank)
+                    : put_reals(x, q, c->shifted, nb_put_channels_second(x, c->codes, rank));
+    return c->second;
+}
+
+nb_port *nb_port_coded_before(nb_exporter *x, const nb_value *v) {
+    const nb_coded *c = coded_of(x, v);
+    return c && nb_before_channels_last(c->codes, v->type->rank) ? nb_port_coded_second(x, v)
+                                                                 : NULL;
+}
+
+nb_port *nb_port_coded_as(nb_exporter *x, const nb_value *v, const nb_value *from, nb_port *in) {
+    const nb_quant *q = v->type->quant;
+    const bool shifted = is_shifted(v);
+    const char *what = nb_format(x->arena, "coded %s", q->name);
+    nb_port *codes = nb_shared_get(x, from, what);
+    if (!codes)
+        codes = nb_shared_set(x, from, what, put_codes(x, q, shifted, in, from->type->rank));
+    return put_reals(x, q, shifted, codes);
 }
 
 /* For MatMulInteger. */
@@ -171,17 +256,27 @@ nb_port *nb_port_integers(nb_exporter *x, nb_value *v, nb_port **zero) {
         return nb_port_codes(x, v, true);
     }
     const nb_coded *c = coded_of(x, v);
-    if (c && q->zero) *zero = zero_of(x, q);
+    if (c && (q->zero || c->shifted)) *zero = zero_of(x, q, c->shifted);
     return c ? c->codes : NULL;
 }
 
-nb_status nb_export_dequantize(nb_exporter *x) { return nb_export_result(x, 0, nb_operand(x, 0)); }
+/* In front of what moves its channels, for what is elementwise then. */
+nb_status nb_export_dequantize(nb_exporter *x) {
+    nb_value *v = nb_in(x->op, 0);
+    const int rank = v->type->rank;
+    const nb_coded *c = nb_is_const(v) ? NULL : coded_of(x, v);
+    return nb_export_result(x, 0,
+                            c && nb_before_channels_last(c->codes, rank)
+                                ? nb_put_channels_last(x, nb_port_coded_second(x, v), rank)
+                                : nb_operand(x, 0));
+}
 
 nb_status nb_export_codes(nb_exporter *x) {
     nb_value *v = nb_in(x->op, 0);
     if (nb_is_const(v)) return nb_export_result(x, 0, nb_port_codes(x, v, false));
     nb_coded *c = coded_of(x, v);
     if (!c) return nb_export_result(x, 0, NULL);
+    if (c->shifted) nb_map_set(&x->shifted, nb_out(x->op), c);
     if (c->codes) return nb_export_result(x, 0, c->codes);
     nb_port *y = from_blocks(x, c->floats, v->type);
     return nb_export_result(x, 0, y ? nb_put_cast(x, y, v->type->elem) : NULL);

@@ -68,6 +68,9 @@ nb_port *nb_port_i64s(nb_exporter *x, size_t n, const int64_t *values) {
 nb_port *nb_port_i64(nb_exporter *x, int64_t value) {
     return small(x, "number", NB_I64, 0, 1, &value, sizeof value);
 }
+nb_port *nb_port_u8(nb_exporter *x, uint8_t value) {
+    return small(x, "code", NB_U8, 0, 1, &value, sizeof value);
+}
 nb_port *nb_port_f32(nb_exporter *x, float value) {
     return small(x, "number", NB_F32, 0, 1, &value, sizeof value);
 }
@@ -112,6 +115,20 @@ static void write_integers(const nb_initializer *t, nb_sink *s, nb_arena *scratc
                 b = pairs && i + 1 < n ? nb_tensor_get_int(&from, i + 1) : 0;
         nb_sink_byte(s, (uint8_t)(pairs ? (a & 15) | (b & 15) << 4 : a));
     }
+}
+
+/* Elements of whole bytes, or integers of less in bytes, with the last axis first. */
+static void write_last_first(const nb_initializer *t, nb_sink *s, nb_arena *scratch) {
+    (void)scratch;
+    const nb_tensor from = nb_tensor_of_const(t->from);
+    const int64_t n = nb_tensor_count(&from), columns = from.dims[from.rank - 1];
+    const int bytes = nb_elems[t->elem].bits / 8;
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t i = c; i < n; i += columns) {
+            const uint64_t e = nb_elem_is_integer(t->elem) ? (uint64_t)nb_tensor_get_int(&from, i)
+                                                           : nb_elem_get(t->elem, from.data, i);
+            for (int b = 0; b < bytes; b++) nb_sink_byte(s, (uint8_t)(e >> (8 * b)));
+        }
 }
 
 static void write_splat(const nb_initializer *t, nb_sink *s, nb_arena *scratch) {
@@ -162,7 +179,8 @@ static nb_initializer *new_part(nb_exporter *x, const char *name, nb_elem elem, 
 /* The integers of v, or of its codes, as `elem` in that shape; `part` of a quantized constant? */
 static nb_port *as_integers(nb_exporter *x, nb_value *v, nb_elem elem, int rank,
                             const int64_t *dims, bool part) {
-    const char *what = nb_format(x->arena, "as %d.%d", (int)elem, rank);
+    const char *what =
+        nb_format(x->arena, "as %d.%d.%lld", (int)elem, rank, (long long)(rank ? dims[0] : 0));
     nb_port *known = nb_shared_get(x, v, what);
     if (known) return known;
     nb_initializer *t = part ? new_part(x, v->name, elem, rank, dims)
@@ -190,6 +208,10 @@ nb_port *nb_port_codes(nb_exporter *x, nb_value *w, bool bytes) {
     nb_elem e = nb_onnx_code(w->type->elem);
     if (bytes && nb_elems[e].bits < 8) e = nb_elem_integer(8, nb_elems[e].class_ == NB_CLASS_INT);
     return as_integers(x, w, e, w->type->rank, dims, true);
+}
+
+nb_port *nb_port_reshaped(nb_exporter *x, nb_value *v, int rank, const int64_t *dims) {
+    return as_integers(x, v, v->type->elem, rank, dims, false);
 }
 
 /* The shape of scales and zero points; as a column for rows that are looked up. */
@@ -302,4 +324,29 @@ nb_port *nb_port_reals(nb_exporter *x, nb_value *w) {
     if (q->granularity == NB_PER_GROUP) nb_put_attr(x, NB_ATTR_I("block_size", q->group));
     if (nb_quant_has_minima(q)) y = add_minima(x, w, y);
     return nb_shared_set(x, w, "reals", y);
+}
+
+nb_port *nb_port_last_first(nb_exporter *x, nb_value *v, int rank, const int64_t *dims) {
+    const nb_quant *q = v->type->quant;
+    const bool axis = q && q->granularity == NB_PER_AXIS;
+    nb_elem e = v->type->elem;
+    if (q && (!is_linear(v) || nb_quant_has_minima(q) ||
+              (!axis && q->granularity != NB_PER_TENSOR) || (axis && q->axis != v->type->rank - 1)))
+        return NULL;
+    if (q) e = nb_elem_integer(8, nb_elems[e].class_ == NB_CLASS_INT);
+    if (!nb_elems[e].onnx || nb_elems[e].bits < 8) return NULL;
+    const char *what = "last first";
+    for (int d = 0; d < rank; d++) what = nb_format(x->arena, "%s %lld", what, (long long)dims[d]);
+    nb_port *y = nb_shared_get(x, v, what);
+    if (y) return y;
+    nb_initializer *t = new_part(x, v->name, e, rank, dims);
+    t->from = v;
+    t->write = write_last_first;
+    y = t->port;
+    if (q) {
+        nb_port *scales = nb_port_scales(x, v, false), *zeros = nb_port_zeros(x, v, true, false);
+        y = NB_PUT(x, "DequantizeLinear", y, scales, zeros);
+        if (axis) nb_put_attr(x, NB_ATTR_I("axis", 0));
+    }
+    return nb_shared_set(x, v, what, y);
 }

@@ -196,14 +196,25 @@ static bool solve(nb_match *m, const goal *goals) {
     return solve(m, goals->next) || undo(m, before);
 }
 
-/* Merges the locations of the matched ops, operands before users. */
-static void merge_locations(nb_match *m) {
+/* Merges the locations of the matched ops that are, or are not, a dequantize, operands before
+ * users. */
+static void merge_of(nb_match *m, bool dequantize) {
     size_t stack[NB_MAX_MATCHED], top = 0;
     for (size_t i = 0; i <= m->n_ops; i++) {
-        while (top && (i == m->n_ops || m->ops[stack[top - 1]].depth >= m->ops[i].depth))
-            m->loc = nb_loc_merge(m->graph, m->loc, m->ops[stack[--top]].op->loc);
+        while (top && (i == m->n_ops || m->ops[stack[top - 1]].depth >= m->ops[i].depth)) {
+            const nb_op *op = m->ops[stack[--top]].op;
+            if ((op->kind == NB_OP_dequantize) == dequantize)
+                m->loc = nb_loc_merge(m->graph, m->loc, op->loc);
+        }
         if (i < m->n_ops) stack[top++] = i;
     }
+}
+
+/* The first name is that of the result: a layer's own, not that of what dequantizes its input,
+ * which other layers may take too. */
+static void merge_locations(nb_match *m) {
+    merge_of(m, false);
+    merge_of(m, true);
 }
 
 bool nb_pattern_match(const nb_pat *pattern, nb_op *root, nb_match *m) {
