@@ -10,9 +10,13 @@
 
 #define MAX_HEAD   1024
 #define MAX_HEIGHT 8
-/* What memory is asked for lies so far behind what is read; for a row that is alone with keys that
- * are used as they are turned, half as far, as they go to the first-level cache. */
-#define AHEAD_BYTES 16384
+/* Keys are used as they are turned by so few rows. More would load for every product. */
+#define MOST_USED_AS_TURNED 4
+/* What memory is asked for lies so far behind what is read, at least a run of values; for a row
+ * that is alone with keys that are used as they are turned, less far, as they go to the first-level
+ * cache. */
+#define AHEAD_BYTES      32768
+#define AHEAD_BYTES_NEAR 8192
 
 static int64_t head_size(const nb_op *op) { return nb_in(op, 0)->type->dims[3]->value; }
 
@@ -66,7 +70,7 @@ static cg_val keys_ahead(const nb_attention *a) {
     int64_t codes = nb_is_u4(a->k) ? 2 : 1, /* in an element */
         bytes = nb_max_i64(1, head_size(a->l->op) / codes * nb_elems[a->k->elem].bits / 8),
             far = nb_ceildiv(AHEAD_BYTES / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN,
-            near = nb_ceildiv(AHEAD_BYTES / 2 / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN;
+            near = nb_ceildiv(AHEAD_BYTES_NEAR / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN;
     if (!a->direct || nb_is_i8(a->k)) return cg_i64(g, far);
     return cg_select(g, cg_cmpi(g, CG_EQ, a->rows, 1), cg_i64(g, near), cg_i64(g, far));
 }
@@ -234,7 +238,8 @@ static void dots(nb_attention *a, int height) {
         nb_attention_dots_i8(a, height);
         return;
     }
-    cg_val alone = a->direct ? nb_attention_is_tile(a, height, height) : cg_i1(g, false);
+    const bool few = a->direct && height <= MOST_USED_AS_TURNED;
+    cg_val alone = few ? nb_attention_is_tile(a, height, height) : cg_i1(g, false);
     CG_IF(g, alone) { nb_attention_dots(a, cg_i64(g, 0), height, NB_KEYS_TURN_AND_USE); }
     CG_ELSE(g) { dots_of_several(a, height); }
 }

@@ -104,6 +104,8 @@ void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d, int f
 void nb_attention_turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]);
 /* Asks memory for as much as a panel's nb_attention_turn reads. */
 void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d);
+/* The same for a single element of n panels from the first on. */
+void nb_attention_ask_element(const nb_attention *a, const nb_panel *first, int n, cg_val d);
 /* The same for n panels from the first on, whose elements from d on are turned together: in the
  * order of memory, as its streams want it, and close by. */
 void nb_attention_ask_panels(const nb_attention *a, const nb_panel *first, int n, cg_val d);
@@ -113,7 +115,7 @@ void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
  * one. */
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,
                         cg_val *out);
-/* Asks memory for as much. */
+/* Asks memory for as much, in the order of memory: values lie one behind the other. */
 void nb_attention_ask_value(const nb_attention *a, cg_val i, cg_val e, int vectors);
 
 /* Asks for bytes of memory from `pointer` on. */

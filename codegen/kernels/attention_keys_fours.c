@@ -8,7 +8,7 @@
 #include "codegen/kernels/dot.h"
 
 #define PLANES   2
-#define MAX_ROWS 8
+#define MAX_ROWS 4 /* of a tile */
 #define WORDS    4 /* of 4 bytes: what is turned at once */
 
 /* ---- queries -------------------------------------------------------------------------------- */
@@ -56,64 +56,73 @@ void nb_attention_split_queries(const nb_attention *a) {
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-/* A tile of rows and a panel of keys. */
+/* A tile of rows and the panels of a run. */
 typedef struct tile {
     const nb_attention *a;
-    nb_panel keys;
+    nb_panel keys[NB_ATTENTION_PANELS];
     cg_val row;
     int rows;
     nb_keys source;
-    cg_var sums[MAX_ROWS * PLANES];
+    cg_var sums[MAX_ROWS * PLANES][NB_ATTENTION_PANELS];
 } tile;
 
 /* words[w] = bytes d + 4w .. d + 4w + 3 of 16 keys, unsigned; n of the 16 there if not NULL. */
-static void turn_keys(const tile *t, cg_val d, cg_val n, cg_val words[WORDS]) {
+static void turn_keys(const tile *t, const nb_panel *panel, cg_val d, cg_val n,
+                      cg_val words[WORDS]) {
     cg *g = t->a->l->g;
     const cg_type type = CG_V(CG_I32);
     cg_val keys[WORDS], flip = cg_splat(g, cg_i32(g, (int32_t)0x80808080), CG_LANES);
+    nb_attention_ask_keys(t->a, panel, d);
     for (int i = 0; i < WORDS; i++)
-        keys[i] = cg_bitcast(g, nb_attention_bytes_of_keys(t->a, &t->keys, i, d, n), type);
+        keys[i] = cg_bitcast(g, nb_attention_bytes_of_keys(t->a, panel, i, d, n), type);
     nb_attention_turn_words(g, CG_LANES, keys, words);
     for (int w = 0; w < WORDS; w++) words[w] = cg_xor(g, words[w], flip);
 }
 
+/* Each word of a query's codes is multiplied by those of all panels: a load for every product would
+ * hold the products up. */
 static void multiply(cg *g, void *user, cg_val d, cg_val n) {
     const tile *t = user;
-    const bool turns = t->source != NB_KEYS_TURNED;
-    cg_val words[WORDS], kept = cg_offset(g, t->keys.to, cg_muli(g, d, CG_LANES));
-    if (turns) {
-        nb_attention_ask_keys(t->a, &t->keys, d);
-        turn_keys(t, d, n, words);
+    cg_val words[NB_ATTENTION_PANELS][WORDS], first = cg_lshri(g, d, 2);
+    for (int p = 0; p < NB_ATTENTION_PANELS; p++) {
+        if (t->source != NB_KEYS_TURNED) turn_keys(t, &t->keys[p], d, n, words[p]);
+        for (int w = 0; w < WORDS; w++) {
+            cg_val kept = cg_offset(g, t->keys[p].to, cg_addi(g, cg_muli(g, d, CG_LANES), 64 * w));
+            if (t->source == NB_KEYS_TURNED) words[p][w] = cg_load(g, CG_V(CG_I32), kept, 64);
+            if (t->source == NB_KEYS_TURN) cg_store(g, words[p][w], kept, 64);
+        }
     }
     for (int w = 0; w < WORDS; w++) {
-        cg_val at = cg_offset(g, kept, cg_i64(g, 64 * w)),
-               digits = digits_at(t->a, cg_addi(g, cg_lshri(g, d, 2), w), t->row);
-        if (!turns) words[w] = cg_load(g, CG_V(CG_I32), at, 64);
-        if (t->source == NB_KEYS_TURN) cg_store(g, words[w], at, 64);
+        cg_val digits = digits_at(t->a, cg_addi(g, first, w), t->row);
         for (int i = 0; i < t->rows * PLANES; i++) {
-            cg_val digit = cg_load(g, CG_S(CG_I32), cg_offset(g, digits, cg_i64(g, 4 * i)), 4);
-            cg_set(g, t->sums[i],
-                   cg_isa_of(g)->fours(g, cg_get(g, t->sums[i]), words[w],
-                                       cg_splat(g, digit, CG_LANES)));
+            cg_val at = cg_offset(g, digits, cg_i64(g, 4 * i)),
+                   digit = cg_splat(g, cg_load(g, CG_S(CG_I32), at, 4), CG_LANES);
+            for (int p = 0; p < NB_ATTENTION_PANELS; p++)
+                cg_set(g, t->sums[i][p],
+                       cg_isa_of(g)->fours(g, cg_get(g, t->sums[i][p]), words[p][w], digit));
         }
     }
 }
 
 static void multiply_tile(const nb_attention *a, cg_val row, int rows, nb_keys source) {
     cg *g = a->l->g;
-    CG_FOR(g, panel, cg_i64(g, 0), cg_i64(g, NB_ATTENTION_PANELS), cg_i64(g, 1)) {
-        tile t = {.a = a, .row = row, .rows = rows, .source = source};
-        t.keys = nb_attention_panel(a, panel, source != NB_KEYS_TURNED);
-        for (int r = 0; r < rows; r++) {
-            cg_val offset = nb_floats_at(g, a->query_offsets, cg_addi(g, row, r)),
-                   low = cg_splat(g, cg_load(g, CG_S(CG_I32), offset, 4), CG_LANES);
-            t.sums[PLANES * r] = cg_var_new(g, low);
-            t.sums[PLANES * r + 1] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
+    tile t = {.a = a, .row = row, .rows = rows, .source = source};
+    for (int p = 0; p < NB_ATTENTION_PANELS; p++)
+        t.keys[p] = nb_attention_panel(a, cg_i64(g, p), source != NB_KEYS_TURNED);
+    for (int r = 0; r < rows; r++) {
+        cg_val offset = nb_floats_at(g, a->query_offsets, cg_addi(g, row, r)),
+               low = cg_splat(g, cg_load(g, CG_S(CG_I32), offset, 4), CG_LANES);
+        for (int p = 0; p < NB_ATTENTION_PANELS; p++) {
+            t.sums[PLANES * r][p] = cg_var_new(g, low);
+            t.sums[PLANES * r + 1][p] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
         }
-        cg_for16(g, a->D, multiply, &t);
-        for (int r = 0; r < rows; r++) {
-            cg_val low = cg_get(g, t.sums[PLANES * r]), high = cg_get(g, t.sums[PLANES * r + 1]);
-            nb_attention_store_products(a, panel, cg_addi(g, row, r),
+    }
+    cg_for16(g, a->D, multiply, &t);
+    for (int r = 0; r < rows; r++) {
+        for (int p = 0; p < NB_ATTENTION_PANELS; p++) {
+            cg_val low = cg_get(g, t.sums[PLANES * r][p]),
+                   high = cg_get(g, t.sums[PLANES * r + 1][p]);
+            nb_attention_store_products(a, cg_i64(g, p), cg_addi(g, row, r),
                                         cg_add(g, low, cg_shli(g, high, 8)));
         }
     }
@@ -121,12 +130,13 @@ static void multiply_tile(const nb_attention *a, cg_val row, int rows, nb_keys s
 
 void nb_attention_dots_fours(const nb_attention *a, int height) {
     cg *g = a->l->g;
-    cg_val zero = cg_i64(g, 0), rows = cg_i64(g, height);
-    CG_IF(g, nb_attention_is_tile(a, height, height)) {
-        multiply_tile(a, zero, height, NB_KEYS_TURN_AND_USE);
+    const int rows = (int)nb_min_i64(height, MAX_ROWS);
+    cg_val zero = cg_i64(g, 0), step = cg_i64(g, rows);
+    CG_IF(g, nb_attention_is_tile(a, rows, height)) {
+        multiply_tile(a, zero, rows, NB_KEYS_TURN_AND_USE);
     }
     CG_ELSE(g) {
-        multiply_tile(a, zero, height, NB_KEYS_TURN);
-        CG_FOR(g, row, rows, a->rows, rows) { multiply_tile(a, row, height, NB_KEYS_TURNED); }
+        multiply_tile(a, zero, rows, NB_KEYS_TURN);
+        CG_FOR(g, row, step, a->rows, step) { multiply_tile(a, row, rows, NB_KEYS_TURNED); }
     }
 }

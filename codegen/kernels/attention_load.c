@@ -155,6 +155,12 @@ void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d) {
     nb_attention_ask(g, element(g, a->k, p->next, at), 16 * CG_LANES);
 }
 
+void nb_attention_ask_element(const nb_attention *a, const nb_panel *first, int n, cg_val d) {
+    cg *g = a->l->g;
+    cg_val at = cg_muli(g, within(g, a->k, d), n * CG_LANES);
+    nb_attention_ask(g, element(g, a->k, first->next, at), n * CG_LANES * bytes_of(a->k));
+}
+
 void nb_attention_ask_panels(const nb_attention *a, const nb_panel *first, int n, cg_val d) {
     cg *g = a->l->g;
     const int bytes = 16 * CG_LANES * n; /* of each step */
@@ -222,8 +228,8 @@ void nb_attention_ask_value(const nb_attention *a, cg_val i, cg_val e, int vecto
     cg *g = a->l->g;
     const cg_buf *v = a->v;
     if (nb_is_u4(v)) return;
-    nb_attention_ask(g, element(g, v, a->next, cg_add(g, cg_mul(g, i, v->strides[2]), e)),
-                     vectors * CG_LANES * bytes_of(v));
+    cg_val at = cg_add(g, cg_mul(g, e, a->n), cg_muli(g, i, vectors * CG_LANES));
+    nb_attention_ask(g, element(g, v, a->next, at), vectors * CG_LANES * bytes_of(v));
 }
 
 void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, cg_val n,

@@ -37,7 +37,6 @@ static void multiply_kept(const nb_attention *a, cg_val row, int rows, cg_val d,
 static void turn_and_keep(const nb_attention *a, const nb_panel *p, cg_val d) {
     cg *g = a->l->g;
     const int lanes = nb_attention_turned_keys(g), n = nb_attention_turned(a);
-    nb_attention_ask_keys(a, p, d);
     for (int first = 0; first < CG_LANES; first += lanes) {
         cg_val x[NB_ATTENTION_TURNED];
         nb_attention_turn(a, p, d, first, x);
@@ -48,47 +47,50 @@ static void turn_and_keep(const nb_attention *a, const nb_panel *p, cg_val d) {
     }
 }
 
-/* Dot products of the elements from d on, as many as are turned at once. */
-static void dots_of_turned(const nb_attention *a, cg_val row, int rows, nb_keys source, cg_val d,
-                           const nb_panel *keys, int n, const cg_var *dot) {
+/* All elements, before there are sums in registers. */
+static void turn_panel(const nb_attention *a, const nb_panel *p) {
     cg *g = a->l->g;
     const int turned = nb_attention_turned(a);
-    if (source == NB_KEYS_TURN) {
-        for (int p = 0; p < n; p++) turn_and_keep(a, &keys[p], d);
-        CG_FOR(g, e, d, cg_addi(g, d, turned), cg_i64(g, 1)) {
-            multiply_kept(a, row, rows, e, keys, n, dot);
-        }
-        return;
-    }
+    cg_val zero = cg_i64(g, 0), whole = cg_andi(g, a->D, -turned);
+    CG_FOR(g, d, zero, whole, cg_i64(g, turned)) { turn_and_keep(a, p, d); }
+    CG_FOR(g, d, whole, a->D, cg_i64(g, 1)) { nb_attention_turn_one(a, p, d); }
+}
+
+/* Dot products of the elements from d on, as many as are turned at once. */
+static void dots_of_turned(const nb_attention *a, cg_val row, int rows, cg_val d,
+                           const nb_panel *keys, int n, const cg_var *dot) {
+    cg *g = a->l->g;
     if (rows == 1) nb_attention_ask_panels(a, keys, n, d);
     for (int p = 0; p < n; p++) {
         cg_val x[NB_ATTENTION_TURNED];
         if (rows > 1) nb_attention_ask_keys(a, &keys[p], d);
         nb_attention_turn(a, &keys[p], d, 0, x);
-        for (int e = 0; e < turned; e++) multiply(a, row, rows, cg_addi(g, d, e), x[e], &dot[p], n);
+        for (int e = 0; e < nb_attention_turned(a); e++)
+            multiply(a, row, rows, cg_addi(g, d, e), x[e], &dot[p], n);
     }
 }
 
 void nb_attention_dots(const nb_attention *a, cg_val row, int rows, nb_keys source) {
     cg *g = a->l->g;
-    const bool turns = source != NB_KEYS_TURNED;
+    const bool turns = source == NB_KEYS_TURN_AND_USE;
     int n = (int)nb_min_i64(NB_ATTENTION_PANELS, nb_max_i64(1, a->vectors / rows)),
         turned = nb_attention_turned(a);
-    /* One panel's sums of 8 rows keep the adders busy; with two, each query would stay in a
-     * register for both, and there are not so many. */
-    if (source == NB_KEYS_TURN_AND_USE && rows >= 8) n = 1;
     cg_val zero = cg_i64(g, 0);
     CG_FOR(g, panel, zero, cg_i64(g, NB_ATTENTION_PANELS), cg_i64(g, n)) {
         nb_panel keys[NB_ATTENTION_PANELS];
         cg_var dot[MAX_VECTORS];
         cg_val whole = turns ? cg_andi(g, a->D, -turned) : zero;
+        for (int p = 0; p < n; p++) {
+            keys[p] = nb_attention_panel(a, cg_addi(g, panel, p), source != NB_KEYS_TURNED);
+            if (source == NB_KEYS_TURN) turn_panel(a, &keys[p]);
+        }
         for (int i = 0; i < rows * n; i++) dot[i] = cg_var_new(g, cg_zero(g, CG_V(CG_F32)));
-        for (int p = 0; p < n; p++) keys[p] = nb_attention_panel(a, cg_addi(g, panel, p), turns);
         if (turns) CG_FOR(g, d, zero, whole, cg_i64(g, turned)) {
-                dots_of_turned(a, row, rows, source, d, keys, n, dot);
+                dots_of_turned(a, row, rows, d, keys, n, dot);
             }
         CG_FOR(g, d, whole, a->D, cg_i64(g, 1)) {
             for (int p = 0; p < n && turns; p++) nb_attention_turn_one(a, &keys[p], d);
+            if (source == NB_KEYS_TURN) nb_attention_ask_element(a, keys, n, d);
             multiply_kept(a, row, rows, d, keys, n, dot);
         }
         for (int i = 0; i < rows * n; i++) {
@@ -176,11 +178,11 @@ cg_val nb_attention_exponentials(nb_attention *a) {
 
 /* ---- values --------------------------------------------------------------------------------- */
 
-/* n vectors of elements from `e` on; of one, only `part` elements if that is not NULL. Exponentials
- * are added up meanwhile: one addition waits for the other, and nothing else waits for them. That
- * is kept of the first elements only. */
+/* n vectors of elements from `e` on; of one, only `part` elements if that is not NULL. `adds`:
+ * exponentials are added up meanwhile: one addition waits for the other, and nothing else waits for
+ * them. That is kept of the first elements only. */
 static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e, int n,
-                           cg_val part) {
+                           cg_val part, bool adds) {
     cg *g = a->l->g;
     cg_var acc[MAX_VECTORS], sum[MAX_VECTORS];
     cg_val kept[MAX_VECTORS], zero = cg_i64(g, 0), one = cg_i64(g, 1),
@@ -190,7 +192,7 @@ static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e
         kept[i] = nb_floats_at(g, a->acc, cg_addi(g, at, i % n * CG_LANES));
         acc[i] = cg_var_new(g, load16(g, kept[i]));
     }
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows && adds; r++)
         sum[r] = cg_var_new(g, cg_load(g, CG_S(CG_F32), nb_floats_at(g, sums, cg_i64(g, r)), 4));
     CG_FOR(g, panel, zero, a->n, cg_i64(g, CG_LANES)) {
         cg_val weights = nb_scores_at(a, cg_add(g, a->t, panel), row),
@@ -203,13 +205,14 @@ static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e
             for (int r = 0; r < rows; r++) {
                 cg_val at = nb_floats_at(g, p, cg_i64(g, r * CG_LANES)),
                        weight = cg_load(g, CG_S(CG_F32), at, 4), x = splat(g, weight);
-                cg_set(g, sum[r], cg_add(g, cg_get(g, sum[r]), weight));
+                if (adds) cg_set(g, sum[r], cg_add(g, cg_get(g, sum[r]), weight));
                 for (int j = 0; j < n; j++)
                     cg_set(g, acc[r * n + j], cg_fma(g, x, value[j], cg_get(g, acc[r * n + j])));
             }
         }
     }
     for (int i = 0; i < rows * n; i++) cg_store(g, cg_get(g, acc[i]), kept[i], 64);
+    if (!adds) return;
     CG_IF(g, cg_cmpi(g, CG_EQ, e, 0)) {
         for (int r = 0; r < rows; r++)
             cg_store(g, cg_get(g, sum[r]), nb_floats_at(g, sums, cg_i64(g, r)), 4);
@@ -222,13 +225,19 @@ void nb_attention_weigh(const nb_attention *a, cg_val row, int rows) {
     int64_t known;
     while (most > 1 && cg_known(a->Epad, &known) && known < most * CG_LANES) most /= 2;
     cg_val whole = cg_andi(g, a->E, -CG_LANES),
-           wide = cg_sub(g, whole, cg_urem(g, whole, cg_i64(g, most * CG_LANES)));
-    CG_FOR(g, e, cg_i64(g, 0), wide, cg_i64(g, most * CG_LANES)) {
-        weigh_elements(a, row, rows, e, most, NULL);
+           wide = cg_sub(g, whole, cg_urem(g, whole, cg_i64(g, most * CG_LANES))),
+           begin = cg_i64(g, 0);
+    const bool peeled = cg_known(wide, &known) && known > 0;
+    if (peeled) {
+        weigh_elements(a, row, rows, begin, most, NULL, true);
+        begin = cg_i64(g, most * CG_LANES);
+    }
+    CG_FOR(g, e, begin, wide, cg_i64(g, most * CG_LANES)) {
+        weigh_elements(a, row, rows, e, most, NULL, !peeled);
     }
     if (most > 1) CG_FOR(g, e, wide, whole, cg_i64(g, CG_LANES)) {
-            weigh_elements(a, row, rows, e, 1, NULL);
+            weigh_elements(a, row, rows, e, 1, NULL, !peeled);
         }
     cg_val part = cg_sub(g, a->E, whole);
-    CG_IF(g, cg_cmpi(g, CG_GT, part, 0)) { weigh_elements(a, row, rows, whole, 1, part); }
+    CG_IF(g, cg_cmpi(g, CG_GT, part, 0)) { weigh_elements(a, row, rows, whole, 1, part, !peeled); }
 }

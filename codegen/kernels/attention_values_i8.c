@@ -123,7 +123,6 @@ static cg_val load_value(const nb_attention *a, cg_val i, cg_val e, cg_val n) {
     cg *g = a->l->g;
     cg_val from = cg_offset(g, a->values_from, cg_add(g, cg_mul(g, i, a->values_stride), e)),
            part[WIDE / CG_LANES];
-    nb_attention_ask(g, cg_offset(g, a->next, cg_add(g, cg_mul(g, i, a->v->strides[2]), e)), WIDE);
     if (!n) return cg_load(g, (cg_type){CG_I8, WIDE}, from, 1);
     for (int k = 0; k < WIDE / CG_LANES; k++) {
         cg_val left = cg_smax(g, cg_addi(g, n, -k * CG_LANES), cg_i64(g, 0));
@@ -143,6 +142,13 @@ static cg_val interleave(cg *g, cg_val a, cg_val b, int size, int half) {
             i / 16 * 16 + 8 * half + j / (2 * size) * size + j % size + (j / size % 2 ? WIDE : 0);
     }
     return cg_shuffle(g, a, b, WIDE, picks);
+}
+
+/* Asks memory for as much of n tokens, in the order of memory: they lie one behind the other. */
+static void ask(const nb_attention *a, cg_val i, cg_val e, int n) {
+    cg *g = a->l->g;
+    cg_val at = cg_add(g, cg_mul(g, cg_andi(g, e, -WIDE), a->n), cg_muli(g, i, WIDE));
+    nb_attention_ask(g, cg_offset(g, a->next, at), WIDE * n);
 }
 
 /* The tokens of a group from number i of the run on. */
@@ -211,13 +217,16 @@ static void add_group(const tile *t, cg_val codes, cg_val k, const cg_val *value
     }
 }
 
-/* Elements from e on; `turns`: of values as they lie in memory, WIDE of them. */
+/* Elements from e on; `turns`: of values as they lie in memory, WIDE of them. Of each group `asked`
+ * tokens are asked for, by one tile of rows after the other. */
 static void weigh_vectors(const nb_attention *a, cg_val row, int rows, cg_val e, int n, bool turns,
-                          cg_val part) {
+                          int asked, cg_val part) {
     cg *g = a->l->g;
     const int grouped = nb_attention_grouped(g), planes = nb_attention_planes(g);
     tile t = {.a = a, .row = row, .rows = rows, .n = n};
-    cg_val kept[MAX_SUMS], values[VECTORS], zero = cg_i64(g, 0), one = cg_i64(g, 1);
+    cg_val kept[MAX_SUMS], values[VECTORS],
+        zero = cg_i64(g, 0), one = cg_i64(g, 1), tiles = cg_udiv(g, row, cg_i64(g, rows)),
+        from = cg_andi(g, cg_muli(g, tiles, asked), grouped - 1);
     for (int i = 0; i < rows * planes * n; i++) {
         cg_val r = cg_addi(g, row, i / n / planes), at = cg_addi(g, e, i % n * CG_LANES);
         kept[i] = parts_at(a, i / n % planes, r, at);
@@ -228,6 +237,7 @@ static void weigh_vectors(const nb_attention *a, cg_val row, int rows, cg_val e,
         CG_FOR(g, k, zero, cg_i64(g, CG_LANES / grouped), one) {
             cg_val first = cg_add(g, panel, cg_muli(g, k, grouped)),
                    group = cg_udiv(g, first, cg_i64(g, grouped));
+            ask(a, cg_add(g, first, from), e, asked);
             if (turns) turn(a, first, e, part, values);
             for (int j = 0; j < n && !turns; j++)
                 values[j] = cg_load(g, (cg_type){CG_I8, WIDE},
@@ -242,18 +252,21 @@ static void weigh_vectors(const nb_attention *a, cg_val row, int rows, cg_val e,
 static void weigh_wide(const nb_attention *a, int height, cg_val e, cg_val part) {
     cg *g = a->l->g;
     const int most = cg_isa_of(g)->vector_bytes == 64 ? 24 : 4, /* sums that registers hold */
-        each = most / nb_attention_planes(g), rows = (int)nb_min_i64(height, each),
-              n = each / rows >= VECTORS ? VECTORS
-                  : each / rows >= 2     ? 2
-                                         : 1;
+        each = most / nb_attention_planes(g);                   /* rows by vectors */
+    /* Many vectors, few rows: values come from memory once for several products, and so do codes. A
+     * CPU does not load for every product. */
+    const int n = (int)nb_min_i64(each, VECTORS), grouped = nb_attention_grouped(g);
+    int rows = height; /* whole tiles make a block */
+    while (rows * n > each) rows /= 2;
+    const int asked = (int)nb_max_i64(1, grouped * rows / height);
     cg_val step = cg_i64(g, CG_LANES * n), zero = cg_i64(g, 0);
     cg_val alone = n == VECTORS ? nb_attention_is_tile(a, rows, height) : cg_i1(g, false);
-    CG_IF(g, alone) { weigh_vectors(a, zero, rows, e, n, true, part); }
+    CG_IF(g, alone) { weigh_vectors(a, zero, rows, e, n, true, grouped, part); }
     CG_ELSE(g) {
         turn_and_keep(a, e, part);
         CG_FOR(g, row, zero, a->rows, cg_i64(g, rows)) {
             CG_FOR(g, at, e, cg_addi(g, e, WIDE), step) {
-                weigh_vectors(a, row, rows, at, n, false, NULL);
+                weigh_vectors(a, row, rows, at, n, false, asked, NULL);
             }
         }
     }
