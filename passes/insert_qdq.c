@@ -94,9 +94,8 @@ static bool static_scale(nb_pass_ctx *ctx, const nb_op *op, const nb_value *x, n
         return true;
     /* Products of the two planes of 16-bit codes know no zero point, and one beyond the codes would
      * not make 0 one of them. */
-    const float zero = -rintf(*shift / q->scale);
-    if (q->storage == NB_I8 && fabsf(zero) <= (float)q->amax_code) {
-        q->zero = (int64_t)zero;
+    if (q->storage == NB_I8 && fabsf(*shift) <= (float)q->amax_code * q->scale) {
+        nb_codes_of_range(stats, q);
         *shift = 0;
     }
     return true;

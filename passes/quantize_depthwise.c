@@ -16,6 +16,7 @@
 #include "ir/build.h"
 #include "passes/linear.h"
 #include "passes/observe.h"
+#include "passes/shift.h"
 
 #include <math.h>
 
@@ -66,16 +67,6 @@ static nb_value *rounded_kernel(nb_pass_ctx *ctx, nb_builder *b, nb_value *w) {
     return nb_unary(b, NB_OP_dequantize, c);
 }
 
-/* Codes of the range that was seen, which holds 0. */
-static const nb_quant *codes_of_range(nb_pass_ctx *ctx, const nb_stats *stats) {
-    const float low = fminf(fmaxf(stats->min, -stats->clip), 0),
-                high = fmaxf(fminf(stats->max, stats->clip), 0);
-    nb_quant q = {.storage = NB_I8, .scale = (high - low) / 255.0F};
-    if (!(q.scale > 0)) q.scale = 1;
-    q.zero = (int64_t)fmaxf(fminf(rintf(-128.0F - low / q.scale), 127), -128);
-    return nb_quant_intern(ctx->graph, &q, "act_i8", nb_diags_of(ctx));
-}
-
 typedef struct rounding {
     nb_map inputs, kernels; /* what became of them, dequantized */
     nb_skip skip;
@@ -101,7 +92,9 @@ static bool round_at(nb_pass_ctx *ctx, rounding *z, nb_op *op) {
         return true;
     }
     if (kernel && !input) {
-        const nb_quant *q = codes_of_range(ctx, stats);
+        nb_quant range;
+        nb_codes_of_range(stats, &range);
+        const nb_quant *q = nb_quant_intern(ctx->graph, &range, "act_i8", nb_diags_of(ctx));
         nb_begin(&b, NB_OP_quantize);
         nb_arg(&b, x);
         if (q) nb_set_quant(&b, "to", q);

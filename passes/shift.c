@@ -18,6 +18,14 @@ bool nb_shift_of(const nb_stats *stats, int64_t levels, float *shift, float *sca
     return *shift != 0;
 }
 
+void nb_codes_of_range(const nb_stats *stats, nb_quant *q) {
+    const float low = fminf(fmaxf(stats->min, -stats->clip), 0),
+                high = fmaxf(fminf(stats->max, stats->clip), 0);
+    *q = (nb_quant){.storage = NB_I8, .scale = (high - low) / 255.0F};
+    if (!(q->scale > 0)) q->scale = 1;
+    q->zero = (int64_t)fmaxf(fminf(rintf(-128.0F - low / q->scale), 127), -128);
+}
+
 /* shift * the sum of each column of the op's weight, in double, in order; NULL after an error. */
 static double *column_sums(nb_pass_ctx *ctx, const nb_op *op, float shift) {
     const nb_op *back = nb_in(op, 1)->def;

@@ -16,6 +16,9 @@
  * than codes of [-clip, clip] by a tenth. */
 bool nb_shift_of(const nb_stats *stats, int64_t levels, float *shift, float *scale);
 
+/* 8-bit codes, all 256, of the range that was seen and 0. */
+void nb_codes_of_range(const nb_stats *stats, nb_quant *q);
+
 /* Adds c (1 W) to the result of `op`, matmul(x, W): to the bias that follows, or as one. W is
  * dequantized. False after a diagnostic. */
 bool nb_shift_layer(nb_pass_ctx *ctx, nb_op *op, float shift);

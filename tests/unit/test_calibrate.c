@@ -364,14 +364,14 @@ START_TEST(options) {
 }
 END_TEST
 
-/* Inputs 0, 0.01 .. 2.54 need 255 codes: symmetric ones have room for half of them only, those with
+/* Inputs 0, 0.01 .. 2.55 need 256 codes: symmetric ones have room for half of them only, those with
  * a zero point hold all, and the layer's result is that of the floats. */
 START_TEST(asymmetric) {
     static const char *const modes[] = {"static, asymmetric", "static"};
     nb_arena *arena = nb_arena_create(NULL, NULL);
     nb_diags *diags = nb_diags_create(arena, NULL);
     float x[256], worst[2] = {0, 0};
-    for (int i = 0; i < 256; i++) x[i] = (float)(i % 255) * 0.01f;
+    for (int i = 0; i < 256; i++) x[i] = (float)i * 0.01f;
     nb_tensor t = tensor(x, 2, 128, 2, 1), y;
     nb_sample sample = {&t};
     for (int k = 0; k < 2; k++) {
