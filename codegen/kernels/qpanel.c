@@ -14,14 +14,14 @@
 
 typedef struct panel {
     const nb_qproduct *p;
-    int n;           /* of a single row: panels side by side */
+    int n;           /* panels side by side */
     cg_val apart;    /* and how many panels they are apart */
     cg_val number;   /* of the (first) panel */
     cg_val weights;  /* where it lies */
     cg_val unpacked; /* room for a block */
     cg_val states;
     cg_val tile, end_tile; /* of the block */
-    cg_val row, rows;      /* of the block; single: 0 and panels */
+    cg_val row, rows;      /* of the block */
     int64_t length;        /* inputs of the groups at hand */
     cg_val source, from;   /* weights of the block of inputs; the input they start with */
     cg_val closes, ends;   /* is it the last of its group (NULL: groups are whole), of the panel? */
@@ -32,14 +32,11 @@ typedef struct panel {
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
+/* Of the first panel. */
 static cg_val state_of(const panel *w, cg_val row) {
     cg *g = w->p->l->g;
-    return cg_offset(g, w->states, cg_muli(g, cg_sub(g, row, w->row), nb_qtile_state_bytes(w->p)));
-}
-
-/* The row a tile from `row` on takes its activations from. */
-static cg_val real_row(const nb_qproduct *p, cg_val row) {
-    return p->single ? cg_i64(p->l->g, 0) : row;
+    const int64_t bytes = w->n * nb_qtile_state_bytes(w->p);
+    return cg_offset(g, w->states, cg_muli(g, cg_sub(g, row, w->row), bytes));
 }
 
 /* Group `group` of the panel, one behind whole ones. */
@@ -54,17 +51,16 @@ static nb_qtile tile_at(const panel *w, cg_val row, cg_val group) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     const nb_operand *a = &p->l->in[0];
-    cg_val real = real_row(p, row);
     cg_val at = group_at(w, group);
     nb_qtile t = {
         .states = state_of(w, row),
         .scales = cg_offset(g, at, cg_i64(g, nb_qshape_scales_at(&p->s, w->length))),
     };
-    t.apart = p->single ? cg_muli(g, w->apart, nb_qshape_panel_bytes(&p->s)) : cg_i64(g, 0);
+    t.apart = cg_muli(g, w->apart, nb_qshape_panel_bytes(&p->s));
     if (p->s.zeros) t.zeros = cg_offset(g, at, cg_i64(g, nb_qshape_zeros_at(&p->s, w->length)));
     if (a->value->type->quant->granularity == NB_PER_BLOCK)
         t.act_scales =
-            cg_index(g, a->scales, CG_F32, cg_add(g, cg_muli(g, real, p->s.groups), group));
+            cg_index(g, a->scales, CG_F32, cg_add(g, cg_muli(g, row, p->s.groups), group));
     return t;
 }
 
@@ -74,11 +70,11 @@ static nb_qtile tile_in_block(const panel *w, cg_val row, cg_val rows, cg_val gr
                               cg_val count) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    const nb_qrow real = {real_row(p, row), real_row(p, row), p->single ? cg_i64(g, 1) : rows};
+    const nb_qrow first = {row, row, rows};
     nb_qtile t = tile_at(w, row, group);
     cg_val units = cg_udiv(g, w->from, cg_i64(g, p->s.unit));
-    t.codes = nb_qproduct_word(p, &real, cg_muli(g, units, p->parts));
-    t.sums = nb_qproduct_sum(p, &real, cg_add(g, cg_muli(g, group, p->spans), span));
+    t.codes = nb_qproduct_word(p, &first, cg_muli(g, units, p->parts));
+    t.sums = nb_qproduct_sum(p, &first, cg_add(g, cg_muli(g, group, p->spans), span));
     t.source = w->source;
     t.count = count;
     return t;
@@ -149,30 +145,32 @@ static cg_val streams(const nb_qproduct *p) {
     return cg_and(g, large, whole);
 }
 
-/* Of a row of the block, or a panel of a single row. */
-static void store_result(const panel *w, cg_val row) {
+/* Of a row of the block, panel `i` of those side by side. */
+static void store_result(const panel *w, cg_val row, cg_val i) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    cg_val number = p->single ? cg_add(g, w->number, cg_mul(g, row, w->apart)) : w->number;
-    cg_val real = real_row(p, row), v = cg_load(g, CG_V(CG_F32), state_of(w, row), 64);
-    nb_qproduct_store(p->l, p->exact ? cg_bits(g, v) : v, row_scale(p, real), real, number,
+    cg_val number = cg_add(g, w->number, cg_mul(g, i, w->apart)),
+           state = cg_offset(g, state_of(w, row), cg_muli(g, i, nb_qtile_state_bytes(p))),
+           v = cg_load(g, CG_V(CG_F32), state, 64);
+    nb_qproduct_store(p->l, p->exact ? cg_bits(g, v) : v, row_scale(p, row), row, number,
                       w->streams);
 }
 
-/* Adds the total of the row's spans of group `group` to its result. */
-static void add_total(const panel *w, cg_val row, cg_val group) {
+/* Adds the total of its spans of group `group` to its result. */
+static void add_total(const panel *w, cg_val row, cg_val i, cg_val group) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     const nb_qtile t = tile_at(w, row, group);
-    cg_val total = cg_offset(g, t.states, cg_i64(g, 64));
-    cg_val skip = p->single ? cg_mul(g, row, t.apart) : cg_i64(g, 0);
-    cg_val from = cg_offset(g, t.scales, skip), by_zero = nb_qtile_columns(g, p, from);
-    cg_val sum = cg_load(g, nb_qtile_total_type(p), total, 64),
+    cg_val state = cg_offset(g, t.states, cg_muli(g, i, nb_qtile_state_bytes(p))),
+           total = cg_offset(g, state, cg_i64(g, 64)),
+           from = cg_offset(g, t.scales, cg_mul(g, i, t.apart)),
+           by_zero = nb_qtile_columns(g, p, from),
+           sum = cg_load(g, nb_qtile_total_type(p), total, 64),
            scales = nb_qtile_scales(g, p, from),
            act = t.act_scales ? cg_load(g, CG_S(CG_F32), t.act_scales, 0) : NULL,
-           result = cg_load(g, CG_V(CG_F32), t.states, 64);
+           result = cg_load(g, CG_V(CG_F32), state, 64);
     if (by_zero) sum = cg_add(g, sum, by_zero);
-    cg_store(g, nb_qtile_add_group(g, p, result, sum, scales, act), t.states, 64);
+    cg_store(g, nb_qtile_add_group(g, p, result, sum, scales, act), state, 64);
     cg_store(g, cg_zero(g, nb_qtile_total_type(p)), total, 64);
 }
 
@@ -182,14 +180,18 @@ static void add_total(const panel *w, cg_val row, cg_val group) {
  * memory they go to is waited for while the next one is multiplied. */
 static void finish(const panel *w, cg_val row, cg_val rows, cg_val group) {
     cg *g = w->p->l->g;
-    cg_val end = cg_add(g, row, rows);
+    cg_val end = cg_add(g, row, rows), none = cg_i64(g, 0), one = cg_i64(g, 1);
     if (w->closes) {
         CG_IF(g, w->closes) {
-            CG_FOR(g, r, row, end, cg_i64(g, 1)) { add_total(w, r, group); }
+            CG_FOR(g, r, row, end, one) {
+                CG_FOR(g, i, none, cg_i64(g, w->n), one) { add_total(w, r, i, group); }
+            }
         }
     }
     CG_IF(g, w->ends) {
-        CG_FOR(g, r, row, end, cg_i64(g, 1)) { store_result(w, r); }
+        CG_FOR(g, r, row, end, one) {
+            CG_FOR(g, i, none, cg_i64(g, w->n), one) { store_result(w, r, i); }
+        }
     }
 }
 
@@ -210,7 +212,7 @@ static void run_tiles(const panel *w, cg_val group, cg_val after, cg_val span, c
     cg_val count = after ? cg_sub(g, after, group) : units;
     if (p->single) {
         const nb_qtile t = tile_in_block(w, w->row, w->rows, group, span, count);
-        nb_qtile_run(p, w->n, w->length, &t);
+        nb_qtile_run(p, 1, w->n, w->length, &t);
         finish(w, w->row, w->rows, group);
         return;
     }
@@ -220,13 +222,28 @@ static void run_tiles(const panel *w, cg_val group, cg_val after, cg_val span, c
         const nb_qtile t = tile_in_block(w, row, rows, group, span, count);
         for (int n = p->cut.most; n > 0; n--) {
             if (!nb_rows_occur(&p->cut, n)) continue;
-            CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, w->length, &t); }
+            CG_IF(g, cg_cmpi(g, CG_EQ, rows, n)) { nb_qtile_run(p, n, w->n, w->length, &t); }
         }
         finish(w, row, rows, group);
     }
 }
 
 /* ---- inputs --------------------------------------------------------------------------------- */
+
+/* A unit of each panel, number `u` of the block: panels lie between each other. */
+static void unpack(const panel *w, cg_val from, cg_val u) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    for (int i = 0; i < w->n; i++) {
+        cg_val at = cg_offset(g, from, cg_i64(g, i * nb_qshape_panel_bytes(&p->s)));
+        const nb_unit unit = nb_unit_load(g, p->s.bits, at);
+        for (int k = 0; k < p->parts; k++) {
+            cg_val part = cg_addi(g, cg_muli(g, u, p->parts * w->n), k * w->n + i);
+            cg_store(g, p->dot->unpack(g, &unit, k),
+                     cg_offset(g, w->unpacked, cg_muli(g, part, 64)), 64);
+        }
+    }
+}
 
 /* Makes the weights of `inputs` inputs (packed, from input `at` of group `group` on) ready for all
  * tiles: inputs of one group, or of whole groups. */
@@ -237,18 +254,15 @@ static void enter_block(panel *w, cg_val group, cg_val at, cg_val inputs) {
     w->from = cg_add(g, cg_muli(g, group, nb_qshape_padded(&p->s, 0)), at);
     w->source = cg_offset(g, group_at(w, group), cg_muli(g, at, nb_qshape_code_bytes(&p->s, 1)));
     if (nb_qtile_is_packed(p)) return;
-    CG_FOR(g, first, cg_i64(g, 0), cg_udiv(g, inputs, cg_i64(g, p->s.unit)), cg_i64(g, units)) {
-        cg_val rest = cg_sub(g, cg_udiv(g, inputs, cg_i64(g, p->s.unit)), first);
+    cg_val all = cg_udiv(g, inputs, cg_i64(g, p->s.unit));
+    CG_FOR(g, first, cg_i64(g, 0), all, cg_i64(g, units)) {
         cg_val number = cg_udiv(g, first, cg_i64(g, units));
         cg_val from =
             cg_offset(g, w->source, cg_muli(g, number, nb_qshape_group_bytes(&p->s, w->length)));
-        CG_FOR(g, u, cg_i64(g, 0), cg_smin(g, rest, cg_i64(g, units)), cg_i64(g, 1)) {
-            const nb_unit unit = nb_unit_load(
-                g, p->s.bits, cg_offset(g, from, cg_muli(g, u, nb_unit_bytes(p->s.bits))));
-            cg_val to = cg_muli(g, cg_add(g, first, u), 64 * p->parts);
-            for (int k = 0; k < p->parts; k++)
-                cg_store(g, p->dot->unpack(g, &unit, k),
-                         cg_offset(g, w->unpacked, cg_addi(g, to, 64 * k)), 64);
+        cg_val end = cg_smin(g, cg_sub(g, all, first), cg_i64(g, units));
+        CG_FOR(g, u, cg_i64(g, 0), end, cg_i64(g, 1)) {
+            unpack(w, cg_offset(g, from, cg_muli(g, u, nb_unit_bytes(p->s.bits))),
+                   cg_add(g, first, u));
         }
     }
     w->source = w->unpacked;
@@ -259,8 +273,8 @@ static void short_groups(panel *w, int64_t first, int64_t after) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     const int64_t padded = nb_ceildiv(w->length, p->s.unit) * p->s.unit,
-                  each =
-                      p->single ? after - first : nb_max_i64(p->block / nb_max_i64(padded, 1), 1);
+                  each = p->single ? after - first
+                                   : nb_max_i64(p->block / w->n / nb_max_i64(padded, 1), 1);
     CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
         cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after));
         enter_block(w, group, cg_i64(g, 0), cg_muli(g, cg_sub(g, end, group), padded));
@@ -292,7 +306,8 @@ static void long_groups(panel *w, int64_t first, int64_t after) {
 static void start_fetching(panel *w) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
-    const int64_t bytes = nb_qshape_panel_bytes(&p->s), inputs = p->spans == 1 ? p->block : p->span,
+    const int64_t bytes = w->n * nb_qshape_panel_bytes(&p->s),
+                  inputs = p->spans == 1 ? p->block / w->n : p->span,
                   blocks = nb_max_i64(nb_ceildiv(nb_qshape_row(&p->s), inputs), 1);
     cg_val tiles = cg_muli(g, cg_sub(g, w->end_tile, w->tile), blocks);
     w->share = cg_muli(g, cg_ceildiv(g, cg_i64(g, bytes / 64), tiles), 64);
@@ -306,7 +321,7 @@ static void multiply_block(panel *w) {
     const int64_t whole = p->s.K / p->s.group, rest = p->s.K % p->s.group;
     w->weights =
         cg_offset(g, p->l->in[1].buf.base, cg_muli(g, w->number, nb_qshape_panel_bytes(&p->s)));
-    cg_memset(g, w->states, 0, cg_muli(g, w->rows, nb_qtile_state_bytes(p)));
+    cg_memset(g, w->states, 0, cg_muli(g, w->rows, w->n * nb_qtile_state_bytes(p)));
     if (!p->single) start_fetching(w);
     void (*groups)(panel *, int64_t, int64_t) = p->spans == 1 ? short_groups : long_groups;
     w->length = p->s.group;
@@ -314,7 +329,9 @@ static void multiply_block(panel *w) {
     w->length = rest;
     if (rest) groups(w, whole, whole + 1);
     if (p->s.groups) return;
-    CG_FOR(g, row, w->row, cg_add(g, w->row, w->rows), cg_i64(g, 1)) { store_result(w, row); }
+    w->closes = NULL;
+    w->ends = cg_cmpi(g, CG_EQ, cg_i64(g, 0), 0);
+    finish(w, w->row, w->rows, cg_i64(g, 0));
 }
 
 /* Neighbouring panels are one stream of memory. There are as many streams as the CPU likes, equally
@@ -323,36 +340,50 @@ static void multiply_block(panel *w) {
 static void multiply_single(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
     const int most = cg_isa_of(g)->streams;
-    panel w = {.p = p, .row = cg_i64(g, 0)};
+    panel w = {.p = p, .row = cg_i64(g, 0), .rows = cg_i64(g, 1)};
     w.states = cg_stack(g, most * nb_qtile_state_bytes(p), 64);
     w.apart = cg_ceildiv(g, cg_sub(g, end, begin), cg_i64(g, most));
     CG_FOR(g, number, begin, cg_add(g, begin, w.apart), cg_i64(g, 1)) {
         cg_val side_by_side = cg_ceildiv(g, cg_sub(g, end, number), w.apart);
         w.number = number;
         for (w.n = most; w.n > 0; w.n--) {
-            w.rows = cg_i64(g, w.n);
             CG_IF(g, cg_cmpi(g, CG_EQ, side_by_side, w.n)) { multiply_block(&w); }
+        }
+    }
+}
+
+/* Panels [begin, end), w->n at a time: a block of tiles after the other. */
+static void multiply_panels(panel *w, cg_val begin, cg_val end) {
+    const nb_qproduct *p = w->p;
+    cg *g = p->l->g;
+    const int64_t tile_bytes = w->n * p->cut.most * nb_qtile_state_bytes(p),
+                  tiles = nb_min_i64(TILES, STATE_BYTES / tile_bytes);
+    CG_FOR(g, number, begin, end, cg_i64(g, w->n)) {
+        w->number = number;
+        CG_FOR(g, tile, cg_i64(g, 0), p->cut.tiles, cg_i64(g, tiles)) {
+            w->tile = tile;
+            w->end_tile = cg_smin(g, cg_addi(g, tile, tiles), p->cut.tiles);
+            w->row = nb_rows_first(g, &p->cut, tile);
+            w->rows = cg_sub(g, nb_rows_first(g, &p->cut, w->end_tile), w->row);
+            multiply_block(w);
         }
     }
 }
 
 static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
-    panel w = {.p = p, .streams = streams(p)};
-    const int64_t tile_bytes = p->cut.most * nb_qtile_state_bytes(p),
-                  tiles = nb_min_i64(TILES, STATE_BYTES / tile_bytes);
-    w.states = cg_stack(g, tiles * tile_bytes, 64);
-    if (p->parts > 1) w.unpacked = cg_stack(g, p->block / p->s.unit * p->parts * 64, 64);
-    CG_FOR(g, number, begin, end, cg_i64(g, 1)) {
-        w.number = number;
-        CG_FOR(g, tile, cg_i64(g, 0), p->cut.tiles, cg_i64(g, tiles)) {
-            w.tile = tile;
-            w.end_tile = cg_smin(g, cg_addi(g, tile, tiles), p->cut.tiles);
-            w.row = nb_rows_first(g, &p->cut, tile);
-            w.rows = cg_sub(g, nb_rows_first(g, &p->cut, w.end_tile), w.row);
-            multiply_block(&w);
-        }
+    const int most = nb_qtile_panels(p);
+    panel w = {.p = p, .n = most, .apart = cg_i64(g, 1), .streams = streams(p)};
+    w.states = cg_stack(g, STATE_BYTES, 64);
+    if (p->parts > 1) {
+        const int64_t inputs = most * nb_max_i64(p->block / most, p->span);
+        w.unpacked = cg_stack(g, inputs / p->s.unit * p->parts * 64, 64);
     }
+    cg_val left = most > 1 ? cg_urem(g, cg_sub(g, end, begin), cg_i64(g, most)) : cg_i64(g, 0),
+           after = cg_sub(g, end, left);
+    multiply_panels(&w, begin, after);
+    w.n = 1;
+    if (most > 1) multiply_panels(&w, after, end);
     if (!w.streams) return;
     CG_IF(g, w.streams) { cg_stream_end(g); }
 }

@@ -5,8 +5,11 @@
 
 /* This many units of a span are written out; longer spans loop over as many. */
 #define UNROLL 4
-/* A tile of so many rows has enough sums to hide the time that one takes. */
-#define ENOUGH_ROWS 8
+/* A tile of so many sums has enough to hide the time that one takes. */
+#define ENOUGH_SUMS(panels) ((panels) > 1 ? 16 : 8)
+/* Side by side with registers of 64 bytes: where one load of such a register a cycle is all there
+ * is, a word of the activations must serve several dot products. */
+#define PANELS 4
 
 /* What differs between rows, or between panels of a single row. */
 enum { STATES, CODES, SUMS, SOURCE, SCALES, ZEROS, ACT_SCALES, COUNT, ACT_ROW, APART, N_PARAMS };
@@ -14,13 +17,15 @@ enum { STATES, CODES, SUMS, SOURCE, SCALES, ZEROS, ACT_SCALES, COUNT, ACT_ROW, A
 typedef struct tile {
     const nb_qproduct *p; /* only what nb_qtile's name has of it, no sizes */
     cg *g;
-    int n;
+    int rows, panels;
     int64_t length; /* of a group; 0: spans */
     cg_val arg[N_PARAMS];
-    cg_val codes, weights[NB_QTILE_ROWS]; /* of the group at hand */
-    cg_var sum[2][NB_QTILE_ROWS];         /* <16 x i32> of the span */
-    cg_val narrow[2][NB_QTILE_ROWS];      /* sums that the dot product makes first, if it does */
+    cg_val codes, weights[NB_QTILE_SUMS]; /* of the group at hand, those of each panel */
+    cg_var sum[2][NB_QTILE_SUMS];         /* <16 x i32> of the span, numbered as `nth` says */
+    cg_val narrow[2][NB_QTILE_SUMS];      /* sums that the dot product makes first, if it does */
 } tile;
+
+static int nth(const tile *t, int r, int c) { return r * t->panels + c; }
 
 /* ---- numbers -------------------------------------------------------------------------------- */
 
@@ -30,50 +35,57 @@ int64_t nb_qtile_state_bytes(const nb_qproduct *p) {
 
 cg_type nb_qtile_total_type(const nb_qproduct *p) { return CG_V(p->wide ? CG_F64 : CG_I32); }
 
-/* Rows whose sums fit the registers, with or without their results beside them; 4 are left over. */
-static int rows_that_fit(const nb_qproduct *p, bool results) {
+/* Rows whose sums fit the registers, with or without their results beside them; left over are one
+ * for the weights of each panel and two or more for activations and scales. */
+static int rows_that_fit(const nb_qproduct *p, int panels, bool results) {
     const cg_isa *isa = cg_isa_of(p->l->g);
-    return (isa->registers - 4) / (64 / isa->vector_bytes * (p->planes + (results ? 1 : 0)));
+    const int spare = panels > 2 ? panels + 2 : 4;
+    return (isa->registers - spare) /
+           (64 / isa->vector_bytes * panels * (p->planes + (results ? 1 : 0)));
+}
+
+int nb_qtile_panels(const nb_qproduct *p) {
+    const cg_isa *isa = cg_isa_of(p->l->g);
+    return !p->single && isa->vector_bytes == 64 && !p->dot->end ? PANELS : 1;
 }
 
 /* Higher tiles read the weights less often, but a result in memory is read and written for each
  * group: where there are some, and registers for enough rows, results have registers. */
 int nb_qtile_most(const nb_qproduct *p) {
-    int rows = rows_that_fit(p, p->spans == 1 && p->s.groups > 1);
-    if (rows < ENOUGH_ROWS) rows = rows_that_fit(p, false);
+    const int panels = nb_qtile_panels(p);
+    int rows = rows_that_fit(p, panels, p->spans == 1 && p->s.groups > 1);
+    if (rows * panels < ENOUGH_SUMS(panels)) rows = rows_that_fit(p, panels, false);
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
 
 bool nb_qtile_is_packed(const nb_qproduct *p) { return p->single || p->parts == 1; }
 
-/* Bytes of weights in a unit as `source` has them; of a group. */
-static int64_t unit_bytes(const nb_qproduct *p) {
-    return nb_qtile_is_packed(p) ? nb_unit_bytes(p->s.bits) : 64 * p->parts;
+/* Bytes of weights from unit to unit as `source` has them, from group to group. */
+static int64_t unit_bytes(const tile *t) {
+    const nb_qproduct *p = t->p;
+    return nb_qtile_is_packed(p) ? nb_unit_bytes(p->s.bits) : 64 * p->parts * t->panels;
 }
 static int64_t group_bytes(const tile *t, int64_t units) {
     return nb_qtile_is_packed(t->p) ? nb_qshape_group_bytes(&t->p->s, t->length)
-                                    : unit_bytes(t->p) * units;
+                                    : unit_bytes(t) * units;
 }
 
-/* `base` of row r; panels of a single row have all but their weights and states in common. */
+/* `base` of row r, of panel c. */
 static cg_val of_row(const tile *t, int base, int r, cg_val stride) {
-    return t->p->single ? t->arg[base] : cg_offset(t->g, t->arg[base], cg_muli(t->g, stride, r));
+    return cg_offset(t->g, t->arg[base], cg_muli(t->g, stride, r));
 }
-static cg_val of_panel(const tile *t, int base, int r) {
-    cg_val stride = cg_muli(t->g, t->arg[APART], r);
-    return t->p->single ? cg_offset(t->g, t->arg[base], stride) : t->arg[base];
-}
+static cg_val of_panel(const tile *t, int base, int c) { return of_row(t, base, c, t->arg[APART]); }
 
 /* ---- integer sums --------------------------------------------------------------------------- */
 
-/* Part `i` of a run of panel or row r, whose weights are `skip` bytes from those at hand; *unit:
- * its unit, of a single row, which is loaded once for all parts. */
-static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, nb_unit *unit) {
+/* Part `i` of a run of panel c, whose weights are `skip` bytes from those at hand; *unit: its unit,
+ * of a single row, which is loaded once for all parts. */
+static cg_val load_part(const tile *t, int c, cg_val skip, int64_t i, nb_unit *unit) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
     const int part = (int)(i % p->parts);
-    const int64_t bytes = p->single ? i / p->parts * nb_unit_bytes(p->s.bits) : 64 * i;
-    cg_val at = cg_offset(g, t->weights[r], cg_addi(g, skip, bytes));
+    const int64_t bytes = p->single ? i / p->parts * unit_bytes(t) : i * unit_bytes(t) / p->parts;
+    cg_val at = cg_offset(g, t->weights[c], cg_addi(g, skip, bytes));
     if (p->single && part) return p->dot->unpack(g, unit, part);
     const int ahead = cg_isa_of(g)->ahead;
     if (p->single && ahead) cg_prefetch(g, cg_offset(g, at, cg_i64(g, ahead)), 3);
@@ -86,39 +98,46 @@ static cg_val load_part(const tile *t, int r, cg_val skip, int64_t i, nb_unit *u
 
 /* Where plane k of row r lies among the words (or sums) of the tile that belong together, and how
  * many bytes those are. */
-static int64_t place(const tile *t, int r, int k) { return 4 * (t->p->single ? k : k * t->n + r); }
-static int64_t stride(const tile *t) { return 4 * t->p->planes * (t->p->single ? 1 : t->n); }
+static int64_t place(const tile *t, int r, int k) { return 4 * (k * t->rows + r); }
+static int64_t stride(const tile *t) { return 4 * t->p->planes * t->rows; }
 
-/* A part times row r's word of the activations that lie `at` bytes from those at hand. */
-static void multiply_part(tile *t, int r, cg_val part, cg_val at) {
+/* Parts of panels [from, to) times row r's word of the activations that lie `at` bytes from those
+ * at hand. */
+static void multiply_parts(tile *t, int r, int from, int to, const cg_val *parts, cg_val at) {
     const nb_dot *dot = t->p->dot;
     cg *g = t->g;
     for (int k = 0; k < t->p->planes; k++) {
-        cg_val from = cg_offset(g, t->codes, cg_addi(g, at, place(t, r, k)));
-        cg_val word = cg_load(g, CG_S(CG_I32), from, 4),
-               sum = dot->end ? t->narrow[k][r] : cg_get(g, t->sum[k][r]);
-        sum = cg_pin(g, dot->step(g, sum, part, word));
-        if (dot->end)
-            t->narrow[k][r] = sum;
-        else
-            cg_set(g, t->sum[k][r], sum);
+        cg_val place_of = cg_offset(g, t->codes, cg_addi(g, at, place(t, r, k))),
+               word = cg_load(g, CG_S(CG_I32), place_of, 4);
+        for (int c = from; c < to; c++) {
+            const int i = nth(t, r, c);
+            cg_val sum = dot->end ? t->narrow[k][i] : cg_get(g, t->sum[k][i]);
+            sum = cg_pin(g, dot->step(g, sum, parts[c], word));
+            if (dot->end)
+                t->narrow[k][i] = sum;
+            else
+                cg_set(g, t->sum[k][i], sum);
+        }
     }
 }
 
-/* Sums in 16 bits of rows [from, to): they start, and are added to those in 32 bits. */
+/* Sums in 16 bits of all rows by panels [from, to): they start, and are added to those in 32 bits.
+ */
 static void begin_narrow(tile *t, int from, int to) {
-    for (int r = from; r < to; r++) {
-        for (int k = 0; k < t->p->planes; k++)
-            t->narrow[k][r] = cg_zero(t->g, (cg_type){CG_I16, 32});
-    }
+    for (int r = 0; r < t->rows; r++)
+        for (int c = from; c < to; c++)
+            for (int k = 0; k < t->p->planes; k++)
+                t->narrow[k][nth(t, r, c)] = cg_zero(t->g, (cg_type){CG_I16, 32});
 }
 
 static void end_narrow(tile *t, int from, int to) {
     cg *g = t->g;
-    for (int r = from; r < to; r++) {
-        for (int k = 0; k < t->p->planes; k++)
-            cg_set(g, t->sum[k][r], t->p->dot->end(g, cg_get(g, t->sum[k][r]), t->narrow[k][r]));
-    }
+    for (int r = 0; r < t->rows; r++)
+        for (int c = from; c < to; c++)
+            for (int k = 0; k < t->p->planes; k++) {
+                const cg_var sum = t->sum[k][nth(t, r, c)];
+                cg_set(g, sum, t->p->dot->end(g, cg_get(g, sum), t->narrow[k][nth(t, r, c)]));
+            }
 }
 
 /* `units` units one after the other, at most UNROLL, from unit `first` of those at hand on. */
@@ -126,17 +145,19 @@ static void multiply_run(tile *t, cg_val first, int64_t units) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
     const int64_t n = units * p->parts, steps = p->dot->end ? nb_dot_steps(p->s.bits) : 0;
-    const int together = t->p->single ? 1 : t->n;
-    cg_val skip = cg_muli(g, first, unit_bytes(p)), at = cg_muli(g, first, stride(t) * p->parts);
-    for (int from = 0; from < t->n; from += together) {
+    const int together = p->single ? 1 : t->panels;
+    cg_val skip = cg_muli(g, first, unit_bytes(t)), at = cg_muli(g, first, stride(t) * p->parts);
+    for (int from = 0; from < t->panels; from += together) {
+        const int to = from + together;
         nb_unit unit;
+        cg_val parts[NB_QTILE_SUMS];
         for (int64_t i = 0; i < n; i++) {
-            if (steps && i % steps == 0) begin_narrow(t, from, from + together);
-            cg_val part = load_part(t, from, skip, i, &unit);
-            for (int r = from; r < from + together; r++)
-                multiply_part(t, r, part, cg_addi(g, at, stride(t) * i));
+            if (steps && i % steps == 0) begin_narrow(t, from, to);
+            for (int c = from; c < to; c++) parts[c] = load_part(t, c, skip, i, &unit);
+            for (int r = 0; r < t->rows; r++)
+                multiply_parts(t, r, from, to, parts, cg_addi(g, at, stride(t) * i));
             const bool last = steps && (i % steps == steps - 1 || i == n - 1);
-            if (last) end_narrow(t, from, from + together);
+            if (last) end_narrow(t, from, to);
         }
     }
 }
@@ -186,19 +207,21 @@ static void correct(tile *t, cg_val group, bool last) {
     const nb_qproduct *p = t->p;
     cg *g = t->g;
     const bool late = p->single ? p->s.zeros : p->dot->end != NULL;
-    cg_val zeros = NULL;
-    for (int r = 0; r < t->n; r++) {
-        if (p->s.zeros && last == late && (r == 0 || t->p->single)) {
-            cg_val at = cg_offset(g, of_panel(t, ZEROS, r),
+    for (int c = 0; c < t->panels; c++) {
+        cg_val zeros = NULL;
+        if (p->s.zeros && last == late) {
+            cg_val at = cg_offset(g, of_panel(t, ZEROS, c),
                                   cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)));
             zeros = load_zeros(g, p, at);
         }
-        for (int k = 0; k < p->planes; k++) {
+        for (int i = 0; i < t->rows * p->planes; i++) {
+            const int r = i / p->planes, k = i % p->planes;
             cg_val by = last == late ? correction(t, r, k, group, zeros) : NULL;
+            cg_var *sum = &t->sum[k][nth(t, r, c)];
             if (!last)
-                t->sum[k][r] = cg_var_new(g, by ? by : cg_zero(g, CG_V(CG_I32)));
+                *sum = cg_var_new(g, by ? by : cg_zero(g, CG_V(CG_I32)));
             else if (by)
-                cg_set(g, t->sum[k][r], cg_add(g, cg_get(g, t->sum[k][r]), by));
+                cg_set(g, *sum, cg_add(g, cg_get(g, *sum), by));
         }
     }
 }
@@ -210,20 +233,20 @@ static void multiply_span(tile *t, cg_val group, cg_val units) {
     correct(t, group, true);
 }
 
-/* The exact sum of row r: 16 lanes of i32, or of f64 where those do not hold it. */
-static cg_val span_sum(const tile *t, int r) {
+/* Exact sum number `i`: 16 lanes of i32, or of f64 where those do not hold it. */
+static cg_val span_sum(const tile *t, int i) {
     cg *g = t->g;
     const int planes = t->p->planes;
-    cg_val low = cg_get(g, t->sum[planes - 1][r]);
+    cg_val low = cg_get(g, t->sum[planes - 1][i]);
     if (planes == 1) return low;
-    cg_val high = cg_get(g, t->sum[0][r]);
+    cg_val high = cg_get(g, t->sum[0][i]);
     if (!t->p->large) return cg_add(g, cg_shli(g, high, 8), low);
     high = cg_sint_to_float(g, high, CG_F64);
     return cg_add(g, cg_mul(g, high, cg_likef(g, high, 256)), cg_sint_to_float(g, low, CG_F64));
 }
 
-static cg_val state(const tile *t, int r) {
-    return cg_offset(t->g, t->arg[STATES], cg_i64(t->g, r * nb_qtile_state_bytes(t->p)));
+static cg_val state(const tile *t, int i) {
+    return cg_offset(t->g, t->arg[STATES], cg_i64(t->g, i * nb_qtile_state_bytes(t->p)));
 }
 
 /* ---- groups and spans ----------------------------------------------------------------------- */
@@ -253,8 +276,10 @@ static void point_at(tile *t, cg_val group, int64_t units) {
     cg_val codes = cg_muli(g, group, stride(t) * t->p->parts * units),
            weights = cg_muli(g, group, group_bytes(t, units));
     t->codes = cg_offset(g, t->arg[CODES], codes);
-    for (int r = 0; r < t->n; r++) {
-        t->weights[r] = cg_offset(g, of_panel(t, SOURCE, r), weights);
+    for (int c = 0; c < t->panels; c++) {
+        cg_val source = nb_qtile_is_packed(t->p) ? of_panel(t, SOURCE, c)
+                                                 : cg_offset(g, t->arg[SOURCE], cg_i64(g, 64 * c));
+        t->weights[c] = cg_offset(g, source, weights);
     }
 }
 
@@ -264,35 +289,36 @@ static void run_groups(tile *t) {
     cg *g = t->g;
     const int64_t units = nb_ceildiv(t->length, p->s.unit);
     const bool by_block = p->l->in[0].value->type->quant->granularity == NB_PER_BLOCK;
-    const bool keeps = t->n <= rows_that_fit(p, true); /* results in registers */
-    cg_var results[NB_QTILE_ROWS];
-    for (int r = 0; r < t->n && keeps; r++)
-        results[r] = cg_var_new(g, cg_load(g, CG_V(CG_F32), state(t, r), 64));
+    const int n = t->rows * t->panels;
+    const bool keeps = t->rows <= rows_that_fit(p, t->panels, true); /* results in registers */
+    cg_var results[NB_QTILE_SUMS];
+    for (int i = 0; i < n && keeps; i++)
+        results[i] = cg_var_new(g, cg_load(g, CG_V(CG_F32), state(t, i), 64));
     CG_FOR(g, group, cg_i64(g, 0), t->arg[COUNT], cg_i64(g, 1)) {
         point_at(t, group, units);
         multiply_span(t, group, cg_i64(g, units));
-        cg_val scales = NULL, columns = NULL, act_scale = NULL;
-        for (int r = 0; r < t->n; r++) {
-            cg_val skip = cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)),
-                   act = of_row(t, ACT_SCALES, r, t->arg[ACT_ROW]);
-            if (r == 0 || t->p->single) {
-                cg_val at = cg_offset(g, of_panel(t, SCALES, r), skip);
-                scales = nb_qtile_scales(g, p, at);
-                columns = nb_qtile_columns(g, p, at);
+        cg_val skip = cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)), act_scale = NULL;
+        for (int c = 0; c < t->panels; c++) {
+            cg_val at = cg_offset(g, of_panel(t, SCALES, c), skip),
+                   scales = nb_qtile_scales(g, p, at), columns = nb_qtile_columns(g, p, at);
+            for (int r = 0; r < t->rows; r++) {
+                const int i = nth(t, r, c);
+                cg_val act = of_row(t, ACT_SCALES, r, t->arg[ACT_ROW]);
+                if (by_block)
+                    act_scale = cg_load(g, CG_S(CG_F32), cg_index(g, act, CG_F32, group), 0);
+                cg_val result =
+                    keeps ? cg_get(g, results[i]) : cg_load(g, CG_V(CG_F32), state(t, i), 64);
+                cg_val sum = span_sum(t, i);
+                if (columns) sum = cg_add(g, sum, columns);
+                result = nb_qtile_add_group(g, p, result, sum, scales, act_scale);
+                if (keeps)
+                    cg_set(g, results[i], result);
+                else
+                    cg_store(g, result, state(t, i), 64);
             }
-            if (by_block) act_scale = cg_load(g, CG_S(CG_F32), cg_index(g, act, CG_F32, group), 0);
-            cg_val result =
-                keeps ? cg_get(g, results[r]) : cg_load(g, CG_V(CG_F32), state(t, r), 64);
-            cg_val sum = span_sum(t, r);
-            if (columns) sum = cg_add(g, sum, columns);
-            result = nb_qtile_add_group(g, p, result, sum, scales, act_scale);
-            if (keeps)
-                cg_set(g, results[r], result);
-            else
-                cg_store(g, result, state(t, r), 64);
         }
     }
-    for (int r = 0; r < t->n && keeps; r++) cg_store(g, cg_get(g, results[r]), state(t, r), 64);
+    for (int i = 0; i < n && keeps; i++) cg_store(g, cg_get(g, results[i]), state(t, i), 64);
 }
 
 static void run_span(tile *t) {
@@ -300,8 +326,8 @@ static void run_span(tile *t) {
     cg *g = t->g;
     point_at(t, cg_i64(g, 0), 0);
     multiply_span(t, cg_i64(g, 0), t->arg[COUNT]);
-    for (int r = 0; r < t->n; r++) {
-        cg_val sum = span_sum(t, r), to = cg_offset(g, state(t, r), cg_i64(g, 64));
+    for (int i = 0; i < t->rows * t->panels; i++) {
+        cg_val sum = span_sum(t, i), to = cg_offset(g, state(t, i), cg_i64(g, 64));
         if (p->wide && !p->large) sum = cg_sint_to_float(g, sum, CG_F64);
         cg_store(g, cg_add(g, cg_load(g, nb_qtile_total_type(p), to, 64), sum), to, 64);
     }
@@ -322,9 +348,9 @@ static const char *name_of(const tile *t) {
                                      : "f32",
                          q->granularity == NB_PER_BLOCK ? "_blocks" : "",
                          p->offset ? nb_format(arena, "_x%lld", (long long)p->offset) : "");
-    return nb_format(arena, "tile_%s_w%da%d_%s%s%s_%s%d", p->dot->name, p->s.bits, p->wide ? 16 : 8,
-                     sums, p->large ? "_large" : "", p->s.zeros ? "_zeros" : "",
-                     p->single ? "panels" : "rows", t->n);
+    return nb_format(arena, "tile_%s_w%da%d_%s%s%s_%s%dx%d", p->dot->name, p->s.bits,
+                     p->wide ? 16 : 8, sums, p->large ? "_large" : "", p->s.zeros ? "_zeros" : "",
+                     p->single ? "single" : "rows", t->rows, t->panels);
 }
 
 static cg_val emit(const tile *call, const char *name) {
@@ -344,9 +370,10 @@ static cg_val emit(const tile *call, const char *name) {
     return cg_finish(t.g);
 }
 
-void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *at) {
+void nb_qtile_run(const nb_qproduct *p, int rows, int panels, int64_t length, const nb_qtile *at) {
     cg *g = p->l->g;
-    tile t = {.p = p, .g = g, .n = n, .length = p->spans == 1 ? length : 0};
+    tile t = {.p = p, .g = g, .rows = rows, .panels = panels};
+    if (p->spans == 1) t.length = length;
     const char *name = name_of(&t);
     cg_val function = cg_find(cg_module_of(g), name);
     if (!function) function = emit(&t, name);

@@ -12,6 +12,7 @@
 #include "codegen/kernels/qproduct.h"
 
 #define NB_QTILE_ROWS 12 /* at most */
+#define NB_QTILE_SUMS 28 /* rows by panels, at most */
 
 /* Where it all lies, of the first row (or panel) and from the first group, or span, at hand on. */
 typedef struct nb_qtile {
@@ -32,11 +33,12 @@ cg_type nb_qtile_total_type(const nb_qproduct *p);
 /* Rows (or panels) whose integer sums stay in registers, at most NB_QTILE_ROWS. */
 int nb_qtile_most(const nb_qproduct *p);
 /* Does a tile take weights as they are packed, or unpacked? */
+int nb_qtile_panels(const nb_qproduct *p);
 bool nb_qtile_is_packed(const nb_qproduct *p);
 
 /* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
  * Else: adds one span to the totals; `length` is not used. `n`: rows, or panels of a single row. */
-void nb_qtile_run(const nb_qproduct *p, int n, int64_t length, const nb_qtile *t);
+void nb_qtile_run(const nb_qproduct *p, int rows, int panels, int64_t length, const nb_qtile *t);
 /* result + scale(s) of the group * sum, 16 lanes of i32 or f64; of exact sums their bits. */
 cg_val nb_qtile_add_group(cg *g, const nb_qproduct *p, cg_val result, cg_val sum, cg_val scales,
                           cg_val act_scale);
