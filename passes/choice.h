@@ -18,6 +18,12 @@ typedef struct nb_choice_layer {
         seconds[NB_CHOICE_FORMS]; /* of each form */
 } nb_choice_layer;
 
+/* A choice for all layers, and what it comes to. */
+typedef struct nb_try {
+    int *choices;              /* [layers] */
+    double estimate, measured; /* measured: INFINITY before it is */
+} nb_try;
+
 typedef struct nb_choice {
     nb_pass_ctx *ctx;
     NB_VEC(nb_choice_layer) layers;
@@ -27,9 +33,10 @@ typedef struct nb_choice {
     bool asymmetric;
     size_t n_floats; /* layers that quantize-weights leaves as they are */
     double float_weights;
-    bool timed;   /* seconds count, not bits */
-    double rest;  /* seconds of what is no layer of these */
-    uint64_t key; /* of what is measured, for all layers */
+    bool timed;     /* seconds count, not bits */
+    double rest;    /* seconds of what is no layer of these */
+    nb_try fastest; /* in seconds */
+    uint64_t key;   /* of what is measured, for all layers */
 } nb_choice;
 
 /* ---- what there is to choose (choice_layers.c) ---------------------------------------------- */
@@ -65,6 +72,27 @@ bool nb_choice_size_possible(const nb_choice *c);
 /* Within budget, or within max-kld as a sum of layers alone; false after an error. */
 bool nb_choice_by_size(const nb_choice *c, nb_knapsack_item *items);
 
+/* ---- by what is measured (choice_tries.c) --------------------------------------------------- */
+
+/* Nothing chosen yet. */
+nb_try nb_try_new(const nb_choice *c);
+
+/* What is measured has a bound that an estimate cannot hold by itself. A larger bound on the
+ * estimate, which is above 0, makes choices better. */
+typedef struct nb_goal {
+    double most, close; /* good enough: `close` (0 to 1) of most, up to most */
+    /* The best choice of those that come to no more than `bound` by the estimate, or as close to it
+     * as can be; sets it and returns the estimate. */
+    double (*choose)(const nb_choice *c, nb_knapsack_item *items, double bound);
+    double (*measure)(const nb_choice *c, void *user); /* as set; negative after an error */
+    void *user;
+} nb_goal;
+
+/* Tries, a few times at most, until what is measured is closely below the bound or nothing else is
+ * left to try. Sets the best that is not beyond it; where all are, the last, whose bound was least.
+ * *best: what was measured before and is not beyond it, or a new one. False after an error. */
+bool nb_choice_try(const nb_choice *c, const nb_goal *goal, nb_knapsack_item *items, nb_try *best);
+
 /* ---- by what is lost (choice_loss.c) -------------------------------------------------------- */
 
 /* Within max-kld; what all lose together in *measured. False after an error. */
@@ -72,10 +100,11 @@ bool nb_choice_by_loss(const nb_choice *c, nb_knapsack_item *items, double *meas
 
 /* ---- by time (choice_time.c) ---------------------------------------------------------------- */
 
-/* The seconds of each layer in each form, and the rest. False after an error, as when even the
- * fastest choice is too slow. */
+/* The seconds of each layer in each form, and the rest; the fastest choice is timed. False after an
+ * error, as when that takes longer than the budget. */
 bool nb_choice_time_possible(nb_choice *c);
-/* Within budget-ms: seconds of a run as chosen, and as foretold. False after an error. */
+/* Within budget-ms: seconds of a run as chosen and measured, and as foretold. False after an error.
+ */
 bool nb_choice_by_time(const nb_choice *c, nb_knapsack_item *items, double *all, double *foretold);
 
 #endif

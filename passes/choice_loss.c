@@ -1,5 +1,4 @@
 /* Choosing by what weights lose together (choice.h). */
-#include "passes/aim.h"
 #include "passes/choice.h"
 #include "passes/draft.h"
 
@@ -7,7 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#define TRIES 5
 #define CLOSE 0.8 /* of max-kld: more tries would save few bits */
 
 /* Within the bound, or as close to it as can be. */
@@ -15,12 +13,6 @@ static double choose_estimate(const nb_choice *c, nb_knapsack_item *items, doubl
     if (!nb_choice_within(c, items, INFINITY, bound)) nb_choice_within(c, items, DBL_MAX, INFINITY);
     return nb_choice_loss(c, items);
 }
-
-/* A choice for all layers, and what it loses. */
-typedef struct attempt {
-    int *choices;              /* [layers] */
-    double estimate, measured; /* measured: INFINITY before the first try */
-} attempt;
 
 /* What samples are for. */
 typedef struct parts {
@@ -57,58 +49,21 @@ static bool split_samples(const nb_choice *c, parts *p) {
     return true;
 }
 
-/* What is there now; false after an error. */
-static bool measure_attempt(const nb_choice *c, const parts *p, const nb_knapsack_item *items,
-                            attempt *out) {
-    out->measured = nb_draft_loss(c->ctx, p->rounding, p->n, &p->whole);
-    for (size_t l = 0; l < c->layers.count; l++) out->choices[l] = items[l].choice;
-    return out->measured >= 0;
+static double measure(const nb_choice *c, void *user) {
+    const parts *p = user;
+    return nb_draft_loss(c->ctx, p->rounding, p->n, &p->whole);
 }
 
-static attempt new_attempt(const nb_choice *c) {
-    nb_arena *scratch = nb_state_of(c->ctx)->scratch;
-    return (attempt){NB_NEW_ARRAY(scratch, int, c->layers.count + 1), -1, INFINITY};
-}
-
-/* Tries until the whole, as measured, is closely below max-kld. The best is the one of the largest
- * estimate, since a larger bound lets nothing have more bits; where all are beyond it, that of the
- * most bits. False after an error. */
-static bool try_estimates(const nb_choice *c, const parts *p, nb_knapsack_item *items,
-                          attempt *best) {
-    const double most = nb_option_of(c->ctx, "max-kld")->f;
-    nb_aim aim = nb_aim_begin(most, CLOSE);
-    attempt now = new_attempt(c);
-    for (int i = 0; i <= TRIES; i++) {
-        if (i == TRIES && isfinite(best->measured)) return true;
-        const double estimate = choose_estimate(c, items, i < TRIES ? aim.next : 0);
-        if (estimate == now.estimate || estimate == best->estimate) break; /* known already */
-        now.estimate = estimate;
-        if (!measure_attempt(c, p, items, &now)) return false;
-        if (now.measured <= most && estimate > best->estimate) {
-            const attempt other = *best;
-            *best = now;
-            now.choices = other.choices;
-        }
-        if (!nb_aim_step(&aim, estimate, now.measured)) return true;
-    }
-    if (!isfinite(best->measured)) *best = now;
-    return true;
-}
-
-/* What all lose together in *measured. */
 bool nb_choice_by_loss(const nb_choice *c, nb_knapsack_item *items, double *measured) {
     const double most = nb_option_of(c->ctx, "max-kld")->f;
     parts p = {0};
-    attempt best = new_attempt(c);
+    const nb_goal goal = {most, CLOSE, choose_estimate, measure, &p};
+    nb_try best = nb_try_new(c);
     const bool done = split_samples(c, &p) && nb_output_loss_float(&p.whole) &&
-                      try_estimates(c, &p, items, &best);
+                      nb_choice_try(c, &goal, items, &best);
     nb_output_loss_end(&p.whole);
     if (!done) return false;
     *measured = best.measured;
-    for (size_t l = 0; l < c->layers.count; l++) {
-        items[l].choice = best.choices[l];
-        nb_choice_set(c, &c->layers.items[l], best.choices[l]);
-    }
     if (best.measured <= most) return true;
     c->ctx->host->report(c->ctx, NB_LEVEL_ERROR, NULL,
                          "max-kld=%g: with bits=\"%s\" and groups=\"%s\" the outputs diverge by "

@@ -16,8 +16,7 @@
  *
  * Time is measured too: the model is compiled with all layers in one form after the other, and each
  * layer is timed in it (draft.h). What is left of a run is everything else. Then the model is timed
- * with the choice itself: where it takes longer than was foretold, the choice is made again for as
- * much less. */
+ * with the choice itself, and the bound on the sum moves likewise. */
 #include "passes/choice.h"
 #include "passes/draft.h"
 #include "passes/kept.h"
@@ -111,11 +110,11 @@ static bool choose(nb_choice *c) {
     }
     if (!choose_by(c, items, &all, &foretold, &measured)) return false;
     for (size_t l = 0; l < c->layers.count; l++) bits += c->layers.items[l].bits[items[l].choice];
-    const char *time = c->timed
-                           ? nb_format(nb_state_of(ctx)->scratch,
-                                       ", a run of %.4g ms (%.4g foretold, %.4g of them layers)",
-                                       1e3 * all, 1e3 * foretold, 1e3 * (foretold - c->rest))
-                           : "";
+    const char *time = c->timed ? nb_format(nb_state_of(ctx)->scratch,
+                                            ", a run of %.4g ms as measured (%.4g foretold, %.4g "
+                                            "of them layers)",
+                                            1e3 * all, 1e3 * foretold, 1e3 * (foretold - c->rest))
+                                : "";
     const char *whole = measured < 0 ? ""
                                      : nb_format(nb_state_of(ctx)->scratch,
                                                  ", together by %.3g as measured", measured);
