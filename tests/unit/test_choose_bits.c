@@ -29,6 +29,8 @@ static const char text[] = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,8] {\n"
 /* A machine on which a bit takes a millisecond, and everything else 5. */
 typedef struct machine {
     double mixed; /* milliseconds more for layers of different widths */
+    double late;  /* milliseconds more ... */
+    int on_time;  /* ... behind so many runs */
     int runs;     /* how often time was asked for */
     int qmatmuls; /* of the last graph */
     bool broken;
@@ -70,7 +72,7 @@ static double milliseconds(void *user, const nb_graph *planned, double *seconds)
         mixed = mixed || (first && bits != first);
         first = bits;
     }
-    return all + (mixed ? 1e-3 * m->mixed : 0);
+    return all + (mixed ? 1e-3 * m->mixed : 0) + (m->runs > m->on_time ? 1e-3 * m->late : 0);
 }
 
 static void setup(fixture *f) {
@@ -193,9 +195,41 @@ START_TEST(time_is_checked) {
         "choose-bits{budget-ms=16, bits=\"2,4,8\", groups=\"0\"}, quantize-weights";
     ck_assert_int_eq(run(&f, passes, NULL), NB_OK);
     ck_assert_str_eq(nb_layer_forms_text(&f.env, f.arena), "/much/MatMul=4/0; /little/MatMul=4/0");
-    ck_assert_int_eq(f.machine.runs, 3 + 2);
+    ck_assert_int_eq(f.machine.runs, 3 + 1 + 2 + 1); /* what is beyond the budget twice */
     const char *said = f.diags->list.items[f.diags->list.count - 1]->message;
-    ck_assert_ptr_nonnull(strstr(said, "a run of 13 ms (13 foretold, 8 of them layers)"));
+    ck_assert_ptr_nonnull(strstr(said, "a run of 13 ms as measured (13 foretold, 8 of them "));
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* They take less, so that the next choices aim higher; 8 and 6 bits would take 16 ms. */
+START_TEST(time_left_is_spent) {
+    fixture f;
+    setup(&f);
+    f.machine.mixed = -3;
+    const char *passes =
+        "choose-bits{budget-ms=15.5, bits=\"2,4,6,8\", groups=\"0\"}, quantize-weights";
+    ck_assert_int_eq(run(&f, passes, NULL), NB_OK);
+    ck_assert_str_eq(nb_layer_forms_text(&f.env, f.arena), "/much/MatMul=8/0; /little/MatMul=4/0");
+    const char *said = f.diags->list.items[f.diags->list.count - 1]->message;
+    ck_assert_ptr_nonnull(strstr(said, "a run of 14 ms as measured (17 foretold, 12 of them "));
+    nb_arena_destroy(f.arena);
+}
+END_TEST
+
+/* What was measured with all layers in one form counts where the fastest mix is slower: here
+ * because everything became slower. */
+START_TEST(fastest_form_counts) {
+    fixture f;
+    setup(&f);
+    f.machine.late = 2;
+    f.machine.on_time = 2;
+    ck_assert_int_eq(
+        run(&f, "choose-bits{budget-ms=10, bits=\"8,2\", groups=\"0\"}, quantize-weights", NULL),
+        NB_OK);
+    ck_assert_str_eq(nb_layer_forms_text(&f.env, f.arena), "/much/MatMul=2/0; /little/MatMul=2/0");
+    const char *said = f.diags->list.items[f.diags->list.count - 1]->message;
+    ck_assert_msg(strstr(said, "a run of 9 ms as measured"), "%s", said);
     nb_arena_destroy(f.arena);
 }
 END_TEST
@@ -558,6 +592,8 @@ Suite *nb_suite_choose_bits(void) {
     tcase_add_test(c, within_loss);
     tcase_add_test(c, within_time);
     tcase_add_test(c, time_is_checked);
+    tcase_add_test(c, time_left_is_spent);
+    tcase_add_test(c, fastest_form_counts);
     tcase_add_test(c, time_of_shared_weight);
     tcase_add_test(c, time_of_passes_behind);
     tcase_add_test(c, time_is_unknown);
