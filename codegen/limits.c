@@ -24,9 +24,19 @@ static int accumulators(const cg_cpu *cpu) {
     return n > 12 ? 12 : n < 1 ? 1 : n;
 }
 
+/* Parts of weights that a word of activations is multiplied with, and words: where a load takes a
+ * product's place, more parts for each load. */
+static int dot_parts(const cg_cpu *cpu, const nb_dot *dot) {
+    return cpu->isa->vector_bytes == 64 && !dot->end ? 4 : 1;
+}
+static int dot_words(const cg_cpu *cpu, const nb_dot *dot) {
+    return dot_parts(cpu, dot) > 1 ? 6 : accumulators(cpu);
+}
+
+/* Of a turn. */
 static int64_t dot_work(const cg_cpu *cpu, int bits) {
-    return 2 * STEPS * (64 / nb_dot_of(cpu->isa, bits, NB_I8, false)->act_bytes) *
-           accumulators(cpu);
+    const nb_dot *dot = nb_dot_of(cpu->isa, bits, NB_I8, false);
+    return 2 * STEPS * (64 / dot->act_bytes) * dot_parts(cpu, dot) * dot_words(cpu, dot);
 }
 
 int64_t nb_limit_work(const cg_cpu *cpu, nb_limit_kind kind) {
@@ -57,26 +67,28 @@ static void emit_clock(cg *g, cg_val n, cg_val sink) {
     cg_store(g, cg_get(g, x), sink, 8);
 }
 
-/* Each turn multiplies STEPS parts of weights with a word for each accumulator, as a tile of rows
- * does. */
+/* Each turn multiplies STEPS times some parts of weights with some words, as a tile does. */
 static void emit_dot(cg *g, cg_val buffer, cg_val n, cg_val sink, int bits) {
     const nb_dot *dot = nb_dot_of(cg_isa_of(g), bits, NB_I8, false);
-    cg_var acc[12];
-    cg_val narrow[12];
-    int count = accumulators(cg_cpu_of(g));
-    for (int r = 0; r < count; r++) acc[r] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
+    const int parts = dot_parts(cg_cpu_of(g), dot), count = parts * dot_words(cg_cpu_of(g), dot);
+    cg_var acc[24];
+    cg_val narrow[24], part[4];
+    for (int i = 0; i < count; i++) acc[i] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
     CG_FOR(g, i, cg_i64(g, 0), n, cg_i64(g, 1)) {
         for (int r = 0; r < count; r++) narrow[r] = cg_zero(g, (cg_type){CG_I16, 32});
         for (int k = 0; k < STEPS; k++) {
             cg_val at = cg_offset(g, buffer, cg_i64(g, 64 * k));
             cg_fence(g);
-            cg_val part = cg_load(g, (cg_type){CG_I8, 64}, at, 64);
+            for (int c = 0; c < parts; c++)
+                part[c] = cg_load(g, (cg_type){CG_I8, 64}, cg_offset(g, at, cg_i64(g, 64 * c)), 64);
             for (int r = 0; r < count; r++) {
-                cg_val word = cg_load(g, CG_S(CG_I32), cg_offset(g, at, cg_i64(g, 512 + 4 * r)), 4);
+                cg_val from = cg_offset(g, at, cg_i64(g, 512 + 4 * (r / parts))),
+                       word = cg_load(g, CG_S(CG_I32), from, 4);
                 if (dot->end)
-                    narrow[r] = dot->step(g, narrow[r], part, word);
+                    narrow[r] = dot->step(g, narrow[r], part[r % parts], word);
                 else
-                    cg_set(g, acc[r], dot->step(g, cg_get(g, acc[r]), part, word));
+                    cg_set(g, acc[r],
+                           cg_pin(g, dot->step(g, cg_get(g, acc[r]), part[r % parts], word)));
             }
         }
         for (int r = 0; dot->end && r < count; r++)

@@ -5,8 +5,11 @@
 
 /* This many units of a span are written out; longer spans loop over as many. */
 #define UNROLL 4
-/* A tile of so many sums has enough to hide the time that one takes. */
-#define ENOUGH_SUMS(panels) ((panels) > 1 ? 16 : 8)
+/* A tile of so many sums has enough to hide the time that one takes; with several panels more are
+ * worth the results that go through memory, unless groups are short. */
+#define ENOUGH_SUMS 8
+#define MANY_SUMS   16
+#define SHORT_GROUP 64
 /* Side by side with registers of 64 bytes: where one load of such a register a cycle is all there
  * is, a word of the activations must serve several dot products. */
 #define PANELS 4
@@ -54,7 +57,8 @@ int nb_qtile_panels(const nb_qproduct *p) {
 int nb_qtile_most(const nb_qproduct *p) {
     const int panels = nb_qtile_panels(p);
     int rows = rows_that_fit(p, panels, p->spans == 1 && p->s.groups > 1);
-    if (rows * panels < ENOUGH_SUMS(panels)) rows = rows_that_fit(p, panels, false);
+    const int enough = panels == 1 || p->s.group <= SHORT_GROUP ? ENOUGH_SUMS : MANY_SUMS;
+    if (rows * panels < enough) rows = rows_that_fit(p, panels, false);
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
 

@@ -1,8 +1,8 @@
-/* The innermost code of a qmatmul (qtile.c): some rows by a panel of 16 columns, or one row by some
- * panels beside each other. It is a function of its own, which all products of a model share whose
- * numbers are alike, whatever their sizes.
+/* The innermost code of a qmatmul (qtile.c): some rows by some panels of 16 columns. It is a
+ * function of its own, which all products of a model share whose numbers are alike, whatever their
+ * sizes.
  *
- * What it adds to lies in memory, a state for each row (or panel):
+ * What it adds to lies in memory, a state for each row and, within it, each panel:
  *
  *   f32 [16]          the result so far, a sum over groups; of exact sums i32, the sum
  *   i32 or f64 [16]   sum of the spans of a group, where groups have several (nb_qproduct.spans) */
@@ -24,20 +24,21 @@ typedef struct nb_qtile {
     cg_val zeros;      /* their zero points */
     cg_val act_scales; /* of blocks of activations; NULL: rows are scaled in the end */
     cg_val count;      /* groups; of spans: units in this one */
-    cg_val apart;      /* from panel to panel of a single row, in bytes */
+    cg_val apart;      /* from panel to panel, in bytes; unpacked ones lie between each other */
 } nb_qtile;
 
 int64_t nb_qtile_state_bytes(const nb_qproduct *p);
 /* The second part of a state, a vector. */
 cg_type nb_qtile_total_type(const nb_qproduct *p);
-/* Rows (or panels) whose integer sums stay in registers, at most NB_QTILE_ROWS. */
+/* Panels of a tile of several rows. */
+int nb_qtile_panels(const nb_qproduct *p);
+/* Rows whose integer sums by so many panels stay in registers, at most NB_QTILE_ROWS. */
 int nb_qtile_most(const nb_qproduct *p);
 /* Does a tile take weights as they are packed, or unpacked? */
-int nb_qtile_panels(const nb_qproduct *p);
 bool nb_qtile_is_packed(const nb_qproduct *p);
 
 /* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
- * Else: adds one span to the totals; `length` is not used. `n`: rows, or panels of a single row. */
+ * Else: adds one span to the totals; `length` is not used. */
 void nb_qtile_run(const nb_qproduct *p, int rows, int panels, int64_t length, const nb_qtile *t);
 /* result + scale(s) of the group * sum, 16 lanes of i32 or f64; of exact sums their bits. */
 cg_val nb_qtile_add_group(cg *g, const nb_qproduct *p, cg_val result, cg_val sum, cg_val scales,
