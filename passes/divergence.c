@@ -105,12 +105,11 @@ static double of_features(const float *p, const float *q, int64_t n) {
     return sum / (2 * (double)n);
 }
 
-/* Of all elements; 1 where they are all equal. */
-static double variance(const float *x, int64_t n) {
-    double sum = 0, squares = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)x[i];
-    for (int64_t i = 0; i < n; i++)
-        squares += ((double)x[i] - sum / (double)n) * ((double)x[i] - sum / (double)n);
+/* Mean square of all elements; 1 where they are all 0. Not their variance: elements that are nearly
+ * equal, as those of one small sample can be, would make it as good as 0. */
+static double power(const float *x, int64_t n) {
+    double squares = 0;
+    for (int64_t i = 0; i < n; i++) squares += (double)x[i] * (double)x[i];
     return squares > 0 ? squares / (double)n : 1;
 }
 
@@ -130,5 +129,5 @@ double nb_divergence(const nb_tensor *wanted, const nb_tensor *found, nb_outputs
         /* Rows whose sum is rounded may come out below 0; what is no number stays none. */
         sum += row < 0 ? 0 : row;
     }
-    return sum / (double)rows / (kind == NB_FEATURES ? variance(wanted->data, rows * n) : 1);
+    return sum / (double)rows / (kind == NB_FEATURES ? power(wanted->data, rows * n) : 1);
 }

@@ -25,9 +25,9 @@ nb_counted nb_output_that_counts(const nb_graph *g);
 
 /* Mean Kullback-Leibler divergence from what was wanted, in nats. Of rows along the last axis: of
  * logits their softmax's, of probabilities their own. Of elements: of chances the event's, of
- * features that of normal distributions around them, which vary as all wanted ones do:
- * (found - wanted)^2 / (2 variance). Both are f32 of one shape and of rank 1 at least; not a number
- * where one of `found` is none. */
+ * features that of normal distributions around them, as wide as all wanted ones are large:
+ * (found - wanted)^2 / (2 mean square), half of the noise over the signal. Both are f32 of one
+ * shape and of rank 1 at least; not a number where one of `found` is none. */
 double nb_divergence(const nb_tensor *wanted, const nb_tensor *found, nb_outputs kind);
 
 #endif
