@@ -48,7 +48,7 @@ const char *nb_budget_option(const char *text, nb_arena *arena) {
 
 const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choices; }
 
-#define FRONT "simplify, raise, simplify"
+#define FRONT "simplify, raise, simplify, flush-weights"
 /* What move-codes left in front of codes goes on behind them. */
 #define BACK "move-codes, channels-last, fuse-dequant, simplify"
 /* Convolutions of one element are faster as products, whose results have their channels last. */

@@ -68,11 +68,12 @@ START_TEST(schemes) {
             recipe(nb_format(arena, "include{scheme=%s, group=64, kv=i8, calibrated}", name)),
             recipe(nb_preset(name, &options, arena)));
     }
-    ck_assert_str_eq(parse("include{scheme=w8a8, until=quantize-weights}, calibrate, "
-                           "include{scheme=w8a8, from=quantize-weights, until=simplify}"),
-                     "simplify raise simplify draw-samples conv-to-matmul conv-to-matmul "
-                     "channels-last simplify smooth-fold calibrate quantize-weights insert-qdq "
-                     "wide-inputs move-codes channels-last fuse-dequant");
+    ck_assert_str_eq(
+        parse("include{scheme=w8a8, until=quantize-weights}, calibrate, "
+              "include{scheme=w8a8, from=quantize-weights, until=simplify}"),
+        "simplify raise simplify flush-weights draw-samples conv-to-matmul conv-to-matmul "
+        "channels-last simplify smooth-fold calibrate quantize-weights insert-qdq "
+        "wide-inputs move-codes channels-last fuse-dequant");
     ck_assert_str_eq(parse("include{scheme=f32, from=plan-memory}"), "plan-memory");
 }
 END_TEST
