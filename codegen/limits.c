@@ -16,6 +16,19 @@ static const char *const names[NB_LIMIT_COUNT] = {
     [NB_LIMIT_READ] = "read",
     [NB_LIMIT_READ_AHEAD] = "read_ahead",
     [NB_LIMIT_READ_STREAMS] = "read_streams",
+    [NB_LIMIT_READ_MANY] = "read_many",
+};
+
+/* Streams side by side, and how far ahead each is asked for, in bytes; 0: it is not. */
+typedef struct reading {
+    int streams, ahead;
+} reading;
+
+static const reading readings[NB_LIMIT_COUNT] = {
+    [NB_LIMIT_READ] = {1, 0},
+    [NB_LIMIT_READ_AHEAD] = {1, 4096},
+    [NB_LIMIT_READ_STREAMS] = {4, 0},
+    [NB_LIMIT_READ_MANY] = {6, 4096},
 };
 
 /* Accumulators of 16 lanes that stay in registers beside two operands. */
@@ -137,17 +150,17 @@ static void emit_bf16(cg *g, cg_val buffer, cg_val n, cg_val sink) {
     cg_store(g, all, sink, 64);
 }
 
-/* `streams` places at equal distances are read in turn, 256 bytes each. */
-static void emit_read(cg *g, cg_val buffer, cg_val n, cg_val sink, int streams, int ahead) {
+/* Places at equal distances are read in turn, 256 bytes each. */
+static void emit_read(cg *g, cg_val buffer, cg_val n, cg_val sink, const reading *how) {
     cg_var acc[4];
     for (int k = 0; k < 4; k++) acc[k] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
-    cg_val part = cg_muli(g, n, NB_LIMIT_READ_BYTES / streams);
+    cg_val part = cg_muli(g, n, NB_LIMIT_READ_BYTES / how->streams);
     CG_FOR(g, i, cg_i64(g, 0), part, cg_i64(g, 256)) {
-        for (int s = 0; s < streams; s++) {
+        for (int s = 0; s < how->streams; s++) {
             cg_val at = cg_offset(g, buffer, cg_add(g, i, cg_muli(g, part, s)));
             for (int k = 0; k < 4; k++) {
                 cg_val line = cg_offset(g, at, cg_i64(g, 64 * k));
-                if (ahead) cg_prefetch(g, cg_offset(g, line, cg_i64(g, ahead)), 3);
+                if (how->ahead) cg_prefetch(g, cg_offset(g, line, cg_i64(g, how->ahead)), 3);
                 cg_set(g, acc[k], cg_xor(g, cg_get(g, acc[k]), cg_load(g, CG_V(CG_I32), line, 64)));
             }
         }
@@ -170,8 +183,7 @@ static void emit(cg_module *m, nb_limit_kind kind) {
     else if (kind == NB_LIMIT_DOT || kind == NB_LIMIT_DOT_SMALL)
         emit_dot(g, buffer, n, sink, kind == NB_LIMIT_DOT ? 8 : 4);
     else
-        emit_read(g, buffer, n, sink, kind == NB_LIMIT_READ_STREAMS ? 4 : 1,
-                  kind == NB_LIMIT_READ_AHEAD ? 4096 : 0);
+        emit_read(g, buffer, n, sink, &readings[kind]);
     cg_finish(g);
 }
 

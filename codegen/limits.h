@@ -10,7 +10,7 @@
  * results. */
 typedef void (*nb_limit_fn)(const void *buffer, int64_t n, void *sink);
 
-#define NB_LIMIT_READ_BYTES 4096
+#define NB_LIMIT_READ_BYTES 12288
 
 typedef enum nb_limit_kind {
     NB_LIMIT_CLOCK,        /* dependent additions and exclusive ors, one cycle each */
@@ -21,6 +21,7 @@ typedef enum nb_limit_kind {
     NB_LIMIT_READ,         /* front to back */
     NB_LIMIT_READ_AHEAD,   /* the same with prefetches */
     NB_LIMIT_READ_STREAMS, /* four streams side by side */
+    NB_LIMIT_READ_MANY,    /* six with prefetches */
     NB_LIMIT_COUNT
 } nb_limit_kind;
 

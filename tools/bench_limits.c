@@ -20,7 +20,7 @@
 #define SLICE_BYTES  ((size_t)256 << 20)
 #define BUFFER_BYTES ((size_t)1 << 30)
 /* Larger than caches of the first level, smaller than a processor's own of the second. */
-#define CACHE_BYTES ((size_t)128 << 10)
+#define CACHE_BYTES ((size_t)10 * NB_LIMIT_READ_BYTES)
 
 struct nbt_limiter {
     const cg_cpu *cpu;
