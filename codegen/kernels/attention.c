@@ -12,11 +12,8 @@
 #define MAX_HEIGHT 8
 /* Keys are used as they are turned by so few rows. More would load for every product. */
 #define MOST_USED_AS_TURNED 4
-/* What memory is asked for lies so far behind what is read, at least a run of values; for a row
- * that is alone with keys that are used as they are turned, less far, as they go to the first-level
- * cache. */
-#define AHEAD_BYTES      32768
-#define AHEAD_BYTES_NEAR 8192
+/* What memory is asked for lies so far behind what is read, at least a run of values. */
+#define AHEAD_BYTES 32768
 
 static int64_t head_size(const nb_op *op) { return nb_in(op, 0)->type->dims[3]->value; }
 
@@ -68,11 +65,8 @@ static nb_attention view_of(nb_lower *l) {
 static cg_val keys_ahead(const nb_attention *a) {
     cg *g = a->l->g;
     int64_t codes = nb_is_u4(a->k) ? 2 : 1, /* in an element */
-        bytes = nb_max_i64(1, head_size(a->l->op) / codes * nb_elems[a->k->elem].bits / 8),
-            far = nb_ceildiv(AHEAD_BYTES / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN,
-            near = nb_ceildiv(AHEAD_BYTES_NEAR / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN;
-    if (!a->direct || nb_is_i8(a->k)) return cg_i64(g, far);
-    return cg_select(g, cg_cmpi(g, CG_EQ, a->rows, 1), cg_i64(g, near), cg_i64(g, far));
+        bytes = nb_max_i64(1, head_size(a->l->op) / codes * nb_elems[a->k->elem].bits / 8);
+    return cg_i64(g, nb_ceildiv(AHEAD_BYTES / bytes, NB_ATTENTION_RUN) * NB_ATTENTION_RUN);
 }
 
 static cg_val all_blocks(const nb_attention *a) {
@@ -250,7 +244,10 @@ static void weigh(nb_attention *a, int height) {
         nb_attention_weigh_i8(a, height);
         return;
     }
-    CG_FOR(g, row, cg_i64(g, 0), a->rows, cg_i64(g, height)) { nb_attention_weigh(a, row, height); }
+    nb_attention_weigh(a, cg_i64(g, 0), height, true);
+    if (height == a->height) CG_FOR(g, row, cg_i64(g, height), a->rows, cg_i64(g, height)) {
+            nb_attention_weigh(a, row, height, false);
+        }
 }
 
 /* Runs of up to `most`, whole ones of NB_ATTENTION_RUN, then that which is not full. */

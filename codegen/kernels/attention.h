@@ -42,7 +42,9 @@ typedef struct nb_attention {
     cg_val values_from, values_stride; /* likewise, of codes of 8 bits */
     /* Codes of 4 bits: those of the run's keys, and how far their groups lie apart. */
     cg_val scales_from, minima_from, scales_stride;
-    cg_val next;  /* what memory is asked for during the run */
+    /* What memory is asked for during the run, in pieces side by side: bytes from one piece to the
+     * next, and from one line of a piece to the next. */
+    cg_val next, piece, line;
     cg_var zeros; /* <16 x i1>: lanes where an exponential of the run is 0 */
     /* Its working memory, 64-byte aligned. */
     cg_val queries;     /* f32 [D][padded] */
@@ -83,9 +85,10 @@ typedef struct nb_attention {
 void nb_attention_find_keys(nb_attention *a);
 void nb_attention_find_values(nb_attention *a);
 
-/* 16 keys of the run: where they are, where they go, what memory is asked for meanwhile. */
+/* 16 keys of the run: where they are, where they go, and how many bytes of the run lie before them.
+ */
 typedef struct nb_panel {
-    cg_val from, to, next;
+    cg_val from, to, before;
     /* Codes of 4 bits: those of the group at hand, <16 x f32>, and where those of the first are. */
     cg_val scales, minima;
     cg_val scales_from, minima_from;
@@ -102,12 +105,9 @@ void nb_attention_turn(const nb_attention *a, const nb_panel *p, cg_val d, int f
 /* x[i] holds words 0..3 of key i, then those of every fourth key after it, of `n` keys; y[w]
  * becomes word w of all. */
 void nb_attention_turn_words(cg *g, int n, const cg_val x[4], cg_val y[4]);
-/* Asks memory for as much as a panel's nb_attention_turn reads. */
-void nb_attention_ask_keys(const nb_attention *a, const nb_panel *p, cg_val d);
-/* The same for a single element of n panels from the first on. */
+/* Asks memory for as much as a single element of n panels from the first on is. */
 void nb_attention_ask_element(const nb_attention *a, const nb_panel *first, int n, cg_val d);
-/* The same for n panels from the first on, whose elements from d on are turned together: in the
- * order of memory, as its streams want it, and close by. */
+/* The same for all that nb_attention_turn takes of them. */
 void nb_attention_ask_panels(const nb_attention *a, const nb_panel *first, int n, cg_val d);
 /* to[d][lane] = element d of key `lane`, for a single d. */
 void nb_attention_turn_one(const nb_attention *a, const nb_panel *p, cg_val d);
@@ -118,8 +118,8 @@ void nb_attention_value(const nb_attention *a, cg_val i, cg_val e, int vectors, 
 /* Asks memory for as much, in the order of memory: values lie one behind the other. */
 void nb_attention_ask_value(const nb_attention *a, cg_val i, cg_val e, int vectors);
 
-/* Asks for bytes of memory from `pointer` on. */
-void nb_attention_ask(cg *g, cg_val pointer, int64_t bytes);
+/* Asks memory for as much as is read of the run from byte `at` on. */
+void nb_attention_ask(const nb_attention *a, cg_val at, int64_t bytes);
 /* x of memory as a number: code * scale + minimum. NULL: there is none. */
 cg_val nb_attention_real(cg *g, cg_val x, cg_val scale, cg_val minimum);
 
@@ -207,8 +207,8 @@ void nb_attention_find_largest(const nb_attention *a);
 cg_val nb_attention_exponentials(nb_attention *a);
 /* All rows: sums += exponentials, in order. */
 void nb_attention_add_up(const nb_attention *a);
-/* acc += exponentials times values; sums += exponentials. */
-void nb_attention_weigh(const nb_attention *a, cg_val row, int rows);
+/* acc += exponentials times values; sums += exponentials. `asks`: memory, meanwhile. */
+void nb_attention_weigh(const nb_attention *a, cg_val row, int rows, bool asks);
 
 /* ---- helpers -------------------------------------------------------------------------------- */
 

@@ -72,7 +72,6 @@ static void turn_keys(const tile *t, const nb_panel *panel, cg_val d, cg_val n,
     cg *g = t->a->l->g;
     const cg_type type = CG_V(CG_I32);
     cg_val keys[WORDS], flip = cg_splat(g, cg_i32(g, (int32_t)0x80808080), CG_LANES);
-    nb_attention_ask_keys(t->a, panel, d);
     for (int i = 0; i < WORDS; i++)
         keys[i] = cg_bitcast(g, nb_attention_bytes_of_keys(t->a, panel, i, d, n), type);
     nb_attention_turn_words(g, CG_LANES, keys, words);
@@ -84,6 +83,7 @@ static void turn_keys(const tile *t, const nb_panel *panel, cg_val d, cg_val n,
 static void multiply(cg *g, void *user, cg_val d, cg_val n) {
     const tile *t = user;
     cg_val words[NB_ATTENTION_PANELS][WORDS], first = cg_lshri(g, d, 2);
+    if (t->source != NB_KEYS_TURNED) nb_attention_ask_panels(t->a, t->keys, NB_ATTENTION_PANELS, d);
     for (int p = 0; p < NB_ATTENTION_PANELS; p++) {
         if (t->source != NB_KEYS_TURNED) turn_keys(t, &t->keys[p], d, n, words[p]);
         for (int w = 0; w < WORDS; w++) {

@@ -102,7 +102,7 @@ static void multiply(cg *g, void *user, cg_val d, cg_val n) {
     const tile *t = user;
     const bool turns = t->source != NB_KEYS_TURNED;
     cg_val bytes[QUARTERS], kept = cg_offset(g, t->keys.to, cg_muli(g, d, 8 * QUARTERS));
-    if (turns) nb_attention_ask_keys(t->a, &t->keys, d);
+    if (turns) nb_attention_ask_panels(t->a, &t->keys, 1, d);
     for (int i = 0; i < QUARTERS && turns; i++)
         bytes[i] = nb_attention_bytes_of_keys(t->a, &t->keys, i, d, n);
     for (int half = 0; half < 2; half++) {
@@ -179,15 +179,14 @@ static void multiply_long(const nb_attention *a, const nb_panel *keys, cg_val ro
     cg *g = a->l->g;
     const int asked = count * LONG; /* bytes for each key, whole lines */
     cg_val at = cg_add(g, cg_mul(g, row, a->Dpad), d),
-           next = cg_offset(g, keys->next, cg_muli(g, d, CG_LANES)), q[AT_ONCE];
+           next = cg_add(g, keys->before, cg_muli(g, d, CG_LANES)), q[AT_ONCE];
     for (int k = 0; k < count; k++) {
         cg_val codes = cg_index(g, a->query_codes, CG_I16, cg_addi(g, at, k * LONG));
         q[k] = cg_load(g, (cg_type){CG_I16, LONG}, codes, 64);
     }
     for (int i = 0; i < CG_LANES; i++) {
         cg_val key = cg_offset(g, keys->from, cg_add(g, cg_muli(g, a->keys_stride, i), d));
-        if (i * asked % 64 == 0)
-            nb_attention_ask(g, cg_offset(g, next, cg_i64(g, i * asked)), asked);
+        if (i * asked % 64 == 0) nb_attention_ask(a, cg_addi(g, next, i * asked), asked);
         for (int k = 0; k < count; k++) {
             cg_val bytes = long_bytes(g, cg_offset(g, key, cg_i64(g, k * LONG)), n);
             cg_set(g, sums[i], nb_pairs(g, cg_get(g, sums[i]), cg_sext(g, bytes, CG_I16), q[k]));

@@ -60,10 +60,9 @@ static void turn_panel(const nb_attention *a, const nb_panel *p) {
 static void dots_of_turned(const nb_attention *a, cg_val row, int rows, cg_val d,
                            const nb_panel *keys, int n, const cg_var *dot) {
     cg *g = a->l->g;
-    if (rows == 1) nb_attention_ask_panels(a, keys, n, d);
+    nb_attention_ask_panels(a, keys, n, d);
     for (int p = 0; p < n; p++) {
         cg_val x[NB_ATTENTION_TURNED];
-        if (rows > 1) nb_attention_ask_keys(a, &keys[p], d);
         nb_attention_turn(a, &keys[p], d, 0, x);
         for (int e = 0; e < nb_attention_turned(a); e++)
             multiply(a, row, rows, cg_addi(g, d, e), x[e], &dot[p], n);
@@ -182,7 +181,7 @@ cg_val nb_attention_exponentials(nb_attention *a) {
  * exponentials are added up meanwhile: one addition waits for the other, and nothing else waits for
  * them. That is kept of the first elements only. */
 static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e, int n,
-                           cg_val part, bool adds) {
+                           cg_val part, bool adds, bool asks) {
     cg *g = a->l->g;
     cg_var acc[MAX_VECTORS], sum[MAX_VECTORS];
     cg_val kept[MAX_VECTORS], zero = cg_i64(g, 0), one = cg_i64(g, 1),
@@ -199,8 +198,7 @@ static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e
                count = cg_smin(g, cg_i64(g, CG_LANES), cg_sub(g, a->n, panel));
         CG_FOR(g, i, zero, count, one) {
             cg_val value[MAX_VECTORS], p = nb_floats_at(g, weights, i);
-            /* The plain stream of a row that waits for nothing else comes best unasked. */
-            if (rows > 1 || !a->direct) nb_attention_ask_value(a, cg_add(g, panel, i), e, n);
+            if (asks) nb_attention_ask_value(a, cg_add(g, panel, i), e, n);
             nb_attention_value(a, cg_add(g, panel, i), e, n, part, value);
             for (int r = 0; r < rows; r++) {
                 cg_val at = nb_floats_at(g, p, cg_i64(g, r * CG_LANES)),
@@ -219,7 +217,7 @@ static void weigh_elements(const nb_attention *a, cg_val row, int rows, cg_val e
     }
 }
 
-void nb_attention_weigh(const nb_attention *a, cg_val row, int rows) {
+void nb_attention_weigh(const nb_attention *a, cg_val row, int rows, bool asks) {
     cg *g = a->l->g;
     int most = (int)nb_max_i64(1, a->vectors / rows);
     int64_t known;
@@ -229,15 +227,17 @@ void nb_attention_weigh(const nb_attention *a, cg_val row, int rows) {
            begin = cg_i64(g, 0);
     const bool peeled = cg_known(wide, &known) && known > 0;
     if (peeled) {
-        weigh_elements(a, row, rows, begin, most, NULL, true);
+        weigh_elements(a, row, rows, begin, most, NULL, true, asks);
         begin = cg_i64(g, most * CG_LANES);
     }
     CG_FOR(g, e, begin, wide, cg_i64(g, most * CG_LANES)) {
-        weigh_elements(a, row, rows, e, most, NULL, !peeled);
+        weigh_elements(a, row, rows, e, most, NULL, !peeled, asks);
     }
     if (most > 1) CG_FOR(g, e, wide, whole, cg_i64(g, CG_LANES)) {
-            weigh_elements(a, row, rows, e, 1, NULL, !peeled);
+            weigh_elements(a, row, rows, e, 1, NULL, !peeled, asks);
         }
     cg_val part = cg_sub(g, a->E, whole);
-    CG_IF(g, cg_cmpi(g, CG_GT, part, 0)) { weigh_elements(a, row, rows, whole, 1, part, !peeled); }
+    CG_IF(g, cg_cmpi(g, CG_GT, part, 0)) {
+        weigh_elements(a, row, rows, whole, 1, part, !peeled, asks);
+    }
 }

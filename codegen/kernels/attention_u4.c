@@ -82,10 +82,9 @@ void nb_attention_unpack_values(const nb_attention *a) {
            codes = cg_at(g, v, a->b, a->kv, a->t, zero);
     CG_FOR(g, i, zero, a->n, one) {
         cg_val row = cg_mul(g, i, v->strides[2]), from = cg_offset(g, codes, row),
-               next = cg_offset(g, a->next, row),
                to = nb_floats_at(g, a->values, cg_mul(g, i, a->Epad));
         CG_FOR(g, at, zero, v->dims[3], cg_i64(g, 64)) {
-            cg_prefetch(g, cg_offset(g, next, at), 2);
+            nb_attention_ask(a, cg_add(g, row, at), 64);
         }
         CG_FOR(g, k, zero, a->v_scales->dims[2], one) {
             cg_val e = cg_mul(g, k, size);

@@ -148,7 +148,7 @@ static cg_val interleave(cg *g, cg_val a, cg_val b, int size, int half) {
 static void ask(const nb_attention *a, cg_val i, cg_val e, int n) {
     cg *g = a->l->g;
     cg_val at = cg_add(g, cg_mul(g, cg_andi(g, e, -WIDE), a->n), cg_muli(g, i, WIDE));
-    nb_attention_ask(g, cg_offset(g, a->next, at), WIDE * n);
+    nb_attention_ask(a, at, WIDE * n);
 }
 
 /* The tokens of a group from number i of the run on. */
