@@ -82,6 +82,14 @@ static const nb_option options[] = {
      .min = 1e-6,
      .max = 10,
      .summary = "gptq: added to the diagonal of the moments, in units of its mean"},
+    {.name = "shrink",
+     .kind = NB_OPTION_FLOAT,
+     .fallback = "4",
+     .min = 0,
+     .max = 1000,
+     .summary =
+         "gptq: how strongly moments are drawn to their diagonal by as much as few rows make "
+         "them noise; 0: not at all"},
     {.name = "refine",
      .kind = NB_OPTION_INT,
      .fallback = "3",
@@ -213,6 +221,20 @@ static void report_small(nb_pass_ctx *ctx, size_t small) {
                       "layers of fewer than %lld weights stay in float, which is faster: %zu",
                       (long long)nb_option_of(ctx, "min-weights")->i, small);
     ctx->host->help(ctx, "min-weights=0 quantizes layers of any size");
+}
+
+/* Samples that were drawn can be as many as there is time for, and show little all the same. */
+static void report_few(nb_pass_ctx *ctx, const nb_layer_inputs *inputs) {
+    if (!inputs->few_layers || nb_state_of(ctx)->env->drawn) return;
+    ctx->host->report(
+        ctx, NB_LEVEL_WARNING, NULL,
+        "the samples have fewer than %d rows for each input of %zu of %zu layers, at worst %lld "
+        "for %lld inputs: method=gptq has little to round those by",
+        NB_ROWS_PER_INPUT, inputs->few_layers, inputs->layers, (long long)inputs->fewest_rows,
+        (long long)inputs->fewest_inputs);
+    ctx->host->help(
+        ctx, "give %lld times as many with --calib",
+        (long long)nb_ceildiv(NB_ROWS_PER_INPUT * inputs->fewest_inputs, inputs->fewest_rows));
 }
 
 static int64_t method_of(nb_pass_ctx *ctx) {
@@ -438,7 +460,7 @@ static bool hold_back(nb_pass_ctx *ctx, nb_layer_inputs *inputs) {
 }
 
 /* Another number, other codes from the same options. */
-#define VERSION 1
+#define VERSION 2
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
     if (!check_options(ctx)) return NB_PASS_FAILED;
@@ -452,6 +474,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         !nb_layer_inputs_begin(&solving.inputs, ctx, nb_option_of(ctx, "damp")->f,
                                nb_option_of(ctx, "act-order")->b, nb_option_of(ctx, "correct")->f))
         return NB_PASS_FAILED;
+    solving.inputs.shrink = nb_option_of(ctx, "shrink")->f;
     if (solves && solving.anneal && !hold_back(ctx, &solving.inputs)) return NB_PASS_FAILED;
     nb_input_power power;
     const bool weighs = !solves && nb_option_of(ctx, "importance")->i == INPUTS;
@@ -460,6 +483,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     if (stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
     bool changed = false,
          ok = quantize_layers(ctx, solves ? &solving : NULL, weighs ? &power : NULL, &changed);
+    if (solves && ok) report_few(ctx, &solving.inputs);
     if (solves) nb_layer_inputs_end(&solving.inputs);
     if (weighs) nb_input_power_end(&power);
     if (!changed) ctx->graph->stage = stage;
