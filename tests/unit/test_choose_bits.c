@@ -268,6 +268,37 @@ START_TEST(time_of_passes_behind) {
 }
 END_TEST
 
+static nb_status count_runs(void *user, const nb_graph *g, const nb_tensor *inputs,
+                            nb_tensor *outputs, const nb_tap *taps, size_t n_taps, nb_arena *arena,
+                            nb_diags *diags) {
+    ++*(int *)user;
+    return nb_eval(g, inputs, outputs, taps, n_taps, arena, diags);
+}
+
+/* Runs of the model with layers in one of `bits`, and inputs wide where that is more. */
+static int runs_with(const char *bits) {
+    fixture f;
+    int runs = 0;
+    setup(&f);
+    f.env.run = count_runs;
+    f.env.run_user = &runs;
+    const char *passes =
+        nb_format(f.arena,
+                  "choose-bits{budget-ms=1000, bits=\"%s\", groups=\"0\"}, quantize-weights, "
+                  "insert-qdq{act=i8}, wide-inputs{max-kld=1e-9}, fuse-dequant",
+                  bits);
+    ck_assert_int_eq(run(&f, passes, NULL), NB_OK);
+    ck_assert_int_ge(f.machine.runs, (int)strlen(bits) / 2 + 1);
+    nb_arena_destroy(f.arena);
+    return runs;
+}
+
+/* However many forms are timed. */
+START_TEST(wide_inputs_are_found_once) {
+    ck_assert_int_eq(runs_with("4,8"), runs_with("2,3,4,5,6,7,8"));
+}
+END_TEST
+
 START_TEST(time_is_unknown) {
     static const char passes[] = "choose-bits{budget-ms=30}, quantize-weights";
     fixture f, without;
@@ -596,6 +627,7 @@ Suite *nb_suite_choose_bits(void) {
     tcase_add_test(c, fastest_form_counts);
     tcase_add_test(c, time_of_shared_weight);
     tcase_add_test(c, time_of_passes_behind);
+    tcase_add_test(c, wide_inputs_are_found_once);
     tcase_add_test(c, time_is_unknown);
     tcase_add_loop_test(c, tells_the_loss, 0, 2);
     tcase_add_test(c, tells_errors_of_layers);
