@@ -139,6 +139,7 @@ START_TEST(small_layers_stay_float) {
          "3 layers with 11.294 "},
         {"11.3", "skip=\"/tiny/*\"", "/much/MatMul=8/0; /little/MatMul=8/0",
          "3 layers with 11.294 "},
+        {"11.3", "min-outputs=3", "/much/MatMul=8/0; /little/MatMul=8/0", "3 layers with 11.294 "},
         {"11.2", "min-weights=100", "/much/MatMul=8/0; /little/MatMul=2/0", "3 layers with 8.471 "},
         {"5.6", "min-weights=100", NULL, "3 layers (1 of them in float) have at least 5.647"},
         {"5.6", "min-weights=0", "/much/MatMul=2/0; /little/MatMul=2/0; /tiny/MatMul=8/0",
@@ -147,7 +148,7 @@ START_TEST(small_layers_stay_float) {
     for (size_t i = 0; i < NB_COUNT(cases); i++) {
         fixture f;
         setup(&f);
-        f.text = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,2] {\n"
+        f.text = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,1,1,2] {\n"
                  "  const @a: f32[16,8] = random(3, -1..1)\n"
                  "  const @b: f32[16,8] = random(4, -1..1)\n"
                  "  const @c: f32[8,2] = random(5, -1..1)\n"
@@ -156,7 +157,8 @@ START_TEST(small_layers_stay_float) {
                  "  %q: f32[B,8] = matmul %x, @b at \"/little/MatMul\"\n"
                  "  %r: f32[B,8] = mul %q, @s\n"
                  "  %t: f32[B,8] = add %p, %r\n"
-                 "  %y: f32[B,2] = matmul %t, @c at \"/tiny/MatMul\"\n  return %y\n}\n";
+                 "  %u: f32[B,1,1,8] = reshape %t {shape=[B,1,1,8]}\n"
+                 "  %y: f32[B,1,1,2] = matmul %u, @c at \"/tiny/MatMul\"\n  return %y\n}\n";
         const char *passes = nb_format(f.arena, rest, cases[i].budget, cases[i].weights);
         ck_assert_int_eq(run(&f, passes, NULL), cases[i].wanted ? NB_OK : NB_CHECK_FAILED);
         if (cases[i].wanted)
