@@ -33,10 +33,11 @@ typedef struct nb_choice {
     bool asymmetric;
     size_t n_floats; /* layers that quantize-weights leaves as they are */
     double float_weights;
-    bool timed;     /* seconds count, not bits */
-    double rest;    /* seconds of what is no layer of these */
-    nb_try fastest; /* in seconds */
-    uint64_t key;   /* of what is measured, for all layers */
+    bool timed;           /* seconds count, not bits */
+    double rest;          /* seconds of what is no layer of these */
+    nb_try fastest;       /* in seconds */
+    nb_wide_choice *wide; /* of what is timed */
+    uint64_t key;         /* of what is measured, for all layers */
 } nb_choice;
 
 /* ---- what there is to choose (choice_layers.c) ---------------------------------------------- */

@@ -68,6 +68,7 @@ static bool stays_float(const nb_choice *c, const nb_choice_layer *l) {
         const nb_step *step = &env->behind[i];
         if (strcmp(step->pass->name, "quantize-weights") != 0) continue;
         return l->weights < nb_step_option(step, "min-weights")->i ||
+               nb_outputs_of_places(l->op) < nb_step_option(step, "min-outputs")->i ||
                nb_match_name(nb_step_option(step, "skip")->s, nb_loc_name(l->op->loc));
     }
     return false;

@@ -13,7 +13,7 @@ static bool time_layers(const nb_choice *c, double *seconds, double *all) {
     nb_arena *scratch = nb_state_of(c->ctx)->scratch;
     nb_op **ops = (nb_op **)nb_alloc_array(scratch, c->layers.count + 1, sizeof *ops);
     for (size_t l = 0; l < c->layers.count; l++) ops[l] = c->layers.items[l].op;
-    return nb_draft_seconds(c->ctx, ops, c->layers.count, seconds, all);
+    return nb_draft_seconds(c->ctx, ops, c->layers.count, c->wide, seconds, all);
 }
 
 static int ascending(const void *a, const void *b) {

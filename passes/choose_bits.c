@@ -176,7 +176,9 @@ static bool begin(nb_choice *c) {
 }
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
-    nb_choice c = {.ctx = ctx};
+    nb_wide_choice wide = {.arena = nb_state_of(ctx)->scratch,
+                           .n_samples = nb_state_of(ctx)->env->n_samples};
+    nb_choice c = {.ctx = ctx, .wide = &wide};
     if (!begin(&c)) return NB_PASS_FAILED;
     nb_choice_find_layers(&c);
     const bool possible = c.timed ? nb_choice_time_possible(&c) : nb_choice_size_possible(&c),

@@ -11,6 +11,7 @@ typedef struct draft {
     nb_map layers;        /* op of the copy -> its place in `weights`, behind NULL */
     nb_value **weights;   /* [n] floats, or the codes that took their place */
     const nb_value **was; /* by id: values of the copy */
+    nb_wide_choice *wide; /* of drafts that are timed */
 } draft;
 
 /* ---- the copy ------------------------------------------------------------------------------- */
@@ -137,6 +138,7 @@ static nb_status make(draft *d, const nb_pass_env *env, nb_arena *scratch) {
     nb_pass_env there = environment(d, env, scratch);
     nb_pipeline behind;
     there.n_samples = (size_t)nb_min_i64(1, (int64_t)env->n_samples);
+    there.wide = d->wide;
     there.after = see_weights;
     there.after_user = d;
     NB_TRY(steps_behind(env, scratch, &behind));
@@ -167,10 +169,11 @@ static bool measure(const draft *d, const nb_pass_env *env, size_t n, nb_arena *
     return true;
 }
 
-bool nb_draft_seconds(nb_pass_ctx *ctx, nb_op *const *ops, size_t n, double *seconds, double *all) {
+bool nb_draft_seconds(nb_pass_ctx *ctx, nb_op *const *ops, size_t n, nb_wide_choice *wide,
+                      double *seconds, double *all) {
     const nb_pass_env *env = nb_state_of(ctx)->env;
     nb_arena *scratch = nb_arena_create_like(nb_state_of(ctx)->scratch);
-    draft d = {.graph = nb_graph_clone(ctx->graph)};
+    draft d = {.graph = nb_graph_clone(ctx->graph), .wide = wide};
     find_layers(&d, ctx->graph, ops, n, scratch);
     index_values(&d, scratch);
     const nb_pass_event begin = {.graph = d.graph};

@@ -9,9 +9,11 @@
 
 /* Seconds of one run (nb_pass_env.run_seconds) in *all, and in seconds[i] what the products with
  * the weight of ops[i], linear layers of the graph, take of it. The weights are rounded to nearest,
- * whatever method the pipeline has: codes take the same time whichever they are. False after an
- * error. */
-bool nb_draft_seconds(nb_pass_ctx *ctx, nb_op *const *ops, size_t n, double *seconds, double *all);
+ * whatever method the pipeline has: codes take the same time whichever they are. Which inputs are
+ * wide is found out once for all drafts that have `wide` in common: searching takes far longer than
+ * a draft, and forms of weights hardly matter to it. False after an error. */
+bool nb_draft_seconds(nb_pass_ctx *ctx, nb_op *const *ops, size_t n, nb_wide_choice *wide,
+                      double *seconds, double *all);
 
 /* Does a pass behind round weights? */
 bool nb_draft_rounds(const nb_pass_ctx *ctx);

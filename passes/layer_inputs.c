@@ -1,6 +1,8 @@
 /* Layer after layer (layer_inputs.h). */
 #include "passes/layer_inputs.h"
 
+#include "passes/shrink.h"
+
 #include <stdlib.h>
 
 static bool no_memory(const nb_layer_inputs *in, const nb_value *x) {
@@ -52,6 +54,10 @@ static bool add_difference(nb_moments *cross, const nb_tensor *x, const nb_tenso
     return true;
 }
 
+static bool is_held(const nb_layer_inputs *in, size_t sample) {
+    return in->hold && sample % NB_HELD_BACK == NB_HELD_BACK - 1;
+}
+
 static bool collect(nb_layer_inputs *in, const nb_value *x, nb_moments *own) {
     const nb_dim *last = x->type->dims[x->type->rank - 1];
     const nb_value *original = in->copy && x->def ? in->originals[x->id] : NULL;
@@ -60,12 +66,28 @@ static bool collect(nb_layer_inputs *in, const nb_value *x, nb_moments *own) {
               (!in->hold || nb_moments_create(&in->held, last->value));
     for (size_t i = 0; ok && i < nb_state_of(in->walk.ctx)->env->n_samples; i++) {
         const nb_tensor *t = nb_walk_sample(&in->walk, x, i);
-        const bool held = in->hold && i % NB_HELD_BACK == NB_HELD_BACK - 1;
+        const bool held = is_held(in, i);
         nb_moments_add(held ? &in->held : own, t->data, t->data, nb_tensor_count(t) / own->n);
         if (original && !held)
             ok = add_difference(&in->cross, t, nb_walk_sample(&in->original, original, i));
     }
     return ok || no_memory(in, x);
+}
+
+/* Weights are brought to other targets by as much as the moments are believed. */
+static bool shrink(nb_layer_inputs *in, const nb_value *x, nb_moments *own) {
+    nb_shrink s;
+    if (in->shrink == 0) return true;
+    if (!nb_shrink_begin(&s, own)) return no_memory(in, x);
+    for (size_t i = 0; i < nb_state_of(in->walk.ctx)->env->n_samples; i++) {
+        const nb_tensor *t = nb_walk_sample(&in->walk, x, i);
+        if (!is_held(in, i)) nb_shrink_see(&s, t->data, nb_tensor_count(t) / own->n);
+    }
+    const double share = nb_shrink_share(&s, in->shrink);
+    nb_shrink_end(&s);
+    nb_moments_shrink(own, share, false);
+    if (in->cross.sum) nb_moments_shrink(&in->cross, share, true);
+    return true;
 }
 
 static bool make_hessian(nb_layer_inputs *in, const nb_op *op, const nb_moments *own) {
@@ -89,9 +111,18 @@ void nb_layer_inputs_pass(nb_layer_inputs *in, const nb_op *op) {
         nb_vec_push(nb_state_of(in->walk.ctx)->scratch, &in->ahead, x);
 }
 
-bool nb_layer_inputs_to(nb_layer_inputs *in, const nb_op *op) {
+static void count_rows(nb_layer_inputs *in) {
+    const int64_t n = in->hessian.n;
+    in->layers++;
+    if (in->rows >= NB_ROWS_PER_INPUT * n) return;
+    if (!in->few_layers++ || in->rows * in->fewest_inputs < in->fewest_rows * n) {
+        in->fewest_rows = in->rows;
+        in->fewest_inputs = n;
+    }
+}
+
+static bool renew(nb_layer_inputs *in, const nb_op *op) {
     const nb_value *x = nb_in(op, 0);
-    if (x == in->x) return true;
     forget(in);
     for (size_t i = 0; i < in->ahead.count; i++) {
         if (!walk_to(in, in->ahead.items[i])) return false;
@@ -99,8 +130,15 @@ bool nb_layer_inputs_to(nb_layer_inputs *in, const nb_op *op) {
     in->ahead.count = 0;
     if (!walk_to(in, x)) return false;
     nb_moments own = {0};
-    bool ok = collect(in, x, &own) && make_hessian(in, op, &own);
+    const bool ok = collect(in, x, &own) && shrink(in, x, &own) && make_hessian(in, op, &own);
+    in->rows = own.rows;
     nb_moments_free(&own);
     if (ok) in->x = x;
     return ok;
+}
+
+bool nb_layer_inputs_to(nb_layer_inputs *in, const nb_op *op) {
+    if (nb_in(op, 0) != in->x && !renew(in, op)) return false;
+    count_rows(in);
+    return true;
 }

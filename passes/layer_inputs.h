@@ -6,7 +6,8 @@
 #include "passes/hessian.h"
 #include "passes/walk.h"
 
-#define NB_HELD_BACK 8
+#define NB_HELD_BACK      8
+#define NB_ROWS_PER_INPUT 3
 
 typedef struct nb_layer_inputs {
     nb_walk walk;         /* of the graph as the pass has changed it so far */
@@ -14,6 +15,7 @@ typedef struct nb_layer_inputs {
     nb_graph *copy;       /* the graph as it was */
     nb_value **originals; /* its values by id */
     double damp, correct; /* see nb_hessian_create, nb_hessian_retarget */
+    double shrink;        /* see nb_shrink_share; 0 unless the pass sets it */
     bool sorted;
     NB_VEC(const nb_value *) ahead; /* inputs that were passed by and not yet walked to */
     const nb_value *x;              /* what the rest is about, or NULL */
@@ -21,6 +23,10 @@ typedef struct nb_layer_inputs {
     bool hold; /* keep every NB_HELD_BACK-th sample out of it, for `held` */
     nb_moments held;
     nb_moments cross; /* with the inputs that the original graph has; empty when correct is 0 */
+    /* Layers whose inputs have fewer than NB_ROWS_PER_INPUT rows each on the samples, of all that
+     * were asked for, and the one of them that has fewest. */
+    size_t layers, few_layers;
+    int64_t rows, fewest_rows, fewest_inputs;
 } nb_layer_inputs;
 
 /* Needs samples: false, with an error that says how to give some, when there are none. */

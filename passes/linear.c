@@ -48,6 +48,18 @@ const nb_stats *nb_layer_stats(nb_pass_ctx *ctx, const nb_op *layer) {
     return NULL;
 }
 
+int64_t nb_outputs_of_places(const nb_op *op) {
+    const nb_value *x = nb_in(op, 0);
+    const bool is_patches = x->def && x->def->kind == NB_OP_patches;
+    int64_t outputs = 0;
+    if (!is_patches && x->type->rank < 4) return INT64_MAX;
+    for (const nb_use *u = x->uses; u; u = u->next) {
+        const nb_value *w = u->user->kind == NB_OP_matmul ? nb_linear_weight(u->user) : NULL;
+        if (w && nb_in(u->user, 0) == x) outputs += w->type->dims[1]->value;
+    }
+    return outputs;
+}
+
 bool nb_linear_is_head(const nb_op *op) {
     const nb_value *v = nb_branch_sum(op);
     for (;;) {

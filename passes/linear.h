@@ -30,6 +30,10 @@ const nb_stats *nb_layer_stats(nb_pass_ctx *ctx, const nb_op *layer);
  * model, whose errors reach the logits directly. */
 bool nb_linear_is_head(const nb_op *op);
 
+/* How many products each element of a linear layer's input goes into, where rows are places of a
+ * picture: outputs of the layers that read it. INT64_MAX for any other layer. */
+int64_t nb_outputs_of_places(const nb_op *op);
+
 /* Is `op` a row look-up in a constant table of rank 2 whose rows are activations (an embedding),
  * rather than a table of angles for rotary? */
 bool nb_is_embedding(const nb_op *op);

@@ -88,6 +88,15 @@ typedef struct nb_pipeline {
     NB_VEC(nb_step) steps;
 } nb_pipeline;
 
+/* The inputs that wide-inputs chose, by the names of their values, where several forms of one model
+ * are made: what it finds in the first is taken for all. */
+typedef struct nb_wide_choice {
+    nb_arena *arena;  /* outlives the forms */
+    size_t n_samples; /* that there are to search by, even where other passes get fewer */
+    bool known;
+    NB_VEC(const char *) names;
+} nb_wide_choice;
+
 typedef struct nb_pass_env {
     nb_registry *registry;
     nb_diags *diags;
@@ -125,8 +134,9 @@ typedef struct nb_pass_env {
      * later needs it. */
     nb_map originals;
     bool keep_originals;
-    nb_map layer_forms; /* weight -> what choose-bits chose, see layer_form.h */
-    nb_facts facts;     /* in the order in which passes found them */
+    nb_map layer_forms;   /* weight -> what choose-bits chose, see layer_form.h */
+    nb_facts facts;       /* in the order in which passes found them */
+    nb_wide_choice *wide; /* NULL: each run of the pass searches */
 } nb_pass_env;
 
 /* What ctx->host_data points at, for built-ins. */

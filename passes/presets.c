@@ -53,10 +53,13 @@ const char *const *nb_kv_types(void) { return nb_pass_cache_type.options[0].choi
 #define BACK "move-codes, channels-last, fuse-dequant, simplify"
 /* Convolutions of one element are faster as products, whose results have their channels last. */
 #define POINTWISE ", conv-to-matmul{pointwise}, channels-last, simplify"
-/* Convolutions as linear layers, but those that would be too small anyway. Patches of codes are
+/* Convolutions as linear layers, but those that would be too small anyway. An element becomes a
+ * code, for each place that a kernel sees it from, and goes into a product for each output: below
+ * so many the codes take longer than their products save (passes/README.md). Patches of codes are
  * never written down (ir/chain.h) where one scale is for all inputs of an output, which pays from
  * half a vector of outputs on. */
-#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=%d}" POINTWISE
+#define MIN_OUTPUTS  "64"
+#define CONVOLUTIONS ", conv-to-matmul{min-weights=" MIN_WEIGHTS ", min-outputs=%s}" POINTWISE
 #define CONV_COLUMNS ", conv-group=0"
 
 /* Networks of convolutions amplify errors: those of weights, which rounding by moments keeps small,
@@ -144,12 +147,13 @@ const char *nb_preset(const char *name, const nb_preset_options *options, nb_are
                without_patches = fixed && s.weight_bits == 8;
     return nb_format(arena,
                      "%s%s" CONVOLUTIONS "%s%s, quantize-weights{%s%s%s, min-weights=" MIN_WEIGHTS
-                     "}, insert-qdq{act=i%d%s}%s, " BACK "%s",
-                     front(options, arena), drawn(options), without_patches ? 8 : 17,
+                     "%s}, insert-qdq{act=i%d%s}%s, " BACK "%s",
+                     front(options, arena), drawn(options), without_patches ? "8" : MIN_OUTPUTS,
                      smoothing(&s, group, fixed, options->calibrated, arena),
                      bits_of_layers(&s, options, arena), weights(&s, group, arena),
                      without_patches && group ? CONV_COLUMNS : "",
-                     by_data ? ", method=gptq" : ", method=auto", s.act_bits,
+                     by_data ? ", method=gptq" : ", method=auto",
+                     without_patches ? "" : ", min-outputs=" MIN_OUTPUTS, s.act_bits,
                      fixed                      ? ", mode=static, asymmetric"
                      : s.act_bits == 8 && group ? ", blocks=gated"
                                                 : "",

@@ -82,6 +82,14 @@ static const nb_option options[] = {
      .min = 1e-6,
      .max = 10,
      .summary = "gptq: added to the diagonal of the moments, in units of its mean"},
+    {.name = "shrink",
+     .kind = NB_OPTION_FLOAT,
+     .fallback = "4",
+     .min = 0,
+     .max = 1000,
+     .summary =
+         "gptq: how strongly moments are drawn to their diagonal by as much as few rows make "
+         "them noise; 0: not at all"},
     {.name = "refine",
      .kind = NB_OPTION_INT,
      .fallback = "3",
@@ -138,6 +146,13 @@ static const nb_option options[] = {
      .min = 0,
      .max = INT32_MAX,
      .summary = "linear layers with fewer weights stay in float"},
+    {.name = "min-outputs",
+     .kind = NB_OPTION_INT,
+     .fallback = "0",
+     .min = 0,
+     .max = INT32_MAX,
+     .summary = "convolutions, as products over the places of a picture, stay in float with fewer "
+                "outputs (of all that read one input)"},
     {.name = "layers",
      .kind = NB_OPTION_STRING,
      .fallback = "",
@@ -195,24 +210,52 @@ static bool is_float_matrix(const nb_value *w) {
            w->type->dims[0]->value > 0 && w->type->dims[1]->value > 0;
 }
 
-/* Where a layer is small, making its inputs codes takes longer than its product in float. */
+/* Where a layer is small, or an input's element goes into few products, making its inputs codes
+ * takes longer than its product in float. */
 static bool is_small(nb_pass_ctx *ctx, const nb_op *op) {
     const nb_type *t = nb_in(op, 1)->type;
-    const int64_t least = nb_option_of(ctx, "min-weights")->i;
-    int64_t n = t->dims[0]->value * t->dims[1]->value;
-    if (n >= least) return false;
-    nb_refused(ctx, op, "weights", "matmul(x, w)  ->  matmul(x, dq(w))",
-               "with %lld weights it is faster in float (min-weights=%lld)", (long long)n,
-               (long long)least);
-    return true;
+    const int64_t least = nb_option_of(ctx, "min-weights")->i,
+                  least_outputs = nb_option_of(ctx, "min-outputs")->i,
+                  n = t->dims[0]->value * t->dims[1]->value, outputs = nb_outputs_of_places(op);
+    static const char equation[] = "matmul(x, w)  ->  matmul(x, dq(w))";
+    if (n < least)
+        nb_refused(ctx, op, "weights", equation,
+                   "with %lld weights it is faster in float (min-weights=%lld)", (long long)n,
+                   (long long)least);
+    else if (outputs < least_outputs)
+        nb_refused(ctx, op, "weights", equation,
+                   "with %lld outputs it is faster in float (min-outputs=%lld)", (long long)outputs,
+                   (long long)least_outputs);
+    return n < least || outputs < least_outputs;
 }
 
 static void report_small(nb_pass_ctx *ctx, size_t small) {
+    const int64_t outputs = nb_option_of(ctx, "min-outputs")->i;
     if (!small) return;
     ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
-                      "layers of fewer than %lld weights stay in float, which is faster: %zu",
-                      (long long)nb_option_of(ctx, "min-weights")->i, small);
-    ctx->host->help(ctx, "min-weights=0 quantizes layers of any size");
+                      "layers of fewer than %lld weights%s stay in float, which is faster: %zu",
+                      (long long)nb_option_of(ctx, "min-weights")->i,
+                      outputs ? nb_format(nb_state_of(ctx)->scratch,
+                                          ", convolutions of fewer than %lld outputs",
+                                          (long long)outputs)
+                              : "",
+                      small);
+    ctx->host->help(ctx, outputs ? "min-weights=0, min-outputs=0 quantizes layers of any size"
+                                 : "min-weights=0 quantizes layers of any size");
+}
+
+/* Samples that were drawn can be as many as there is time for, and show little all the same. */
+static void report_few(nb_pass_ctx *ctx, const nb_layer_inputs *inputs) {
+    if (!inputs->few_layers || nb_state_of(ctx)->env->drawn) return;
+    ctx->host->report(
+        ctx, NB_LEVEL_WARNING, NULL,
+        "the samples have fewer than %d rows for each input of %zu of %zu layers, at worst %lld "
+        "for %lld inputs: method=gptq has little to round those by",
+        NB_ROWS_PER_INPUT, inputs->few_layers, inputs->layers, (long long)inputs->fewest_rows,
+        (long long)inputs->fewest_inputs);
+    ctx->host->help(
+        ctx, "give %lld times as many with --calib",
+        (long long)nb_ceildiv(NB_ROWS_PER_INPUT * inputs->fewest_inputs, inputs->fewest_rows));
 }
 
 static int64_t method_of(nb_pass_ctx *ctx) {
@@ -438,7 +481,7 @@ static bool hold_back(nb_pass_ctx *ctx, nb_layer_inputs *inputs) {
 }
 
 /* Another number, other codes from the same options. */
-#define VERSION 1
+#define VERSION 2
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
     if (!check_options(ctx)) return NB_PASS_FAILED;
@@ -452,6 +495,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
         !nb_layer_inputs_begin(&solving.inputs, ctx, nb_option_of(ctx, "damp")->f,
                                nb_option_of(ctx, "act-order")->b, nb_option_of(ctx, "correct")->f))
         return NB_PASS_FAILED;
+    solving.inputs.shrink = nb_option_of(ctx, "shrink")->f;
     if (solves && solving.anneal && !hold_back(ctx, &solving.inputs)) return NB_PASS_FAILED;
     nb_input_power power;
     const bool weighs = !solves && nb_option_of(ctx, "importance")->i == INPUTS;
@@ -460,6 +504,7 @@ static nb_pass_result run(nb_pass_ctx *ctx) {
     if (stage < NB_STAGE_QDQ) ctx->graph->stage = NB_STAGE_QDQ;
     bool changed = false,
          ok = quantize_layers(ctx, solves ? &solving : NULL, weighs ? &power : NULL, &changed);
+    if (solves && ok) report_few(ctx, &solving.inputs);
     if (solves) nb_layer_inputs_end(&solving.inputs);
     if (weighs) nb_input_power_end(&power);
     if (!changed) ctx->graph->stage = stage;

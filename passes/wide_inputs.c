@@ -16,6 +16,7 @@
 #include "passes/output_loss.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define WIDE_CODE 32639 /* as insert-qdq{act=i16} has it */
 
@@ -42,6 +43,7 @@ static const nb_option options[] = {
 typedef struct input {
     nb_op *quantize, *dequantize;
     NB_VEC(nb_use *) readers; /* of what it dequantizes to */
+    const char *name;         /* of its codes, as they came */
     double loss;
     size_t place; /* in the graph's order */
     bool coded;   /* in the run that is measured */
@@ -64,6 +66,7 @@ static void find_inputs(search *s) {
     NB_FOR_OPS(op, &s->ctx->graph->body) {
         if (!is_narrow(op)) continue;
         input in = {.quantize = op, .dequantize = nb_out(op)->uses->user};
+        in.name = nb_out(op)->name;
         in.place = s->inputs.count;
         for (nb_use *u = nb_out(in.dequantize)->uses; u; u = u->next)
             nb_vec_push(scratch, &in.readers, u);
@@ -219,29 +222,67 @@ static bool widen_first(search *s, size_t *wide, double *loss) {
     }
 }
 
+static bool search_and_widen(search *s, size_t *wide, double *loss) {
+    const bool ok = nb_output_loss_begin(&s->model, s->ctx, nb_option_of(s->ctx, "samples")->i) &&
+                    search_inputs(s, wide) && widen_first(s, wide, loss);
+    nb_output_loss_end(&s->model);
+    return ok;
+}
+
+/* ---- several forms of one model ------------------------------------------------------------- */
+
+static bool is_chosen(const nb_wide_choice *choice, const input *in) {
+    for (size_t i = 0; i < choice->names.count; i++)
+        if (strcmp(choice->names.items[i], in->name) == 0) return true;
+    return false;
+}
+
+/* The first form that is searched chooses for all. */
+static bool take_choice(search *s, nb_wide_choice *choice, size_t *wide) {
+    nb_pass_env *env = nb_state_of(s->ctx)->env;
+    const size_t given = env->n_samples;
+    double loss;
+    if (!choice->known) {
+        env->n_samples = choice->n_samples;
+        const bool ok = search_and_widen(s, wide, &loss);
+        env->n_samples = given;
+        choice->known = ok;
+        for (size_t i = 0; ok && i < *wide; i++)
+            nb_vec_push(choice->arena, &choice->names,
+                        nb_strdup(choice->arena, s->inputs.items[i].name));
+        return ok;
+    }
+    for (size_t i = 0; i < s->inputs.count; i++) {
+        if (!is_chosen(choice, &s->inputs.items[i])) continue;
+        if (!widen(s->ctx, &s->inputs.items[i])) return false;
+        ++*wide;
+    }
+    return true;
+}
+
 static nb_pass_result run(nb_pass_ctx *ctx) {
+    nb_pass_env *env = nb_state_of(ctx)->env;
     search s = {.ctx = ctx};
     if (nb_option_of(ctx, "convolutions")->b &&
-        (!nb_has_convolutions(ctx->graph) || !nb_state_of(ctx)->env->n_samples))
+        (!nb_has_convolutions(ctx->graph) || !env->n_samples))
         return nb_pass_end(ctx, false);
     find_inputs(&s);
     if (!s.inputs.count) return nb_pass_end(ctx, false);
-    if (!nb_state_of(ctx)->env->n_samples) {
+    if (!env->n_samples) {
         ctx->host->report(ctx, NB_LEVEL_ERROR, NULL, "there are no samples to run");
         ctx->host->help(ctx, "give some with --calib FILE.npz");
         return NB_PASS_FAILED;
     }
     size_t wide = 0;
-    double loss = 0;
-    const bool done = nb_output_loss_begin(&s.model, ctx, nb_option_of(ctx, "samples")->i) &&
-                      search_inputs(&s, &wide) && widen_first(&s, &wide, &loss);
-    nb_output_loss_end(&s.model);
-    if (!done) return NB_PASS_FAILED;
+    double loss = -1;
+    if (env->wide ? !take_choice(&s, env->wide, &wide) : !search_and_widen(&s, &wide, &loss))
+        return NB_PASS_FAILED;
     nb_graph_sweep(ctx->graph);
-    ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
-                      "%zu of %zu inputs have 16-bit codes; the outputs diverge by %.3g from those "
-                      "of float inputs",
-                      wide, s.inputs.count, loss);
+    if (!env->wide)
+        ctx->host->report(ctx, NB_LEVEL_INFO, NULL,
+                          "%zu of %zu inputs have 16-bit codes; the outputs diverge by %.3g from "
+                          "those of float inputs",
+                          wide, s.inputs.count, loss);
     return nb_pass_end(ctx, wide > 0);
 }
 

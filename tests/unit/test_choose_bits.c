@@ -139,6 +139,7 @@ START_TEST(small_layers_stay_float) {
          "3 layers with 11.294 "},
         {"11.3", "skip=\"/tiny/*\"", "/much/MatMul=8/0; /little/MatMul=8/0",
          "3 layers with 11.294 "},
+        {"11.3", "min-outputs=3", "/much/MatMul=8/0; /little/MatMul=8/0", "3 layers with 11.294 "},
         {"11.2", "min-weights=100", "/much/MatMul=8/0; /little/MatMul=2/0", "3 layers with 8.471 "},
         {"5.6", "min-weights=100", NULL, "3 layers (1 of them in float) have at least 5.647"},
         {"5.6", "min-weights=0", "/much/MatMul=2/0; /little/MatMul=2/0; /tiny/MatMul=8/0",
@@ -147,7 +148,7 @@ START_TEST(small_layers_stay_float) {
     for (size_t i = 0; i < NB_COUNT(cases); i++) {
         fixture f;
         setup(&f);
-        f.text = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,2] {\n"
+        f.text = "nir 1\ngraph @g(%x: f32[B,16]) -> f32[B,1,1,2] {\n"
                  "  const @a: f32[16,8] = random(3, -1..1)\n"
                  "  const @b: f32[16,8] = random(4, -1..1)\n"
                  "  const @c: f32[8,2] = random(5, -1..1)\n"
@@ -156,7 +157,8 @@ START_TEST(small_layers_stay_float) {
                  "  %q: f32[B,8] = matmul %x, @b at \"/little/MatMul\"\n"
                  "  %r: f32[B,8] = mul %q, @s\n"
                  "  %t: f32[B,8] = add %p, %r\n"
-                 "  %y: f32[B,2] = matmul %t, @c at \"/tiny/MatMul\"\n  return %y\n}\n";
+                 "  %u: f32[B,1,1,8] = reshape %t {shape=[B,1,1,8]}\n"
+                 "  %y: f32[B,1,1,2] = matmul %u, @c at \"/tiny/MatMul\"\n  return %y\n}\n";
         const char *passes = nb_format(f.arena, rest, cases[i].budget, cases[i].weights);
         ck_assert_int_eq(run(&f, passes, NULL), cases[i].wanted ? NB_OK : NB_CHECK_FAILED);
         if (cases[i].wanted)
@@ -265,6 +267,37 @@ START_TEST(time_of_passes_behind) {
     ck_assert_int_eq(f.machine.qmatmuls, 2);
     ck_assert_uint_eq(f.diags->errors, 0);
     nb_arena_destroy(f.arena);
+}
+END_TEST
+
+static nb_status count_runs(void *user, const nb_graph *g, const nb_tensor *inputs,
+                            nb_tensor *outputs, const nb_tap *taps, size_t n_taps, nb_arena *arena,
+                            nb_diags *diags) {
+    ++*(int *)user;
+    return nb_eval(g, inputs, outputs, taps, n_taps, arena, diags);
+}
+
+/* Runs of the model with layers in one of `bits`, and inputs wide where that is more. */
+static int runs_with(const char *bits) {
+    fixture f;
+    int runs = 0;
+    setup(&f);
+    f.env.run = count_runs;
+    f.env.run_user = &runs;
+    const char *passes =
+        nb_format(f.arena,
+                  "choose-bits{budget-ms=1000, bits=\"%s\", groups=\"0\"}, quantize-weights, "
+                  "insert-qdq{act=i8}, wide-inputs{max-kld=1e-9}, fuse-dequant",
+                  bits);
+    ck_assert_int_eq(run(&f, passes, NULL), NB_OK);
+    ck_assert_int_ge(f.machine.runs, (int)strlen(bits) / 2 + 1);
+    nb_arena_destroy(f.arena);
+    return runs;
+}
+
+/* However many forms are timed. */
+START_TEST(wide_inputs_are_found_once) {
+    ck_assert_int_eq(runs_with("4,8"), runs_with("2,3,4,5,6,7,8"));
 }
 END_TEST
 
@@ -596,6 +629,7 @@ Suite *nb_suite_choose_bits(void) {
     tcase_add_test(c, fastest_form_counts);
     tcase_add_test(c, time_of_shared_weight);
     tcase_add_test(c, time_of_passes_behind);
+    tcase_add_test(c, wide_inputs_are_found_once);
     tcase_add_test(c, time_is_unknown);
     tcase_add_loop_test(c, tells_the_loss, 0, 2);
     tcase_add_test(c, tells_errors_of_layers);

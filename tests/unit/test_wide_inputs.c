@@ -27,12 +27,14 @@ static double divergence(double d, double e) {
     return p * log(p / q) + (1 - p) * log((1 - p) / (1 - q));
 }
 
-/* What the pass said, and how many inputs of x and z have codes of 16 bits. */
-static const char *widen(double most, bool both, nb_arena *arena, int wide[2]) {
+/* What is said of a sample with z as x, or without loss, or with none in x either, and how many
+ * inputs of x and z have codes of 16 bits. */
+static nb_diags *widen_as(double most, bool loses, bool both, nb_wide_choice *choice,
+                          nb_arena *arena, int wide[2]) {
     nb_diags *diags = nb_diags_create(arena, NULL);
     nb_graph *g;
     ck_assert_int_eq(nb_parse(text, strlen(text), "g", NULL, NULL, NULL, diags, &g), NB_OK);
-    float x[] = {(float)LARGE, (float)BETWEEN},
+    float x[] = {(float)LARGE, loses ? (float)BETWEEN : (float)LARGE},
           z[] = {(float)LARGE, both ? (float)BETWEEN : (float)LARGE};
     const nb_tensor in[] = {{.elem = NB_F32, .rank = 2, .dims = {1, 2}, .data = x, .bytes = 8},
                             {.elem = NB_F32, .rank = 2, .dims = {1, 2}, .data = z, .bytes = 8}};
@@ -41,7 +43,8 @@ static const char *widen(double most, bool both, nb_arena *arena, int wide[2]) {
                        .diags = diags,
                        .arena = arena,
                        .samples = &sample,
-                       .n_samples = 1};
+                       .n_samples = 1,
+                       .wide = choice};
     nb_pipeline p;
     const char *passes = nb_format(
         arena, "quantize-weights{bits=8}, insert-qdq{act=i8}, wide-inputs{max-kld=%.9g}", most);
@@ -53,6 +56,12 @@ static const char *widen(double most, bool both, nb_arena *arena, int wide[2]) {
             wide[nb_in(op, 0) == g->body.params[1]] += nb_out(op)->type->quant->storage == NB_I16;
     }
     nb_graph_destroy(g);
+    ck_assert_uint_eq(env.n_samples, 1);
+    return diags;
+}
+
+static const char *widen(double most, bool both, nb_arena *arena, int wide[2]) {
+    const nb_diags *diags = widen_as(most, true, both, NULL, arena, wide);
     ck_assert_uint_gt(diags->list.count, 0);
     return diags->list.items[diags->list.count - 1]->message;
 }
@@ -96,11 +105,31 @@ START_TEST(together) {
 }
 END_TEST
 
+/* What the first form of a model needs all others get, whatever they would lose; one that needs
+ * nothing says so for all. */
+START_TEST(chosen_once) {
+    nb_arena *arena = nb_arena_create(NULL, NULL);
+    nb_wide_choice one = {.arena = arena, .n_samples = 1}, none = one;
+    int wide[2];
+    widen_as(1e-6, true, false, &one, arena, wide);
+    ck_assert(one.known && one.names.count == 1 && wide[0] == 1 && !wide[1]);
+    const nb_diags *diags = widen_as(1e-6, false, false, &one, arena, wide);
+    ck_assert(one.names.count == 1 && wide[0] == 1 && !wide[1]);
+    ck_assert_uint_eq(diags->list.count, 0); /* nothing was measured */
+    widen_as(1e-6, false, false, &none, arena, wide);
+    ck_assert(none.known && none.names.count == 0 && !wide[0] && !wide[1]);
+    widen_as(1e-6, true, true, &none, arena, wide);
+    ck_assert(!wide[0] && !wide[1]);
+    nb_arena_destroy(arena);
+}
+END_TEST
+
 Suite *nb_suite_wide_inputs(void) {
     Suite *s = suite_create("wide_inputs");
     TCase *c = tcase_create("costs");
     tcase_add_test(c, one_input);
     tcase_add_test(c, together);
+    tcase_add_test(c, chosen_once);
     suite_add_tcase(s, c);
     return s;
 }
