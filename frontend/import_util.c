@@ -143,23 +143,28 @@ static nb_status replace(nb_importer *im, const nb_symbol *symbol, const nb_dim 
     return NB_OK;
 }
 
-/* min(most, s) is to be s, a symbol: then s is at most `most`, which makes all such min() go. */
-static bool narrow(nb_importer *im, const nb_dim *s, const nb_dim *min) {
+/* Gives a symbol a range within its own. Expressions are rebuilt only where a symbol is replaced:
+ * there and back. What it is now. */
+static const nb_symbol *ranged(nb_importer *im, const nb_symbol *s, int64_t least, int64_t most) {
     nb_graph *g = im->g;
-    if (s->kind != NB_DIM_SYMBOL || min->kind != NB_DIM_MIN) return false;
-    const nb_dim *most = min->a == s ? min->b : min->b == s ? min->a : NULL;
-    if (!most || !nb_dim_is_const(most) || most->value < s->symbol->min) return false;
-    /* Expressions are rebuilt only where a symbol is replaced: there and back. */
-    const char *name = s->symbol->name;
-    int64_t least = s->symbol->min;
+    const char *name = s->name;
     for (int pass = 0; pass < 2; pass++) {
         const nb_symbol *fresh =
             nb_graph_symbol(g, pass ? name : nb_format(im->arena, "%s'", name), true);
-        g->symbols.items[fresh->index]->counted = s->symbol->counted;
-        nb_symbol_narrow(g, fresh, least, most->value);
-        nb_graph_substitute(g, s->symbol, nb_dim_symbol(g, fresh));
-        s = nb_dim_symbol(g, fresh);
+        g->symbols.items[fresh->index]->counted = s->counted;
+        nb_symbol_narrow(g, fresh, least, most);
+        nb_graph_substitute(g, s, nb_dim_symbol(g, fresh));
+        s = fresh;
     }
+    return s;
+}
+
+/* min(most, s) is to be s, a symbol: then s is at most `most`, which makes all such min() go. */
+static bool narrow(nb_importer *im, const nb_dim *s, const nb_dim *min) {
+    if (s->kind != NB_DIM_SYMBOL || min->kind != NB_DIM_MIN) return false;
+    const nb_dim *most = min->a == s ? min->b : min->b == s ? min->a : NULL;
+    if (!most || !nb_dim_is_const(most) || most->value < s->symbol->min) return false;
+    ranged(im, s->symbol, s->symbol->min, most->value);
     return true;
 }
 
@@ -213,6 +218,38 @@ static bool solve(nb_importer *im, const nb_dim *d, const nb_dim *number) {
     return true;
 }
 
+/* The first max(number, x) in d whose x rises with a symbol and gets there: from where on that one
+ * is x. */
+static const nb_symbol *where_reached(nb_importer *im, const nb_dim *d, int64_t *from) {
+    if (d->kind == NB_DIM_CONST || d->kind == NB_DIM_SYMBOL) return NULL;
+    const nb_symbol *s = NULL;
+    if (d->kind == NB_DIM_MAX && nb_dim_is_const(d->a) != nb_dim_is_const(d->b)) {
+        const bool first = nb_dim_is_const(d->a);
+        const int64_t bound = first ? d->a->value : d->b->value;
+        const nb_dim *x = first ? d->b : d->a;
+        if (rises(x, &s) && s) {
+            const int64_t most = nb_min_i64(s->max, MAX_ELEMENTS);
+            *from = reaches(im, x, s, bound, s->min, most);
+            if (*from <= most) return s;
+        }
+    }
+    s = where_reached(im, d->a, from);
+    return s ? s : where_reached(im, d->b, from);
+}
+
+/* Where nothing else makes them equal: a Range has max(0,x) elements, and a shape that says x of
+ * them means runs where x is at least 0. */
+static bool reach(nb_importer *im, const nb_dim **a, const nb_dim **b) {
+    int64_t from;
+    const nb_symbol *s = where_reached(im, *a, &from);
+    if (!s) s = where_reached(im, *b, &from);
+    if (!s || from <= s->min) return false;
+    const nb_dim *now = nb_dim_symbol(im->g, ranged(im, s, from, s->max));
+    *a = nb_dim_substitute(im->g, *a, s, now);
+    *b = nb_dim_substitute(im->g, *b, s, now);
+    return true;
+}
+
 nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
     if (a == b || narrow(im, a, b) || narrow(im, b, a)) return NB_OK;
     nb_graph *g = im->g;
@@ -234,6 +271,7 @@ nb_status nb_unify(nb_importer *im, const nb_dim *a, const nb_dim *b) {
     const nb_dim *difference = nb_dim_sub(g, a, b), *s = solvable_term(g, difference, true);
     if (!s) s = solvable_term(g, difference, false);
     if (!s && (solve(im, a, b) || solve(im, b, a))) return NB_OK;
+    if (!s && reach(im, &a, &b)) return nb_unify(im, a, b);
     if (!s) /* numbers differ; of expressions it is not known */
         return nb_node_error(im, nb_dim_is_const(difference) ? NB_MALFORMED : NB_UNSUPPORTED,
                              "dimensions %s and %s must be equal", nb_dim_text(im->arena, a),

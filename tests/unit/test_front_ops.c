@@ -32,6 +32,33 @@ START_TEST(reshape) {
 }
 END_TEST
 
+/* Range has max(0,S-1) elements; a shape that says S-1 of them means runs with at least one. */
+START_TEST(ranges_in_shapes) {
+    wire shape =
+             W(I64("zero", 0), I64("one", 1), I64("two", 2), I64("rest", 2, 4),
+               front_weight("first", 7, "", (int64_t[]){0}, 8),
+               front_weight("step", 7, "", (int64_t[]){1}, 8), front_node("Shape", "x", "s", NONE)),
+         sizes =
+             W(front_node("Slice", "s,zero,one", "b", NONE),
+               front_node("Slice", "s,one,two", "n", NONE), front_node("Sub", "n,one", "m", NONE),
+               front_node("Squeeze", "m", "limit", NONE)),
+         rows = W(front_node("Range", "first,limit,step", "at", NONE),
+                  front_node("Gather", "x,at", "g", front_int("axis", 1)),
+                  front_node("Concat", "b,m,rest", "to", front_int("axis", 0)));
+    front_expect_type(graph(W(shape, sizes, rows, front_node("Identity", "g", "y", NONE))),
+                      "f32[B,max(0,S-1),8]");
+    wire model = graph(W(shape, sizes, rows, front_node("Reshape", "g,to", "y", NONE)));
+    front_expect_type(model, "f32[B,S-1,2,4]");
+    nb_diags *diags = nb_diags_create(front_arena(), NULL);
+    nb_status status;
+    nb_graph *g = front_import(model, diags, &status);
+    for (size_t i = 0; i < g->symbols.count; i++)
+        if (strcmp(g->symbols.items[i]->name, "S") == 0)
+            ck_assert_int_eq(g->symbols.items[i]->min, 1);
+    nb_graph_destroy(g);
+}
+END_TEST
+
 static wire slice(int64_t start, int64_t end, int64_t axis, int64_t step) {
     return graph(W(I64("s", start), I64("e", end), I64("a", axis), I64("t", step),
                    front_node("Slice", "x,s,e,a,t", "y", NONE)));
@@ -373,6 +400,7 @@ Suite *nb_suite_front_ops(void) {
     TCase *tests = tcase_create("front_ops");
     tcase_add_checked_fixture(tests, front_begin, front_end);
     tcase_add_test(tests, reshape);
+    tcase_add_test(tests, ranges_in_shapes);
     tcase_add_test(tests, slices);
     tcase_add_test(tests, shape_arithmetic);
     tcase_add_test(tests, names_of_sizes);

@@ -262,6 +262,42 @@ START_TEST(half_a_convolution) {
 }
 END_TEST
 
+/* So is what a pooling does. */
+START_TEST(half_a_pooling) {
+    static const char text[] = "nir 1\n"
+                               "graph @g(%%x: f32[B,1,7] in input 0) -> (y: f32[B,3]) {\n"
+                               "  stage planned\n"
+                               "  quant #u: u8 scale 0.1 zero 7\n"
+                               "  %%q: #u[B,1,7] = quantize %%x {to=#u} in slot 0\n"
+                               "  %%c: u8[B,1,7] = codes %%q in slot 0\n"
+                               "  %%p: u8[B,3,2] = patches %%c {kernel=[2], strides=[2]} in %s\n"
+                               "  %%a: #u[B,3,2] = as_codes %%p {to=#u} in %s\n"
+                               "  %%d: f32[B,3,2] = dequantize %%a in %s\n"
+                               "  %%y: f32[B,3] = reduce_mean %%d {axes=[2]} in output 0\n"
+                               "  return %%y\n"
+                               "}\n";
+    static const char reg[] = "registers", slot[] = "slot 1";
+    static const struct {
+        const char *patches, *codes, *reals, *message; /* NULL: it is whole */
+    } cases[] = {{reg, reg, reg, NULL},
+                 {slot, reg, reg, "'%d' and '%p' are not both in registers"},
+                 {reg, slot, reg, "'%d' and '%a' are not both in registers"},
+                 {reg, reg, slot, "'%d' and '%a' are not both in registers"},
+                 {slot, slot, slot, NULL}};
+    for (size_t i = 0; i < NB_COUNT(cases); i++) {
+        nb_diags *diags = nb_diags_create(t.arena, NULL);
+        const char *all =
+            nb_format(t.arena, text, cases[i].patches, cases[i].codes, cases[i].reals);
+        nb_graph *g;
+        const nb_status status = nb_parse(all, strlen(all), "half", NULL, NULL, NULL, diags, &g);
+        const char *said = diags->list.count ? diags->list.items[0]->message : "";
+        ck_assert_msg((status == NB_OK) == !cases[i].message, "case %zu: %s", i, said);
+        if (cases[i].message)
+            ck_assert_msg(strstr(said, cases[i].message), "case %zu: %s", i, said);
+    }
+}
+END_TEST
+
 /* All that is wrong is told, not the first only. */
 START_TEST(several) {
     present->name = a->name;
@@ -296,6 +332,7 @@ Suite *nb_suite_ir_verify(void) {
     tcase_add_test(c, states);
     tcase_add_test(c, stages);
     tcase_add_test(c, half_a_convolution);
+    tcase_add_test(c, half_a_pooling);
     tcase_add_test(c, several);
     suite_add_tcase(s, c);
     return s;
