@@ -29,6 +29,15 @@ static nb_qshape weights_of(const nb_op *op) {
     return nb_qshape_of(nb_in(op, 1), offset_of(op) != 0);
 }
 
+/* Weights that are unpacked for several rows are centered on the way, if they still fit what the
+ * dot product takes. So are bytes in groups: as they lie, with scales between them, loads would
+ * cross lines. */
+static bool is_centered(const nb_qproduct *p) {
+    if (p->single || p->dot->end) return false;
+    if (p->parts > 1 && (p->s.bits < 8 || p->dot->act_bytes == 2)) return true;
+    return p->s.groups > 1 && !p->s.zeros && p->s.zero + p->s.offset == 1 << (p->s.bits - 1);
+}
+
 /* What constants decide. */
 static nb_qproduct shape_of(const cg_isa *isa, const nb_op *op, bool single) {
     const nb_elem act = nb_in(op, 0)->type->elem;
@@ -40,11 +49,13 @@ static nb_qproduct shape_of(const cg_isa *isa, const nb_op *op, bool single) {
     p.dot = nb_dot_of(isa, p.s.bits, act, single);
     p.parts = nb_dot_parts(p.dot, p.s.bits);
     p.planes = p.wide && p.dot->act_bytes == 1 ? 2 : 1;
-    const bool packed = p.parts == 1 && isa->vector_bytes == 64;
+    p.centered = is_centered(&p);
+    const bool packed = p.parts == 1 && !p.centered && isa->vector_bytes == 64;
     p.block = (packed ? PACKED_BYTES : BLOCK_BYTES) / 64 / p.parts * p.s.unit;
     const int64_t group = nb_qshape_padded(&p.s, 0);
     p.span = nb_min_i64(nb_max_i64(group, p.s.unit), p.block);
-    if (p.wide) p.span = nb_min_i64(p.span, inputs_that_fit(&p.s, p.planes == 2 ? 7 : 15));
+    const bool apart = p.planes == 2 && !p.centered; /* planes have a sum each */
+    if (p.wide) p.span = nb_min_i64(p.span, inputs_that_fit(&p.s, apart ? 7 : 15));
     p.large = p.planes == 2 && p.span > inputs_that_fit(&p.s, 15);
     p.spans = nb_max_i64(nb_ceildiv(group, p.span), 1);
     p.row_spans = p.s.groups * p.spans;
@@ -127,7 +138,7 @@ static void body(nb_lower *l, int phase, cg_val begin, cg_val end) {
     void (*run)(const nb_qproduct *, cg_val, cg_val) =
         phase == 0 ? nb_qproduct_prepare : nb_qproduct_multiply;
     nb_qproduct one = nb_qproduct_of(l, true), more = nb_qproduct_of(l, false);
-    if (phase == 0 && one.dot == more.dot) {
+    if (phase == 0 && one.dot == more.dot && !more.centered) {
         run(&more, begin, end);
         return;
     }
@@ -183,9 +194,10 @@ static const char *prepared(nb_arena *arena, const nb_op *op, const cg_cpu *cpu)
     if (nb_is_qconv(op)) return NULL;
     const nb_value *a = nb_in(op, 0);
     nb_qproduct one = shape_of(cpu->isa, op, true), p = shape_of(cpu->isa, op, false);
-    return nb_format(arena, "%p %s %s %lld %lld %lld %lld %lld", (const void *)a, p.dot->name,
-                     one.dot->name, (long long)p.s.unit, (long long)p.s.group, (long long)p.span,
-                     (long long)one.span, (long long)nb_qproduct_factor(&p));
+    return nb_format(arena, "%p %s%s %s %lld %lld %lld %lld %lld", (const void *)a, p.dot->name,
+                     p.centered ? " centered" : "", one.dot->name, (long long)p.s.unit,
+                     (long long)p.s.group, (long long)p.span, (long long)one.span,
+                     (long long)nb_qproduct_factor(&p));
 }
 
 const nb_lowering nb_lower_qmatmul = {.accept = accept,

@@ -5,6 +5,7 @@
  * unpacked once, then each tile multiplies them. A single row takes some panels side by side. */
 #include "codegen/kernels/codes.h"
 #include "codegen/kernels/qtile.h"
+#include "codegen/kernels/qunpack.h"
 
 /* Tiles that share what is unpacked, as many as this much of the stack holds the states of. */
 #define TILES       64
@@ -230,21 +231,6 @@ static void run_tiles(const panel *w, cg_val group, cg_val after, cg_val span, c
 
 /* ---- inputs --------------------------------------------------------------------------------- */
 
-/* A unit of each panel, number `u` of the block: panels lie between each other. */
-static void unpack(const panel *w, cg_val from, cg_val u) {
-    const nb_qproduct *p = w->p;
-    cg *g = p->l->g;
-    for (int i = 0; i < w->n; i++) {
-        cg_val at = cg_offset(g, from, cg_i64(g, i * nb_qshape_panel_bytes(&p->s)));
-        const nb_unit unit = nb_unit_load(g, p->s.bits, at);
-        for (int k = 0; k < p->parts; k++) {
-            cg_val part = cg_addi(g, cg_muli(g, u, p->parts * w->n), k * w->n + i);
-            cg_store(g, p->dot->unpack(g, &unit, k),
-                     cg_offset(g, w->unpacked, cg_muli(g, part, 64)), 64);
-        }
-    }
-}
-
 /* Makes the weights of `inputs` inputs (packed, from input `at` of group `group` on) ready for all
  * tiles: inputs of one group, or of whole groups. */
 static void enter_block(panel *w, cg_val group, cg_val at, cg_val inputs) {
@@ -256,16 +242,20 @@ static void enter_block(panel *w, cg_val group, cg_val at, cg_val inputs) {
     if (nb_qtile_is_packed(p)) return;
     cg_val all = cg_udiv(g, inputs, cg_i64(g, p->s.unit));
     CG_FOR(g, first, cg_i64(g, 0), all, cg_i64(g, units)) {
-        cg_val number = cg_udiv(g, first, cg_i64(g, units));
-        cg_val from =
-            cg_offset(g, w->source, cg_muli(g, number, nb_qshape_group_bytes(&p->s, w->length)));
-        cg_val end = cg_smin(g, cg_sub(g, all, first), cg_i64(g, units));
-        CG_FOR(g, u, cg_i64(g, 0), end, cg_i64(g, 1)) {
-            unpack(w, cg_offset(g, from, cg_muli(g, u, nb_unit_bytes(p->s.bits))),
-                   cg_add(g, first, u));
-        }
+        cg_val number = cg_udiv(g, first, cg_i64(g, units)),
+               skip = cg_muli(g, number, nb_qshape_group_bytes(&p->s, w->length)),
+               to = cg_muli(g, number, nb_qunpacked_bytes(p, w->n, units));
+        cg_val left = cg_sub(g, all, first), whole = cg_i64(g, units);
+        nb_qunpack(
+            p, w->n, cg_offset(g, w->source, skip), p->spans > 1 ? cg_smin(g, left, whole) : whole,
+            cg_offset(g, group_at(w, group), skip), w->length, cg_offset(g, w->unpacked, to));
     }
     w->source = w->unpacked;
+}
+
+/* Of so many inputs each. */
+static int64_t groups_of_block(const nb_qproduct *p, int panels, int64_t padded) {
+    return nb_max_i64(p->block / panels / nb_max_i64(padded, 1), 1);
 }
 
 /* Groups [first, after), which are short: some in each block. */
@@ -273,8 +263,7 @@ static void short_groups(panel *w, int64_t first, int64_t after) {
     const nb_qproduct *p = w->p;
     cg *g = p->l->g;
     const int64_t padded = nb_ceildiv(w->length, p->s.unit) * p->s.unit,
-                  each = p->single ? after - first
-                                   : nb_max_i64(p->block / w->n / nb_max_i64(padded, 1), 1);
+                  each = p->single ? after - first : groups_of_block(p, w->n, padded);
     CG_FOR(g, group, cg_i64(g, first), cg_i64(g, after), cg_i64(g, each)) {
         cg_val end = cg_smin(g, cg_addi(g, group, each), cg_i64(g, after));
         enter_block(w, group, cg_i64(g, 0), cg_muli(g, cg_sub(g, end, group), padded));
@@ -370,15 +359,21 @@ static void multiply_panels(panel *w, cg_val begin, cg_val end) {
     }
 }
 
+/* Bytes of a block, unpacked. */
+static int64_t room_of(const nb_qproduct *p, int panels) {
+    const int64_t padded = nb_qshape_padded(&p->s, 0);
+    return p->spans > 1 ? nb_qunpacked_bytes(p, panels, p->span / p->s.unit)
+                        : groups_of_block(p, panels, padded) *
+                              nb_qunpacked_bytes(p, panels, padded / p->s.unit);
+}
+
 static void multiply_several(const nb_qproduct *p, cg_val begin, cg_val end) {
     cg *g = p->l->g;
     const int most = nb_qtile_panels(p);
     panel w = {.p = p, .n = most, .apart = cg_i64(g, 1), .streams = streams(p)};
     w.states = cg_stack(g, STATE_BYTES, 64);
-    if (p->parts > 1) {
-        const int64_t inputs = most * nb_max_i64(p->block / most, p->span);
-        w.unpacked = cg_stack(g, inputs / p->s.unit * p->parts * 64, 64);
-    }
+    if (!nb_qtile_is_packed(p))
+        w.unpacked = cg_stack(g, nb_max_i64(room_of(p, most), room_of(p, 1)), 64);
     cg_val left = most > 1 ? cg_urem(g, cg_sub(g, end, begin), cg_i64(g, most)) : cg_i64(g, 0),
            after = cg_sub(g, end, left);
     multiply_panels(&w, begin, after);

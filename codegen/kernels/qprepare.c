@@ -32,6 +32,7 @@ static void store_codes(const preparing *q, cg_val codes, int plane, cg_val i, c
     const int bytes = p->dot->act_bytes, words = CG_LANES * bytes / 4;
     if (bytes == 2) codes = evens_first(g, codes, p->s.unit);
     codes = cg_narrow(g, codes, bytes == 2 ? CG_I16 : CG_I8);
+    if (p->centered && bytes == 1 && plane == 0) codes = cg_xor(g, codes, cg_like(g, codes, 128));
     cg_val first = cg_add(g, q->span_word, cg_lshri(g, cg_muli(g, i, bytes), 2)),
            all = cg_bitcast(g, codes, (cg_type){CG_I32, words}), count = cg_i64(g, words);
     if (n) { /* whole units: lanes that are not there were loaded as 0 */
@@ -67,11 +68,13 @@ static void prepare_16(cg *g, void *user, cg_val i, cg_val n) {
     plane[0] = cg_sext(g, codes, CG_I32);
     if (q->p->planes == 2) {
         cg_val x = plane[0];
-        plane[0] = cg_ashri(g, cg_addi(g, x, 128), 8);
+        /* The low one has a sign, or what 32768 more has for it. */
+        plane[0] = cg_ashri(g, q->p->centered ? x : cg_addi(g, x, 128), 8);
         plane[1] = cg_sub(g, x, cg_shli(g, plane[0], 8));
     }
     for (int k = 0; k < q->p->planes; k++) {
         store_codes(q, plane[k], k, i, n);
+        if (q->p->centered) continue;
         cg_set(g, q->sum[k], cg_add(g, cg_get(g, q->sum[k]), plane[k]));
     }
 }
@@ -84,6 +87,7 @@ static void prepare_span(preparing *q, cg_val span, int64_t length) {
     q->span_word = cg_add(g, q->word, cg_lshri(g, cg_muli(g, first, p->dot->act_bytes), 2));
     for (int k = 0; k < p->planes; k++) q->sum[k] = cg_var_new(g, cg_zero(g, CG_V(CG_I32)));
     cg_for16(g, cg_i64(g, length), prepare_16, q);
+    if (p->centered) return;
     cg_val number = cg_add(g, cg_muli(g, q->group, p->spans), span);
     for (int k = 0; k < p->planes; k++) {
         cg_val sum = cg_muli(g, cg_fold16(g, cg_get(g, q->sum[k]), cg_add), nb_qproduct_factor(p));

@@ -3,7 +3,8 @@
  * A prepared row has the codes in the form the CPU's dot product takes (dot.h), padded with zeros
  * as the weights' groups are. The integer sum of a group is made in spans short enough for 32
  * bits; of each span there is the sum of the activations, times what takes the weights' offset and
- * zero point off again.
+ * zero point off again. Centered weights need no such sums; where the dot product takes bytes, they
+ * are the signed ones, and the activations are unsigned: 128 more, or of 16 bits 32768 more.
  *
  * Scratch memory: the codes, then on the next 64 bytes the sums, both in the order in which tiles
  * (rows.h) take them. Codes come in words of 4 bytes:
@@ -25,6 +26,7 @@ typedef struct nb_qproduct {
     int parts;         /* of a unit */
     int planes;        /* of the codes: 1, or 2 (high, then low) */
     bool wide;         /* activations have 16 bits */
+    bool centered;     /* unpacked weights are less their zero points (qunpack.h) */
     bool exact;        /* the result is the sums themselves, i32, of one group */
     int64_t offset;    /* what is taken off each of them (nb_quant_offset), of 8 bits */
     int64_t row_words; /* of a prepared row's plane */

@@ -3,16 +3,18 @@
  * they are as many streams of memory, and unpacks as it multiplies. */
 #include "codegen/kernels/qtile.h"
 
+#include "codegen/kernels/qunpack.h"
+
 /* This many units of a span are written out; longer spans loop over as many. */
 #define UNROLL 4
-/* A tile of so many sums has enough to hide the time that one takes; with several panels more are
- * worth the results that go through memory, unless groups are short. */
+/* A tile of so many sums has enough to hide the time that one takes. */
 #define ENOUGH_SUMS 8
-#define MANY_SUMS   16
-#define SHORT_GROUP 64
 /* Side by side with registers of 64 bytes: where one load of such a register a cycle is all there
- * is, a word of the activations must serve several dot products. */
-#define PANELS 4
+ * is, a word of the activations must serve several dot products. Of short groups, up to that many
+ * inputs, results have registers too; planes count, they are multiplied one after the other. */
+#define PANELS       4
+#define SHORT_PANELS 3
+#define SHORT_GROUP  64
 
 /* What differs between rows, or between panels of a single row. */
 enum { STATES, CODES, SUMS, SOURCE, SCALES, ZEROS, ACT_SCALES, COUNT, ACT_ROW, APART, N_PARAMS };
@@ -24,6 +26,8 @@ typedef struct tile {
     int64_t length; /* of a group; 0: spans */
     cg_val arg[N_PARAMS];
     cg_val codes, weights[NB_QTILE_SUMS]; /* of the group at hand, those of each panel */
+    cg_val head;                          /* before them, of centered ones */
+    int plane, planes;                    /* of the activations that are multiplied now */
     cg_var sum[2][NB_QTILE_SUMS];         /* <16 x i32> of the span, numbered as `nth` says */
     cg_val narrow[2][NB_QTILE_SUMS];      /* sums that the dot product makes first, if it does */
 } tile;
@@ -38,31 +42,39 @@ int64_t nb_qtile_state_bytes(const nb_qproduct *p) {
 
 cg_type nb_qtile_total_type(const nb_qproduct *p) { return CG_V(p->wide ? CG_F64 : CG_I32); }
 
+/* Planes of centered weights are multiplied one after the other, into one sum. */
+static int sums_of_result(const nb_qproduct *p) { return p->centered ? 1 : p->planes; }
+
 /* Rows whose sums fit the registers, with or without their results beside them; left over are one
  * for the weights of each panel and two or more for activations and scales. */
 static int rows_that_fit(const nb_qproduct *p, int panels, bool results) {
     const cg_isa *isa = cg_isa_of(p->l->g);
     const int spare = panels > 2 ? panels + 2 : 4;
     return (isa->registers - spare) /
-           (64 / isa->vector_bytes * panels * (p->planes + (results ? 1 : 0)));
-}
-
-int nb_qtile_panels(const nb_qproduct *p) {
-    const cg_isa *isa = cg_isa_of(p->l->g);
-    return !p->single && isa->vector_bytes == 64 && !p->dot->end ? PANELS : 1;
+           (64 / isa->vector_bytes * panels * (sums_of_result(p) + (results ? 1 : 0)));
 }
 
 /* Higher tiles read the weights less often, but a result in memory is read and written for each
- * group: where there are some, and registers for enough rows, results have registers. */
+ * group: where those are short, results have registers. */
+static bool keeps_results(const nb_qproduct *p) {
+    return p->spans == 1 && p->s.groups > 1 && p->s.group * p->planes <= SHORT_GROUP;
+}
+
+int nb_qtile_panels(const nb_qproduct *p) {
+    if (p->single || p->dot->end || cg_isa_of(p->l->g)->vector_bytes < 64) return 1;
+    return keeps_results(p) ? SHORT_PANELS : PANELS;
+}
+
 int nb_qtile_most(const nb_qproduct *p) {
     const int panels = nb_qtile_panels(p);
-    int rows = rows_that_fit(p, panels, p->spans == 1 && p->s.groups > 1);
-    const int enough = panels == 1 || p->s.group <= SHORT_GROUP ? ENOUGH_SUMS : MANY_SUMS;
-    if (rows * panels < enough) rows = rows_that_fit(p, panels, false);
+    int rows = rows_that_fit(p, panels, keeps_results(p));
+    if (rows * panels < ENOUGH_SUMS) rows = rows_that_fit(p, panels, false);
     return rows > NB_QTILE_ROWS ? NB_QTILE_ROWS : rows < 1 ? 1 : rows;
 }
 
-bool nb_qtile_is_packed(const nb_qproduct *p) { return p->single || p->parts == 1; }
+bool nb_qtile_is_packed(const nb_qproduct *p) {
+    return p->single || (p->parts == 1 && !p->centered);
+}
 
 /* Bytes of weights from unit to unit as `source` has them, from group to group. */
 static int64_t unit_bytes(const tile *t) {
@@ -71,7 +83,7 @@ static int64_t unit_bytes(const tile *t) {
 }
 static int64_t group_bytes(const tile *t, int64_t units) {
     return nb_qtile_is_packed(t->p) ? nb_qshape_group_bytes(&t->p->s, t->length)
-                                    : unit_bytes(t) * units;
+                                    : nb_qunpacked_bytes(t->p, t->panels, units);
 }
 
 /* `base` of row r, of panel c. */
@@ -110,17 +122,19 @@ static int64_t stride(const tile *t) { return 4 * t->p->planes * t->rows; }
 static void multiply_parts(tile *t, int r, int from, int to, const cg_val *parts, cg_val at) {
     const nb_dot *dot = t->p->dot;
     cg *g = t->g;
-    for (int k = 0; k < t->p->planes; k++) {
+    for (int k = t->plane; k < t->planes; k++) {
         cg_val place_of = cg_offset(g, t->codes, cg_addi(g, at, place(t, r, k))),
                word = cg_load(g, CG_S(CG_I32), place_of, 4);
         for (int c = from; c < to; c++) {
             const int i = nth(t, r, c);
-            cg_val sum = dot->end ? t->narrow[k][i] : cg_get(g, t->sum[k][i]);
-            sum = cg_pin(g, dot->step(g, sum, parts[c], word));
+            const cg_var result = t->sum[t->p->centered ? 0 : k][i];
+            const bool by_unsigned = t->p->centered && dot->act_bytes == 1;
+            cg_val sum = dot->end ? t->narrow[k][i] : cg_get(g, result);
+            sum = cg_pin(g, (by_unsigned ? dot->by_unsigned : dot->step)(g, sum, parts[c], word));
             if (dot->end)
                 t->narrow[k][i] = sum;
             else
-                cg_set(g, t->sum[k][i], sum);
+                cg_set(g, result, sum);
         }
     }
 }
@@ -196,8 +210,7 @@ static cg_val correction(const tile *t, int r, int k, cg_val group, cg_val zeros
     return zeros ? cg_mul(g, zeros, sum) : sum;
 }
 
-/* Zero points of a group: <16 x i32>. */
-static cg_val load_zeros(cg *g, const nb_qproduct *p, cg_val at) {
+cg_val nb_qtile_zeros(cg *g, const nb_qproduct *p, cg_val at) {
     if (!nb_qshape_small_zeros(&p->s)) return cg_zext(g, cg_load(g, CG_V(CG_I8), at, 8), CG_I32);
     cg_val pairs = cg_load(g, (cg_type){CG_I8, 8}, at, 8);
     const cg_val halves[2] = {cg_andi(g, pairs, 15), cg_lshri(g, pairs, 4)};
@@ -216,7 +229,7 @@ static void correct(tile *t, cg_val group, bool last) {
         if (p->s.zeros && last == late) {
             cg_val at = cg_offset(g, of_panel(t, ZEROS, c),
                                   cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)));
-            zeros = load_zeros(g, p, at);
+            zeros = nb_qtile_zeros(g, p, at);
         }
         for (int i = 0; i < t->rows * p->planes; i++) {
             const int r = i / p->planes, k = i % p->planes;
@@ -230,8 +243,31 @@ static void correct(tile *t, cg_val group, bool last) {
     }
 }
 
+static void multiply_centered(tile *t, cg_val units) {
+    const nb_qproduct *p = t->p;
+    cg *g = t->g;
+    const int n = t->rows * t->panels;
+    for (int i = 0; i < n; i++) {
+        cg_val at = cg_offset(g, t->head, cg_i64(g, 64 * (i % t->panels)));
+        t->sum[0][i] = cg_var_new(g, p->dot->act_bytes == 1 ? cg_load(g, CG_V(CG_I32), at, 64)
+                                                            : cg_zero(g, CG_V(CG_I32)));
+    }
+    for (int k = 0; k < p->planes; k++) {
+        for (int i = 0; i < n && k; i++)
+            cg_set(g, t->sum[0][i], cg_shli(g, cg_get(g, t->sum[0][i]), 8));
+        t->plane = k;
+        t->planes = k + 1;
+        multiply_units(t, units);
+    }
+}
+
 /* Leaves the sums of the span at hand in t->sum. */
 static void multiply_span(tile *t, cg_val group, cg_val units) {
+    if (t->p->centered) {
+        multiply_centered(t, units);
+        return;
+    }
+    t->planes = t->p->planes;
     correct(t, group, false);
     multiply_units(t, units);
     correct(t, group, true);
@@ -240,7 +276,7 @@ static void multiply_span(tile *t, cg_val group, cg_val units) {
 /* Exact sum number `i`: 16 lanes of i32, or of f64 where those do not hold it. */
 static cg_val span_sum(const tile *t, int i) {
     cg *g = t->g;
-    const int planes = t->p->planes;
+    const int planes = sums_of_result(t->p);
     cg_val low = cg_get(g, t->sum[planes - 1][i]);
     if (planes == 1) return low;
     cg_val high = cg_get(g, t->sum[0][i]);
@@ -280,11 +316,11 @@ static void point_at(tile *t, cg_val group, int64_t units) {
     cg_val codes = cg_muli(g, group, stride(t) * t->p->parts * units),
            weights = cg_muli(g, group, group_bytes(t, units));
     t->codes = cg_offset(g, t->arg[CODES], codes);
-    for (int c = 0; c < t->panels; c++) {
-        cg_val source = nb_qtile_is_packed(t->p) ? of_panel(t, SOURCE, c)
-                                                 : cg_offset(g, t->arg[SOURCE], cg_i64(g, 64 * c));
-        t->weights[c] = cg_offset(g, source, weights);
-    }
+    const int64_t head = t->p->centered ? NB_QUNPACKED_HEAD * t->panels : 0;
+    t->head = cg_offset(g, t->arg[SOURCE], weights);
+    for (int c = 0; c < t->panels; c++)
+        t->weights[c] = nb_qtile_is_packed(t->p) ? cg_offset(g, of_panel(t, SOURCE, c), weights)
+                                                 : cg_offset(g, t->head, cg_i64(g, head + 64 * c));
 }
 
 /* Groups of one span each. */
@@ -304,7 +340,12 @@ static void run_groups(tile *t) {
         cg_val skip = cg_muli(g, group, nb_qshape_group_bytes(&p->s, t->length)), act_scale = NULL;
         for (int c = 0; c < t->panels; c++) {
             cg_val at = cg_offset(g, of_panel(t, SCALES, c), skip),
-                   scales = nb_qtile_scales(g, p, at), columns = nb_qtile_columns(g, p, at);
+                   columns = nb_qtile_columns(g, p, at), scales;
+            if (p->centered)
+                scales = cg_load(g, CG_V(CG_F32),
+                                 cg_offset(g, t->head, cg_i64(g, 64 * (t->panels + c))), 64);
+            else
+                scales = nb_qtile_scales(g, p, at);
             for (int r = 0; r < t->rows; r++) {
                 const int i = nth(t, r, c);
                 cg_val act = of_row(t, ACT_SCALES, r, t->arg[ACT_ROW]);
@@ -353,7 +394,10 @@ static const char *name_of(const tile *t) {
                          q->granularity == NB_PER_BLOCK ? "_blocks" : "",
                          p->offset ? nb_format(arena, "_x%lld", (long long)p->offset) : "");
     return nb_format(arena, "tile_%s_w%da%d_%s%s%s_%s%dx%d", p->dot->name, p->s.bits,
-                     p->wide ? 16 : 8, sums, p->large ? "_large" : "", p->s.zeros ? "_zeros" : "",
+                     p->wide ? 16 : 8, sums, p->large ? "_large" : "",
+                     p->centered  ? "_centered"
+                     : p->s.zeros ? "_zeros"
+                                  : "",
                      p->single ? "single" : "rows", t->rows, t->panels);
 }
 

@@ -20,7 +20,7 @@ typedef struct nb_qtile {
     cg_val codes;      /* prepared activations */
     cg_val sums;       /* of them (nb_qproduct_sum) */
     cg_val source;     /* weights: unpacked (of several rows), or as they lie in the panel */
-    cg_val scales;     /* of groups */
+    cg_val scales;     /* of groups; centered ones are with the weights */
     cg_val zeros;      /* their zero points */
     cg_val act_scales; /* of blocks of activations; NULL: rows are scaled in the end */
     cg_val count;      /* groups; of spans: units in this one */
@@ -34,7 +34,7 @@ cg_type nb_qtile_total_type(const nb_qproduct *p);
 int nb_qtile_panels(const nb_qproduct *p);
 /* Rows whose integer sums by so many panels stay in registers, at most NB_QTILE_ROWS. */
 int nb_qtile_most(const nb_qproduct *p);
-/* Does a tile take weights as they are packed, or unpacked? */
+/* Does a tile take weights as they are packed, or unpacked (qunpack.h)? */
 bool nb_qtile_is_packed(const nb_qproduct *p);
 
 /* Where groups are one span each: adds groups [0, count) of `length` inputs each to the results.
@@ -43,7 +43,9 @@ void nb_qtile_run(const nb_qproduct *p, int rows, int panels, int64_t length, co
 /* result + scale(s) of the group * sum, 16 lanes of i32 or f64; of exact sums their bits. */
 cg_val nb_qtile_add_group(cg *g, const nb_qproduct *p, cg_val result, cg_val sum, cg_val scales,
                           cg_val act_scale);
+/* Scales of a group; its zero points, <16 x i32>. */
 cg_val nb_qtile_scales(cg *g, const nb_qproduct *p, cg_val at);
+cg_val nb_qtile_zeros(cg *g, const nb_qproduct *p, cg_val at);
 /* What the activations' zero point takes off the sums of the group whose scales are at `at`: <16 x
  * i32>, to be added; NULL when they have none. */
 cg_val nb_qtile_columns(cg *g, const nb_qproduct *p, cg_val at);

@@ -140,6 +140,10 @@ static void edges(void) {
         {&diff_acts[4], {GROUPS(NB_I8, 3), .zeros = DIFF_ZEROS}, 4, 11, 18, NONE, NONE, false},
         {&diff_acts[1], {GROUPS(NB_I4, 1)}, 3, 9, 2, NONE, NONE, false},
         {&diff_acts[4], {GROUPS(NB_U4, 128), .zeros = DIFF_ZEROS}, 3, 50, 2, NONE, NONE, false},
+        /* Several panels and one left over, of groups that do not divide a block. */
+        {&diff_acts[1], {GROUPS(NB_I4, 96), .zeros = DIFF_ZEROS}, 13, 3000, 80, NONE, NONE, false},
+        {&diff_acts[4], {GROUPS(NB_I4, 48)}, 13, 3000, 64, NONE, NONE, false},
+        {&diff_acts[1], {GROUPS(NB_I8, 96)}, 13, 1500, 80, NONE, NONE, false},
     };
     for (size_t i = 0; i < NB_COUNT(cases); i++) check(&cases[i], "qmatmul, edge");
 }
@@ -161,6 +165,16 @@ static void extremes(void) {
          NONE,
          false},
         {&diff_acts[6], {GROUPS(NB_U4, 64), .contents = DIFF_TOP}, 30, 300, 17, NONE, NONE, false},
+        {&diff_acts[6], {COLUMNS(NB_U4), .contents = DIFF_TOP}, 5, 9000, 17, NONE, NONE, false},
+        {&diff_acts[7], {COLUMNS(NB_U7), .contents = DIFF_TOP}, 5, 3000, 17, NONE, NONE, false},
+        {&diff_acts[7],
+         {GROUPS(NB_I8, 640), .contents = DIFF_ENDS},
+         5,
+         3000,
+         17,
+         NONE,
+         NONE,
+         false},
         {&diff_acts[7],
          {GROUPS(NB_I4, 128), .zeros = DIFF_ZEROS, .contents = DIFF_ENDS},
          30,
