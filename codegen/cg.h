@@ -312,6 +312,8 @@ void cg_prefetch(cg *g, cg_val pointer, int locality);
 void cg_fence(cg *g);
 cg_val cg_pin(cg *g, cg_val v);
 cg_val cg_settle(cg *g, cg_val v);
+/* The same address or i64, of which the compiler does not know that it is the same. */
+cg_val cg_unknown(cg *g, cg_val v);
 void cg_memcpy(cg *g, cg_val to, cg_val from, cg_val bytes);
 void cg_memset(cg *g, cg_val to, int byte, cg_val bytes);
 /* Stack space for the whole function, `align` bytes aligned. */

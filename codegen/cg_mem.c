@@ -122,15 +122,21 @@ void cg_prefetch(cg *g, cg_val pointer, int locality) {
 void cg_fence(cg *g) { LLVMBuildFence(g->b, LLVMAtomicOrderingAcquireRelease, true, ""); }
 
 /* Empty assembly that takes a register and gives it back. */
-static cg_val pin_register(cg *g, cg_val v) {
+static cg_val pass_through(cg *g, cg_val v, const char *constraint) {
     LLVMTypeRef type = LLVMTypeOf(v), function = LLVMFunctionType(type, &type, 1, false);
-    const char *constraint = cg_cpu_of(g)->arch != CG_X86_64    ? "=w,0"
-                             : cg_isa_of(g)->vector_bytes == 64 ? "=v,0"
-                                                                : "=x,0";
     LLVMValueRef nothing = LLVMGetInlineAsm(function, "", 0, constraint, strlen(constraint), true,
                                             false, LLVMInlineAsmDialectATT, false);
     return LLVMBuildCall2(g->b, function, nothing, &v, 1, "");
 }
+
+static cg_val pin_register(cg *g, cg_val v) {
+    return pass_through(g, v,
+                        cg_cpu_of(g)->arch != CG_X86_64    ? "=w,0"
+                        : cg_isa_of(g)->vector_bytes == 64 ? "=v,0"
+                                                           : "=x,0");
+}
+
+cg_val cg_unknown(cg *g, cg_val v) { return pass_through(g, v, "=r,0"); }
 
 cg_val cg_pin(cg *g, cg_val v) {
     const cg_type type = cg_type_of(v);

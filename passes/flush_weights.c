@@ -9,9 +9,8 @@
  * and scales of such weights would be denormal as well.
  *
  *   const @w: f32[2] = {1e-39, 0.5}          ->  const @w: f32[2] = {0, 0.5}
- *
- * It uses the host table only, as merge-scales does. */
-#include "passes/nb_pass.h"
+ */
+#include "passes/pass.h"
 
 #include <math.h>
 #include <string.h>
@@ -101,6 +100,7 @@ static int flush_from(nb_pass_ctx *ctx, nb_op *op) {
 }
 
 static nb_pass_result run(nb_pass_ctx *ctx) {
+    if (nb_state_of(ctx)->env->estimating) return NB_PASS_UNCHANGED; /* nobody sees numbers */
     const int flushed = flush_from(ctx, ctx->host->first_op(ctx->graph));
     if (flushed > 0) ctx->host->sweep(ctx);
     return flushed < 0 ? NB_PASS_FAILED : flushed ? NB_PASS_CHANGED : NB_PASS_UNCHANGED;

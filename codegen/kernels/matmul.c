@@ -17,8 +17,8 @@
 #define FEW_BLOCK_ROWS 48
 /* Where there are many panels, it pays to copy the left operand into tiles first. */
 #define MANY_PANELS 64
-/* More rows gain nothing: two units of four cycles are busy with 8 sums. */
-#define MAX_ROWS 8
+/* More rows share the lines of panels that are loaded. */
+#define MAX_ROWS 12
 /* A single tile waits for memory: its panel is asked for this many bytes ahead. */
 #define AHEAD 512
 /* Steps of k in a block, times panels beside each other: 16 KB of f32 that stay in the first-level

@@ -3,8 +3,9 @@
  * types and strides, is dealt with before and after it. */
 #include "codegen/kernels/matmul.h"
 
-#define MAX_SUMS 16
-#define MAX_ROWS 8
+#define MAX_SUMS 24
+#define MAX_ROWS 12
+#define ROWS     4 /* that are found from one address */
 
 /* Parameters of the function. */
 enum { LEFT, ROW_STEP, RIGHT, DISTANCE, STEPS, FROM, TO, TO_STEP, NEXT, NEXT_STEP, N_PARAMS };
@@ -15,14 +16,16 @@ typedef struct tile {
     int rows, wide;
     bool packed; /* the left operand is [k][rows]; otherwise its rows are where they are */
     bool alone;  /* of a product of one row */
-    cg_val left[MAX_ROWS], right[NB_MATMUL_WIDE];
+    cg_var left[MAX_ROWS / ROWS]; /* the next element of every fourth row */
+    cg_var row_step, three_steps; /* between rows, and three times as much */
+    cg_var right;                 /* the next line of the first panel */
     cg_var sums[MAX_SUMS];
     cg_var next;
 } tile;
 
-/* Steps of k written out; not for several panels, where LLVM would load ahead and spill, nor where
- * a product is many instructions. */
-static int unroll(const tile *t) { return t->wide > 1 || !cg_isa_of(t->g)->fma ? 1 : 4; }
+/* Steps of k written out. Where multiplications are vectors of two units, each instruction beside
+ * them may take the place of one; where a product is many instructions, nothing is gained. */
+static int unroll(const tile *t) { return cg_isa_of(t->g)->fma ? 4 : 1; }
 
 /* Vector `i` of a row of sums at `row`. */
 static cg_val lanes_at(const tile *t, cg_val row, int i) {
@@ -40,24 +43,56 @@ static void begin(tile *t) {
     }
 }
 
-/* Step `k`: an element of each row times a line of each panel. */
-static void step(const tile *t, cg_val k) {
+/* Element `ahead` of row r, from the next one on. */
+static cg_val left_at(const tile *t, int r, int ahead) {
     cg *g = t->g;
-    cg_val right[NB_MATMUL_WIDE], line = cg_muli(g, k, CG_LANES);
-    cg_val element = t->packed ? cg_muli(g, k, t->rows) : k;
-    for (int p = 0; p < t->wide; p++)
-        right[p] = cg_load(g, CG_V(t->kind), cg_index(g, t->right[p], t->kind, line), 64);
+    const int bytes = cg_kind_bytes(t->kind);
+    if (t->packed)
+        return cg_offset(g, cg_get(g, t->left[0]), cg_i64(g, (ahead * t->rows + r) * bytes));
+    cg_val at = cg_get(g, t->left[r / ROWS]), step = cg_get(g, t->row_step);
+    if (r % ROWS == 3) step = cg_get(g, t->three_steps);
+    if (r % ROWS == 2) step = cg_muli(g, step, 2);
+    if (r % ROWS) at = cg_offset(g, at, step);
+    return cg_offset(g, at, cg_i64(g, ahead * bytes));
+}
+
+/* Step `ahead` from the next one on: an element of each row times a line of each panel. */
+static void step(const tile *t, int ahead) {
+    cg *g = t->g;
+    cg_val right[NB_MATMUL_WIDE], line = cg_get(g, t->right);
+    const int64_t bytes = (int64_t)CG_LANES * cg_kind_bytes(t->kind);
+    for (int p = 0; p < t->wide; p++) {
+        cg_val at = cg_offset(g, line, cg_muli(g, cg_param(g, DISTANCE), p));
+        right[p] = cg_load(g, CG_V(t->kind), cg_offset(g, at, cg_i64(g, ahead * bytes)), 64);
+    }
     for (int r = 0; r < t->rows; r++) {
-        cg_val from = cg_index(g, t->left[r], t->kind, element);
-        cg_val left = cg_splat(g, cg_load(g, CG_S(t->kind), from, 0), CG_LANES);
+        cg_val left = cg_splat(g, cg_load(g, CG_S(t->kind), left_at(t, r, ahead), 0), CG_LANES);
         for (int p = 0; p < t->wide; p++) {
             cg_var sum = t->sums[r * t->wide + p];
             cg_val v = cg_get(g, sum);
-            cg_set(g, sum,
-                   cg_kind_is_float(t->kind) ? cg_fma(g, left, right[p], v)
-                                             : cg_add(g, v, cg_mul(g, left, right[p])));
+            v = cg_kind_is_float(t->kind) ? cg_fma(g, left, right[p], v)
+                                          : cg_add(g, v, cg_mul(g, left, right[p]));
+            cg_set(g, sum, unroll(t) > 1 ? cg_settle(g, v) : v);
         }
     }
+}
+
+/* Addresses are unknown to the compiler, lest it keep one for each row in a turn. */
+static void move(const tile *t, cg_var address, int64_t by) {
+    cg_set(t->g, address,
+           cg_unknown(t->g, cg_offset(t->g, cg_get(t->g, address), cg_i64(t->g, by))));
+}
+
+static void advance(const tile *t, int n) {
+    const int64_t bytes = (int64_t)n * cg_kind_bytes(t->kind);
+    move(t, t->right, bytes * CG_LANES);
+    if (t->packed) {
+        move(t, t->left[0], bytes * t->rows);
+        return;
+    }
+    for (int r = 0; r < t->rows; r += ROWS) move(t, t->left[r / ROWS], bytes);
+    move(t, t->row_step, 0);
+    move(t, t->three_steps, 0);
 }
 
 /* Into the second level, where the next block waits while this one is in the first. A product of
@@ -72,17 +107,23 @@ static void ask(const tile *t) {
     cg_set(g, t->next, cg_offset(g, next, cg_param(g, NEXT_STEP)));
 }
 
+static void some_steps(const tile *t, cg_val from, cg_val to, int n) {
+    cg *g = t->g;
+    CG_FOR(g, k, from, to, cg_i64(g, n)) {
+        for (int u = 0; u < n; u++) {
+            cg_fence(g);
+            step(t, u);
+            if (n == unroll(t)) ask(t);
+        }
+        advance(t, n);
+    }
+}
+
 static void steps(const tile *t) {
     cg *g = t->g;
     cg_val all = cg_param(g, STEPS), whole = cg_andi(g, all, -unroll(t));
-    CG_FOR(g, k, cg_i64(g, 0), whole, cg_i64(g, unroll(t))) {
-        for (int u = 0; u < unroll(t); u++) {
-            step(t, cg_addi(g, k, u));
-            ask(t);
-        }
-    }
-    if (unroll(t) == 1) return;
-    CG_FOR(g, k, whole, all, cg_i64(g, 1)) { step(t, k); }
+    some_steps(t, cg_i64(g, 0), whole, unroll(t));
+    if (unroll(t) > 1) some_steps(t, whole, all, 1);
 }
 
 static void end(const tile *t) {
@@ -113,11 +154,12 @@ static cg_val tile_of(cg *user, cg_kind kind, int rows, int wide, bool packed, b
     }
     cg *g = cg_function(m, name, CG_S(CG_VOID), N_PARAMS, params, CG_NOINLINE);
     tile t = {.g = g, .kind = kind, .rows = rows, .wide = wide, .packed = packed, .alone = alone};
-    cg_val row_step = packed ? cg_i64(g, cg_kind_bytes(kind)) : cg_param(g, ROW_STEP);
-    for (int r = 0; r < rows; r++)
-        t.left[r] = cg_offset(g, cg_param(g, LEFT), cg_muli(g, row_step, r));
-    for (int p = 0; p < wide; p++)
-        t.right[p] = cg_offset(g, cg_param(g, RIGHT), cg_muli(g, cg_param(g, DISTANCE), p));
+    cg_val left = cg_param(g, LEFT), row_step = cg_param(g, ROW_STEP);
+    for (int r = 0; r < rows; r += ROWS)
+        t.left[r / ROWS] = cg_var_new(g, cg_offset(g, left, cg_muli(g, row_step, r)));
+    t.row_step = cg_var_new(g, row_step);
+    t.three_steps = cg_var_new(g, cg_muli(g, row_step, 3));
+    t.right = cg_var_new(g, cg_param(g, RIGHT));
     t.next = cg_var_new(g, cg_param(g, NEXT));
     begin(&t);
     steps(&t);
