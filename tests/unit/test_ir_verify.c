@@ -294,6 +294,8 @@ START_TEST(half_a_pooling) {
         ck_assert_msg((status == NB_OK) == !cases[i].message, "case %zu: %s", i, said);
         if (cases[i].message)
             ck_assert_msg(strstr(said, cases[i].message), "case %zu: %s", i, said);
+        else
+            nb_graph_destroy(g);
     }
 }
 END_TEST
