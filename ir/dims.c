@@ -146,10 +146,45 @@ static const nb_dim *rebuild(nb_graph *g, sum *s) {
     return s->constant ? intern(g, NB_DIM_ADD, 0, NULL, d, nb_dim_const(g, s->constant)) : d;
 }
 
+/* Does `d` have the term, with the other sign? */
+static bool takes_away(const nb_dim *d, term t) {
+    sum s = {0};
+    flatten(&s, 1, d);
+    for (size_t i = 0; i < s.n && !s.overflow; i++)
+        if (s.terms[i].product == t.product && s.terms[i].coefficient == -t.coefficient)
+            return t.coefficient != 0;
+    return false;
+}
+
+/* A term goes into a min or max that takes it away in an operand: P+max(0,S-P) is max(P,S). How
+ * slices of slices count. Each time there are fewer nodes. */
+static bool absorb(nb_graph *g, sum *s) {
+    for (size_t i = 0; i < s->n && !s->overflow; i++) {
+        const nb_dim *d = s->terms[i].product;
+        const int64_t sign = s->terms[i].coefficient;
+        if ((sign != 1 && sign != -1) || d->kind < NB_DIM_MIN) continue;
+        for (size_t k = 0; k < s->n; k++) {
+            if (k == i || s->terms[k].coefficient == INT64_MIN) continue;
+            const term t = {sign * s->terms[k].coefficient, s->terms[k].product};
+            if (!takes_away(d->a, t) && !takes_away(d->b, t)) continue;
+            sum one = {.n = 1, .terms = {t}};
+            const nb_dim *more = rebuild(g, &one);
+            s->terms[i].coefficient = s->terms[k].coefficient = 0;
+            flatten(
+                s, sign,
+                nb_dim_binary(g, d->kind, nb_dim_add(g, d->a, more), nb_dim_add(g, d->b, more)));
+            return true;
+        }
+    }
+    return false;
+}
+
 static const nb_dim *combine(nb_graph *g, const nb_dim *a, const nb_dim *b, int64_t sign) {
     sum s = {0};
     flatten(&s, 1, a);
     flatten(&s, sign, b);
+    while (absorb(g, &s)) {
+    }
     return rebuild(g, &s);
 }
 

@@ -4,8 +4,9 @@
  *   amax = max |x| along the last axis, factor = A / amax, 0 where that is infinite
  *   round(x * factor) * (amax / A, 0 there)         ->  dequantize(quantize(x)), per token
  *   reshape of that, of x in rows of blocks         ->  dequantize(quantize(x)), per block
+ *   slice of that, of x padded to whole blocks      ->  dequantize(quantize(x)), per block
  *
- * Both compute the same bits (ir/NUMBERS.md, "Quantization"); A is 127 or 32639. */
+ * All compute the same bits (ir/NUMBERS.md, "Quantization"); A is 127 or 32639. */
 #include "passes/raise.h"
 
 #include <math.h>
@@ -81,6 +82,29 @@ static nb_value *to_block_codes(nb_match *m, nb_builder *b) {
     return rounded(m, b, nb_got(m, "x"), &q);
 }
 
+/* Zeros behind x, cut off again: they do not change the largest of x's last block. */
+static const char *can_end_in_part(const nb_match *m) {
+    const nb_op *pad = nb_got_op(m, "padded");
+    const nb_value *x = nb_got(m, "x"), *border = nb_in(pad, 1);
+    const nb_dim *const *before = nb_attr_of(pad, "before")->dims.items;
+    const nb_dim *const *start = nb_attr_of(m->root, "start")->dims.items;
+    const int64_t *step = nb_attr_of(m->root, "step")->ints.items;
+    double number = 0;
+    if (nb_out(nb_got_op(m, "codes"))->type->quant->granularity != NB_PER_BLOCK)
+        return "the codes have no scale for each block";
+    if (x->type != nb_out(m->root)->type) return "what is kept is not of x's shape";
+    if (border && (!nb_const_number(border, &number) || number != 0))
+        return "x is not padded with zeros";
+    for (int d = 0; d < x->type->rank; d++)
+        if (!nb_dim_is(before[d], 0) || !nb_dim_is(start[d], 0) || step[d] != 1)
+            return "what is kept is not x";
+    return NULL;
+}
+
+static nb_value *to_part_codes(nb_match *m, nb_builder *b) {
+    return rounded(m, b, nb_got(m, "x"), nb_out(nb_got_op(m, "codes"))->type->quant);
+}
+
 static const nb_rule rules[] = {
     {"token-codes", "round(x * A/amax(x)) * amax(x)/A  ->  dequantize(quantize(x))",
      PAT_OP("mul", "",
@@ -94,6 +118,10 @@ static const nb_rule rules[] = {
      PAT_OP("reshape", "",
             PAT_OP("dequantize", "", PAT_OP("quantize", "codes", PAT_OP("reshape", "blocks", X)))),
      can_be_blocks, to_block_codes},
+    {"part-of-block", "slice(dequantize(quantize(pad(x))))  ->  dequantize(quantize(x)), per block",
+     PAT_OP("slice", "",
+            PAT_OP("dequantize", "", PAT_OP("quantize", "codes", PAT_OP("pad", "padded", X)))),
+     can_end_in_part, to_part_codes},
 };
 
 bool nb_raise_codes(nb_pass_ctx *ctx, bool *changed) {

@@ -54,10 +54,25 @@ END_TEST
 
 START_TEST(extrema) {
     static const char *const cases[][2] = {
-        {"min(B,B)", "B"},        {"max(3,5)", "5"},        {"max(B,0)", "B"},
-        {"max(B,1)", "B"},        {"max(P,1)", "max(1,P)"}, {"min(P,P+S)", "P"},
-        {"max(P+S,S)", "P+S"},    {"min(S,B)", "min(B,S)"}, {"min(B,min(S,B))", "min(B,S)"},
-        {"max(min(B,S),B)", "B"}, {"min(max(B,S),S)", "S"}, {"max(0-B,0)", "0"},
+        {"min(B,B)", "B"},
+        {"max(3,5)", "5"},
+        {"max(B,0)", "B"},
+        {"max(B,1)", "B"},
+        {"max(P,1)", "max(1,P)"},
+        {"min(P,P+S)", "P"},
+        {"max(P+S,S)", "P+S"},
+        {"min(S,B)", "min(B,S)"},
+        {"min(B,min(S,B))", "min(B,S)"},
+        {"max(min(B,S),B)", "B"},
+        {"min(max(B,S),S)", "S"},
+        {"max(0-B,0)", "0"},
+        {"P+max(0,S-P)", "max(P,S)"},
+        {"max(P,S)-P", "max(0,-1*P+S)"},
+        {"P+B+max(0,S-P)", "B+max(P,S)"},
+        {"P-max(0,S-P)", "P-1*max(0,-1*P+S)"},
+        {"P-max(P,S)", "-1*max(0,-1*P+S)"},
+        {"max(0,min(48,min(48,P)+max(0,min(48,P+1)-min(48,P)))-min(48,P))",
+         "max(0,-1*min(48,P)+min(48,P+1))"}, /* the end of one slice is that of another */
     };
     for (size_t i = 0; i < NB_COUNT(cases); i++) expect(cases[i][0], cases[i][1]);
 }
