@@ -1,8 +1,9 @@
 /* Runs the suites named on the command line, or all. Prints the failures, then as the last line
  * the counts that tools/test adds up.
  *
- * Check runs each test in a process of its own (CK_FORK=no switches that off for a debugger), so
- * the number of skipped tests is kept in memory that they share. */
+ * Each suite has a process of its own, and in it, by Check, each test (CK_FORK=no switches both
+ * off for a debugger): what a suite leaves in memory does not slow the tests of the next one, which
+ * leak checkers and forks would walk each time. */
 #include "tests/unit/unit.h"
 
 #include <stdbool.h>
@@ -10,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -21,10 +24,14 @@ static const struct {
 };
 #define N_SUITES (sizeof suites / sizeof suites[0])
 
-static int *skipped;
+/* What all suites did, in memory that they share. */
+struct totals {
+    int run, failed, skipped;
+};
+static struct totals *totals;
 
 void nb_test_skip(const char *reason) {
-    __atomic_add_fetch(skipped, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&totals->skipped, 1, __ATOMIC_RELAXED);
     printf("skipped: %s\n", reason);
     fflush(stdout);
 }
@@ -35,24 +42,44 @@ static bool wanted(const char *name, int argc, char **argv) {
     return argc == 1;
 }
 
+static void run_suite(Suite *(*create)(void)) {
+    SRunner *runner = srunner_create(create());
+    srunner_run_all(runner, CK_NORMAL);
+    totals->run += srunner_ntests_run(runner);
+    totals->failed += srunner_ntests_failed(runner);
+    srunner_free(runner);
+}
+
+/* A suite that ends with its process has failed. */
+static void run_apart(Suite *(*create)(void)) {
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        run_suite(create);
+        exit(EXIT_SUCCESS);
+    }
+    int status;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+        totals->run++;
+        totals->failed++;
+    }
+}
+
 int main(int argc, char **argv) {
-    skipped =
-        mmap(NULL, sizeof *skipped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (skipped == MAP_FAILED) {
+    totals = mmap(NULL, sizeof *totals, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (totals == MAP_FAILED) {
         perror("mmap");
         return EXIT_FAILURE;
     }
     /* Seconds for a test; sanitizers and busy machines need more than Check's 4. */
     setenv("CK_DEFAULT_TIMEOUT", "120", 0);
 
-    SRunner *runner = srunner_create(NULL);
+    const char *fork_tests = getenv("CK_FORK");
+    const bool apart = fork_tests == NULL || strcmp(fork_tests, "no") != 0;
     for (size_t i = 0; i < N_SUITES; i++)
-        if (wanted(suites[i].name, argc, argv)) srunner_add_suite(runner, suites[i].create());
-    srunner_run_all(runner, CK_NORMAL);
+        if (wanted(suites[i].name, argc, argv)) (apart ? run_apart : run_suite)(suites[i].create);
 
-    int run = srunner_ntests_run(runner);
-    int failed = srunner_ntests_failed(runner);
-    printf("%d passed, %d failed, %d skipped\n", run - failed - *skipped, failed, *skipped);
-    srunner_free(runner);
-    return failed == 0 && run > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    printf("%d passed, %d failed, %d skipped\n", totals->run - totals->failed - totals->skipped,
+           totals->failed, totals->skipped);
+    return totals->failed == 0 && totals->run > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

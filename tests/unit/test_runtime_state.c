@@ -29,6 +29,7 @@ static nb_session *open_one(const nb_model *model, int64_t capacity) {
 static void close_all(void) {
     nb_session_destroy(session);
     nb_unload(loaded);
+    loaded = NULL;
 }
 
 /* Appends `t` entries with x = first, first + 1, ... to each of the b sequences. */
