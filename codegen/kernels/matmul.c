@@ -26,7 +26,7 @@
 #define BLOCK 256
 /* Panels that wait for each other at the end of a block of k: meanwhile the same block of left
  * operands is used again and stays in the second-level cache. A multiple of NB_MATMUL_WIDE. */
-#define CHUNK 4
+#define CHUNK 8
 
 /* ---- shape ---------------------------------------------------------------------------------- */
 
@@ -41,12 +41,13 @@ static bool rows_are_even(const cg_buf *a, const cg_buf *y) {
     return a->rank == y->rank;
 }
 
-/* As many sums as stay in registers beside a line of each panel and two elements of rows. */
+/* As many sums as stay in registers beside a line of each panel and an element of a row, loads per
+ * product as few as can be: CPUs of two products a cycle load little more than one vector. */
 static void choose_tile(nb_mshape *s) {
     const cg_isa *isa = cg_isa_of(s->l->g);
     int each = CG_LANES * cg_kind_bytes(s->kind) / isa->vector_bytes;
     if (each < 1) each = 1;
-    s->wide = isa->registers / each >= 32 ? 2 : 1;
+    s->wide = isa->registers / each >= 32 ? NB_MATMUL_WIDE : 1;
     int rows = (isa->registers - 2) / each / s->wide - 1;
     s->tall = rows > MAX_ROWS ? MAX_ROWS : rows < 1 ? 1 : rows;
     s->steps = BLOCK / s->wide;
@@ -116,8 +117,6 @@ cg_val nb_matmul_batch(const nb_mshape *s, const cg_buf *b, int inner, cg_val ba
 
 /* ---- phase 1 -------------------------------------------------------------------------------- */
 
-#define LINE (CG_LANES * 4) /* bytes: one step of k in a panel of f32 */
-
 /* A chunk of panels in a block of rows. */
 typedef struct part {
     const nb_mshape *s;
@@ -145,7 +144,7 @@ static cg_val next_block(const part *p, int wide, cg_val panel) {
     cg_val back = cg_and(g, over, cg_not(g, p->last));
     cg_val panels = cg_sub(g, cg_select(g, back, p->panel, next), panel);
     cg_val lines = cg_select(g, back, p->steps, cg_select(g, over, cg_neg(g, p->k), cg_i64(g, 0)));
-    return cg_muli(g, cg_add(g, cg_mul(g, panels, p->s->K), lines), LINE);
+    return cg_muli(g, cg_add(g, cg_mul(g, panels, p->s->K), lines), NB_MATMUL_LINE);
 }
 
 /* Can a tile write its sums to the result as they are? */
@@ -215,7 +214,7 @@ static void pass(const part *p, nb_mtile *t, cg_val panel) {
     cg_val share = zero, next = zero;
     if (s->panels) {
         cg_val stream = cg_cmpi(g, CG_EQ, s->cut.tiles, 1);
-        share = cg_udiv(g, cg_i64(g, LINE), cg_sub(g, p->end_tile, p->tile));
+        share = cg_udiv(g, cg_i64(g, NB_MATMUL_LINE), cg_sub(g, p->end_tile, p->tile));
         next = cg_select(g, stream, cg_i64(g, AHEAD), next_block(p, t->wide, panel));
     }
     t->next_step = share;
@@ -246,7 +245,7 @@ static void find_panels(const part *p, nb_mtile *t, cg_val panel) {
     if (s->panels) {
         cg_val line = cg_add(g, cg_mul(g, panel, s->K), p->k);
         t->right = cg_index(g, p->right, CG_F32, cg_muli(g, line, CG_LANES));
-        t->distance = cg_muli(g, s->K, LINE);
+        t->distance = cg_muli(g, s->K, NB_MATMUL_LINE);
         return;
     }
     const nb_operand *b = &s->l->in[1];

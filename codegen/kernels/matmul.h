@@ -9,6 +9,8 @@
 
 /* At most this many panels beside each other in a tile. */
 #define NB_MATMUL_WIDE 4
+/* Bytes of one step of k in a panel of f32. */
+#define NB_MATMUL_LINE (CG_LANES * 4)
 
 typedef struct nb_mshape {
     nb_lower *l;
@@ -60,7 +62,7 @@ typedef struct nb_mtile {
     cg_val from;            /* sums of the blocks before, [rows][wide][16], or a null pointer */
     cg_val to, to_step;     /* where rows of sums go, and the distance between them */
     cg_val next, next_step; /* what is asked for in step 0 (in each panel), and how much further on
-                             * in the next */
+                             * in the next, at most a line */
 } nb_mtile;
 /* Emits a call of the tile of `rows` rows. */
 void nb_matmul_tile(const nb_mtile *t, cg_val rows);

@@ -95,16 +95,20 @@ static void advance(const tile *t, int n) {
     move(t, t->three_steps, 0);
 }
 
-/* Into the second level, where the next block waits while this one is in the first. A product of
- * one row asks for what it reads next: into the first level, for where panels are in the second
- * already, as those of a recurrent cell, asking that one once more takes a fifth of the time. */
+/* Into the second level, where the next block waits while this one is in the first: one
+ * line in a step, for asking takes the place of a load, and without gaps, for nobody finds the
+ * stream that lines belong to where others are left out. A product of one row asks for what it
+ * reads next: into the first level, for where panels are in the second already, as those of a
+ * recurrent cell, asking that one once more takes a fifth of the time. */
 static void ask(const tile *t) {
     cg *g = t->g;
     cg_val next = cg_get(g, t->next);
     const int locality = t->alone ? 3 : 2;
     for (int p = 0; p < t->wide; p++)
         cg_prefetch(g, cg_offset(g, next, cg_muli(g, cg_param(g, DISTANCE), p)), locality);
-    cg_set(g, t->next, cg_offset(g, next, cg_param(g, NEXT_STEP)));
+    cg_val step = cg_param(g, NEXT_STEP);
+    if (!t->alone) step = cg_smin(g, cg_muli(g, step, t->wide), cg_i64(g, NB_MATMUL_LINE));
+    cg_set(g, t->next, cg_offset(g, next, step));
 }
 
 static void some_steps(const tile *t, cg_val from, cg_val to, int n) {
@@ -113,7 +117,7 @@ static void some_steps(const tile *t, cg_val from, cg_val to, int n) {
         for (int u = 0; u < n; u++) {
             cg_fence(g);
             step(t, u);
-            if (n == unroll(t)) ask(t);
+            if (n == unroll(t) && (u % t->wide == 0 || t->alone)) ask(t);
         }
         advance(t, n);
     }
