@@ -3,13 +3,14 @@
  * nothing: they only say where the tile's inputs are.
  *
  * Weights are packed into panels of 16 channels, [M/16][C/groups * K...][16], padded with zeros. A
- * tile ends up with channels as lanes and is turned before it is stored, since channels are far
- * from each other in memory. One item is one panel for a run of outputs of one batch; a run is
- * never shorter than a tile unless all outputs are, and its last tile overlaps the one before.
+ * tile is rows by panels beside each other, as many as sums stay in registers: so that inputs and
+ * weights are loaded for several products. It ends up with channels as lanes and is turned before
+ * it is stored, since channels are far from each other in memory. One item is a run of outputs of
+ * one batch for the panels of a tile; a run is never shorter than a tile unless all outputs are,
+ * and its last tile overlaps the one before.
  *
- * Fewer outputs than a tile has, as of networks for sound, are tiles of 4, 2 or 1 by several panels
- * beside each other: sums enough to keep the multipliers busy, and weights are read once. One item
- * is then GROUP panels. */
+ * Fewer outputs than a tile has, as of networks for sound, are tiles of 4, 2 or 1 rows. One item is
+ * then all outputs of GROUP panels. */
 #include "codegen/kernels/conv.h"
 #include "codegen/kernels/turn.h"
 #include "codegen/pack.h"
@@ -17,9 +18,10 @@
 
 #include <string.h>
 
-#define MAX_TILE 8   /* sums of a tile, so rows as well */
+#define MAX_ROWS 8 /* of a tile */
+#define MAX_SUMS 16
 #define RUN      128 /* outputs in an item, at least */
-#define GROUP    4   /* panels in an item where outputs are few, so panels of a tile as well */
+#define GROUP    4   /* panels in an item where outputs are few; the most that a tile has */
 #define HALF     (CG_LANES / 2)
 
 /* ---- packing -------------------------------------------------------------------------------- */
@@ -66,36 +68,38 @@ bool nb_conv_has_panels(const nb_op *op) {
 typedef struct tile {
     nb_lower *l;
     int rows;           /* outputs next to each other */
-    int wide;           /* panels next to each other; several are all whole */
-    int lanes;          /* of a panel: 8 where the last one has no more channels */
-    int channels;       /* of those lanes */
+    int wide;           /* panels next to each other */
+    int lanes;          /* of a panel: 8 where there is one and it has no more channels */
+    int channels;       /* of the last panel */
     int64_t distance;   /* from a panel to the next, in weights */
     cg_val weights;     /* of the first panel */
     cg_val bias[GROUP]; /* of each panel: vectors or NULL */
-    cg_val x[MAX_TILE]; /* the first input of each row */
+    cg_val x[MAX_ROWS]; /* the first input of each row */
     cg_val y;           /* the first output, of the first panel's first channel */
-    cg_var acc[MAX_TILE];
+    cg_var acc[MAX_SUMS];
 } tile;
 
-/* As many accumulators as stay in registers beside the weights and an input. */
-static int tile_rows(const cg *g, int lanes) {
+/* As many accumulators as stay in registers beside weights and an input. */
+static int most_sums(const cg *g, int lanes) {
     const cg_isa *isa = cg_isa_of(g);
-    int per_row = (int)nb_max_i64(1, 4 * lanes / isa->vector_bytes);
-    return (int)nb_min_i64(MAX_TILE, nb_max_i64(1, (isa->registers - 1 - per_row) / per_row));
+    int each = (int)nb_max_i64(1, 4 * lanes / isa->vector_bytes);
+    return (int)nb_min_i64(MAX_SUMS, nb_max_i64(1, (isa->registers - 1 - each) / each));
 }
 
 /* Rows of the highest tile of an op. */
 static int most_rows(const nb_lower *l) {
-    return tile_rows(l->g, l->in[1].value->type->dims[0]->value <= HALF ? HALF : CG_LANES);
+    const int lanes = l->in[1].value->type->dims[0]->value <= HALF ? HALF : CG_LANES;
+    return (int)nb_min_i64(MAX_ROWS, most_sums(l->g, lanes));
 }
 
 /* The next fewer rows of a tile. */
 static int fewer_rows(int rows) { return rows > 4 ? 4 : rows > 2 ? 2 : 1; }
 
-/* Panels beside each other in a tile of so few rows. */
+/* Panels beside each other in a tile of so few rows: inputs and weights are loaded for several
+ * products. */
 static int panels_beside(const nb_lower *l, int rows) {
     if (nb_conv_groups(l->op) > 1) return 1; /* each may have inputs of its own */
-    const int most = tile_rows(l->g, CG_LANES) / rows;
+    const int most = most_sums(l->g, CG_LANES) / rows;
     return most >= GROUP ? GROUP : most >= 2 ? 2 : 1;
 }
 
@@ -124,12 +128,12 @@ static cg_val channel_at(const tile *t, int channel, int row) {
     return cg_index(g, t->y, CG_F32, cg_addi(g, cg_muli(g, y->strides[1], channel), row));
 }
 
-/* A panel whose first channel is number `channel`: fours that overlap where the rows are no
- * multiple, or one by one. */
-static void store(const tile *t, int channel, const cg_val *v) {
+/* Panel p: fours that overlap where the rows are no multiple, or one by one. */
+static void store(const tile *t, int p, const cg_val *v) {
     cg *g = t->l->g;
+    const int channel = p * CG_LANES, channels = p == t->wide - 1 ? t->channels : CG_LANES;
     if (t->rows < 4) {
-        for (int i = 0; i < t->rows * t->channels; i++)
+        for (int i = 0; i < t->rows * channels; i++)
             cg_store(g, cg_lane(g, v[i % t->rows], i / t->rows),
                      channel_at(t, channel + i / t->rows, i % t->rows), 0);
         return;
@@ -138,7 +142,7 @@ static void store(const tile *t, int channel, const cg_val *v) {
         int first = (int)nb_min_i64(row, t->rows - 4);
         cg_val four[4] = {v[first], v[first + 1], v[first + 2], v[first + 3]};
         nb_turn(g, t->lanes, four);
-        for (int c = 0; c < t->channels; c++)
+        for (int c = 0; c < channels; c++)
             cg_store(g, cg_slice(g, four[c % 4], c / 4 * 4, 4), channel_at(t, channel + c, first),
                      0);
     }
@@ -166,21 +170,14 @@ static void run_tile(const tile *base, cg_val x, cg_val at, int rows) {
         t.acc[i] = cg_var_new(g, cg_zero(g, (cg_type){CG_F32, t.lanes}));
     nb_conv_factors(t.l, add_products, &t);
     for (int p = 0; p < t.wide; p++) {
-        cg_val v[MAX_TILE];
+        cg_val v[MAX_ROWS];
         for (int r = 0; r < rows; r++) {
             v[r] = cg_get(g, t.acc[r * t.wide + p]);
             if (t.bias[p]) v[r] = cg_add(g, v[r], t.bias[p]);
             if (t.l->out[0].buf.canonical) v[r] = cg_canonical_bits(g, v[r]);
         }
-        store(&t, p * CG_LANES, v);
+        store(&t, p, v);
     }
-}
-
-/* Outputs [begin, end), at least `rows`. */
-static void run_of(const tile *base, cg_val x, cg_val begin, cg_val end, int rows) {
-    cg *g = base->l->g;
-    cg_val last = cg_addi(g, end, -rows);
-    CG_FOR(g, at, begin, end, cg_i64(g, rows)) { run_tile(base, x, cg_smin(g, at, last), rows); }
 }
 
 /* ---- items ---------------------------------------------------------------------------------- */
@@ -200,20 +197,39 @@ static int64_t panels(const nb_lower *l) { return panels_of(l->in[1].value->type
 /* i1: are there fewer outputs than a tile has rows? */
 static cg_val are_few(nb_lower *l) { return cg_cmpi(l->g, CG_LT, positions(l), most_rows(l)); }
 
-static int64_t groups_of_panels(const nb_lower *l) { return nb_ceildiv(panels(l), GROUP); }
+/* An item is a run of outputs of a group of panels, in tiles of some rows by some panels. */
+typedef struct cut {
+    nb_lower *l;
+    int rows, wide, group;
+    cg_val runs;
+} cut;
+
+static cut many(nb_lower *l) {
+    const int rows = most_rows(l), wide = panels_beside(l, rows);
+    return (cut){.l = l, .rows = rows, .wide = wide, .group = wide, .runs = runs(l)};
+}
+
+static cut few(nb_lower *l, int rows) {
+    const int wide = panels_beside(l, rows);
+    return (cut){.l = l, .rows = rows, .wide = wide, .group = GROUP, .runs = cg_i64(l->g, 1)};
+}
+
+static cg_val items_in(const cut *c) {
+    return cg_muli(c->l->g, c->runs, nb_ceildiv(panels(c->l), c->group));
+}
 
 cg_val nb_conv_panel_items(nb_lower *l) {
     cg *g = l->g;
-    cg_val each = cg_muli(g, runs(l), panels(l));
-    each = cg_select(g, are_few(l), cg_i64(g, groups_of_panels(l)), each);
-    return cg_mul(g, l->out[0].buf.dims[0], each);
+    const cut m = many(l), f = few(l, 1);
+    return cg_mul(g, l->out[0].buf.dims[0], cg_select(g, are_few(l), items_in(&f), items_in(&m)));
 }
 
 cg_val nb_conv_panel_work(nb_lower *l) {
     cg *g = l->g;
+    const cut m = many(l), f = few(l, 1);
+    cg_val group = cg_select(g, are_few(l), cg_i64(g, f.group), cg_i64(g, m.group));
     cg_val outputs = cg_udiv(g, positions(l), runs(l));
-    cg_val lanes = cg_select(g, are_few(l), cg_i64(g, GROUP * CG_LANES), cg_i64(g, CG_LANES));
-    return cg_mul(g, nb_conv_work(l), cg_mul(g, outputs, lanes));
+    return cg_mul(g, nb_conv_work(l), cg_mul(g, outputs, cg_muli(g, group, CG_LANES)));
 }
 
 /* Panels beside each other from `panel` on, and the first input of their batch. */
@@ -226,13 +242,13 @@ static tile tile_of(nb_lower *l, cg_val batch, cg_val panel, int wide, int chann
     tile t = {.l = l,
               .wide = wide,
               .channels = channels,
-              .lanes = channels <= HALF ? HALF : CG_LANES,
+              .lanes = wide == 1 && channels <= HALF ? HALF : CG_LANES,
               .distance = factors_of(w) * CG_LANES};
     t.weights = cg_index(g, l->in[1].buf.base, CG_F32, cg_muli(g, first, factors_of(w)));
     cg_val at = cg_add(g, cg_mul(g, batch, y->strides[0]), cg_mul(g, first, y->strides[1]));
     t.y = cg_buf_step(g, y, y->base, at);
     for (int p = 0; p < wide && l->in[2].value; p++) {
-        cg_val n = channels < CG_LANES ? cg_i64(g, channels) : NULL;
+        cg_val n = p == wide - 1 && channels < CG_LANES ? cg_i64(g, channels) : NULL;
         cg_val from = cg_mul(g, cg_addi(g, first, p * CG_LANES), bias->strides[0]);
         t.bias[p] =
             cg_buf_load_part(g, bias, cg_buf_step(g, bias, bias->base, from), bias->strides[0], n);
@@ -245,59 +261,46 @@ static tile tile_of(nb_lower *l, cg_val batch, cg_val panel, int wide, int chann
     return t;
 }
 
-/* ---- many outputs: a panel, tiles as high as can be ------------------------------------------ */
-
-static void one_run(nb_lower *l, cg_val batch, cg_val panel, cg_val run, int channels) {
-    cg *g = l->g;
-    cg_val x, all = positions(l), n = runs(l);
-    const tile t = tile_of(l, batch, panel, 1, channels, &x);
-    cg_val begin = cg_udiv(g, cg_mul(g, all, run), n);
-    cg_val end = cg_udiv(g, cg_mul(g, all, cg_addi(g, run, 1)), n);
-    run_of(&t, x, begin, end, most_rows(l));
+/* Outputs [begin, end), at least as many as a tile has. */
+static void run_of(const cut *c, cg_val batch, cg_val panel, int wide, int channels, cg_val begin,
+                   cg_val end) {
+    cg *g = c->l->g;
+    cg_val x, last = cg_addi(g, end, -c->rows);
+    const tile t = tile_of(c->l, batch, panel, wide, channels, &x);
+    CG_FOR(g, at, begin, end, cg_i64(g, c->rows)) {
+        run_tile(&t, x, cg_smin(g, at, last), c->rows);
+    }
 }
 
-static void many_outputs(nb_lower *l, cg_val begin, cg_val end) {
+/* ---- a group of panels ---------------------------------------------------------------------- */
+
+/* A run of outputs of a group of panels, some at a time. The last ones of all may be fewer, and the
+ * last panel of those a part of one. */
+static void one_item(const cut *c, cg_val item) {
+    nb_lower *l = c->l;
     cg *g = l->g;
-    int rest = (int)(l->in[1].value->type->dims[0]->value % CG_LANES);
-    CG_FOR(g, item, begin, end, cg_i64(g, 1)) {
-        cg_val run = cg_urem(g, item, runs(l)), row = cg_udiv(g, item, runs(l));
-        cg_val panel = cg_urem(g, row, cg_i64(g, panels(l)));
-        cg_val batch = cg_udiv(g, row, cg_i64(g, panels(l)));
-        cg_val whole = cg_cmpi(g, CG_LT, panel, panels(l) - (rest > 0));
-        CG_IF(g, whole) { one_run(l, batch, panel, run, CG_LANES); }
+    const int64_t M = l->in[1].value->type->dims[0]->value,
+                  groups = nb_ceildiv(panels(l), c->group);
+    const int few = (int)(panels(l) % c->wide), part = (int)(M % CG_LANES);
+    cg_val run = cg_urem(g, item, c->runs), row = cg_udiv(g, item, c->runs), all = positions(l);
+    cg_val begin = cg_udiv(g, cg_mul(g, all, run), c->runs);
+    cg_val end = cg_udiv(g, cg_mul(g, all, cg_addi(g, run, 1)), c->runs);
+    cg_val batch = cg_udiv(g, row, cg_i64(g, groups));
+    cg_val from = cg_muli(g, cg_urem(g, row, cg_i64(g, groups)), c->group);
+    cg_val until = cg_smin(g, cg_addi(g, from, c->group), cg_i64(g, panels(l)));
+    CG_FOR(g, panel, from, until, cg_i64(g, c->wide)) {
+        CG_IF(g, cg_cmpi(g, CG_LE, panel, M / CG_LANES - c->wide)) {
+            run_of(c, batch, panel, c->wide, CG_LANES, begin, end);
+        }
         CG_ELSE(g) {
-            if (rest) one_run(l, batch, panel, run, rest);
+            if (few || part)
+                run_of(c, batch, panel, few ? few : c->wide, part ? part : CG_LANES, begin, end);
         }
     }
 }
 
-/* ---- few outputs: panels beside each other --------------------------------------------------- */
-
-/* All outputs of panels [*from, end), `wide` at a time; *from becomes the first that is left. */
-static void beside(nb_lower *l, cg_val batch, cg_val *from, cg_val end, int wide, int channels,
-                   int rows) {
-    cg *g = l->g;
-    cg_val first = *from, n = cg_sub(g, end, first);
-    *from = cg_sub(g, end, cg_urem(g, n, cg_i64(g, wide)));
-    CG_FOR(g, panel, first, *from, cg_i64(g, wide)) {
-        cg_val x;
-        const tile t = tile_of(l, batch, panel, wide, channels, &x);
-        run_of(&t, x, cg_i64(g, 0), positions(l), rows);
-    }
-}
-
-/* A group of panels in tiles of `rows`. */
-static void one_group(nb_lower *l, cg_val item, int rows) {
-    cg *g = l->g;
-    const int64_t M = l->in[1].value->type->dims[0]->value, groups = groups_of_panels(l);
-    const int wide = panels_beside(l, rows);
-    cg_val batch = cg_udiv(g, item, cg_i64(g, groups));
-    cg_val from = cg_muli(g, cg_urem(g, item, cg_i64(g, groups)), GROUP);
-    cg_val end = cg_smin(g, cg_addi(g, from, GROUP), cg_i64(g, panels(l)));
-    cg_val whole = cg_smin(g, end, cg_i64(g, M / CG_LANES));
-    if (M / CG_LANES >= wide) beside(l, batch, &from, whole, wide, CG_LANES, rows);
-    if (M / CG_LANES % wide) beside(l, batch, &from, whole, 1, CG_LANES, rows);
-    if (M % CG_LANES) beside(l, batch, &from, end, 1, (int)(M % CG_LANES), rows);
+static void items_of(const cut *c, cg_val begin, cg_val end) {
+    CG_FOR(c->l->g, item, begin, end, cg_i64(c->l->g, 1)) { one_item(c, item); }
 }
 
 /* In tiles of `rows`, or of fewer where there are not as many outputs. */
@@ -308,12 +311,16 @@ static void few_outputs(nb_lower *l, cg_val begin, cg_val end, int rows) {
         few_outputs(l, begin, end, fewer_rows(rows));
         return;
     }
-    CG_IF(g, cg_cmpi(g, CG_GE, positions(l), rows)) {
-        CG_FOR(g, item, begin, end, cg_i64(g, 1)) { one_group(l, item, rows); }
-    }
+    const cut c = few(l, rows);
+    CG_IF(g, cg_cmpi(g, CG_GE, positions(l), rows)) { items_of(&c, begin, end); }
     CG_ELSE(g) {
         if (rows > 1 && !cg_known(positions(l), &n)) few_outputs(l, begin, end, fewer_rows(rows));
     }
+}
+
+static void many_outputs(nb_lower *l, cg_val begin, cg_val end) {
+    const cut c = many(l);
+    items_of(&c, begin, end);
 }
 
 void nb_conv_panel_body(nb_lower *l, cg_val begin, cg_val end) {
