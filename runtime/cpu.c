@@ -76,3 +76,19 @@ int nb_cpu_count(void) {
         count = (int)sysconf(_SC_NPROCESSORS_ONLN);
     return count < 1 ? 1 : count;
 }
+
+int nb_cpu_here(void) { return sched_getcpu(); }
+
+void nb_cpu_go(int from, int steps) {
+    cpu_set_t all, one;
+    if (from < 0 || sched_getaffinity(0, sizeof all, &all) != 0) return;
+    if (steps >= CPU_COUNT(&all)) return;
+    size_t cpu = (size_t)from;
+    while (steps > 0) {
+        cpu = (cpu + 1) % CPU_SETSIZE;
+        if (CPU_ISSET(cpu, &all)) steps--;
+    }
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0) sched_setaffinity(0, sizeof all, &all);
+}

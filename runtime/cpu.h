@@ -10,6 +10,12 @@ nb_rt_status nb_cpu_check(uint64_t needed, char *err);
 /* CPUs this process may use, at least 1. */
 int nb_cpu_count(void);
 
+/* The CPU that the calling thread is on now; below 0: not known. */
+int nb_cpu_here(void);
+/* Moves the calling thread to the CPU that is `steps` behind `from`, of those that it may use, in a
+ * circle; it may leave again. Nothing happens where there are not as many. */
+void nb_cpu_go(int from, int steps);
+
 /* Compiled models promise the same bits everywhere, so they run with the default mode: round to
  * nearest even, denormals kept, no traps, whatever the program around them has chosen. Enter
  * returns the mode to give back to leave. */

@@ -19,30 +19,33 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 /* work: the loop's number above, chunks that are left below. */
 #define LEFT_BITS 32
 #define LEFT_MASK ((UINT64_C(1) << LEFT_BITS) - 1)
 #define QUIT      LEFT_MASK /* as number of chunks */
 
-/* Looks before sleeping; a look takes about 40 to 150 cycles. The most is some 50 microseconds:
- * longer than the gaps between the loops of one run. Who looked in vain looks half as long the next
- * time, who did not, twice as long: where other programs want the CPUs, or there are fewer CPUs
- * than threads, busy waiting only takes time from those who are waited for. The least is longer
- * than it takes to wake a thread; else two threads that wake each other in turn would never stop.
- */
-#define SPIN_MOST  2000
-#define SPIN_LEAST 512
+/* Nanoseconds of busy waiting before a thread sleeps. The most is longer than what one thread does
+ * between the loops of a small model's runs. Who waited in vain waits half as long the next time,
+ * who did not, twice as long: where other programs want the CPUs, or there are fewer CPUs than
+ * threads, busy waiting only takes time from those who are waited for. The least is longer than it
+ * takes to wake a thread; else two threads that wake each other in turn would never stop. */
+#define PATIENCE_MOST  200000
+#define PATIENCE_LEAST 25000
+/* A look takes 15 to 45 ns, depending on the CPU; as many later the clock is read. */
+#define LOOKS 32
 
 typedef struct worker {
     nb_pool *pool;
+    int cpu, number; /* where the pool was made, and how far from there the thread begins */
     pthread_t thread;
 } worker;
 
 struct nb_pool {
     nb_memory memory;
     int threads, started;
-    int spin; /* of the caller; the others have their own */
+    int64_t patience; /* of the caller; the others have their own */
 
     /* The job; constant while chunks are taken. */
     int64_t count, chunks;
@@ -80,24 +83,42 @@ static void run_chunks(nb_pool *pool, uint64_t loop) {
     }
 }
 
-static void adapt(int *spin, bool in_vain) {
-    *spin = in_vain ? *spin / 2 : *spin * 2;
-    if (*spin < SPIN_LEAST) *spin = SPIN_LEAST;
-    if (*spin > SPIN_MOST) *spin = SPIN_MOST;
+static int64_t nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* Waits busily until `there` says yes; false when patience ends before. */
+static bool comes(int64_t *patience, bool (*there)(nb_pool *pool, uint64_t seen), nb_pool *pool,
+                  uint64_t seen) {
+    int64_t end = 0;
+    for (int looks = 1; !there(pool, seen); looks++) {
+        nb_cpu_relax();
+        if (looks % LOOKS) continue;
+        const int64_t now = nanoseconds();
+        if (end == 0) end = now + *patience;
+        if (now < end) continue;
+        *patience = *patience / 2 < PATIENCE_LEAST ? PATIENCE_LEAST : *patience / 2;
+        return false;
+    }
+    *patience = *patience * 2 > PATIENCE_MOST ? PATIENCE_MOST : *patience * 2;
+    return true;
+}
+
+static bool has_work(nb_pool *pool, uint64_t seen) {
+    return atomic_load_explicit(&pool->work, memory_order_relaxed) >> LEFT_BITS != seen;
+}
+
+static bool is_done(nb_pool *pool, uint64_t loop) {
+    (void)loop;
+    return atomic_load_explicit(&pool->pending, memory_order_acquire) == 0;
 }
 
 /* The work of the first loop that is not `seen`. */
-static uint64_t next_work(nb_pool *pool, uint64_t seen, int *spin) {
+static uint64_t next_work(nb_pool *pool, uint64_t seen, int64_t *patience) {
     uint64_t now;
-    for (int i = 0; i < *spin; i++) {
-        now = atomic_load_explicit(&pool->work, memory_order_relaxed);
-        if (now >> LEFT_BITS != seen) {
-            adapt(spin, false);
-            return now;
-        }
-        nb_cpu_relax();
-    }
-    adapt(spin, true);
+    if (comes(patience, has_work, pool, seen)) return atomic_load(&pool->work);
     pthread_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
     while ((now = atomic_load(&pool->work)) >> LEFT_BITS == seen)
@@ -124,25 +145,20 @@ static void *work(void *argument) {
     worker *self = argument;
     nb_pool *pool = self->pool;
     nb_fp_enter();
+    /* Systems may leave new threads for some milliseconds where they were made. */
+    nb_cpu_go(self->cpu, self->number);
     /* A new pool has done loop 0; one announced before this thread looked is still due. */
-    int spin = SPIN_MOST;
+    int64_t patience = PATIENCE_MOST;
     for (uint64_t seen = 0;;) {
-        uint64_t now = next_work(pool, seen, &spin);
+        uint64_t now = next_work(pool, seen, &patience);
         if ((now & LEFT_MASK) == QUIT) return NULL;
         seen = now >> LEFT_BITS;
         run_chunks(pool, seen);
     }
 }
 
-static void wait_for_others(nb_pool *pool) {
-    for (int i = 0; i < pool->spin; i++) {
-        if (atomic_load_explicit(&pool->pending, memory_order_acquire) == 0) {
-            adapt(&pool->spin, false);
-            return;
-        }
-        nb_cpu_relax();
-    }
-    adapt(&pool->spin, true);
+static void wait_for_others(nb_pool *pool, uint64_t loop) {
+    if (comes(&pool->patience, is_done, pool, loop)) return;
     pthread_mutex_lock(&pool->mutex);
     atomic_store(&pool->caller_sleeps, 1);
     while (atomic_load(&pool->pending) > 0) pthread_cond_wait(&pool->done, &pool->mutex);
@@ -162,19 +178,21 @@ void nb_pool_for(void *pool_, int64_t count, nb_task_fn task, const nb_frame *fr
     pool->task = task;
     pool->frame = frame;
     atomic_store_explicit(&pool->pending, pool->chunks, memory_order_relaxed);
-    run_chunks(pool, announce(pool, (uint64_t)pool->chunks));
-    wait_for_others(pool);
+    const uint64_t loop = announce(pool, (uint64_t)pool->chunks);
+    run_chunks(pool, loop);
+    wait_for_others(pool, loop);
 }
 
 /* Starts all threads; false when one could not be. */
 static bool start(nb_pool *pool) {
     /* Signals belong to the program's own threads. */
+    const int cpu = nb_cpu_here();
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool->started < pool->threads - 1) {
         worker *w = &pool->workers[pool->started];
-        w->pool = pool;
+        *w = (worker){.pool = pool, .cpu = cpu, .number = pool->started + 1};
         if (pthread_create(&w->thread, NULL, work, w) != 0) break;
         pool->started++;
     }
@@ -188,7 +206,7 @@ nb_rt_status nb_pool_create(int threads, const nb_memory *memory, nb_pool **out,
     if (!pool) return NB_RT_NO_MEMORY;
     pool->memory = *memory;
     pool->threads = threads;
-    pool->spin = SPIN_MOST;
+    pool->patience = PATIENCE_MOST;
     if (pthread_mutex_init(&pool->mutex, NULL) != 0) goto no_mutex;
     if (pthread_cond_init(&pool->new_work, NULL) != 0) goto no_work;
     if (pthread_cond_init(&pool->done, NULL) != 0) goto no_done;

@@ -1,9 +1,13 @@
 /* The thread pool: every item once, all sizes, sleeping threads. Meant for TSan too. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "runtime/cpu.h"
 #include "runtime/pool.h"
 #include "tests/unit/unit.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -103,6 +107,31 @@ START_TEST(signals_stay_with_the_program) {
 }
 END_TEST
 
+/* A thread that was moved may be elsewhere when it looks, but not each time. */
+START_TEST(threads_move_and_stay_free) {
+    cpu_set_t before, after, one;
+    int moved = 0;
+    const int here = nb_cpu_here(), others = nb_cpu_count() - 1;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    for (int i = 0; i < 100; i++) {
+        nb_cpu_go(here, 0);
+        nb_cpu_go(here, 1);
+        moved += nb_cpu_here() != here;
+    }
+    ck_assert_int_eq(moved > 0, others > 0);
+    nb_cpu_go(here, others + 1);
+    nb_cpu_go(-1, 0);
+    ck_assert_int_eq(sched_getaffinity(0, sizeof after, &after), 0);
+    ck_assert(CPU_EQUAL(&before, &after));
+
+    CPU_ZERO(&one);
+    CPU_SET((size_t)here, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    nb_cpu_go(here, 1); /* a program that has one CPU keeps to it */
+    ck_assert_int_eq(nb_cpu_here(), here);
+}
+END_TEST
+
 START_TEST(cpu_features) {
     nb_error_text err;
     ck_assert_int_eq(nb_cpu_check(nb_cpu_features(), err), NB_RT_OK);
@@ -125,6 +154,7 @@ Suite *nb_suite_runtime_pool(void) {
     tcase_add_test(tcase, caller_sleeps_until_done);
     tcase_add_test(tcase, unused_pool_ends);
     tcase_add_test(tcase, signals_stay_with_the_program);
+    tcase_add_test(tcase, threads_move_and_stay_free);
     tcase_add_test(tcase, cpu_features);
     suite_add_tcase(suite, tcase);
     return suite;
