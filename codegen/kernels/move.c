@@ -126,42 +126,64 @@ static cg_val require_check(nb_lower *l) {
 
 /* ---- pad ----------------------------------------------------------------------------------- */
 
-/* Phase 0 writes the value everywhere, phase 1 the tensor into the middle. */
-static nb_stream_loop pad_loop(nb_lower *l, int phase) {
-    cg *g = l->g;
-    const cg_buf *to = &l->out[0].buf, *x = &l->in[0].buf;
-    nb_stream_loop loop;
-    if (phase == 0) {
-        const nb_operand *value = &l->in[1];
-        cg_buf view;
-        if (l->op->n_operands > 1 && value->value) {
-            view = cg_buf_broadcast(g, &value->buf, to->rank, to->dims);
-            loop = nb_stream_copy_of(to, value, &view);
-        } else {
-            loop = nb_stream_copy(to, to);
-            loop.immediate[1] = cg_zero(g, CG_S(cg_compute_kind(loop.streams[0].elem)));
-        }
-    } else {
-        const nb_attr *before = nb_attr_of(l->op, "before");
-        cg_buf middle = *to;
-        cg_val offset = cg_i64(g, 0);
-        for (int i = 0; i < to->rank; i++) {
-            cg_val margin = nb_size_value(l, before->dims.items[i]);
-            offset = cg_add(g, offset, cg_mul(g, margin, to->strides[i]));
-            middle.dims[i] = x->dims[i];
-            bool whole = l->in[0].value->type->dims[i] == l->out[0].value->type->dims[i];
-            if (i > 0 && !whole) middle.dense[i - 1] = false;
-        }
-        if (middle.base) middle.base = cg_buf_step(g, to, to->base, offset);
-        loop = nb_stream_copy_of(&middle, &l->in[0], x);
+/* Margin number `n` of those that may have elements: its axis, and whether it lies behind the
+ * tensor or before it. False behind the last. */
+static bool pad_margin(const nb_op *op, int n, int *axis, bool *behind) {
+    const nb_attr *margins[2] = {nb_attr_of(op, "before"), nb_attr_of(op, "after")};
+    for (size_t i = 0; i < 2 * margins[0]->dims.count; i++) {
+        *axis = (int)(i / 2);
+        *behind = i % 2;
+        if (!nb_dim_is(margins[*behind]->dims.items[*axis], 0) && n-- == 0) return true;
     }
-    nb_stream_collapse(l, &loop);
-    return loop;
+    return false;
 }
 
 static int pad_phases(const nb_op *op) {
-    (void)op;
-    return 2;
+    int phases = 1, axis;
+    bool behind;
+    for (int n = 0; pad_margin(op, n, &axis, &behind); n++) phases++;
+    return phases;
+}
+
+/* The result from `first` on along an axis, `length` of it. */
+static void pad_cut(nb_lower *l, cg_buf *part, int axis, cg_val first, cg_val length) {
+    cg *g = l->g;
+    if (part->base)
+        part->base = cg_buf_step(g, part, part->base, cg_mul(g, first, part->strides[axis]));
+    part->dims[axis] = length;
+    if (axis > 0) part->dense[axis - 1] = false;
+}
+
+/* Each margin has a phase that writes the value there, the last one copies the tensor between them.
+ */
+static nb_stream_loop pad_loop(nb_lower *l, int phase) {
+    cg *g = l->g;
+    const nb_operand *x = &l->in[0], *value = &l->in[1];
+    const nb_attr *before = nb_attr_of(l->op, "before"), *after = nb_attr_of(l->op, "after");
+    cg_buf part = l->out[0].buf;
+    nb_stream_loop loop;
+    int axis;
+    bool behind;
+    if (!pad_margin(l->op, phase, &axis, &behind)) {
+        for (int i = 0; i < part.rank; i++) {
+            if (l->in[0].value->type->dims[i] == l->out[0].value->type->dims[i]) continue;
+            pad_cut(l, &part, i, nb_size_value(l, before->dims.items[i]), x->buf.dims[i]);
+        }
+        loop = nb_stream_copy_of(&part, x, &x->buf);
+    } else {
+        cg_val length = nb_size_value(l, (behind ? after : before)->dims.items[axis]);
+        cg_val first = behind ? cg_sub(g, part.dims[axis], length) : cg_i64(g, 0);
+        pad_cut(l, &part, axis, first, length);
+        if (l->op->n_operands > 1 && value->value) {
+            const cg_buf view = cg_buf_broadcast(g, &value->buf, part.rank, part.dims);
+            loop = nb_stream_copy_of(&part, value, &view);
+        } else {
+            loop = nb_stream_copy(&part, &part);
+            loop.immediate[1] = cg_zero(g, CG_S(cg_compute_kind(loop.streams[0].elem)));
+        }
+    }
+    nb_stream_collapse(l, &loop);
+    return loop;
 }
 
 static cg_val pad_check(nb_lower *l) {
